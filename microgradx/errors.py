@@ -1,0 +1,45 @@
+"""Every error that a user can meet: what was wrong, the actual values, the next move."""
+
+
+class MicrogradxError(Exception):
+    """The base of all errors of microgradx: `except mg.MicrogradxError` catches every one."""
+
+
+class ArgumentError(MicrogradxError, ValueError):
+    """A value outside what a function takes; the message lists or describes the valid ones."""
+
+
+class ShapeError(MicrogradxError, ValueError):
+    """Shapes that do not fit together."""
+
+
+class DTypeError(MicrogradxError, TypeError):
+    """A number type that an operation cannot use, such as gradients of integers."""
+
+
+class DeviceError(MicrogradxError, RuntimeError):
+    """A device that is not there, or tensors on two devices."""
+
+
+class GradientError(MicrogradxError, RuntimeError):
+    """A backward pass that cannot run: a freed graph, a value changed in place, no graph at all."""
+
+
+class NonFiniteError(MicrogradxError, ArithmeticError):
+    """A NaN or an infinity where a number was expected, and where it came from."""
+
+
+class KernelError(MicrogradxError, RuntimeError):
+    """A definition that cannot be turned into a kernel."""
+
+
+class DataError(MicrogradxError, ValueError):
+    """A data file or set that is malformed, missing or cannot be downloaded."""
+
+
+class CheckpointError(MicrogradxError, ValueError):
+    """A checkpoint or run folder that is damaged or does not fit the model."""
+
+
+class CacheWarning(UserWarning):
+    """The kernel cache cannot be used as asked; kernels still work, compiled anew where needed."""

@@ -1,0 +1,544 @@
+"""Elementwise functions and their slopes, as arithmetic on plain numbers.
+
+Each function here is the only definition of its kind. Called with numbers it computes numbers; called
+with arrays or tensors it is handed to their executor. The very same text becomes a Numba loop and a CUDA
+device function, and, since a slope is only arithmetic, it also runs on Tensors: second derivatives come
+for free. A new activation is one definition and one slope.
+"""
+
+import inspect
+import math
+import random
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from microgradx.errors import ArgumentError
+
+inf = math.inf
+
+functions: dict[str, "Elementwise"] = {}
+"""Every elementwise function by its name: tests, executors and layers are made from this table."""
+
+executors: dict[type, Callable[..., Any]] = {}
+"""How to run an elementwise function on a type of array: `executors[ndarray](function, *args)`."""
+
+
+@dataclass(frozen=True)
+class Domain:
+    """Where a function is defined and smooth: one interval per input, and the kinks between."""
+
+    intervals: tuple[tuple[float, float], ...]
+    kinks: tuple[float, ...] = ()
+
+    def sample(self, count: int, seed: int = 0, margin: float = 0.05) -> list[list[float]]:
+        """`count` numbers per input, `margin` away from the kinks and, for two inputs, from a tie."""
+        draw = random.Random(seed)
+        columns: list[list[float]] = [[] for _ in self.intervals]
+        while len(columns[0]) < count:
+            point = [draw.uniform(low, high) for low, high in self.intervals]
+            near = [abs(x - k) < margin for x in point for k in self.kinks]
+            tie = len(point) > 1 and abs(point[-1] - point[-2]) < margin
+            if not (any(near) or tie):
+                for column, x in zip(columns, point, strict=True):
+                    column.append(x)
+        return columns
+
+
+class Elementwise:
+    """A function of numbers that also works on arrays and tensors, element by element.
+
+    Parameters without a default are inputs; parameters with one are constants (`negative_slope=0.01`).
+    """
+
+    def __init__(self, function: Callable[..., Any], domain: Domain | None = None):
+        self.function = function
+        self.name = function.__name__
+        self.__name__ = self.name
+        self.__doc__ = function.__doc__
+        self.__signature__ = inspect.signature(function)
+        parameters = self.__signature__.parameters.values()
+        self.inputs = [p.name for p in parameters if p.default is p.empty]
+        self.constants = {p.name: p.default for p in parameters if p.default is not p.empty}
+        self.domain = domain or Domain(((-3.0, 3.0),) * len(self.inputs))
+        self.slopes: Callable[..., Any] | None = None
+
+    def __repr__(self) -> str:
+        return f"<elementwise {self.name}{self.__signature__}>"
+
+    def slope(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        """Declare the derivative: `(*inputs, output)` to one number per input; None where there is none."""
+        self.slopes = function
+        return function
+
+    def bind(self, args: tuple, constants: dict[str, Any]) -> tuple[tuple, dict[str, Any]]:
+        """Inputs apart from constants; constants may also come by position, and None means default."""
+        count = len(self.inputs)
+        if len(args) > count:
+            constants = dict(zip(self.constants, args[count:], strict=False)) | constants
+            args = args[:count]
+        if constants:
+            constants = {name: c for name, c in constants.items() if c is not None}
+            if unknown := constants.keys() - self.constants.keys():
+                raise ArgumentError(
+                    f"{self.name}: no constant named {', '.join(sorted(unknown))}; "
+                    f"the signature is {self.name}{self.__signature__}."
+                )
+        if len(args) < count:
+            raise ArgumentError(
+                f"{self.name} takes {count} inputs, {len(args)} given; "
+                f"the signature is {self.name}{self.__signature__}."
+            )
+        return args, constants
+
+    def __call__(self, *args: Any, **constants: Any) -> Any:
+        """Numbers give a number; an array or a tensor among the inputs gives its like."""
+        for arg in args:
+            if run := executors.get(type(arg)):
+                return run(self, *args, **constants)
+        args, constants = self.bind(args, constants)
+        return self.function(*args, **constants)
+
+
+def elementwise(function=None, *, domain=None, kinks=()):
+    """Declare an elementwise function from its definition on plain numbers; its slope follows.
+
+    The body is one expression or straight-line arithmetic over its arguments, numbers and other
+    elementwise functions; use `where(condition, a, b)` instead of `if`. `domain` is the interval (or one
+    per input) where it is tested, `kinks` the points where it has no derivative.
+    """
+
+    def declare(function: Callable[..., Any]) -> Elementwise:
+        op = Elementwise(function)
+        if domain is not None:
+            one = not isinstance(domain[0], tuple)
+            op.domain = Domain((domain,) * len(op.inputs) if one else tuple(domain), tuple(kinks))
+        elif kinks:
+            op.domain = Domain(op.domain.intervals, tuple(kinks))
+        functions[op.name] = op
+        return op
+
+    return declare(function) if function is not None else declare
+
+
+def differentiable() -> Iterator[Elementwise]:
+    """The functions that have a slope."""
+    return (f for f in functions.values() if f.slopes is not None)
+
+
+# Arithmetic
+
+
+@elementwise
+def add(a, b):
+    """a + b"""
+    return a + b
+
+
+@add.slope
+def _(a, b, y):
+    return 1, 1
+
+
+@elementwise
+def subtract(a, b):
+    """a - b"""
+    return a - b
+
+
+@subtract.slope
+def _(a, b, y):
+    return 1, -1
+
+
+@elementwise
+def multiply(a, b):
+    """a · b"""
+    return a * b
+
+
+@multiply.slope
+def _(a, b, y):
+    return b, a
+
+
+@elementwise(domain=((-3.0, 3.0), (0.5, 3.0)))
+def divide(a, b):
+    """a / b"""
+    return a / b
+
+
+@divide.slope
+def _(a, b, y):
+    return 1 / b, -y / b
+
+
+@elementwise(domain=((0.5, 3.0), (-2.0, 2.0)))
+def power(a, b):
+    """aᵇ"""
+    return a**b
+
+
+@power.slope
+def _(a, b, y):
+    # where b = 0, a does not matter, at a = 0 either; where a = 0 < b, b does not
+    return where(b == 0, 0, b * a ** (b - 1)), where((a == 0) & (b >= 0), 0, y * log(a))
+
+
+@elementwise
+def negative(x):
+    """-x"""
+    return -x
+
+
+@negative.slope
+def _(x, y):
+    return -1
+
+
+@elementwise(kinks=(0,))
+def absolute(x):
+    """|x|, slope 0 at 0"""
+    return abs(x)
+
+
+@absolute.slope
+def _(x, y):
+    return sign(x)
+
+
+@elementwise
+def square(x):
+    """x²"""
+    return x * x
+
+
+@square.slope
+def _(x, y):
+    return 2 * x
+
+
+# Roots, exponentials, logarithms
+
+
+@elementwise(domain=(0.2, 4.0))
+def sqrt(x):
+    """√x"""
+    return math.sqrt(x)
+
+
+@sqrt.slope
+def _(x, y):
+    return 0.5 / y
+
+
+@elementwise(domain=(0.2, 4.0))
+def rsqrt(x):
+    """1 / √x"""
+    return 1 / sqrt(x)
+
+
+@rsqrt.slope
+def _(x, y):
+    return -0.5 * y / x
+
+
+@elementwise
+def exp(x):
+    """eˣ"""
+    return math.exp(x)
+
+
+@exp.slope
+def _(x, y):
+    return y
+
+
+@elementwise
+def expm1(x):
+    """eˣ - 1, exact near 0"""
+    return math.expm1(x)
+
+
+@expm1.slope
+def _(x, y):
+    return y + 1
+
+
+@elementwise(domain=(0.2, 4.0))
+def log(x):
+    """The natural logarithm"""
+    return math.log(x)
+
+
+@log.slope
+def _(x, y):
+    return 1 / x
+
+
+@elementwise(domain=(-0.8, 4.0))
+def log1p(x):
+    """log(1 + x), exact near 0"""
+    return math.log1p(x)
+
+
+@log1p.slope
+def _(x, y):
+    return 1 / (1 + x)
+
+
+# Waves and the error function
+
+
+@elementwise
+def sin(x):
+    """The sine of x radians"""
+    return math.sin(x)
+
+
+@sin.slope
+def _(x, y):
+    return cos(x)
+
+
+@elementwise
+def cos(x):
+    """The cosine of x radians"""
+    return math.cos(x)
+
+
+@cos.slope
+def _(x, y):
+    return -sin(x)
+
+
+@elementwise
+def erf(x):
+    """The error function, 2/√π ∫₀ˣ exp(-t²) dt"""
+    return math.erf(x)
+
+
+@erf.slope
+def _(x, y):
+    return 2 / math.sqrt(math.pi) * exp(-x * x)
+
+
+# Choices. At a tie or a kink the slope follows PyTorch.
+
+
+@elementwise
+def where(condition, a, b):
+    """a where the condition holds, else b"""
+    return a if condition else b
+
+
+@where.slope
+def _(condition, a, b, y):
+    return None, where(condition, 1, 0), where(condition, 0, 1)
+
+
+@elementwise(kinks=(0,))
+def sign(x):
+    """-1, 0 or 1"""
+    return where(x > 0, 1, where(x < 0, -1, 0 * x))
+
+
+@sign.slope
+def _(x, y):
+    return 0
+
+
+@elementwise
+def maximum(a, b):
+    """The larger of two; NaN if either is; a tie gives each half of the slope"""
+    return a if a > b or a != a else b
+
+
+@maximum.slope
+def _(a, b, y):
+    return where(a > b, 1, where(a == b, 0.5, 0)), where(a < b, 1, where(a == b, 0.5, 0))
+
+
+@elementwise
+def minimum(a, b):
+    """The smaller of two; NaN if either is; a tie gives each half of the slope"""
+    return a if a < b or a != a else b
+
+
+@minimum.slope
+def _(a, b, y):
+    return where(a < b, 1, where(a == b, 0.5, 0)), where(a > b, 1, where(a == b, 0.5, 0))
+
+
+@elementwise
+def clip(x, min=-inf, max=inf):  # noqa: A002 - NumPy's names
+    """x, no smaller than min and no larger than max; slope 1 on both bounds"""
+    return minimum(maximum(x, min), max)
+
+
+@clip.slope
+def _(x, y, min, max):  # noqa: A002
+    return where((x >= min) & (x <= max), 1, 0)
+
+
+# Activations
+
+
+@elementwise
+def tanh(x):
+    """The hyperbolic tangent"""
+    return math.tanh(x)
+
+
+@tanh.slope
+def _(x, y):
+    return 1 - y * y
+
+
+@elementwise
+def sigmoid(x):
+    """1 / (1 + e⁻ˣ)"""
+    return 1 / (1 + exp(-x))
+
+
+@sigmoid.slope
+def _(x, y):
+    return y * (1 - y)  # in terms of y = sigmoid(x): no second exp
+
+
+@elementwise(kinks=(0,))
+def relu(x):
+    """max(x, 0), slope 0 at 0"""
+    return maximum(x, 0)
+
+
+@relu.slope
+def _(x, y):
+    return where(y > 0, 1, 0)
+
+
+@elementwise(kinks=(0,))
+def leaky_relu(x, negative_slope=0.01):
+    """x where positive, else negative_slope · x, which is also the side that 0 belongs to"""
+    return where(x > 0, x, negative_slope * x)
+
+
+@leaky_relu.slope
+def _(x, y, negative_slope):
+    return where(x > 0, 1, negative_slope)
+
+
+@elementwise(kinks=(0,))
+def elu(x, alpha=1.0):
+    """x where positive, else α(eˣ - 1)"""
+    return where(x > 0, x, alpha * expm1(minimum(x, 0)))
+
+
+@elu.slope
+def _(x, y, alpha):
+    return where(x > 0, 1, y + alpha)
+
+
+@elementwise
+def silu(x):
+    """x · sigmoid(x), also called swish"""
+    return x * sigmoid(x)
+
+
+@silu.slope
+def _(x, y):
+    s = sigmoid(x)
+    return s * (1 + x * (1 - s))
+
+
+@elementwise
+def gelu(x):
+    """x · Φ(x), Φ the normal distribution: arXiv 1606.08415, section 2"""
+    return 0.5 * x * (1 + erf(x / math.sqrt(2)))
+
+
+@gelu.slope
+def _(x, y):
+    density = exp(-0.5 * x * x) / math.sqrt(2 * math.pi)
+    return 0.5 * (1 + erf(x / math.sqrt(2))) + x * density
+
+
+@elementwise
+def gelu_tanh(x):
+    """The approximation of gelu by tanh: arXiv 1606.08415, section 2"""
+    return 0.5 * x * (1 + tanh(math.sqrt(2 / math.pi) * (x + 0.044715 * x * x * x)))
+
+
+@gelu_tanh.slope
+def _(x, y):
+    t = tanh(math.sqrt(2 / math.pi) * (x + 0.044715 * x * x * x))
+    inner = math.sqrt(2 / math.pi) * (1 + 3 * 0.044715 * x * x)
+    return 0.5 * (1 + t) + 0.5 * x * (1 - t * t) * inner
+
+
+@elementwise
+def softplus(x):
+    """log(1 + eˣ), without overflow"""
+    return maximum(x, 0) + log1p(exp(-abs(x)))
+
+
+@softplus.slope
+def _(x, y):
+    return sigmoid(x)
+
+
+# Comparisons and logic: they give booleans and have no slope
+
+
+@elementwise
+def less(a, b):
+    """a < b"""
+    return a < b
+
+
+@elementwise
+def less_equal(a, b):
+    """a <= b"""
+    return a <= b
+
+
+@elementwise
+def greater(a, b):
+    """a > b"""
+    return a > b
+
+
+@elementwise
+def greater_equal(a, b):
+    """a >= b"""
+    return a >= b
+
+
+@elementwise
+def equal(a, b):
+    """a == b"""
+    return a == b
+
+
+@elementwise
+def not_equal(a, b):
+    """a != b"""
+    return a != b
+
+
+@elementwise
+def logical_and(a, b):
+    """Both of two conditions"""
+    return a & b
+
+
+@elementwise
+def logical_or(a, b):
+    """Either of two conditions"""
+    return a | b
+
+
+@elementwise
+def logical_not(a):
+    """The opposite of a condition"""
+    return a == False  # noqa: E712 - works on arrays and compiles to a comparison
