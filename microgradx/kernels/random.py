@@ -1,0 +1,116 @@
+"""Random numbers that are a function of a seed and a counter: the same bits on every executor.
+
+Philox 4x32-10 (Salmon, Moraes, Dror & Shaw, 2011: Parallel Random Numbers: As Easy as 1, 2, 3). Block
+number c of a seed is four 32-bit words, whoever computes it and in which order, so a generator's state is
+two integers, and skipping ahead is an addition.
+"""
+
+import math
+from typing import Any
+
+import numpy as np
+
+from microgradx.errors import ArgumentError
+
+low32 = 0xFFFFFFFF
+
+
+def philox(c0, c1, c2, c3, k0, k1):
+    """Ten rounds that scramble a counter of four 32-bit words with a key of two: four random words.
+
+    It holds words in 64-bit integers, where a product may wrap: the mask after the shift makes it right.
+    """
+    for _ in range(10):
+        a = 0xD2511F53 * c0
+        b = 0xCD9E8D57 * c2
+        c0, c1 = ((b >> 32) & 0xFFFFFFFF) ^ c1 ^ k0, b & 0xFFFFFFFF
+        c2, c3 = ((a >> 32) & 0xFFFFFFFF) ^ c3 ^ k1, a & 0xFFFFFFFF
+        k0 = (k0 + 0x9E3779B9) & 0xFFFFFFFF
+        k1 = (k1 + 0xBB67AE85) & 0xFFFFFFFF
+    return c0, c1, c2, c3
+
+
+class Generator:
+    """A stream of random numbers; `state_dict` is all that is needed to continue it.
+
+    Every call begins a new block of the counter, so what it draws depends on the sizes of the calls
+    before it, and on nothing else.
+    """
+
+    def __init__(self, seed: int = 0):
+        self.seed(seed)
+
+    def __repr__(self) -> str:
+        return f"Generator(seed={self._seed}) at block {self._block}"
+
+    def seed(self, n: int) -> None:
+        """Begin the stream of a seed, 0 to 2**64 - 1."""
+        if not 0 <= n < 2**64:
+            raise ArgumentError(f"seed {n}: a seed is an integer from 0 to 2**64 - 1.")
+        self._seed, self._block = int(n), 0
+
+    def state_dict(self) -> dict[str, int]:
+        """The seed and the next block."""
+        return {"seed": self._seed, "block": self._block}
+
+    def load_state_dict(self, state: dict[str, int]) -> None:
+        """Continue where `state_dict` was taken."""
+        self.seed(state["seed"])
+        self._block = int(state["block"])
+
+    def bits(self, n: int) -> np.ndarray:
+        """(n,) random 32-bit words."""
+        blocks = -(-n // 4)
+        c = np.arange(self._block, self._block + blocks, dtype=np.int64)
+        with np.errstate(over="ignore"):
+            words = philox(c & low32, c >> 32, 0 * c, 0 * c, self._seed & low32, self._seed >> 32)
+        self._block += blocks
+        return np.stack(words, axis=1).astype(np.uint32).ravel()[:n]
+
+    def _unit(self, n: int, dtype: Any) -> np.ndarray:
+        """(n,) numbers in [0, 1): 24 random bits for float32, 53 for float64."""
+        if dtype == np.float32:
+            return (self.bits(n) >> 8).astype(np.float32) * np.float32(2**-24)
+        high, low = self.bits(2 * n).reshape(n, 2).T.astype(np.uint64)
+        return ((high << np.uint64(21)) ^ (low >> np.uint64(11))).astype(np.float64) * 2**-53
+
+    def uniform(
+        self, shape: Any = (), low: float = 0.0, high: float = 1.0, dtype: Any = np.float32
+    ) -> np.ndarray:
+        """Numbers in [low, high)."""
+        dtype = np.dtype(dtype).type
+        unit = self._unit(size(shape), dtype).reshape(shape)
+        return unit if (low, high) == (0, 1) else dtype(low) + dtype(high - low) * unit
+
+    def normal(self, shape: Any = (), dtype: Any = np.float32) -> np.ndarray:
+        """Numbers of mean 0 and variance 1, by the method of Box and Muller (1958), in float64."""
+        n = size(shape)
+        radius, turn = self._unit(n + n % 2, np.float64).reshape(2, -1)
+        radius = np.sqrt(-2 * np.log1p(-radius))  # 1 - radius is in (0, 1]
+        pair = np.concatenate([radius * np.cos(2 * np.pi * turn), radius * np.sin(2 * np.pi * turn)])
+        return pair[:n].reshape(shape).astype(dtype)
+
+    def integers(self, low: int, high: int, shape: Any = ()) -> np.ndarray:
+        """Integers from low to high - 1, int64."""
+        if not low < high:
+            raise ArgumentError(f"integers: low {low} must be below high {high}.")
+        return low + np.floor(self._unit(size(shape), np.float64) * (high - low)).astype(np.int64).reshape(
+            shape
+        )
+
+    def permutation(self, n: int) -> np.ndarray:
+        """(n,) the integers 0 to n - 1 in random order, int64."""
+        return np.argsort(self._unit(n, np.float64), kind="stable")
+
+    def choice(self, n: int, size: int, replace: bool = True) -> np.ndarray:
+        """(size,) of the integers 0 to n - 1, with repetitions or without."""
+        return self.integers(0, n, (size,)) if replace else self.permutation(n)[:size]
+
+
+def size(shape: Any) -> int:
+    """The number of elements of an array of this shape."""
+    return math.prod(shape) if isinstance(shape, tuple | list) else int(shape)
+
+
+generator = Generator()
+"""The generator that initialisation, dropout and shuffling draw from; `mg.seed(n)` seeds it."""
