@@ -1,0 +1,98 @@
+"""A data set in two parts, the registry of all sets, and the held-out part."""
+
+from collections.abc import Callable
+from typing import TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from microgradx.errors import DataError
+
+__all__ = ["Split", "datasets", "hold_out"]
+
+Part = tuple[NDArray, NDArray]
+
+
+class Split(tuple[Part, Part]):
+    """`(x_train, y_train), (x_test, y_test)`, and what else is known of the set.
+
+    x: (n, features), float32. y: (n,) int64 labels from 0, or (n, outputs) float32 for a regression.
+    `image_shape`: (height, width) if a row of x is an image, else None. `classes`: a name per label,
+    empty for a regression. `columns`: a name per feature, where they have names.
+    """
+
+    image_shape: tuple[int, int] | None
+    classes: tuple[str, ...]
+    columns: tuple[str, ...]
+
+    def __new__(
+        cls,
+        train: Part,
+        test: Part,
+        image_shape: tuple[int, int] | None = None,
+        classes: tuple[str, ...] = (),
+        columns: tuple[str, ...] = (),
+    ) -> "Split":
+        """Check the parts and keep what is known of them."""
+        made = super().__new__(cls, (check(*train), check(*test)))
+        made.image_shape, made.classes, made.columns = image_shape, classes, columns
+        for _, y in made:
+            if classes and y.size and not 0 <= y.min() <= y.max() < len(classes):
+                raise DataError(
+                    f"labels must lie between 0 and {len(classes) - 1} for {len(classes)} classes, "
+                    f"got {y.min()} to {y.max()}."
+                )
+        return made
+
+    train = property(lambda self: self[0], doc="(x, y) to learn from.")
+    test = property(lambda self: self[1], doc="(x, y) held out.")
+
+    def __repr__(self) -> str:
+        (x, y), (held_out, _) = self
+        kind = f"{len(self.classes)} classes" if self.classes else f"targets of shape {y.shape[1:]}"
+        return f"Split({len(x):,} + {len(held_out):,} rows of {x.shape[1]} features, {kind})"
+
+
+datasets: dict[str, Callable[..., Split]] = {}
+"""Every built-in set by its name: the choices of the command line, and their help, are made from it."""
+
+
+Loader = TypeVar("Loader", bound=Callable[..., Split])
+
+
+def dataset(loader: Loader) -> Loader:
+    """Enter a function that returns a Split into `datasets`."""
+    datasets[loader.__name__] = loader
+    return loader
+
+
+def check(x: NDArray, y: NDArray) -> Part:
+    """`(x, y)`, if they are rows of features and as many targets."""
+    if x.ndim != 2:
+        raise DataError(f"x must have shape (n, features), got {x.shape}: flatten each sample to one row.")
+    if len(x) != len(y):
+        raise DataError(f"x and y must have one row per sample, got {len(x)} rows of x and {len(y)} of y.")
+    if not x.size:
+        raise DataError(f"a data set must not be empty, got x of shape {x.shape}.")
+    return x, y
+
+
+def hold_out(x: NDArray, y: NDArray, test: float = 0.2, seed: int = 0) -> tuple[Part, Part]:
+    """Set the share `test` of the rows aside, drawn by `seed`; integer labels keep their proportions."""
+    check(x, y)
+    count = len(x)
+    # RandomState, since only its stream is promised to stay the same in every version of NumPy.
+    order = np.random.RandomState(seed).permutation(count)
+    if y.dtype.kind in "iu":
+        order = order[
+            np.argsort(y[order], kind="stable")
+        ]  # class by class: then every 1/test-th row is held out
+    steps = np.floor(np.arange(count + 1) * test + 1e-9)
+    held = np.zeros(count, bool)
+    held[order] = np.diff(steps) > 0
+    if not 0 < np.count_nonzero(held) < count:
+        raise DataError(
+            f"test={test} of {count} rows leaves {np.count_nonzero(~held)} to train on and "
+            f"{np.count_nonzero(held)} to test on: both parts need at least one."
+        )
+    return (x[~held], y[~held]), (x[held], y[held])
