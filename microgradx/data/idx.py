@@ -69,7 +69,7 @@ def _parse(stream: IO[bytes], most: int, name: str) -> NDArray:
     if len(magic) < 4 or magic[:2] != b"\0\0" or magic[2] not in DTYPES or magic[3] > MOST_DIMENSIONS:
         raise DataError(
             f"{name} is not an IDX file: it begins with [{magic.hex(' ')}]; IDX begins with 00 00, one of "
-            f"{' '.join(f'{code:02x}' for code in DTYPES)} for the dtype, and at most {MOST_DIMENSIONS} dimensions."
+            f"{bytes(DTYPES).hex(' ')} for the dtype, and a number of dimensions up to {MOST_DIMENSIONS}."
         )
     dtype, ndim = DTYPES[magic[2]], magic[3]
     sizes = stream.read(4 * ndim)
@@ -96,7 +96,7 @@ def _parse(stream: IO[bytes], most: int, name: str) -> NDArray:
 
 def _fill(stream: IO[bytes], array: NDArray) -> int:
     """Read into `array`, piece by piece, and return the number of bytes that there were."""
-    buffer = memoryview(array.reshape(-1).view(np.uint8))
+    buffer = array.reshape(-1).view(np.uint8).data
     got = 0
     while got < len(buffer):
         piece = stream.read(min(PIECE, len(buffer) - got))

@@ -62,9 +62,9 @@ class PublishedFile:
             return download(urls, cache / self.name, self.accept, 2 * self.size, progress)
         except (OSError, DataError) as error:
             raise DataError(
-                f"{collection} needs {self.name}, which is not in {' or '.join(map(str, places))}, and could not "
-                f"be downloaded: {error} Put the file into {cache}, or into the folder {collection} of a folder "
-                "named by the environment variable MICROGRADX_DATA."
+                f"{collection} needs {self.name}, which is not in {' or '.join(map(str, places))}, "
+                f"and could not be downloaded: {error} Put the file into {cache}, or into the folder "
+                f"{collection} of a folder named by the environment variable MICROGRADX_DATA."
             ) from error
 
     def accept(self, path: Path) -> None:

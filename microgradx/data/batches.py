@@ -1,0 +1,112 @@
+"""What stands between a set and a training step: batches, and features of one scale."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from microgradx.errors import ArgumentError, DataError
+
+
+def batches(
+    x: NDArray,
+    y: NDArray,
+    batch_size: int,
+    order: ArrayLike | None = None,
+    rng: Any = None,
+    drop_last: bool = False,
+) -> Iterator[tuple[NDArray, NDArray]]:
+    """Pairs `(x, y)` of `batch_size` rows; the last is shorter, or left out with `drop_last`.
+
+    The rows come as they stand, in `order` (row numbers), or shuffled by `rng` (anything that has
+    `permutation(n)`). Without either, batches are views. Raises DataError and ArgumentError at the call.
+    """
+    if len(x) != len(y) or not len(x):
+        raise DataError(
+            f"x and y must have as many rows, and at least one, got {len(x)} of x and {len(y)} of y."
+        )
+    if batch_size < 1:
+        raise ArgumentError(f"batch_size must be at least 1, got {batch_size}.")
+    if order is not None and rng is not None:
+        raise ArgumentError("give order or rng, not both: rng would replace the order.")
+    rows = rng.permutation(len(x)) if rng is not None else None
+    if order is not None:
+        rows = np.asarray(order)
+        if rows.size and not (rows.dtype.kind in "iu" and 0 <= rows.min() <= rows.max() < len(x)):
+            raise ArgumentError(
+                f"order must hold row numbers from 0 to {len(x) - 1}, got {rows.min()} to {rows.max()}."
+            )
+    count = len(x) if rows is None else len(rows)
+    stop = count - count % batch_size if drop_last else count
+    if not stop:
+        raise ArgumentError(f"{count} rows make no batch of {batch_size} with drop_last={drop_last}.")
+
+    def pairs() -> Iterator[tuple[NDArray, NDArray]]:
+        for first in range(0, stop, batch_size):
+            part = slice(first, min(first + batch_size, stop))
+            chosen = part if rows is None else rows[part]
+            yield x[chosen], y[chosen]
+
+    return pairs()
+
+
+class Standardize:
+    """Shift and scale every feature to mean 0 and deviation 1, as measured on the training part.
+
+    `standardize = Standardize().fit(x_train)`, then `standardize(x_test)`. A feature that is constant in the
+    training part is shifted only. `mean` and `scale` are float64 arrays, one number per feature.
+    """
+
+    mean: NDArray | None = None
+    scale: NDArray | None = None
+
+    def fit(self, x: NDArray) -> "Standardize":
+        """Measure the mean and deviation of the columns of x (n, features), in float64."""
+        if x.ndim != 2 or not x.size:
+            raise DataError(f"Standardize.fit needs at least one row and one feature, got shape {x.shape}.")
+        pieces = [x[first : first + 4096] for first in range(0, len(x), 4096)]  # no float64 copy of all rows
+        mean = sum(piece.sum(axis=0, dtype=np.float64) for piece in pieces) / len(x)
+        variance = sum(((piece - mean) ** 2).sum(axis=0) for piece in pieces) / len(x)
+        if not np.isfinite(variance).all():
+            column = int(np.argmin(np.isfinite(variance)))
+            raise DataError(f"Standardize.fit needs finite features, got NaN or infinity in column {column}.")
+        # Compared, not computed: rounding leaves a constant column with a deviation like 1e-17.
+        constant = x.max(axis=0) == x.min(axis=0)
+        self.mean, self.scale = mean, np.where(constant, 1.0, np.sqrt(variance))
+        return self
+
+    def __call__(self, x: NDArray) -> NDArray:
+        """(n, features) -> the same, standardized, in the dtype of x."""
+        mean, scale = self.measured(x)
+        return (x - mean) / scale
+
+    def inverse(self, x: NDArray) -> NDArray:
+        """Undo it: standardized features (n, features) -> the original ones."""
+        mean, scale = self.measured(x)
+        return x * scale + mean
+
+    def measured(self, x: NDArray) -> tuple[NDArray, NDArray]:
+        """Mean and scale in the dtype of x, if they fit it."""
+        if self.mean is None or self.scale is None:
+            raise DataError("Standardize is not fitted: call fit(x_train) first.")
+        if x.shape[-1:] != self.mean.shape:
+            raise DataError(f"Standardize was fitted to {len(self.mean)} features, got x of shape {x.shape}.")
+        dtype = x.dtype if x.dtype.kind == "f" else np.dtype(np.float32)
+        return self.mean.astype(dtype), self.scale.astype(dtype)
+
+    def state_dict(self) -> dict[str, NDArray]:
+        """Copies of `mean` and `scale`, to save."""
+        if self.mean is None or self.scale is None:
+            raise DataError("Standardize is not fitted: call fit(x_train) first.")
+        return {"mean": self.mean.copy(), "scale": self.scale.copy()}
+
+    def load_state_dict(self, state: dict[str, NDArray]) -> None:
+        """Take over what `state_dict` returned."""
+        mean, scale = (np.asarray(state.get(key, np.nan), np.float64) for key in ("mean", "scale"))
+        if mean.ndim != 1 or mean.shape != scale.shape or not (np.isfinite(mean).all() and (scale > 0).all()):
+            raise DataError(
+                "Standardize needs a mean and a scale > 0 per feature, got shapes "
+                f"{mean.shape} and {scale.shape} from the keys {', '.join(state)}."
+            )
+        self.mean, self.scale = mean.copy(), scale.copy()
