@@ -1,0 +1,144 @@
+"""Derivatives of functions: grad, value_and_grad, hvp, hessian, and check_grad to trust them."""
+
+from collections.abc import Callable, Sequence
+from functools import wraps
+from typing import Any
+
+import numpy as np
+
+from microgradx.errors import ArgumentError, GradientError
+from microgradx.tensor import Tensor, as_array, differentiate, wrap
+
+
+def value_and_grad(f: Callable[..., Any], argnums: int | Sequence[int] = 0, create_graph: bool | None = None):
+    """A function that returns `(f(*args), gradient)` for a function f that returns one number.
+
+    The gradient is with respect to the argument `argnums`, or a tuple of gradients for several. Arrays and
+    numbers become Tensors. The gradients can be differentiated again where an argument requires gradients
+    itself, as within another `grad`, or with `create_graph=True`.
+    """
+    several = isinstance(argnums, Sequence)
+    positions = tuple(argnums) if isinstance(argnums, Sequence) else (argnums,)
+
+    @wraps(f)
+    def run(*args, **kwargs):
+        if positions and not -len(args) <= min(positions) <= max(positions) < len(args):
+            raise ArgumentError(f"argnums={argnums} does not fit a call with {len(args)} arguments.")
+        again = create_graph
+        if again is None:
+            again = any(isinstance(a, Tensor) and a.requires_grad for a in args)
+        args = list(args)
+        for i in positions:
+            args[i] = variable(args[i])
+        value = f(*args, **kwargs)
+        if not isinstance(value, Tensor) or value.size != 1:
+            what = f"shape {value.shape}" if isinstance(value, Tensor) else f"type {type(value).__name__}"
+            raise GradientError(
+                f"grad needs a function that returns a Tensor of one number, this one gave {what}."
+            )
+        grads = gradients(value, [args[i] for i in positions], create_graph=again)
+        return (value if again else value.detach()), (tuple(grads) if several else grads[0])
+
+    return run
+
+
+def grad(f: Callable[..., Any], argnums: int | Sequence[int] = 0, create_graph: bool | None = None):
+    """A function that returns the gradient of f; see `value_and_grad`. Nests: `grad(grad(f))`."""
+    both = value_and_grad(f, argnums, create_graph)
+
+    @wraps(f)
+    def run(*args, **kwargs):
+        return both(*args, **kwargs)[1]
+
+    return run
+
+
+def variable(x) -> Tensor:
+    """A Tensor to differentiate with respect to: x itself if it has a history, else a new leaf."""
+    if isinstance(x, Tensor) and x.requires_grad:
+        return x
+    return Tensor(x, requires_grad=True)
+
+
+def gradients(y: Tensor, inputs: Sequence[Tensor], gradient=None, create_graph: bool = False) -> list[Tensor]:
+    """The gradients of y with respect to `inputs`, zero where it does not depend on them."""
+    if not y.requires_grad:
+        return [wrap(np.zeros_like(x.data)) for x in inputs]
+    edges = [x._node or x for x in inputs]
+    watch: dict[int, tuple[Any, list]] = {id(edge): (edge, []) for edge in edges}
+    differentiate(y, gradient, create_graph=create_graph, watch=watch)
+    totals = []
+    for x, edge in zip(inputs, edges, strict=True):
+        arrived = watch[id(edge)][1]
+        total = sum(arrived[1:], start=arrived[0]) if arrived else np.zeros_like(x.data)
+        totals.append(total if isinstance(total, Tensor) else wrap(total))
+    return totals
+
+
+def hvp(f: Callable[..., Any], x, v) -> Tensor:
+    """The product of the Hessian of f at x with v (of x's shape), by reverse over reverse."""
+    x = variable(x)
+    g = grad(f)(x)
+    v = as_array(v, x.dtype)
+    return gradients((g * v).sum(), [x])[0]  # type: ignore[attr-defined]
+
+
+def hessian(f: Callable[..., Any]):
+    """A function that returns the matrix of second derivatives of f, of shape (*x.shape, *x.shape)."""
+
+    @wraps(f)
+    def run(x) -> Tensor:
+        x = variable(x)
+        rows = [hvp(f, x, row).data for row in np.eye(x.size).reshape(x.size, *x.shape)]
+        return wrap(np.array(rows, x.dtype).reshape(*x.shape, *x.shape))
+
+    return run
+
+
+def check_grad(
+    f, *inputs, order: int = 1, eps: float = 1e-6, rtol: float = 1e-5, atol: float = 1e-7, seed: int = 0
+):
+    """Compare the derivatives of f with central differences in float64; True, or GradientError.
+
+    f takes float arrays (others are passed on as they are) and returns one Tensor of any shape, which is
+    weighted at random so that one number stands for the whole Jacobian. `order=2` also checks the
+    derivative of the derivative. The error names the input, the element and both values.
+    """
+    draw = np.random.default_rng(seed)
+    arrays = [np.asarray(x) for x in inputs]
+    free = [i for i, a in enumerate(arrays) if a.dtype.kind == "f"]
+    points = [a.astype(np.float64) if i in free else a for i, a in enumerate(arrays)]
+    weights = draw.uniform(0.5, 1.5, f(*[Tensor(p) for p in points]).shape)
+
+    def total(*args):
+        return (f(*args) * weights).sum()
+
+    compare(total, points, free, 1, eps, rtol, atol)
+    if order > 1:
+        directions = [draw.uniform(0.5, 1.5, points[i].shape) for i in free]
+
+        def slope(*args):
+            grads = grad(total, argnums=free, create_graph=True)(*args)
+            return sum((g * d).sum() for g, d in zip(grads, directions, strict=True))
+
+        compare(slope, points, free, 2, eps, max(rtol, 1e-4), max(atol, 1e-6))
+    return True
+
+
+def compare(f, points, free, order, eps, rtol, atol) -> None:
+    """Check the gradient of f at the points against (f(x + ε) - f(x - ε)) / 2ε, element by element."""
+    found = grad(f, argnums=free)(*[Tensor(p) for p in points]) if free else ()
+    for i, g in zip(free, found, strict=True):
+        for index in np.ndindex(points[i].shape):
+            ends = []
+            for step in (eps, -eps):
+                moved = [p.copy() if k == i else p for k, p in enumerate(points)]
+                moved[i][index] += step
+                ends.append(f(*[Tensor(p) for p in moved]).item())
+            expected, actual = (ends[0] - ends[1]) / (2 * eps), float(g.data[index])
+            if not abs(actual - expected) <= atol + rtol * abs(expected):
+                raise GradientError(
+                    f"check_grad: derivative of order {order}, input {i} of shape {points[i].shape}, element "
+                    f"{index} = {points[i][index]:.6g}: the rule gives {actual:.8g}, central differences "
+                    f"{expected:.8g}."
+                )

@@ -1,0 +1,179 @@
+"""What an array operation is: NumPy code, and the rule of its vector-Jacobian product.
+
+A rule `(g, out, *inputs, **parameters)` returns one gradient per input: the gradient `g` of the output
+times the derivative. It is generic array arithmetic: on NumPy arrays it is fast, on Tensors it records
+itself and can be differentiated again. Broadcasting is undone by the tape, never here. A rule may return
+a function instead of an array for what is costly and not always wanted.
+"""
+
+import ast
+import inspect
+import textwrap
+from collections.abc import Callable
+from functools import cached_property
+from typing import Any
+
+from microgradx.errors import GradientError
+from microgradx.scalars import Elementwise
+
+operations: dict[str, Callable[..., Any]] = {}
+"""Every array operation by its name: tests, methods of Tensor and public names are made from this."""
+
+cases: dict[str, tuple["Case", ...]] = {}
+"""For every operation, calls that span its domain; each is checked against finite differences."""
+
+executors: dict[type, Callable[..., Any]] = {}
+"""How to run a primitive on types other than NumPy's arrays."""
+
+
+class Case:
+    """A call of an operation: `Case((3, 4), axis=0)` draws an input of shape (3, 4) and passes axis=0.
+
+    `first` comes before the inputs (einsum's equation); `as_list` passes the inputs as one list.
+    """
+
+    def __init__(self, *shapes: tuple, first: tuple = (), as_list: bool = False, **parameters: Any):
+        self.shapes, self.first, self.as_list, self.parameters = shapes, first, as_list, parameters
+
+    def call(self, operation: Callable[..., Any], arrays: list) -> Any:
+        """The operation's value at these arrays."""
+        inputs = [arrays] if self.as_list else arrays
+        return operation(*self.first, *inputs, **self.parameters)
+
+    def __repr__(self) -> str:
+        rest = [f"{name}={value!r}" for name, value in self.parameters.items()]
+        return "-".join(map(str, (*self.first, *self.shapes, *rest))).replace(" ", "")
+
+
+class Primitive:
+    """An array operation with a derivative rule.
+
+    Arguments without a default are arrays; those with one, and those after `*`, are parameters.
+    """
+
+    def __init__(self, forward: Callable[..., Any], name: str | None = None):
+        self.forward = forward
+        self.name = self.__name__ = name or forward.__name__
+        self.__doc__ = forward.__doc__
+        self.__signature__ = inspect.signature(forward)
+        declared = self.__signature__.parameters.values()
+        inputs = [p for p in declared if p.default is p.empty and p.kind != p.KEYWORD_ONLY]
+        self.arity = 1000 if any(p.kind == p.VAR_POSITIONAL for p in inputs) else len(inputs)
+        self.parameters = [p.name for p in declared if p not in inputs]
+        self.defaults = {p.name: p.default for p in declared if p.default is not p.empty}
+        self.rule: Callable[..., Any] | None = None
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self.name}{self.__signature__}>"
+
+    def vjp(self, rule: Callable[..., Any]) -> Callable[..., Any]:
+        """Declare the rule `(g, out, *inputs, **parameters)`: one gradient (or None) per input."""
+        self.rule = rule
+        return rule
+
+    def pull(self, g, out, *inputs, **parameters) -> tuple:
+        """The gradients of the inputs, given the gradient `g` of the output."""
+        if self.rule is None:
+            raise GradientError(f"{self.name} has no derivative. Declare one with @{self.name}.vjp.")
+        grads = self.rule(g, out, *inputs, **parameters)
+        return grads if isinstance(grads, tuple) else (grads,)
+
+    def rule_arguments(self) -> tuple[Callable[..., Any] | None, slice, int]:
+        """The rule, and where its inputs and the output stand among its arguments."""
+        return self.rule, slice(2, None), 1
+
+    @cached_property
+    def reads(self) -> frozenset:
+        """The inputs (by position) and the output ("out") whose values the rule uses.
+
+        What it does not use need not be kept for backward, and may change in the meantime. Taking only
+        the shape of an array does not count as using it. Without source text everything counts.
+        """
+        rule, inputs, out = self.rule_arguments()
+        everything = frozenset([*range(self.arity), "out"])
+        try:
+            tree = ast.parse(textwrap.dedent(inspect.getsource(rule)))  # type: ignore[arg-type]
+        except (OSError, TypeError, SyntaxError):
+            return everything
+        looks = {  # x.shape and the like
+            id(a.value)
+            for a in ast.walk(tree)
+            if isinstance(a, ast.Attribute) and a.attr in ("shape", "ndim", "size", "dtype")
+        }
+        used = {n.id for n in ast.walk(tree) if isinstance(n, ast.Name) and id(n) not in looks}
+        arguments = inspect.signature(rule).parameters.values()  # type: ignore[arg-type]
+        if any(p.kind == p.VAR_POSITIONAL for p in arguments):
+            return everything
+        names = [p.name for p in arguments]
+        found = [i for i, name in enumerate(names[inputs]) if name in used and i < self.arity]
+        return frozenset([*found, "out"] if names[out] in used else found)
+
+    def __call__(self, *arrays, **parameters):
+        """Arrays give an array; a Tensor among them gives a Tensor."""
+        if len(arrays) > self.arity:
+            parameters |= zip(self.parameters, arrays[self.arity :], strict=False)
+            arrays = arrays[: self.arity]
+        if self.defaults:
+            parameters = self.defaults | parameters
+        for array in arrays:
+            if run := executors.get(type(array)):
+                return run(self, *arrays, **parameters)
+        return self.forward(*arrays, **parameters)
+
+
+class ElementwisePrimitive(Primitive):
+    """The array operation of an elementwise function: its rule multiplies by the slope."""
+
+    def __init__(self, function: Elementwise):
+        super().__init__(function, function.name)
+        self.rule = function.slopes
+
+    def rule_arguments(self):
+        """A slope takes `(*inputs, output)`, then the constants."""
+        return self.rule, slice(0, self.arity), self.arity
+
+    def pull(self, g, out, *inputs, **constants) -> tuple:
+        """g times each slope; the numbers 1 and -1 cost nothing and next to nothing."""
+        if self.rule is None:
+            raise GradientError(f"{self.name} has no slope. Declare one with @{self.name}.slope.")
+        slopes = self.rule(*inputs, out, **constants)
+        return tuple(scale(g, s) for s in (slopes if isinstance(slopes, tuple) else (slopes,)))
+
+
+def scale(g, slope):
+    """g · slope, where a slope may also be None or a plain number."""
+    if slope is None:
+        return None
+    if type(slope) is int and abs(slope) == 1:
+        return g if slope == 1 else -g
+    return g * slope
+
+
+lifted: dict[Elementwise, ElementwisePrimitive] = {}
+
+
+def lift(function: Elementwise) -> ElementwisePrimitive:
+    """The array operation of an elementwise function, made when it is first needed."""
+    if function not in lifted:
+        lifted[function] = ElementwisePrimitive(function)
+    return lifted[function]
+
+
+def operation(*examples: Case):
+    """Enter a function into the table of operations, with the cases that it is checked on."""
+
+    def enter(function):
+        operations[function.__name__] = function
+        cases[function.__name__] = examples
+        return function
+
+    return enter
+
+
+def primitive(forward: Callable[..., Any]) -> Primitive:
+    """Declare a differentiable array operation by its NumPy code; its rule follows with `.vjp`.
+
+    Arguments without a default are arrays (or Tensors); those with one, and those after `*`, are
+    parameters without gradient.
+    """
+    return Primitive(forward)

@@ -1,0 +1,144 @@
+"""Picking elements, and joining arrays."""
+
+from itertools import pairwise
+
+import numpy as np
+
+from microgradx.errors import ArgumentError, ShapeError
+from microgradx.primitives.core import Case, operation, primitive
+from microgradx.primitives.shapes import axes_of, unsqueeze
+
+
+@primitive
+def getitem(x, *, index):
+    """x[index]: basic slices, integer arrays, boolean masks."""
+    return x[index]
+
+
+@getitem.vjp
+def _(g, out, x, index):
+    return put(g, index=index, shape=x.shape)
+
+
+@primitive
+def put(g, *, index, shape):
+    """Zeros of `shape` with g added at `index`: the transpose of getitem."""
+    out = np.zeros(shape, g.dtype)
+    parts = index if isinstance(index, tuple) else (index,)
+    if any(isinstance(p, np.ndarray) and p.dtype != bool for p in parts):
+        np.add.at(out, index, g)  # integer arrays may meet an element more than once
+    else:
+        out[index] = g
+    return out
+
+
+@put.vjp
+def _(h, out, g, index, shape):
+    return getitem(h, index=index)
+
+
+@operation(
+    Case((3, 4), index=np.array([[0, 1], [3, 3], [2, 0]]), axis=1),
+    Case((3, 2), index=np.array([[2, 2]]), axis=0),
+)
+def gather(x, index, axis):
+    """Pick along one axis, out[i, j] = x[i, index[i, j]] for axis=1: PyTorch's gather."""
+    index = np.asarray(index)
+    (a,) = axes_of(axis, x.ndim)
+    fits = zip(index.shape, x.shape, range(x.ndim), strict=False)
+    if index.ndim != x.ndim or any(n > m for n, m, i in fits if i != a):
+        raise ShapeError(f"gather: the index of shape {index.shape} does not fit {x.shape} beside axis {a}.")
+    low, high = index.min(initial=0), index.max(initial=-1)
+    if low < 0 or high >= x.shape[a]:
+        raise ArgumentError(f"gather: axis {a} has size {x.shape[a]}, the indices run from {low} to {high}.")
+    grid = np.ix_(*map(np.arange, index.shape))
+    return getitem(x, index=(*grid[:a], index, *grid[a + 1 :]))
+
+
+@primitive
+def concatenate(*xs, axis):
+    """np.concatenate"""
+    return np.concatenate(xs, axis)
+
+
+@concatenate.vjp
+def _(g, out, *xs, axis):
+    ends = np.cumsum([0, *(x.shape[axis] for x in xs)]).tolist()
+    before = (slice(None),) * axis
+    return tuple(getitem(g, index=(*before, slice(i, j))) for i, j in pairwise(ends))
+
+
+@operation(Case((2, 3), (1, 3), as_list=True), Case((2, 1), (2, 2), (2, 3), as_list=True, axis=-1))
+def cat(tensors, axis=0):
+    """Join a list of arrays along an axis that they have."""
+    shapes = [tuple(np.shape(x)) for x in tensors]
+    if not shapes:
+        raise ArgumentError("cat: the list is empty; give at least one array.")
+    (a,) = axes_of(axis, len(shapes[0]))
+    if len({(len(s), s[:a], s[a + 1 :]) for s in shapes}) > 1:
+        raise ShapeError(f"cat: the shapes {', '.join(map(str, shapes))} differ beside axis {a}.")
+    return concatenate(*tensors, axis=a)
+
+
+@operation(Case((2, 3), (2, 3), as_list=True), Case((2,), (2,), as_list=True, axis=-1))
+def stack(tensors, axis=0):
+    """Join a list of arrays of one shape along a new axis."""
+    shapes = {tuple(np.shape(x)) for x in tensors}
+    if len(shapes) != 1:
+        raise ShapeError(f"stack: all shapes must be equal, here are {sorted(shapes) or 'none'}.")
+    return cat([unsqueeze(x, axis) for x in tensors], axis)
+
+
+@operation(Case((4, 3), sections=2), Case((3, 5), sections=[1, 4], axis=1))
+def split(x, sections, axis=0):
+    """A list of pieces along an axis: so many equal ones, or cut at these positions (np.split)."""
+    (a,) = axes_of(axis, x.ndim)
+    n = x.shape[a]
+    if isinstance(sections, int):
+        if sections < 1 or n % sections:
+            raise ShapeError(f"split: axis {a} of {x.shape} does not divide into {sections} equal parts.")
+        sections = range(n // sections, n, n // sections) if n else [0] * (sections - 1)
+    before = (slice(None),) * a
+    return [getitem(x, index=(*before, slice(i, j))) for i, j in pairwise([0, *sections, n])]
+
+
+@primitive
+def pad_by(x, *, width, value):
+    """np.pad with a constant"""
+    return np.pad(x, width, constant_values=value)
+
+
+@pad_by.vjp
+def _(g, out, x, width, value):
+    sides = zip(width, x.shape, strict=True)
+    return getitem(g, index=tuple(slice(before, before + n) for (before, _), n in sides))
+
+
+@operation(Case((2, 3), width=1), Case((2, 3), width=((1, 0), (0, 2)), value=2.0))
+def pad(x, width, value=0.0):
+    """Surround with a constant: one width for all sides, or (before, after) per axis."""
+    width = np.broadcast_to(width, (x.ndim, 2)).tolist()
+    if any(n < 0 for sides in width for n in sides):
+        raise ArgumentError(f"pad: widths must not be negative, here they are {width}.")
+    return pad_by(x, width=tuple(map(tuple, width)), value=value)
+
+
+@primitive
+def one_hot_rows(labels, *, classes, dtype):
+    """The rows of the identity matrix that the labels name."""
+    return np.eye(classes, dtype=dtype)[labels]
+
+
+@operation()
+def one_hot(labels, classes=None, dtype=np.float32):
+    """Integer labels of any shape to (..., classes): 1 at the label, 0 elsewhere."""
+    values = np.asarray(labels)
+    if values.dtype.kind not in "iu":
+        raise ArgumentError(f"one_hot: labels must be integers, these are {values.dtype}.")
+    low, high = int(values.min(initial=0)), int(values.max(initial=-1))
+    classes = high + 1 if classes is None else classes
+    if low < 0 or high >= classes:
+        raise ArgumentError(
+            f"one_hot: {classes} classes allow labels 0 to {classes - 1}, here {low} to {high}."
+        )
+    return one_hot_rows(labels, classes=classes, dtype=dtype)

@@ -1,0 +1,102 @@
+"""Matrix products and Einstein summation."""
+
+import string
+from functools import partial
+
+import numpy as np
+
+from microgradx.errors import ShapeError
+from microgradx.primitives.core import Case, operation, primitive
+from microgradx.primitives.shapes import expand_to, reshape_to, squeeze, transpose, unsqueeze
+
+
+@primitive
+def multiply_matrices(a, b):
+    """(..., n, k) @ (..., k, m) -> (..., n, m)"""
+    return np.matmul(a, b)
+
+
+@multiply_matrices.vjp
+def _(g, out, a, b):
+    return lambda: multiply_matrices(g, transpose(b)), lambda: multiply_matrices(transpose(a), g)
+
+
+@operation(
+    Case((2, 3), (3, 4)),
+    Case((3,), (3,)),
+    Case((2, 3), (3,)),
+    Case((3,), (3, 2)),
+    Case((5, 2, 3), (3, 2)),
+    Case((2, 1, 2, 3), (4, 3, 1)),
+    Case((0, 3), (3, 2)),
+)
+def matmul(a, b):
+    """(..., n, k) @ (..., k, m) -> (..., n, m); a vector is a row on the left, a column on the right."""
+    if a.ndim == 2 == b.ndim and a.shape[1] == b.shape[0]:
+        return multiply_matrices(a, b)
+    if 0 in (a.ndim, b.ndim):
+        raise ShapeError(f"matmul: {a.shape} @ {b.shape} - a single number has no matrix product; use *.")
+    columns, rows = a.shape[-1], b.shape[-2 if b.ndim > 1 else 0]
+    if columns != rows:
+        raise ShapeError(
+            f"matmul: {a.shape} @ {b.shape} - the inner sizes differ: "
+            f"left has {columns} columns, right has {rows} rows."
+        )
+    out = multiply_matrices(unsqueeze(a, 0) if a.ndim == 1 else a, unsqueeze(b, 1) if b.ndim == 1 else b)
+    ends = [axis for axis, x in ((-2, a), (-1, b)) if x.ndim == 1]
+    return squeeze(out, tuple(ends)) if ends else out
+
+
+@primitive
+def contract(*operands, equation):
+    """np.einsum of an explicit equation in which no operand repeats a letter."""
+    return np.einsum(equation, *operands, optimize=len(operands) > 2)
+
+
+@contract.vjp
+def _(g, out, *operands, equation):
+    terms, result = equation.split("->")
+    terms = terms.split(",")
+
+    def gradient(k):
+        others = [i for i in range(len(terms)) if i != k]
+        left = ",".join([result, *(terms[i] for i in others)])
+        known = "".join(c for c in terms[k] if c in left)
+        d = contract(g, *(operands[i] for i in others), equation=f"{left}->{known}")
+        # a letter that stands in this operand alone was summed over: its gradient repeats
+        sizes = zip(terms[k], operands[k].shape, strict=True)
+        d = reshape_to(d, shape=tuple(d.shape[known.index(c)] if c in known else 1 for c, _ in sizes))
+        return expand_to(d, shape=operands[k].shape)
+
+    return tuple(partial(gradient, k) for k in range(len(terms)))
+
+
+@operation(
+    Case((2, 3), (3, 4), first=("ij,jk->ik",)),
+    Case((3, 3), first=("ii->i",)),
+    Case((3, 3), first=("ii",)),
+    Case((2, 3), first=("ij->j",)),
+    Case((2, 3), (2, 3), first=("ij,ij",)),
+    Case((2,), (3,), first=("i,j->ij",)),
+    Case((5, 2, 3), (5, 3, 4), first=("...ij,...jk->...ik",)),
+    Case((2, 3), (3, 4), (4,), first=("ij,jk,k->i",)),
+)
+def einsum(equation, *operands):
+    """Einstein summation, np.einsum with an equation; diagonals and ellipses included."""
+    try:
+        _, report = np.einsum_path(equation, *(np.empty(x.shape, bool) for x in operands))
+    except ValueError as error:
+        shapes = ", ".join(str(x.shape) for x in operands)
+        raise ShapeError(f"einsum: {equation!r} does not fit the shapes {shapes}: {error}.") from None
+    # NumPy's report gives the equation in full: ellipses spelled out, the result explicit
+    left, result = report.split("Complete contraction:")[1].split("\n")[0].replace(" ", "").split("->")
+    terms, factors = left.split(","), list(operands)
+    free = (c for c in string.ascii_letters if c not in left)
+    for k, term in enumerate(terms):  # ii->i becomes ia,ia->i, with the identity matrix as second factor
+        for i, c in enumerate(term):
+            if c in term[:i]:
+                other = next(free)
+                terms[k] = terms[k][:i] + other + terms[k][i + 1 :]
+                terms.append(c + other)
+                factors.append(np.eye(factors[k].shape[i], dtype=factors[k].dtype))
+    return contract(*factors, equation=",".join(terms) + "->" + result)

@@ -1,0 +1,175 @@
+"""Sums, means, extremes, products and normalisations along axes. Names and arguments are NumPy's."""
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from microgradx.errors import ShapeError
+from microgradx.primitives.core import Case, Primitive, operation, primitive
+from microgradx.primitives.indexing import getitem
+from microgradx.primitives.shapes import axes_of, expand_to, permute_axes, reshape_to, spread
+from microgradx.scalars import exp, sqrt, where
+
+REDUCTIONS = (
+    Case((2, 3)),
+    Case((2, 3), axis=0),
+    Case((2, 3, 4), axis=(0, -1), keepdims=True),
+    Case((2, 3), axis=-1),
+)
+
+
+def count_over(x, axis) -> int:
+    """How many elements a reduction over `axis` takes together."""
+    return math.prod(x.shape[a] for a in axes_of(axis, x.ndim))
+
+
+@operation(*REDUCTIONS, Case(()), Case((0, 3), axis=0))
+@primitive
+def sum(x, axis=None, keepdims=False):  # noqa: A001 - NumPy's name
+    """The sum over `axis`, over all axes without."""
+    return np.add.reduce(x, axis, keepdims=keepdims)
+
+
+@sum.vjp
+def _(g, out, x, axis, keepdims):
+    return expand_to(spread(g, x, axis, keepdims), shape=x.shape)
+
+
+@operation(*REDUCTIONS)
+def mean(x, axis=None, keepdims=False):
+    """The mean over `axis`, over all axes without."""
+    return sum(x, axis, keepdims) / (count_over(x, axis) or math.nan)
+
+
+@operation(*REDUCTIONS, Case((4, 3), axis=0, ddof=1))
+def var(x, axis=None, ddof=0, keepdims=False):
+    """The mean squared distance from the mean, Σ(x - mean)² / (n - ddof)."""
+    centred = x - mean(x, axis, True)
+    n = count_over(x, axis) - ddof
+    return sum(centred * centred, axis, keepdims) / (n if n > 0 else math.nan)
+
+
+@operation(*REDUCTIONS, Case((4, 3), axis=0, ddof=1))
+def std(x, axis=None, ddof=0, keepdims=False):
+    """√var; where all elements are equal its gradient is 0, as in PyTorch."""
+    v = var(x, axis, ddof, keepdims)
+    return where(v == 0, v, sqrt(where(v == 0, v + 1, v)))
+
+
+def extreme(name: str, reduce: Callable[..., Any]) -> Primitive:
+    """Declare max or min."""
+
+    def forward(x, axis=None, keepdims=False):
+        if x.size == 0 and count_over(x, axis) == 0:
+            raise ShapeError(f"{name}: the shape {x.shape} has no elements along axis {axis}.")
+        return reduce(x, axis, keepdims=keepdims)
+
+    op = Primitive(forward, name)
+    op.__doc__ = f"The {name}imum over `axis`; elements that tie share the gradient, as in PyTorch's a{name}."
+
+    @op.vjp
+    def _(g, out, x, axis, keepdims):
+        hit = x == spread(out, x, axis, keepdims)
+        return spread(g, x, axis, keepdims) * hit / sum(hit, axis, True)
+
+    return operation(*REDUCTIONS, Case(()))(op)
+
+
+max = extreme("max", np.maximum.reduce)  # noqa: A001
+min = extreme("min", np.minimum.reduce)  # noqa: A001
+
+
+@operation(*REDUCTIONS)
+@primitive
+def prod(x, axis=None, keepdims=False):
+    """The product over `axis`, over all axes without."""
+    return np.multiply.reduce(x, axis, keepdims=keepdims)
+
+
+@prod.vjp
+def _(g, out, x, axis, keepdims):
+    if np.all(np.asarray(x) != 0):
+        return spread(g * out, x, axis, keepdims) / x
+    # Beside a zero, multiply the others: one row per element left out, with a one in its place.
+    axes = axes_of(axis, x.ndim)
+    rest = tuple(a for a in range(x.ndim) if a not in axes)
+    order, n = rest + axes, count_over(x, axes)
+    rows = reshape_to(permute_axes(x, axes=order), shape=(*(x.shape[a] for a in rest), 1, n))
+    others = prod(where(np.eye(n, dtype=bool), 1 + 0 * rows, rows), axis=-1)
+    others = reshape_to(others, shape=tuple(x.shape[a] for a in order))
+    return spread(g, x, axis, keepdims) * permute_axes(others, axes=tuple(np.argsort(order)))
+
+
+@operation(Case((2, 3), axis=0), Case((2, 3), axis=-1))
+@primitive
+def cumsum(x, *, axis):
+    """The running sum along `axis`."""
+    return np.cumsum(x, axis)
+
+
+@cumsum.vjp
+def _(g, out, x, axis):
+    backwards = (slice(None),) * (axis % x.ndim) + (slice(None, None, -1),)
+    return getitem(cumsum(getitem(g, index=backwards), axis=axis), index=backwards)
+
+
+@operation()
+@primitive
+def argmax(x, axis=None, keepdims=False):
+    """The position of the maximum, int64, the first where several tie; it has no gradient."""
+    return np.argmax(x, axis, keepdims=keepdims)
+
+
+@operation()
+@primitive
+def argmin(x, axis=None, keepdims=False):
+    """The position of the minimum, int64, the first where several tie; it has no gradient."""
+    return np.argmin(x, axis, keepdims=keepdims)
+
+
+def highest(x, axis):
+    """The maximum, kept finite so that it can be subtracted."""
+    top = np.max(x, axis, keepdims=True, initial=-np.inf)
+    return np.where(np.isfinite(top), top, top.dtype.type(0))
+
+
+@operation(*REDUCTIONS)
+@primitive
+def logsumexp(x, axis=None, keepdims=False):
+    """log Σ exp(x) over `axis`, without overflow."""
+    top = highest(x, axis)
+    out = np.log(np.sum(np.exp(x - top), axis, keepdims=True)) + top
+    return out if keepdims else np.squeeze(out, axes_of(axis, x.ndim))
+
+
+@logsumexp.vjp
+def _(g, out, x, axis, keepdims):
+    return spread(g, x, axis, keepdims) * exp(x - spread(out, x, axis, keepdims))
+
+
+@operation(Case((2, 3)), Case((2, 3), axis=0))
+@primitive
+def softmax(x, axis=-1):
+    """exp(x) / Σ exp(x) along `axis`, without overflow."""
+    y = np.exp(x - np.max(x, axis, keepdims=True, initial=-np.inf))
+    return y / np.sum(y, axis, keepdims=True)
+
+
+@softmax.vjp
+def _(g, out, x, axis):
+    return out * (g - sum(g * out, axis, True))
+
+
+@operation(Case((2, 3)), Case((2, 3), axis=0))
+@primitive
+def log_softmax(x, axis=-1):
+    """log softmax(x) along `axis`, without overflow."""
+    shifted = x - np.max(x, axis, keepdims=True, initial=-np.inf)
+    return shifted - np.log(np.sum(np.exp(shifted), axis, keepdims=True))
+
+
+@log_softmax.vjp
+def _(g, out, x, axis):
+    return g - exp(out) * sum(g, axis, True)

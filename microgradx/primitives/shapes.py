@@ -1,0 +1,143 @@
+"""The same elements under other shapes and dtypes."""
+
+import math
+
+import numpy as np
+
+from microgradx.errors import ShapeError
+from microgradx.primitives.core import Case, operation, primitive
+
+
+def axes_of(axis: int | tuple[int, ...] | None, ndim: int) -> tuple[int, ...]:
+    """The axes meant by NumPy's `axis`, all counted from 0."""
+    if axis is None:
+        return tuple(range(ndim))
+    axes = axis if isinstance(axis, tuple | list) else (axis,)
+    for a in axes:
+        if not -ndim <= a < ndim:
+            valid = f"{-ndim} to {ndim - 1}" if ndim else "none"
+            raise ShapeError(f"axis {a} is out of range for an array of {ndim} axes (valid: {valid}).")
+    return tuple(a % ndim for a in axes)
+
+
+def one_shape(sizes: tuple) -> tuple[int, ...]:
+    """(2, 3) from f(2, 3) and from f((2, 3))."""
+    return tuple(sizes[0]) if len(sizes) == 1 and isinstance(sizes[0], tuple | list) else tuple(sizes)
+
+
+def spread(g, x, axis, keepdims):
+    """A reduced array in a shape that broadcasts against `x`, which it was reduced from."""
+    if keepdims or axis is None and g.ndim == 0:
+        return g
+    axes = axes_of(axis, x.ndim)
+    return reshape_to(g, shape=tuple(1 if a in axes else n for a, n in enumerate(x.shape)))
+
+
+@primitive
+def cast(x, *, dtype):
+    """The same values in another dtype."""
+    return np.asarray(x).astype(dtype)
+
+
+@cast.vjp
+def _(g, out, x, dtype):
+    return cast(g, dtype=x.dtype)
+
+
+@primitive
+def reshape_to(x, *, shape):
+    """The same elements, in the same order, in another shape: a view where possible."""
+    return np.reshape(x, shape)
+
+
+@reshape_to.vjp
+def _(g, out, x, shape):
+    return reshape_to(g, shape=x.shape)
+
+
+@operation(
+    Case((2, 6), shape=(3, 4)), Case((2, 3), shape=(-1,)), Case((), shape=(1, 1)), Case((0, 2), shape=(2, 0))
+)
+def reshape(x, *sizes, shape=None):
+    """The same elements in another shape: `reshape(x, 3, -1)`, `reshape(x, (3, -1))`; one size may be -1."""
+    shape = one_shape(sizes if shape is None else (shape,))
+    count, known = math.prod(x.shape), math.prod(n for n in shape if n != -1)
+    if shape.count(-1) > 1 or (count != known and (-1 not in shape or known == 0 or count % known)):
+        raise ShapeError(f"reshape: {x.shape} has {count} elements, which do not fill the shape {shape}.")
+    return reshape_to(x, shape=shape)
+
+
+@operation(Case((1, 3, 1)), Case((1, 3, 1), axis=0), Case((2, 3)))
+def squeeze(x, axis=None):
+    """Drop axes of size 1: all, or those named; an axis of another size stays, as in PyTorch."""
+    drop = [a for a in axes_of(axis, x.ndim) if x.shape[a] == 1]
+    return reshape_to(x, shape=tuple(n for a, n in enumerate(x.shape) if a not in drop))
+
+
+@operation(Case((2, 3), axis=0), Case((2, 3), axis=-1), Case((), axis=0))
+def unsqueeze(x, axis):
+    """Insert an axis of size 1 at `axis`."""
+    (a,) = axes_of(axis, x.ndim + 1)
+    return reshape_to(x, shape=(*x.shape[:a], 1, *x.shape[a:]))
+
+
+@operation(Case((2, 3, 4)), Case((2, 3, 4), start=1), Case((2, 3, 4), start=0, end=1), Case(()))
+def flatten(x, start=0, end=-1):
+    """Merge the axes from `start` to `end`, both included, into one."""
+    if x.ndim == 0:
+        return reshape_to(x, shape=(1,))
+    a, b = axes_of((start, end), x.ndim)
+    return reshape_to(x, shape=(*x.shape[:a], math.prod(x.shape[a : b + 1]), *x.shape[b + 1 :]))
+
+
+@primitive
+def permute_axes(x, *, axes):
+    """The axes in the order given: a view."""
+    return np.transpose(x, axes)
+
+
+@permute_axes.vjp
+def _(g, out, x, axes):
+    return permute_axes(g, axes=tuple(np.argsort(axes)))
+
+
+@operation(Case((2, 3, 4)), Case((2, 3, 4), axes=(1, 2, 0)), Case((3,), axes=(0,)))
+def permute(x, *order, axes=None):
+    """Reorder the axes, `permute(x, 2, 0, 1)`; without axes, reverse them."""
+    axes = axes_of(one_shape(order if axes is None else (axes,)) or tuple(range(x.ndim))[::-1], x.ndim)
+    if sorted(axes) != list(range(x.ndim)):
+        raise ShapeError(f"permute: {axes} does not name each of the {x.ndim} axes of {x.shape} once.")
+    return permute_axes(x, axes=axes)
+
+
+@operation(Case((2, 3)), Case((2, 3, 4), axis0=0, axis1=-1))
+def transpose(x, axis0=-2, axis1=-1):
+    """Swap two axes, the last two unless told otherwise."""
+    axes = list(range(x.ndim))
+    a, b = axes_of((axis0, axis1), x.ndim)
+    axes[a], axes[b] = b, a
+    return permute_axes(x, axes=tuple(axes))
+
+
+@primitive
+def expand_to(x, *, shape):
+    """Repeat along axes of size 1 and new leading axes: a view."""
+    return np.broadcast_to(x, shape)
+
+
+@expand_to.vjp
+def _(g, out, x, shape):
+    return g  # the tape sums over what was repeated
+
+
+@operation(
+    Case((1, 3), shape=(2, 3)), Case((3,), shape=(2, 2, 3)), Case((2, 1), shape=(-1, 4)), Case((), shape=(2,))
+)
+def expand(x, *sizes, shape=None):
+    """Repeat axes of size 1 up to the given sizes; -1 keeps a size."""
+    shape = one_shape(sizes if shape is None else (shape,))
+    old = (1,) * (len(shape) - x.ndim) + tuple(x.shape)
+    full = tuple(o if n == -1 else n for o, n in zip(old, shape, strict=False))
+    if len(old) != len(shape) or any(o not in (1, n) for o, n in zip(old, full, strict=True)):
+        raise ShapeError(f"expand: {x.shape} cannot be repeated to {shape}: only axes of size 1 can grow.")
+    return expand_to(x, shape=full)

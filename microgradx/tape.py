@@ -1,0 +1,138 @@
+"""The tape: which operation made which value, and the one loop that walks it backward.
+
+Every recorded operation is a `Node` with a creation number. An operation's inputs exist before its
+output, so walking the nodes in falling order of their numbers visits each one after all its users:
+no recursion, no separate sort, any depth.
+"""
+
+from heapq import heappop, heappush
+from itertools import count
+from typing import Any
+
+import numpy as np
+
+from microgradx.errors import GradientError, NonFiniteError
+from microgradx.primitives import Primitive
+from microgradx.primitives.reductions import sum as sum_over
+from microgradx.primitives.shapes import cast, expand_to, reshape_to
+
+numbers = count()
+
+AGAIN = (
+    "backward has already run through this graph and freed what it needed ({op}). Run the forward pass "
+    "again, or keep the graph the first time with backward(retain_graph=True)."
+)
+CHANGED = (
+    "{op}: backward needs {what}, of shape {shape}, but it was changed in place after it was used. "
+    "Change a copy, or make the change after backward().{line}"
+)
+
+
+class Node:
+    """One recorded operation: what it was, where its inputs came from, what its derivative reads."""
+
+    __slots__ = ("number", "op", "params", "edges", "saved", "out", "guards", "shape", "dtype", "line")
+
+    def __init__(self, op: Primitive, params: dict, edges: tuple, saved: tuple | None, out, guards, like):
+        self.number = next(numbers)
+        self.op = op
+        self.params = params
+        self.edges = edges  # per input: the node that made it, a leaf Tensor, or None without gradient
+        self.saved = saved  # per input: its array where the rule reads it, else what knows its shape
+        self.out = out  # the output array where the rule reads it
+        self.guards = guards  # (what, version now, version then) of every value that was saved
+        self.shape = like.shape
+        self.dtype = like.dtype
+        self.line = ""
+
+    @property
+    def ndim(self) -> int:
+        """The number of axes of the output."""
+        return len(self.shape)
+
+    @property
+    def size(self) -> int:
+        """The number of elements of the output."""
+        return int(np.prod(self.shape, dtype=np.int64))
+
+    def check(self) -> None:
+        """Raise where the node was freed or where a value that it reads has changed since."""
+        if self.saved is None:
+            raise GradientError(AGAIN.format(op=self.op.name))
+        for what, version, then in self.guards:
+            if version() != then:
+                raise GradientError(
+                    CHANGED.format(op=self.op.name, what=what, shape=self.shape, line=self.line)
+                )
+
+    def free(self) -> None:
+        """Let go of everything that the derivative reads."""
+        self.saved = self.out = None
+        self.edges = self.guards = ()
+
+
+def unbroadcast(g, shape: tuple[int, ...]):
+    """Sum a gradient over the axes along which its input was repeated."""
+    if g.shape == shape:
+        return g
+    extra = g.ndim - len(shape)
+    if extra < 0:  # a rule may give one number for all elements
+        return expand_to(g, shape=shape)
+    axes = tuple(i for i, n in enumerate(g.shape) if i < extra or (shape[i - extra] == 1 and n != 1))
+    g = sum_over(g, axis=axes, keepdims=True) if axes else g
+    return reshape_to(g, shape=shape)
+
+
+def backward(start, g, *, retain_graph=False, graph=None, watch=None, check=False) -> None:
+    """Walk back from `start`, a node or leaf, whose gradient is `g`; leaves accumulate theirs.
+
+    `graph`, where given, turns what was saved into Tensors (`graph(array, edge)`), so that the rules
+    record what they compute and the gradients can be differentiated again. `watch` maps `id(edge)` to a
+    list that collects the gradients of that node or leaf; then nothing is accumulated in leaves, and what
+    is older than every watched edge is not visited. `check` raises at the first gradient that is not finite.
+    """
+    oldest = -1 if watch is None else min(edge.number for edge, _ in watch.values())
+    pending: dict[int, Any] = {}
+    nodes: dict[int, Node] = {}
+    heap: list[int] = []
+
+    def arrive(edge, g) -> None:
+        if watch is not None and id(edge) in watch:
+            watch[id(edge)][1].append(g)
+        if not isinstance(edge, Node):
+            if watch is None:
+                edge.accumulate(g)
+        elif edge.number in pending:
+            pending[edge.number] = pending[edge.number] + g
+        elif edge.number >= oldest:
+            pending[edge.number] = g
+            nodes[edge.number] = edge
+            heappush(heap, -edge.number)
+
+    arrive(start, g)
+    while heap:
+        number = -heappop(heap)
+        node, g = nodes.pop(number), pending.pop(number)
+        node.check()
+        saved, out = node.saved, node.out
+        if graph is not None:
+            saved = tuple(map(graph, saved, node.edges))
+            out = out if out is None else graph(out, node)
+        grads = node.op.pull(g, out, *saved, **node.params)
+        for edge, d in zip(node.edges, grads, strict=False):
+            if edge is None or d is None:
+                continue
+            if callable(d):  # a rule may put off what is costly: not every input wants its gradient
+                d = d()
+            if d.shape != edge.shape:
+                d = unbroadcast(d, edge.shape)
+            if d.dtype != edge.dtype:
+                d = cast(d, dtype=edge.dtype)
+            if check and not np.isfinite(d if graph is None else d.data).all():
+                raise NonFiniteError(
+                    f"{node.op.name}: its derivative produced a NaN or an infinity in the gradient of an "
+                    f"input of shape {edge.shape}.{node.line}"
+                )
+            arrive(edge, d)
+        if not retain_graph:
+            node.free()

@@ -1,0 +1,561 @@
+"""Tensor: an array, its gradient, and operators that record what they do; no calculus in here.
+
+Every operation on Tensors passes through `apply`: it runs the operation on the arrays inside, and
+writes a node on the tape if any input wants a gradient.
+"""
+
+import contextlib
+import linecache
+import sys
+import threading
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from microgradx import primitives, scalars, tape
+from microgradx.errors import (
+    ArgumentError,
+    DeviceError,
+    DTypeError,
+    GradientError,
+    NonFiniteError,
+    ShapeError,
+)
+from microgradx.primitives import Primitive, lift
+from microgradx.primitives.indexing import getitem
+from microgradx.primitives.products import matmul
+from microgradx.primitives.shapes import cast, one_shape, permute
+from microgradx.scalars import Elementwise
+
+PACKAGE = str(Path(__file__).parent)
+
+
+class Mode(threading.local):
+    """What holds for a thread's Tensors at the moment; changed by `no_grad` and `detect_anomaly`."""
+
+    record = True
+    detect = False
+    number = np.dtype(np.float32)  # what Python's numbers become
+
+
+mode = Mode()
+
+
+class Tensor:
+    """A NumPy array that remembers how it was computed.
+
+    `data` is the array, `grad` the gradient that `backward()` left (a Tensor, or None). Made with
+    `mg.tensor(values)`. Float32 by default for Python's numbers and lists; NumPy arrays keep their dtype.
+    """
+
+    __slots__ = ("_data", "_grad", "_home", "_node", "_version", "requires_grad", "name", "__weakref__")
+    __array_ufunc__ = None  # NumPy leaves array + tensor to us
+    number = -1  # on the tape, a leaf is older than any node
+    device = "cpu"
+
+    _data: np.ndarray
+    _grad: "Tensor | None"
+    _home: np.ndarray | None  # where an optimizer wants the gradient written
+    _node: tape.Node | None
+    _version: list[int]  # how often the data was changed in place; views share it
+    requires_grad: bool
+    name: str | None
+
+    def __init__(self, values, dtype=None, device=None, requires_grad: bool = False):
+        if device not in (None, "cpu"):
+            check_device(device)
+        self._data = as_array(values, dtype)
+        if requires_grad and self._data.dtype.kind != "f":
+            raise DTypeError(
+                f"only floating-point tensors can require gradients, this one is {self._data.dtype}. "
+                "Give it dtype=np.float32 first."
+            )
+        self._grad = self._home = self._node = self.name = None
+        self._version = [0]
+        self.requires_grad = bool(requires_grad)
+
+    # What it is
+
+    @property
+    def data(self) -> np.ndarray:
+        """The array inside, not a copy. Assigning (`t.data -= step` too) counts as a change in place."""
+        return self._data
+
+    @data.setter
+    def data(self, values) -> None:
+        array = as_array(values, self._data.dtype)
+        if array is not self._data and array.shape != self._data.shape and self._node is not None:
+            raise ShapeError(
+                f"cannot assign data of shape {array.shape} to a computed tensor of {self.shape}."
+            )
+        self._data = array
+        self._version[0] += 1
+
+    @property
+    def grad(self) -> "Tensor | None":
+        """The gradient that backward() added up, in this tensor's shape and dtype, or None."""
+        return self._grad
+
+    @grad.setter
+    def grad(self, value) -> None:
+        if value is None:
+            self._grad = None
+            return
+        grad = value if isinstance(value, Tensor) else Tensor(value, dtype=self.dtype)
+        if grad.shape != self.shape:
+            raise ShapeError(f"a gradient of shape {grad.shape} does not fit a tensor of shape {self.shape}.")
+        self._grad = grad
+
+    shape = property(lambda self: self._data.shape, doc="The size of each axis.")
+    ndim = property(lambda self: self._data.ndim, doc="The number of axes.")
+    size = property(lambda self: self._data.size, doc="The number of elements.")
+    dtype = property(lambda self: self._data.dtype, doc="The number type, a NumPy dtype.")
+    T = property(lambda self: permute(self), doc="All axes reversed.")
+    is_leaf = property(lambda self: self._node is None, doc="Whether it was made, not computed.")
+
+    def numpy(self) -> np.ndarray:
+        """The array inside, not a copy."""
+        return self._data
+
+    def item(self) -> Any:
+        """The one element as a Python number."""
+        if self.size != 1:
+            raise ShapeError(f"item() needs one element, this tensor of shape {self.shape} has {self.size}.")
+        return self._data.item()
+
+    def tolist(self) -> Any:
+        """Nested lists of Python numbers."""
+        return self._data.tolist()
+
+    def __array__(self, dtype=None, copy=None):
+        return np.array(self._data, dtype=dtype, copy=copy)
+
+    def __repr__(self) -> str:
+        text = np.array2string(self._data, separator=", ", prefix="tensor(")
+        kind = "" if self.dtype == np.float32 else f", dtype={self.dtype}"
+        made = f", from={self._node.op.name}" if self._node else ", requires_grad=True" * self.requires_grad
+        return f"tensor({text}{kind}{made})"
+
+    def __len__(self) -> int:
+        if not self.ndim:
+            raise ShapeError("a tensor without axes has no length.")
+        return len(self._data)
+
+    def __iter__(self):
+        return (self[i] for i in range(len(self)))
+
+    def __bool__(self) -> bool:
+        return bool(self.item())
+
+    def __float__(self) -> float:
+        return float(self.item())
+
+    def __int__(self) -> int:
+        return int(self.item())
+
+    def __index__(self) -> int:
+        if self.dtype.kind not in "iu":
+            raise DTypeError(f"only an integer tensor can be an index, this one is {self.dtype}.")
+        return int(self.item())
+
+    def __format__(self, spec: str) -> str:
+        return format(self.item() if spec else str(self), spec)
+
+    __hash__ = object.__hash__
+
+    # Where it goes
+
+    def to(self, target) -> "Tensor":
+        """Another dtype, or device "cpu"; itself where nothing changes. Gradients flow through."""
+        if isinstance(target, str) and target.split(":")[0] in ("cpu", "cuda"):
+            if target != "cpu":
+                check_device(target)
+            return self
+        dtype = as_dtype(target)
+        return self if dtype == self.dtype else cast(self, dtype=dtype)
+
+    def detach(self) -> "Tensor":
+        """The same data without history; changes in place are seen by both."""
+        return wrap(self._data, version=self._version)
+
+    def clone(self) -> "Tensor":
+        """A copy; gradients flow through."""
+        return scalars.add(self, 0)
+
+    # Gradients
+
+    def backward(self, gradient=None, retain_graph: bool = False, create_graph: bool = False) -> None:
+        """Add the gradient of this tensor to the `.grad` of every leaf that it was computed from.
+
+        `gradient`, of this tensor's shape, is the gradient of what follows; a single number needs none.
+        `create_graph` records the backward pass, so that gradients can be differentiated again.
+        """
+        differentiate(self, gradient, retain_graph=retain_graph, create_graph=create_graph)
+
+    def accumulate(self, g) -> None:
+        """Add a gradient to `.grad`: written into the optimizer's buffer where there is one."""
+        old = self._grad
+        if isinstance(g, Tensor):
+            self._grad = g if old is None else old + g
+        elif old is None:
+            if self._home is None:
+                self._grad = wrap(np.array(g))
+            else:
+                np.copyto(self._home, g)
+                self._grad = wrap(self._home)
+        elif old._node is None:
+            old._data += g
+        else:
+            self._grad = old + g
+
+    # Operators
+
+    __add__ = lambda a, b: scalars.add(a, b)  # noqa: E731
+    __radd__ = lambda a, b: scalars.add(b, a)
+    __sub__ = lambda a, b: scalars.subtract(a, b)
+    __rsub__ = lambda a, b: scalars.subtract(b, a)
+    __mul__ = lambda a, b: scalars.multiply(a, b)
+    __rmul__ = lambda a, b: scalars.multiply(b, a)
+    __truediv__ = lambda a, b: scalars.divide(a, b)
+    __rtruediv__ = lambda a, b: scalars.divide(b, a)
+    __rpow__ = lambda a, b: scalars.power(b, a)
+    __matmul__ = lambda a, b: matmul(a, as_operand(b))
+    __rmatmul__ = lambda a, b: matmul(as_operand(b), a)
+    __neg__ = lambda a: scalars.negative(a)
+    __abs__ = lambda a: scalars.absolute(a)
+    __lt__ = lambda a, b: scalars.less(a, b)
+    __le__ = lambda a, b: scalars.less_equal(a, b)
+    __gt__ = lambda a, b: scalars.greater(a, b)
+    __ge__ = lambda a, b: scalars.greater_equal(a, b)
+    __eq__ = lambda a, b: scalars.equal(a, b)  # type: ignore[assignment]
+    __ne__ = lambda a, b: scalars.not_equal(a, b)  # type: ignore[assignment]
+    __and__ = lambda a, b: scalars.logical_and(a, b)
+    __or__ = lambda a, b: scalars.logical_or(a, b)
+    __invert__ = lambda a: scalars.logical_not(a)
+
+    def __pow__(self, exponent):
+        return (
+            scalars.square(self) if type(exponent) is int and exponent == 2 else scalars.power(self, exponent)
+        )
+
+    def __getitem__(self, index) -> "Tensor":
+        index = raw_index(index)
+        try:
+            return getitem(self, index=index)
+        except IndexError as error:
+            raise ArgumentError(
+                f"index {index} does not fit a tensor of shape {self.shape}: {error}."
+            ) from None
+
+    def __setitem__(self, index, values) -> None:
+        if self.requires_grad and mode.record:
+            raise GradientError(
+                "cannot assign to elements of a tensor that requires gradients. Use where(mask, new, old), "
+                "or assign inside `with mg.no_grad():`."
+            )
+        self._data[raw_index(index)] = values._data if isinstance(values, Tensor) else values
+        self._version[0] += 1
+
+
+# Making tensors from arrays, and arrays from what users give
+
+
+def wrap(array, version: list[int] | None = None) -> Tensor:
+    """A Tensor around an array, without checks and without a copy."""
+    t = Tensor.__new__(Tensor)
+    t._data = array if type(array) is np.ndarray else np.asarray(array)
+    t._grad = t._home = t._node = t.name = None
+    t._version = [0] if version is None else version
+    t.requires_grad = False
+    return t
+
+
+def as_dtype(dtype) -> np.dtype:
+    """A NumPy dtype of numbers or booleans, from a dtype or its name."""
+    try:
+        found = np.dtype(dtype)
+    except TypeError:
+        raise DTypeError(f"{dtype!r} is not a dtype; float32, float64, int64 and bool are.") from None
+    if found.kind not in "fiub" or found == np.float16:
+        raise DTypeError(f"tensors hold float32, float64, integers or booleans, not {found}.")
+    return found
+
+
+def as_array(values, dtype=None) -> np.ndarray:
+    """The array of what a user gave: float32 for Python's numbers, else the dtype it has."""
+    if isinstance(values, Tensor):
+        values = values._data
+    try:
+        array = np.asarray(values)
+    except ValueError as error:
+        raise ShapeError(f"these values do not form an array: {error}.") from None
+    if dtype is None:
+        given = isinstance(values, np.ndarray | np.generic)  # keeps its dtype
+        dtype = array.dtype if given or array.dtype.kind != "f" else mode.number
+    return array.astype(as_dtype(dtype), copy=False)
+
+
+def as_operand(value):
+    """What a binary array operation takes beside a Tensor: a Tensor or an array."""
+    return value if isinstance(value, Tensor | np.ndarray) else as_array(value)
+
+
+def raw_index(index):
+    """An index with arrays in place of Tensors and lists."""
+    if isinstance(index, tuple):
+        return tuple(map(raw_index, index))
+    if isinstance(index, Tensor):
+        return index._data
+    return np.asarray(index) if isinstance(index, list) else index
+
+
+def check_device(device) -> None:
+    """Raise DeviceError: tensors live on the CPU; kernels on CUDA are reached through `sweep`."""
+    raise DeviceError(f'device {device!r} is not available for tensors; use device="cpu".')
+
+
+# Recording
+
+
+def apply(op: Primitive, *args, **params) -> Tensor:
+    """Run an operation on the arrays inside the Tensors; record it if any of them wants a gradient."""
+    arrays = []
+    grad = False
+    for a in args:
+        if type(a) is Tensor:
+            arrays.append(a._data)
+            grad = grad or a.requires_grad
+        elif isinstance(a, np.generic):
+            arrays.append(a.item())  # NumPy's single numbers count as Python's: they promote nothing
+        else:
+            arrays.append(a)
+    try:
+        with np.errstate(all="ignore"):
+            value = op.forward(*arrays, **params)
+    except ValueError as error:
+        shapes = ", ".join(str(np.shape(a)) for a in arrays)
+        if isinstance(error, ShapeError | ArgumentError):
+            raise
+        raise ShapeError(f"{op.name}: the shapes {shapes} do not fit together: {error}.") from None
+    out = wrap(value)
+    if out._data.dtype.char == "d" and mode.number.char != "d" and not any(map(is_double, arrays)):
+        out._data = out._data.astype(mode.number)  # integers with fractions, as everywhere, give float32
+    if out._data.base is not None:
+        for a, array in zip(args, arrays, strict=True):
+            if type(a) is Tensor and (out._data.base is array or out._data.base is array.base):
+                out._version = a._version  # a view: changing one changes the other
+    if grad and mode.record and out._data.dtype.kind == "f":
+        record(op, args, arrays, params, out)
+    if mode.detect:
+        inspect_values(op, arrays, out)
+    return out
+
+
+def is_double(a) -> bool:
+    """Whether an input asks for float64."""
+    return isinstance(a, np.ndarray) and a.dtype.char == "d"
+
+
+def record(op: Primitive, args, arrays, params, out: Tensor) -> None:
+    """Write a node that keeps what the derivative reads, and nothing else."""
+    edges, saved, guards = [], [], []
+    for i, (a, array) in enumerate(zip(args, arrays, strict=True)):
+        edge = (a._node or a) if type(a) is Tensor and a.requires_grad else None
+        edges.append(edge)
+        if edge is None or i in op.reads:
+            saved.append(array)
+            if type(a) is Tensor and i in op.reads:
+                guards.append(guard(f"input {i}", a))
+        else:
+            saved.append(edge)  # knows its shape and dtype, which is all that the rule asks for
+    keep = "out" in op.reads
+    if keep:
+        guards.append(guard("its output", out))
+    out._node = tape.Node(
+        op, params, tuple(edges), tuple(saved), out._data if keep else None, guards, out._data
+    )
+    out.requires_grad = True
+    if mode.detect:
+        out._node.line = user_line()
+
+
+def guard(what: str, t: Tensor):
+    """What to compare before backward reads a value: a version, while debugging the bytes themselves."""
+    if mode.detect:
+        data = t._data
+        return what, data.tobytes, data.tobytes()
+    return what, t._version.copy, t._version.copy()
+
+
+def inspect_values(op: Primitive, arrays, out: Tensor) -> None:
+    """Raise NonFiniteError where an operation makes a NaN or an infinity out of finite numbers."""
+    bad = ~np.isfinite(out._data)
+    if bad.any() and all(np.isfinite(a).all() for a in arrays if np.asarray(a).dtype.kind == "f"):
+        first = tuple(int(i) for i in np.argwhere(bad)[0])
+        raise NonFiniteError(
+            f"{op.name} produced {out._data[first]} from finite inputs: {int(bad.sum())} of {out.size} "
+            f"elements, the first at index {first}.{user_line()}"
+        )
+
+
+def user_line() -> str:
+    """Where in the user's own code an operation was called: "file:line" and the text of the line."""
+    frame = sys._getframe()
+    while frame.f_back and frame.f_code.co_filename.startswith((PACKAGE, "<frozen", contextlib.__file__)):
+        frame = frame.f_back
+    file, line = frame.f_code.co_filename, frame.f_lineno
+    return f"\n    {file}:{line}    {linecache.getline(file, line).strip()}"
+
+
+# Differentiating
+
+
+def differentiate(y: Tensor, gradient=None, *, retain_graph=False, create_graph=False, watch=None) -> None:
+    """Run the tape backward from y; see `tape.backward`."""
+    if not y.requires_grad:
+        raise GradientError(
+            "this tensor does not depend on any tensor with requires_grad=True, or was computed under "
+            "no_grad(): there is nothing to differentiate."
+        )
+    if gradient is None:
+        if y.size != 1:
+            raise GradientError(
+                f"backward() of a tensor of shape {y.shape} needs the gradient of what follows: "
+                "backward(gradient), or reduce it first, for example y.sum().backward()."
+            )
+        gradient = np.ones(y.shape, y.dtype)
+    g = as_array(gradient, y.dtype)
+    if g.shape != y.shape:
+        raise ShapeError(f"backward: the gradient has shape {g.shape}, the tensor {y.shape}.")
+    start = y._node or y
+    if create_graph:
+        seed = gradient if isinstance(gradient, Tensor) else wrap(g)
+        before, mode.number = mode.number, y.dtype  # constants in slopes take the dtype of the gradients
+        try:
+            tape.backward(start, seed, retain_graph=True, graph=revive, watch=watch, check=mode.detect)
+        finally:
+            mode.number = before
+    else:
+        with np.errstate(all="ignore"):
+            tape.backward(start, g, retain_graph=retain_graph, watch=watch, check=mode.detect)
+
+
+def revive(value, edge):
+    """A saved array as the Tensor that it was, attached to the tape."""
+    if isinstance(edge, Tensor):
+        return edge
+    if type(value) is not np.ndarray:
+        return value
+    t = wrap(value)
+    if edge is not None:
+        t._node, t.requires_grad = edge, True
+    return t
+
+
+@contextlib.contextmanager
+def no_grad():
+    """Within `with mg.no_grad():` (or a function decorated with it) nothing is recorded."""
+    before, mode.record = mode.record, False
+    try:
+        yield
+    finally:
+        mode.record = before
+
+
+@contextlib.contextmanager
+def detect_anomaly():
+    """Find where a NaN or infinity is born: NonFiniteError names the operation and your line. Slow.
+
+    Covers forward and backward; also notices changes of arrays that bypass the Tensor (through NumPy).
+    """
+    before, mode.detect = mode.detect, True
+    try:
+        yield
+    finally:
+        mode.detect = before
+
+
+# Creation
+
+
+def tensor(values, dtype=None, device=None, requires_grad: bool = False) -> Tensor:
+    """A Tensor with a copy of the values; float32 for Python's numbers, else the dtype they have."""
+    t = Tensor(values, dtype, device, requires_grad)
+    t._data = t._data.copy()
+    return t
+
+
+def full(shape, value, dtype=None, device=None, requires_grad: bool = False) -> Tensor:
+    """A Tensor filled with one value."""
+    kind = dtype or (mode.number if isinstance(value, float) else None)
+    return Tensor(np.full(shape, value, kind and as_dtype(kind)), dtype, device, requires_grad)
+
+
+def zeros(*shape, dtype=None, device=None, requires_grad: bool = False) -> Tensor:
+    """Zeros: `zeros(2, 3)` or `zeros((2, 3))`."""
+    return full(one_shape(shape), 0.0, dtype, device, requires_grad)
+
+
+def ones(*shape, dtype=None, device=None, requires_grad: bool = False) -> Tensor:
+    """Ones: `ones(2, 3)` or `ones((2, 3))`."""
+    return full(one_shape(shape), 1.0, dtype, device, requires_grad)
+
+
+def eye(n: int, m: int | None = None, dtype=None, device=None, requires_grad: bool = False) -> Tensor:
+    """Ones on the diagonal of (n, m)."""
+    return Tensor(np.eye(n, m, dtype=as_dtype(dtype or mode.number)), None, device, requires_grad)
+
+
+def arange(start, stop=None, step=1, dtype=None, device=None, requires_grad: bool = False) -> Tensor:
+    """Evenly spaced numbers as np.arange; int64 for integers, else float32."""
+    values = np.arange(start, stop, step) if stop is not None else np.arange(0, start, step)
+    kind = dtype or (mode.number if values.dtype.kind == "f" else None)
+    return Tensor(values, kind, device, requires_grad)
+
+
+def rand(*shape, dtype=None, device=None, requires_grad: bool = False) -> Tensor:
+    """Uniform random numbers in [0, 1)."""
+    from microgradx.kernels.random import generator
+
+    values = generator.uniform(one_shape(shape), dtype=as_dtype(dtype or mode.number))
+    return Tensor(values, None, device, requires_grad)
+
+
+def randn(*shape, dtype=None, device=None, requires_grad: bool = False) -> Tensor:
+    """Random numbers of the standard normal distribution."""
+    from microgradx.kernels.random import generator
+
+    values = generator.normal(one_shape(shape), dtype=as_dtype(dtype or mode.number))
+    return Tensor(values, None, device, requires_grad)
+
+
+# Tensors join the executors, and every operation of the tables becomes a method
+
+
+def apply_elementwise(function: Elementwise, *args, **constants) -> Tensor:
+    """Run and record an elementwise function."""
+    args, constants = function.bind(args, constants)
+    return apply(lift(function), *args, **constants)
+
+
+scalars.executors[Tensor] = apply_elementwise
+primitives.executors[Tensor] = apply
+
+ALIASES = {"abs": scalars.absolute}
+
+
+def method(function):
+    """An operation as a method: t.exp() is exp(t)."""
+
+    def call(self, *args, **kwargs):
+        return function(self, *args, **kwargs)
+
+    call.__doc__ = function.__doc__
+    return call
+
+
+for _name, _function in (scalars.functions | primitives.operations | ALIASES).items():
+    takes_one = not any(case.first or case.as_list for case in primitives.cases.get(_name, ()))
+    if takes_one and not hasattr(Tensor, _name):
+        setattr(Tensor, _name, method(_function))
