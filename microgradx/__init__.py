@@ -69,3 +69,8 @@ from microgradx.tensor import (
     tensor,
     zeros,
 )
+
+
+def seed(n: int) -> None:
+    """Restart the random numbers of initialisation, dropout, `rand` and `randn` from a seed."""
+    generator.seed(n)

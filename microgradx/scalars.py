@@ -62,6 +62,7 @@ class Elementwise:
         self.constants = {p.name: p.default for p in parameters if p.default is not p.empty}
         self.domain = domain or Domain(((-3.0, 3.0),) * len(self.inputs))
         self.slopes: Callable[..., Any] | None = None
+        self.activation = False
 
     def __repr__(self) -> str:
         return f"<elementwise {self.name}{self.__signature__}>"
@@ -100,12 +101,13 @@ class Elementwise:
         return self.function(*args, **constants)
 
 
-def elementwise(function=None, *, domain=None, kinks=()):
+def elementwise(function=None, *, domain=None, kinks=(), activation=False):
     """Declare an elementwise function from its definition on plain numbers; its slope follows.
 
     The body is one expression or straight-line arithmetic over its arguments, numbers and other
     elementwise functions; use `where(condition, a, b)` instead of `if`. `domain` is the interval (or one
-    per input) where it is tested, `kinks` the points where it has no derivative.
+    per input) where it is tested, `kinks` the points where it has no derivative; `activation` lists it
+    among the choices for a network's layers.
     """
 
     def declare(function: Callable[..., Any]) -> Elementwise:
@@ -115,6 +117,7 @@ def elementwise(function=None, *, domain=None, kinks=()):
             op.domain = Domain((domain,) * len(op.inputs) if one else tuple(domain), tuple(kinks))
         elif kinks:
             op.domain = Domain(op.domain.intervals, tuple(kinks))
+        op.activation = activation
         functions[op.name] = op
         return op
 
@@ -384,7 +387,7 @@ def _(x, y, min, max):  # noqa: A002
 # Activations
 
 
-@elementwise
+@elementwise(activation=True)
 def tanh(x):
     """The hyperbolic tangent"""
     return math.tanh(x)
@@ -395,7 +398,7 @@ def _(x, y):
     return 1 - y * y
 
 
-@elementwise
+@elementwise(activation=True)
 def sigmoid(x):
     """1 / (1 + e⁻ˣ)"""
     return 1 / (1 + exp(-x))
@@ -406,7 +409,7 @@ def _(x, y):
     return y * (1 - y)  # in terms of y = sigmoid(x): no second exp
 
 
-@elementwise(kinks=(0,))
+@elementwise(kinks=(0,), activation=True)
 def relu(x):
     """max(x, 0), slope 0 at 0"""
     return maximum(x, 0)
@@ -417,7 +420,7 @@ def _(x, y):
     return where(y > 0, 1, 0)
 
 
-@elementwise(kinks=(0,))
+@elementwise(kinks=(0,), activation=True)
 def leaky_relu(x, negative_slope=0.01):
     """x where positive, else negative_slope · x, which is also the side that 0 belongs to"""
     return where(x > 0, x, negative_slope * x)
@@ -428,7 +431,7 @@ def _(x, y, negative_slope):
     return where(x > 0, 1, negative_slope)
 
 
-@elementwise(kinks=(0,))
+@elementwise(kinks=(0,), activation=True)
 def elu(x, alpha=1.0):
     """x where positive, else α(eˣ - 1)"""
     return where(x > 0, x, alpha * expm1(minimum(x, 0)))
@@ -439,7 +442,7 @@ def _(x, y, alpha):
     return where(x > 0, 1, y + alpha)
 
 
-@elementwise
+@elementwise(activation=True)
 def silu(x):
     """x · sigmoid(x), also called swish"""
     return x * sigmoid(x)
@@ -451,7 +454,7 @@ def _(x, y):
     return s * (1 + x * (1 - s))
 
 
-@elementwise
+@elementwise(activation=True)
 def gelu(x):
     """x · Φ(x), Φ the normal distribution: arXiv 1606.08415, section 2"""
     return 0.5 * x * (1 + erf(x / math.sqrt(2)))
@@ -463,7 +466,7 @@ def _(x, y):
     return 0.5 * (1 + erf(x / math.sqrt(2))) + x * density
 
 
-@elementwise
+@elementwise(activation=True)
 def gelu_tanh(x):
     """The approximation of gelu by tanh: arXiv 1606.08415, section 2"""
     return 0.5 * x * (1 + tanh(math.sqrt(2 / math.pi) * (x + 0.044715 * x * x * x)))
@@ -476,7 +479,7 @@ def _(x, y):
     return 0.5 * (1 + t) + 0.5 * x * (1 - t * t) * inner
 
 
-@elementwise
+@elementwise(activation=True)
 def softplus(x):
     """log(1 + eˣ), without overflow"""
     return maximum(x, 0) + log1p(exp(-abs(x)))

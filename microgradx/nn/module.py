@@ -1,0 +1,155 @@
+"""Module: parameters by name, the state of a model, training and evaluation mode."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+
+from microgradx.errors import ArgumentError, CheckpointError, ShapeError
+from microgradx.tensor import Tensor, as_dtype
+
+
+class Module:
+    """A part of a model: Tensors and other Modules as attributes, and `forward`.
+
+    Tensors that require gradients are parameters; other Tensors are buffers, saved but not trained.
+    """
+
+    training = True
+
+    def forward(self, *args: Any) -> Any:
+        """What the module computes; subclasses define it."""
+        raise NotImplementedError(f"{type(self).__name__} must define forward().")
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """Compute `forward`."""
+        return self.forward(*args, **kwargs)
+
+    def children(self) -> Iterator[tuple[str, "Module"]]:
+        """The modules directly inside, by attribute name; those in a list by their position in it."""
+        for name, value in vars(self).items():
+            if isinstance(value, Module):
+                yield name, value
+            elif isinstance(value, list | tuple):
+                items = [(f"{name}.{i}", m) for i, m in enumerate(value) if isinstance(m, Module)]
+                yield from items
+
+    def modules(self) -> Iterator["Module"]:
+        """This module and all inside."""
+        yield self
+        for _, child in self.children():
+            yield from child.modules()
+
+    def named_tensors(self, prefix: str = "") -> Iterator[tuple[str, Tensor]]:
+        """Every parameter and buffer with its full name, "0.weight"; a shared one once."""
+        seen: set[int] = set()
+        for name, value in vars(self).items():
+            if isinstance(value, Tensor) and id(value) not in seen:
+                seen.add(id(value))
+                yield prefix + name, value
+        for name, child in self.children():
+            for full, value in child.named_tensors(f"{prefix}{name}."):
+                if id(value) not in seen:
+                    seen.add(id(value))
+                    yield full, value
+
+    def named_parameters(self) -> Iterator[tuple[str, Tensor]]:
+        """The Tensors that are trained, with their names."""
+        return ((name, t) for name, t in self.named_tensors() if t.requires_grad)
+
+    def parameters(self) -> Iterator[Tensor]:
+        """The Tensors that are trained."""
+        return (t for _, t in self.named_parameters())
+
+    def state_dict(self) -> dict[str, np.ndarray]:
+        """A copy of every parameter and buffer, by name."""
+        return {name: t.data.copy() for name, t in self.named_tensors()}
+
+    def load_state_dict(self, state: dict[str, Any], strict: bool = True) -> None:
+        """Copy saved values in; names and shapes must fit, unless `strict=False` lets names differ.
+
+        Raises CheckpointError and changes nothing where they do not fit.
+        """
+        own = dict(self.named_tensors())
+        missing, extra = own.keys() - state.keys(), state.keys() - own.keys()
+        if strict and (missing or extra):
+            parts = [f"missing: {', '.join(sorted(missing))}"] * bool(missing)
+            parts += [f"not in the model: {', '.join(sorted(extra))}"] * bool(extra)
+            raise CheckpointError(f"the state does not fit the model; {'; '.join(parts)}.")
+        values = {name: np.asarray(state[name]) for name in own if name in state}
+        for name, value in values.items():
+            if value.shape != own[name].shape:
+                raise CheckpointError(
+                    f"{name}: the state has shape {value.shape}, the model {own[name].shape}. "
+                    "Build the model with the sizes that were saved."
+                )
+        for name, value in values.items():
+            np.copyto(own[name]._data, value, casting="same_kind")
+            own[name]._version[0] += 1
+
+    def train(self, mode: bool = True) -> "Module":
+        """Switch dropout on and batch statistics to the batch's own."""
+        for module in self.modules():
+            module.training = mode
+        return self
+
+    def eval(self) -> "Module":  # noqa: A003
+        """Switch dropout off and batch statistics to the running ones."""
+        return self.train(False)
+
+    def zero_grad(self) -> None:
+        """Forget the gradients of all parameters."""
+        for parameter in self.parameters():
+            parameter.grad = None
+
+    def to(self, target: Any) -> "Module":
+        """Convert all floating-point Tensors to a dtype, in place; or name the device "cpu"."""
+        for _, t in self.named_tensors():
+            if isinstance(target, str) and target.startswith(("cpu", "cuda")):
+                t.to(target)
+            elif t.dtype.kind == "f" and t.dtype != (dtype := as_dtype(target)):
+                t._data, t._grad, t._home = t._data.astype(dtype), None, None
+                t._version[0] += 1
+        return self
+
+    def describe(self) -> str:
+        """The arguments to show between the parentheses of the representation."""
+        return ""
+
+    def __repr__(self) -> str:
+        lines = [f"({name}): {child!r}".replace("\n", "\n  ") for name, child in self.children()]
+        inside = "\n  " + "\n  ".join(lines) + "\n" if lines else self.describe()
+        return f"{type(self).__name__}({inside})"
+
+
+class Sequential(Module):
+    """Modules applied one after another; `model[0]`, `len(model)` and iteration work."""
+
+    def __init__(self, *modules: Module):
+        for i, module in enumerate(modules):
+            if not isinstance(module, Module):
+                raise ArgumentError(f"Sequential takes modules; argument {i} is a {type(module).__name__}.")
+            setattr(self, str(i), module)
+
+    def __iter__(self) -> Iterator[Module]:
+        return (child for _, child in self.children())
+
+    def __len__(self) -> int:
+        return len(list(self.children()))
+
+    def __getitem__(self, index: int) -> Module:
+        return list(self)[index]
+
+    def forward(self, x: Any) -> Any:
+        """x through every module in turn."""
+        for module in self:
+            x = module(x)
+        return x
+
+
+def check_features(layer: str, x: Any, features: int) -> None:
+    """Raise ShapeError where the last axis of the input is not what a layer was made for."""
+    if x.ndim == 0 or x.shape[-1] != features:
+        raise ShapeError(
+            f"{layer}: the last axis of the input must have size {features}, its shape is {x.shape}."
+        )
