@@ -76,12 +76,12 @@ def transfer(url: str, part: Path, most: int, progress: Progress, timeout: float
         if error.code == 416:  # nothing is left to send: `part` is whole, or wrong, which `accept` tells
             return
         raise ConnectionError(f"the server answered {error.code} {error.reason}") from error
-    with response, part.open("ab") as file:
+    with response, part.open("ab", buffering=0) as file:
         if response.status != 206:  # the server sends everything again
             file.truncate(have := 0)
         left = response.headers.get("Content-Length", "")
         total = have + int(left) if left.isdigit() else None
-        while piece := response.read(PIECE):
+        while piece := response.read1(PIECE):
             have += len(piece)
             if have > most:
                 raise DataError(f"the server sends more than {most:,} bytes.")
@@ -93,12 +93,11 @@ def transfer(url: str, part: Path, most: int, progress: Progress, timeout: float
 
 def show(name: str, done: int, total: int | None) -> None:
     """Write progress to stderr: a line that moves on a terminal, elsewhere one line at the end."""
-    ended = done == total
-    if sys.stderr.isatty() or ended:
+    moving, ended = sys.stderr.isatty(), done == total
+    if moving or ended:
         of_all = f" of {total / 1e6:.1f}" if total else ""
-        end = "\n" if ended else ""
-        sys.stderr.write(f"\r{name}: {done / 1e6:.1f}{of_all} MB{end}")
-        sys.stderr.flush()
+        line = f"{name}: {done / 1e6:.1f}{of_all} MB"
+        print("\r" * moving + line, end="\n" if ended else "", file=sys.stderr, flush=True)
 
 
 @contextmanager

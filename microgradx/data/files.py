@@ -126,9 +126,8 @@ def read_npz(path: Path) -> dict[str, NDArray]:
         )
     for x, y in zip(keys[::2], keys[1::2], strict=True):
         if not (arrays[x].ndim and arrays[y].ndim and len(arrays[x]) == len(arrays[y])):
-            raise DataError(
-                f"{x} and {y} must have one entry per sample, got shapes {arrays[x].shape} and {arrays[y].shape}."
-            )
+            shapes = f"{arrays[x].shape} and {arrays[y].shape}"
+            raise DataError(f"{x} and {y} must have one entry per sample, got shapes {shapes}.")
     return {key: arrays[key] for key in keys}
 
 
