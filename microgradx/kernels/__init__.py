@@ -1,5 +1,38 @@
-"""From numbers to arrays: the only rooms that know Numba and LLVM."""
+"""From numbers to arrays: the only rooms that know Numba and LLVM.
 
+`sweep(rule, dtype)` makes a compiled update of whole arrays from a rule; `lift` writes its text, `jit` turns
+text into machine code, `pool` shares its elements among threads, `cpu` and `cuda` call it.
+"""
+
+from typing import Any
+
+import numpy as np
+
+from microgradx.errors import ArgumentError, DTypeError
 from microgradx.kernels import cpu
+from microgradx.kernels.pool import set_threads, threads
+from microgradx.rules import Rule
 
-__all__ = ["cpu"]
+__all__ = ["set_threads", "sweep", "threads"]
+
+
+def sweep(
+    rule: Rule, dtype: Any, maximize: bool = False, decay: str | None = None, device: str = "cpu"
+) -> Any:
+    """The update of whole arrays by a rule: `update(p, g, *state, t=1, carried=(), lr=..., ...)`, in place.
+
+    `maximize` turns g around first; `decay` "l2" then adds weight_decay · p to it, "decoupled" multiplies p
+    by 1 - lr · weight_decay. `update.source` is the text of the loop; `update.bind(p, g, *state)` gives the
+    same update for these arrays alone, checked once.
+    """
+    name = np.dtype(dtype).name
+    if name not in ("float32", "float64"):
+        raise DTypeError(f"{rule.name}: parameters are {name}; a sweep is made for float32 and float64.")
+    if decay not in (None, "l2", "decoupled"):
+        raise ArgumentError(f"decay {decay!r}: the kinds are None, 'l2' and 'decoupled'.")
+    options = ("maximize",) * maximize + ((decay,) if decay else ())
+    if device == "cpu":
+        return cpu.compiled(rule, name, options)
+    from microgradx.kernels import cuda
+
+    return cuda.compiled(rule, name, options)

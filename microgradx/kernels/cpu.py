@@ -1,10 +1,16 @@
 """Arrays on the CPU: elementwise functions through NumPy, update rules as compiled sweeps."""
 
+from collections.abc import Callable
+from functools import cache
 from typing import Any
 
 import numpy as np
 
 from microgradx import scalars
+from microgradx.errors import ArgumentError, DTypeError, ShapeError
+from microgradx.kernels import jit, pool
+from microgradx.kernels.lift import Lifted
+from microgradx.rules import Rule
 from microgradx.scalars import Elementwise, functions
 
 # Elementwise functions on NumPy arrays and scalars. Where NumPy has the function, its ufunc runs; any
@@ -22,14 +28,12 @@ def erf(x):
 def where(condition, a, b):
     """np.where that promotes as little as it can when a and b are both plain numbers.
 
-    1 and 0 give booleans, and other numbers float32 if that holds them exactly: a slope made of such
+    1 and 0 give bytes, and other numbers float32 if that holds them exactly: a slope made of such
     choices does not widen the gradient that it multiplies.
     """
     if type(a) in plain and type(b) in plain:
-        if (a, b) == (1, 0):
-            return condition if type(condition) is np.ndarray else np.bool_(condition)
-        if (a, b) == (0, 1):
-            return np.logical_not(condition)
+        if type(a) is int and type(b) is int and {a, b} == {0, 1}:
+            return np.asarray(condition if a else np.logical_not(condition)).view(np.int8)[()]
         if float(np.float32(a)) == a and float(np.float32(b)) == b:
             a, b = np.float32(a), np.float32(b)
     chosen = np.where(condition, a, b)
@@ -59,3 +63,85 @@ def run(function: Elementwise, *args: Any, **constants: Any) -> Any:
 scalars.executors |= dict.fromkeys(
     (np.ndarray, np.bool_, *(np.dtype(code).type for code in "bhilqBHILQefd")), run
 )
+
+
+# Update rules
+
+alone = 1 << 18
+"""Below this many elements a sweep runs on the calling thread: waking another takes as long."""
+
+
+class Sweep:
+    """An update rule over whole arrays, in place: `update(p, g, *state, t=3, lr=1e-3, ...)`.
+
+    `source` is the text of its loop. The same bits come out of every number of threads.
+    """
+
+    def __init__(self, rule: Rule, dtype: Any, options: tuple[str, ...] = ()):
+        lifted = Lifted(rule, dtype, options)
+        self.rule, self.dtype = rule, np.dtype(dtype)
+        self.names = ("p", "g", *rule.state)
+        self.once = lifted.once_function()
+        self.source = lifted.source()
+        types = ["int64 int64", *[f"{dtype}*"] * len(self.names), *[dtype] * len(lifted.numbers)]
+        self.run = jit.load(self.source, {"sweep": " ".join(types)}, f"{rule.name}_{dtype}")["sweep"]
+
+    def __repr__(self) -> str:
+        return f"<sweep of {self.rule.name} over {self.dtype} arrays>"
+
+    def __call__(self, *arrays: np.ndarray, t: int, carried: tuple = (), **hyperparameters: Any) -> tuple:
+        """Update 1-D arrays p, g and state; the rule's carried numbers come back."""
+        return self.bind(*arrays)(t=t, carried=carried, **hyperparameters)
+
+    def bind(self, *arrays: np.ndarray) -> Callable[..., tuple]:
+        """The update of these arrays: for many steps over the same memory, checked once."""
+        size = self.check(arrays)
+        addresses = [a.ctypes.data for a in arrays]
+
+        def update(t: int, carried: tuple = (), **hyperparameters: Any) -> tuple:
+            numbers, carried = self.numbers(t, carried, hyperparameters)
+            if size < alone or pool.threads() == 1:
+                self.run(0, size, *addresses, *numbers)
+            else:
+                piece = min(max(size // (4 * pool.threads()), alone // 16), alone) // 64 * 64
+                pool.split(lambda start, stop: self.run(start, stop, *addresses, *numbers), size, piece)
+            return carried
+
+        update.arrays = arrays  # type: ignore[attr-defined]  # keeps their memory alive
+        return update
+
+    def numbers(self, t: int, carried: tuple, hyperparameters: dict[str, Any]) -> tuple[tuple, tuple]:
+        """What the loop needs beside the arrays, and the new carried numbers."""
+        try:
+            return self.once(t, *(carried or (0.0,) * len(self.rule.carried)), **hyperparameters)
+        except (TypeError, ArithmeticError) as error:
+            given = ", ".join(f"{name}={value!r}" for name, value in hyperparameters.items())
+            raise ArgumentError(
+                f"{self.rule.name}: no step with t={t}, {given}: {error}; "
+                f"the rule is {self.rule.name}{self.rule.__signature__}."
+            ) from None
+
+    def check(self, arrays: tuple[np.ndarray, ...]) -> int:
+        """The common size of the arrays, which must be what the loop takes them for."""
+        if len(arrays) != len(self.names):
+            names = ", ".join(self.names)
+            raise ArgumentError(f"{self.rule.name}: takes the arrays {names}; {len(arrays)} were given.")
+        for name, array in zip(self.names, arrays, strict=True):
+            if array.dtype != self.dtype:
+                raise DTypeError(
+                    f"{self.rule.name}: {name} is {array.dtype}; this sweep is for {self.dtype}."
+                )
+            if array.ndim != 1 or array.shape != arrays[0].shape:
+                shapes = ", ".join(f"{n} {a.shape}" for n, a in zip(self.names, arrays, strict=True))
+                raise ShapeError(f"{self.rule.name}: a sweep takes 1-D arrays of one size, not {shapes}.")
+            if not (array.flags.c_contiguous and array.flags.writeable):
+                raise ArgumentError(
+                    f"{self.rule.name}: {name} must be contiguous and writeable; copy it first."
+                )
+        return arrays[0].size
+
+
+@cache
+def compiled(rule: Rule, dtype: str, options: tuple[str, ...]) -> Sweep:
+    """A sweep, made once."""
+    return Sweep(rule, dtype, options)

@@ -1,0 +1,195 @@
+"""From the text of loops to machine code, kept on disk.
+
+`load(source, signatures)` compiles functions over pointers with Numba, once: the object file stays in the
+cache folder beside the readable source, under a name that covers everything it depends on. A later process
+loads it in milliseconds, without importing Numba. The only room that compiles.
+"""
+
+import ctypes
+import hashlib
+import importlib.util
+import os
+import threading
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from tempfile import NamedTemporaryFile
+from typing import Any
+
+from microgradx.errors import CacheWarning, KernelError
+
+form = "1"  # of the object files: raise it when what is done below to the same source changes
+
+ctypes_of = {
+    "int64": ctypes.c_int64,
+    "float32": ctypes.c_float,
+    "float64": ctypes.c_double,
+}
+"""Types in a signature; with a `*` behind, such as `float32*` or `uint32*`, a pointer."""
+
+loaded: dict[str, dict[str, Callable[..., None]]] = {}
+engines: list[Any] = []  # they own the machine code, so they live as long as the process
+lock = threading.RLock()
+
+
+def new_lock() -> None:
+    """A forked child must not inherit a lock that a thread of its parent holds."""
+    global lock
+    lock = threading.RLock()
+
+
+os.register_at_fork(after_in_child=new_lock)
+
+
+def load(source: str, signatures: dict[str, str], label: str = "kernel") -> dict[str, Callable[..., None]]:
+    """The functions of `source` named in `signatures`, compiled; they return nothing and release the GIL.
+
+    `source` is a whole Python file; a signature lists the types of a function's parameters, such as
+    "int64 int64 float32* float32". Functions without one are compiled into their callers. Indices are not
+    checked. `label` begins the file's name.
+    """
+    key = fingerprint(source, signatures)
+    with lock:
+        if key not in loaded:
+            stem = f"{label}_{key[:16]}"
+            code = read(stem) or compile_and_keep(source, signatures, stem)
+            loaded[key] = link(code, signatures)
+        return loaded[key]
+
+
+def fingerprint(source: str, signatures: dict[str, str]) -> str:
+    """A digest of all that machine code depends on: source, compilers, processor."""
+    import llvmlite
+    import llvmlite.binding as llvm
+
+    numba = importlib.util.find_spec("numba")  # its version without the quarter of a second of its import
+    if numba is None or numba.origin is None:
+        raise KernelError("kernels are compiled by Numba, which is not installed: pip install numba")
+    version = Path(numba.origin).with_name("_version.py").read_text()
+    cpu = llvm.get_host_cpu_name(), llvm.get_host_cpu_features().flatten()
+    parts = (form, llvmlite.__version__, version, *cpu, source, repr(sorted(signatures.items())))
+    return hashlib.sha256("\0".join(parts).encode()).hexdigest()
+
+
+def compile_and_keep(source: str, signatures: dict[str, str], stem: str) -> bytes:
+    """Compile, and keep source and object file in the cache folder if there is one."""
+    path = write(f"{stem}.py", source.encode())
+    code = machine().emit_object(optimised(source, signatures, path or f"<{stem}>"))
+    write(f"{stem}.o", code + hashlib.sha256(code).digest())  # a linker ignores what follows an ELF file
+    return code
+
+
+def optimised(source: str, signatures: dict[str, str], path: str) -> Any:
+    """LLVM's module with one function per signature, as Numba and LLVM's optimiser leave it."""
+    import llvmlite.binding as llvm
+    import numba
+    from numba.core.errors import NumbaError
+
+    settings = {
+        "error_model": "numpy",  # x / 0 is inf: Python's check of every divisor would forbid SIMD
+        "fastmath": False,  # the same bits as NumPy: no fused or reordered operations
+    }
+    names: dict[str, Any] = {"__name__": Path(path).stem}
+    exec(compile(source, path, "exec"), names)
+    for name, value in list(names.items()):
+        if getattr(getattr(value, "__code__", None), "co_filename", "") == path and name not in signatures:
+            names[name] = numba.njit(value, inline="always", **settings)
+    module = llvm.parse_assembly("")
+    for name, signature in signatures.items():
+        types = [
+            numba.types.CPointer(getattr(numba, t[:-1])) if t.endswith("*") else getattr(numba, t)
+            for t in signature.split()
+        ]
+        try:
+            kernel = numba.cfunc(numba.void(*types), **settings)(names[name])
+        except NumbaError as error:
+            raise KernelError(f"{path}: Numba cannot compile `{name}`: {error}") from None
+        part = llvm.parse_assembly(kernel.inspect_llvm())
+        part.get_function(kernel.native_name).name = name
+        module.link_in(part)
+    outside = (f.name for f in module.functions if f.is_declaration and not f.name.startswith("llvm."))
+    for name in outside:
+        if not hasattr(ctypes.CDLL(None), name):
+            raise KernelError(f"{path}: needs `{name}`, which exists only inside Numba.")
+    return module
+
+
+def machine() -> Any:
+    """LLVM's description of this processor, at full optimisation."""
+    import llvmlite.binding as llvm
+
+    llvm.initialize_native_target()
+    llvm.initialize_native_asmprinter()
+    cpu, features = llvm.get_host_cpu_name(), llvm.get_host_cpu_features().flatten()
+    return llvm.Target.from_default_triple().create_target_machine(cpu=cpu, features=features, opt=3)
+
+
+def link(code: bytes, signatures: dict[str, str]) -> dict[str, Callable[..., None]]:
+    """Load an object file into this process."""
+    import llvmlite.binding as llvm
+
+    engine = llvm.create_mcjit_compiler(llvm.parse_assembly(""), machine())
+    engine.add_object_file(llvm.ObjectFileRef.from_data(code))
+    engine.finalize_object()
+    engines.append(engine)
+    functions = {}
+    for name, signature in signatures.items():
+        types = [ctypes.c_void_p if t.endswith("*") else ctypes_of[t] for t in signature.split()]
+        functions[name] = ctypes.CFUNCTYPE(None, *types)(engine.get_function_address(name))
+    return functions
+
+
+# The cache folder
+
+
+def folder() -> Path | None:
+    """Where kernels are kept: MICROGRADX_CACHE or the user's cache folder; None if it is unusable."""
+    if place := os.environ.get("MICROGRADX_CACHE"):
+        path = Path(place) / "kernels"
+    else:
+        from platformdirs import user_cache_path
+
+        path = user_cache_path("microgradx") / "kernels"
+    try:
+        path.mkdir(mode=0o700, parents=True, exist_ok=True)
+        if not os.access(path, os.W_OK | os.X_OK):
+            raise PermissionError("it is read-only")
+        if path.stat().st_mode & 0o022:
+            raise PermissionError("others may write to it, and machine code is loaded from it")
+    except OSError as error:
+        if path not in unusable:
+            unusable.add(path)
+            warnings.warn(
+                f"the cache folder {path} cannot be used ({error.strerror or error}), so every process "
+                "compiles its kernels anew. Set MICROGRADX_CACHE to a folder of your own.",
+                CacheWarning,
+                stacklevel=2,
+            )
+        return None
+    return path
+
+
+unusable: set[Path] = set()
+
+
+def read(stem: str) -> bytes | None:
+    """A kept object file, if it is whole."""
+    place = folder()
+    if place is None or not (path := place / f"{stem}.o").exists():
+        return None
+    data = path.read_bytes()
+    code, digest = data[:-32], data[-32:]
+    if hashlib.sha256(code).digest() == digest:
+        return code
+    warnings.warn(f"the kernel {path} is damaged and is compiled anew.", CacheWarning, stacklevel=2)
+    return None
+
+
+def write(name: str, data: bytes) -> str | None:
+    """Write a file all at once, so that no other process ever reads half of it; its path."""
+    if (place := folder()) is None:
+        return None
+    with NamedTemporaryFile(dir=place, delete=False) as file:
+        file.write(data)
+    os.replace(file.name, place / name)
+    return str(place / name)

@@ -1,0 +1,85 @@
+"""Threads that share the elements of a loop: compiled code releases the GIL, so plain threads will do.
+
+Every caller's work is its own, so two Python threads may call at once; a caller works too, and waits only
+for pieces that a helper has begun. A forked child starts helpers of its own.
+"""
+
+import os
+import threading
+from collections.abc import Callable
+from itertools import count
+from queue import SimpleQueue
+
+from microgradx.errors import ArgumentError
+
+
+def cores() -> int:
+    """The cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+wanted = 0  # threads, the caller included; 0 until first needed
+helpers: list[threading.Thread] = []
+jobs: SimpleQueue[Callable[[], None]] = SimpleQueue()
+
+
+def threads() -> int:
+    """How many threads a kernel may use: `set_threads`, else MICROGRADX_THREADS, else the process's cores."""
+    if not wanted:
+        text = os.environ.get("MICROGRADX_THREADS", "")
+        if text and not (text.isdecimal() and int(text)):
+            raise ArgumentError(f"MICROGRADX_THREADS={text!r}: the number of threads is an integer from 1.")
+        set_threads(int(text or cores()))
+    return wanted
+
+
+def set_threads(n: int) -> None:
+    """Let kernels use n threads from now on; 1 is serial. Results are the same bits for every n."""
+    global wanted
+    if n < 1:
+        raise ArgumentError(f"set_threads({n}): the number of threads is an integer from 1.")
+    wanted = n
+
+
+def split(run: Callable[[int, int], None], size: int, piece: int) -> None:
+    """Call run(start, stop) for pieces of range(size), on all threads; return when all are done."""
+    starts = count(0, piece)  # taking the next is atomic
+    done: SimpleQueue[BaseException | None] = SimpleQueue()
+
+    def work() -> None:
+        for start in starts:
+            if start >= size:
+                return
+            try:
+                run(start, min(start + piece, size))
+                done.put(None)
+            except BaseException as error:
+                done.put(error)
+
+    extra = threads() - 1
+    while len(helpers) < extra:
+        helper = threading.Thread(target=serve, args=(jobs,), daemon=True, name="microgradx-kernels")
+        helpers.append(helper)
+        helper.start()
+    for _ in range(extra):
+        jobs.put(work)
+    work()
+    for _ in range(0, size, piece):
+        if error := done.get():
+            raise error
+
+
+def serve(jobs: SimpleQueue[Callable[[], None]]) -> None:
+    """What a helper does all its life."""
+    while True:
+        jobs.get()()
+
+
+def forget() -> None:
+    """Only the forking thread lives on in a child."""
+    global jobs
+    helpers.clear()
+    jobs = SimpleQueue()
+
+
+os.register_at_fork(after_in_child=forget)
