@@ -92,7 +92,7 @@ def outdated(core: str, features: set[str], pinned: str | None) -> str:
         if pinned
         else "a newer OpenBLAS may know this processor"
     )
-    return f"the processor has {GENERATIONS[newest][0]}, which {core} does not use; {cause} for up to twice the speed"
+    return f"the processor has {GENERATIONS[newest][0]}, which {core} does not use; {cause}"
 
 
 def threads() -> Iterator[Finding]:

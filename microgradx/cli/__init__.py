@@ -1,0 +1,92 @@
+"""The command `microgradx`: train, evaluate and predict; and look at optimizers, the machine and the cache.
+
+Every module behind a command is imported when the command runs, so that `--help` answers at once.
+"""
+
+import os
+import sys
+from collections.abc import Sequence
+from importlib import import_module
+
+import click
+
+from microgradx.errors import ArgumentError, MicrogradxError
+
+COMMANDS = {
+    "train": "Train a network; without options, on the embedded digits.",
+    "evaluate": "Measure a trained network on held-out data.",
+    "predict": "Say what is on a picture, or in the rows of a file.",
+    "optimizers": "List the optimizers, or explain one.",
+    "doctor": "Look at this machine and advise.",
+    "cache": "Show or clear the compiled kernels.",
+}
+
+
+class Commands(click.Group):
+    """The subcommands, each in the module that `MODULES` names; loaded when it is asked for."""
+
+    modules = {"train": "train", "evaluate": "use", "predict": "use"}
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """In the order of use, not of the alphabet."""
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
+        """Import the module of a command; None for a name that is not one."""
+        if name not in COMMANDS:
+            return None
+        module = import_module(f"microgradx.cli.{self.modules.get(name, 'look')}")
+        return getattr(module, name)
+
+    def resolve_command(self, ctx, args):
+        """A wrong name gets the valid ones."""
+        from microgradx.cli.options import one_of
+
+        if self.get_command(ctx, args[0]) is None and not args[0].startswith("-"):
+            raise click.UsageError(one_of("command", args[0], COMMANDS))
+        return super().resolve_command(ctx, args)
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """The list of commands for `--help`, without importing them."""
+        with formatter.section("Commands"):
+            formatter.write_dl(list(COMMANDS.items()))
+
+
+@click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.version_option(package_name="microgradx", message="%(package)s %(version)s")
+def cli() -> None:
+    """Train small networks with a framework that a person can read.
+
+    `microgradx train` alone trains on the embedded digits; `microgradx train --help` lists the choices.
+    """
+
+
+def main(args: Sequence[str] | None = None) -> None:
+    """Run the command and exit: 0 done, 1 it could not be done, 2 asked wrongly, 130 interrupted."""
+    try:
+        code = cli.main(args, "microgradx", standalone_mode=False)
+        sys.stdout.flush()
+        raise SystemExit(code if isinstance(code, int) else 0)
+    except click.exceptions.NoArgsIsHelpError as error:
+        click.echo(error.ctx.get_help() if error.ctx else "")
+        raise SystemExit(0) from None
+    except click.ClickException as error:
+        stop(error.format_message(), error.exit_code)
+    except ArgumentError as error:
+        stop(str(error), 2)
+    except BrokenPipeError:  # the reader, such as `head`, has gone: nobody is left to tell
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        raise SystemExit(1) from None
+    except OSError as error:
+        stop(f"{error.filename}: {error.strerror}" if error.filename else str(error), 1)
+    except (MicrogradxError, MemoryError) as error:
+        stop(str(error) or "out of memory", 1)
+    except (KeyboardInterrupt, click.Abort) as error:
+        stop(str(error) or "interrupted", 130)
+
+
+def stop(message: str, code: int) -> None:
+    """One line on the standard error, and the exit code."""
+    line = " ".join(message.split())
+    click.echo(f"{click.style('microgradx:', fg='red', bold=True)} {line}", err=True)
+    raise SystemExit(code) from None

@@ -1,0 +1,5 @@
+"""`python -m microgradx.cli` is `microgradx`."""
+
+from microgradx.cli import main
+
+main()

@@ -1,0 +1,140 @@
+"""From the options of `microgradx train` to data, model, loss and optimizer, for every command alike."""
+
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
+from inspect import isfunction, signature
+from typing import Any
+
+import numpy as np
+
+from microgradx import data as sets
+from microgradx import nn, scalars
+from microgradx.cli.picture import frame
+from microgradx.data.splits import Split, datasets
+from microgradx.errors import ArgumentError, CheckpointError
+from microgradx.kernels.pool import set_threads
+from microgradx.kernels.random import generator
+from microgradx.optim import Optimizer, Schedule, optimizers, plans
+from microgradx.primitives.reductions import log_softmax
+from microgradx.tensor import Tensor
+from microgradx.training import Run
+
+FILES = (".csv", ".npz")
+
+
+@dataclass
+class Recipe:
+    """Everything that makes a run what it is; it stands in the run's `config.json`."""
+
+    data: str = "digits"
+    model: list[int] | None = None  # None: one hidden layer, between what the data has and needs
+    activation: str = "relu"
+    dropout: float = 0.0
+    loss: str | None = None  # None: cross_entropy for classes, mse_loss for numbers
+    optimizer: str = "adam"
+    hyperparameters: dict[str, Any] = field(default_factory=dict)
+    schedule: str = "constant"
+    epochs: int = 20
+    batch_size: int = 32
+    clip_norm: float | None = None
+    patience: int | None = None
+    standardize: bool = False
+    seed: int = 0
+    device: str = "cpu"
+    threads: int | None = None  # None: all cores
+
+    @classmethod
+    def read(cls, run: Run) -> "Recipe":
+        """The recipe of a run that `microgradx train` made."""
+        try:
+            return cls(**run.read()["recipe"])
+        except (KeyError, TypeError):
+            raise CheckpointError(
+                f"{run.folder} was not made by `microgradx train`: it has no recipe."
+            ) from None
+
+    @property
+    def sizes(self) -> list[int]:
+        """Of the layers; known once the data is."""
+        return self.model or []
+
+    def split(self) -> Split:
+        """The data; the sizes and the loss that follow from it are filled in."""
+        split = sets.load(self.data) if self.data.lower().endswith(FILES) else datasets[self.data]()
+        x, y = split.train
+        features, outputs = x.shape[1], len(split.classes) or y.shape[1]
+        self.model = self.model or [features, 128, outputs]
+        self.loss = self.loss or ("cross_entropy" if split.classes else "mse_loss")
+        fitting = [features, *self.model[1:-1], outputs]
+        if self.model != fitting:
+            raise ArgumentError(
+                f"--model {'-'.join(map(str, self.model))} does not fit {self.data}, which has {features} "
+                f"features and {outputs} outputs: take --model {'-'.join(map(str, fitting))}."
+            )
+        return split
+
+    def prepare(self) -> None:
+        """Let this process use as many threads as asked."""
+        if self.threads:
+            from threadpoolctl import threadpool_limits
+
+            threadpool_limits(self.threads)
+            set_threads(self.threads)
+
+    def network(self, x: np.ndarray | None = None) -> nn.Module:
+        """The model, its first weights drawn by the seed, its standardization measured on x."""
+        generator.seed(self.seed)
+        model: nn.Module = nn.MLP(self.sizes, self.activation, self.dropout)
+        if self.standardize:
+            model = nn.Sequential(Standardized(self.sizes[0], x), model)
+        return model.to(self.device)
+
+    def optimize(self, model: nn.Module, steps: int) -> tuple[Optimizer, Schedule]:
+        """The optimizer, and its schedule over so many steps."""
+        optimizer = optimizers[self.optimizer](model.named_parameters(), **self.hyperparameters)
+        return optimizer, plans[self.schedule](optimizer, steps)
+
+    def criterion(self, split: Split) -> Callable[..., Tensor]:
+        """The loss; what its signature calls log-probabilities or a target is made from logits and labels."""
+        loss = losses()[self.loss or ""]
+        first, second = list(signature(loss).parameters)[:2]
+        rows = np.eye(len(split.classes), dtype=np.float32)
+
+        def criterion(outputs: Tensor, labels: np.ndarray) -> Tensor:
+            x = log_softmax(outputs, axis=1) if first.startswith("log_") else outputs
+            return loss(x, rows[labels] if split.classes and second == "target" else labels)
+
+        return criterion
+
+    def config(self, split: Split) -> dict[str, Any]:
+        """For `config.json`: the recipe, and what predicting needs to know of the data."""
+        x, shape = split.train[0][:1000], split.image_shape
+        return {
+            "recipe": asdict(self),
+            "classes": split.classes,
+            "image_shape": shape,
+            "frame": frame(x.reshape(-1, *shape)) if shape else None,
+        }
+
+
+class Standardized(nn.Module):
+    """(x - mean) / scale, as measured once; saved with the weights."""
+
+    def __init__(self, features: int, x: np.ndarray | None = None):
+        measured = sets.Standardize().fit(np.zeros((1, features)) if x is None else x).state_dict()
+        self.mean, self.scale = (Tensor(measured[name], np.float32) for name in ("mean", "scale"))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """x with each feature at mean 0 and deviation 1."""
+        return (x - self.mean) / self.scale
+
+
+def losses() -> dict[str, Callable[..., Tensor]]:
+    """Every loss by its name: the public functions of `nn` that have a reduction."""
+    functions = {name: f for name, f in vars(nn).items() if isfunction(f)}
+    return {name: f for name, f in functions.items() if "reduction" in signature(f).parameters}
+
+
+def activations() -> list[str]:
+    """The elementwise functions that are activations."""
+    return [name for name, function in scalars.functions.items() if function.activation]

@@ -1,0 +1,158 @@
+"""`microgradx train`: from options to a run folder."""
+
+import time
+from dataclasses import fields, replace
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+import click
+from click.core import ParameterSource
+from rich.console import Console
+
+from microgradx.cli.options import Name, Sizes, hyperparameters
+from microgradx.cli.recipe import FILES, Recipe, activations, losses
+from microgradx.data.splits import datasets
+from microgradx.errors import ArgumentError
+from microgradx.optim import optimizers, plans
+from microgradx.training import Run, fit, tensorboard
+
+CHANGEABLE = {"resume", "epochs", "patience", "tensorboard", "quiet"}
+"""What may be said again when a run is resumed: everything else is as it was."""
+
+OPTIMIZER = Name("optimizer", lambda: optimizers)
+START = Recipe()  # the defaults: what `microgradx train` does without options
+
+
+class Train(click.Command):
+    """A command whose last options are the hyperparameters of the optimizer that was chosen."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Look for `--optimizer` first: it decides which options there are."""
+        for option, value in zip(args, [*args[1:], ""], strict=True):
+            name, _, joined = option.partition("=")
+            if name == "--optimizer":
+                ctx.meta["optimizer"] = OPTIMIZER.convert(joined or value, None, ctx)
+        return super().parse_args(ctx, args)
+
+    def get_params(self, ctx: click.Context) -> list[click.Parameter]:
+        """The options of this command and those of the optimizer."""
+        return [*super().get_params(ctx), *hyperparameters(ctx.meta.get("optimizer", START.optimizer))]
+
+    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Two lists, so that one sees what belongs to the optimizer."""
+        optimizer = ctx.meta.get("optimizer", START.optimizer)
+        sections = {
+            "Options": super().get_params(ctx),
+            f"Hyperparameters of {optimizer}": hyperparameters(optimizer),
+        }
+        for title, params in sections.items():
+            with formatter.section(title):
+                formatter.write_dl([row for param in params if (row := param.get_help_record(ctx))])
+
+
+def option(flag: str, kind: Any, text: str, registry: Any = (), **more: Any) -> click.Option:
+    """An option whose default is the recipe's; the names in `registry` stand in the help."""
+    default = getattr(START, flag[2:].replace("-", "_"), None)
+    text = f"{text} {', '.join(registry)}." if registry else text
+    return click.Option(
+        [flag], type=kind, default=default, show_default=default is not None, help=text, **more
+    )
+
+
+count_from_1 = click.IntRange(min=1)
+OPTIONS = [
+    option(
+        "--data",
+        Name("data set", lambda: datasets, FILES),
+        "A .csv (label last), a .npz (x, y), or",
+        datasets,
+    ),
+    option("--model", Sizes(), "Sizes of the layers.  [default: one hidden layer of 128]"),
+    option("--activation", Name("activation", activations), "Between the layers:", activations()),
+    option("--dropout", click.FloatRange(0, 1, max_open=True), "Share of hidden values to leave out."),
+    option("--loss", Name("loss", losses), "Cross_entropy or, for a regression, mse_loss; or", losses()),
+    option("--optimizer", OPTIMIZER, "Its own options are listed below:", optimizers),
+    option("--schedule", Name("schedule", lambda: plans), "Of the learning rate:", plans),
+    option("--epochs", count_from_1, "Passes over the training data."),
+    option("--batch-size", count_from_1, "Rows per step."),
+    option("--clip-norm", click.FloatRange(0, min_open=True), "Bound of the norm of the gradients."),
+    option("--patience", count_from_1, "Stop after so many epochs without a smaller validation loss."),
+    option("--standardize", bool, "Give every feature mean 0 and deviation 1.", is_flag=True),
+    option("--seed", click.IntRange(0, 2**64 - 1), "Of the first weights, the shuffle and dropout."),
+    option("--device", click.Choice(["cpu", "cuda"]), "Where to compute."),
+    option("--threads", count_from_1, "Cores to use.  [default: all]"),
+    option("--out", click.Path(path_type=Path), "The run folder.  [default: runs/DATA-OPTIMIZER-N]"),
+    option(
+        "--resume", click.Path(path_type=Path), "Go on with a run, to the same bits; --epochs may be more."
+    ),
+    option("--tensorboard", bool, "Write the curves for TensorBoard too.", is_flag=True),
+    option("--quiet", bool, "No progress bar.", is_flag=True),
+]
+
+
+@click.command(cls=Train, params=OPTIONS)
+@click.pass_context
+def train(ctx: click.Context, **given: Any) -> None:
+    """Train a network and keep everything about it in a run folder.
+
+    Without options, a network with one hidden layer learns the embedded digits. The held-out part of the data
+    serves for validation. Ctrl-C stops after the step under way and says how to go on.
+    """
+    typed = {name for name in given if ctx.get_parameter_source(name) is ParameterSource.COMMANDLINE}
+    if given["resume"]:
+        run = Run(given["resume"])
+        recipe = Recipe.read(run)
+        if fixed := sorted(typed - CHANGEABLE):
+            flags = ", ".join(f"--{name.replace('_', '-')}" for name in fixed)
+            raise ArgumentError(f"a resumed run keeps its {flags}: leave that out, or start a new run.")
+        recipe = replace(recipe, **{name: given[name] for name in ("epochs", "patience") if name in typed})
+    else:
+        own = {f.name: given[f.name] for f in fields(Recipe) if f.name in given}
+        names = [param.name for param in hyperparameters(given["optimizer"])]
+        recipe = Recipe(**own, hyperparameters={name: given[name] for name in names if name in typed})
+        run = Run(given["out"] or free(f"{Path(recipe.data).stem}-{recipe.optimizer}"))
+    go(recipe, run, given)
+
+
+def go(recipe: Recipe, run: Run, given: dict[str, Any]) -> None:
+    """Train by the recipe and say what came out."""
+    recipe.prepare()
+    split = recipe.split()
+    model = recipe.network(split.train[0])
+    optimizer, schedule = recipe.optimize(model, recipe.epochs * -(-len(split.train[0]) // recipe.batch_size))
+    console = Console(highlight=False)
+    console.print(f"{split!r}\n{'-'.join(map(str, recipe.model or ()))}, {optimizer!r}")
+    started = time.perf_counter()
+    try:
+        history = fit(
+            model,
+            optimizer,
+            *split,
+            epochs=recipe.epochs,
+            batch_size=recipe.batch_size,
+            loss=recipe.criterion(split),
+            schedule=schedule,
+            clip_norm=recipe.clip_norm,
+            patience=recipe.patience,
+            out=run.folder,
+            resume=bool(given["resume"]),
+            callbacks=[tensorboard(run.folder)] if given["tensorboard"] else [],
+            progress=not given["quiet"],
+            config=recipe.config(split),
+            classes=split.classes,
+        )
+    except KeyboardInterrupt as stop:
+        raise KeyboardInterrupt(f"{stop}; go on with: microgradx train --resume {run.folder}") from None
+    best = history.best
+    hits = f"accuracy {best['valid_accuracy']:.2%}, " if "valid_accuracy" in best else ""
+    console.print(
+        f"[bold]{hits}loss {best['valid_loss']:.4f}[/] on {len(split.test[0]):,} held-out rows at epoch "
+        f"{best['epoch']} of {len(history)}, after {time.perf_counter() - started:.1f} s"
+    )
+    console.print(f"in {run.folder}: {', '.join(sorted(path.name for path in run.folder.iterdir()))}")
+
+
+def free(name: str) -> Path:
+    """The first of runs/NAME-1, runs/NAME-2 ... that is not there yet."""
+    return next(path for n in count(1) if not (path := Path("runs", f"{name}-{n}")).exists())

@@ -1,0 +1,106 @@
+"""`microgradx evaluate` and `microgradx predict`: what a trained network is good for."""
+
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import click
+import numpy as np
+from rich.console import Console
+from rich.table import Table
+
+from microgradx.cli import picture
+from microgradx.cli.recipe import FILES, Recipe
+from microgradx.data.files import records, to_numbers
+from microgradx.data.images import scaled
+from microgradx.errors import DataError
+from microgradx.nn import Module
+from microgradx.primitives.reductions import softmax
+from microgradx.training import Run, outputs, predictions
+from microgradx.training import evaluate as measure
+from microgradx.training.checkpoints import load
+
+RUN = click.argument("run", type=click.Path(path_type=Path))
+LAST = click.option("--last", is_flag=True, help="Use the last weights, not those of the best epoch.")
+
+
+def restore(run: Run, last: bool) -> tuple[Recipe, dict[str, Any], Module]:
+    """The recipe, the configuration and the trained model of a run."""
+    recipe, config = Recipe.read(run), run.read()
+    model = recipe.network()
+    model.load_state_dict(load(run.last if last else run.best)["model"])
+    return recipe, config, model
+
+
+@click.command()
+@RUN
+@LAST
+def evaluate(run: Path, last: bool) -> None:
+    """Measure the network in the folder RUN on the held-out part of its data."""
+    recipe, _, model = restore(Run(run), last)
+    split = recipe.split()
+    loss, accuracy, confusion = measure(model, *split.test, recipe.criterion(split))
+    console = Console(highlight=False)
+    hits = "" if accuracy is None else f"accuracy {accuracy:.2%}, "
+    console.print(f"[bold]{hits}loss {loss:.4f}[/] on {len(split.test[0]):,} held-out rows of {recipe.data}")
+    if confusion is None:
+        return
+    table = Table("class", "rows", "found", "precision", box=None)
+    for name, row, column, right in zip(
+        split.classes, confusion, confusion.T, confusion.diagonal(), strict=True
+    ):
+        found, precision = right / max(1, row.sum()), right / max(1, column.sum())
+        table.add_row(name, f"{row.sum():,}", f"{found:.1%}", f"{precision:.1%}")
+    console.print(table)
+
+
+@click.command()
+@RUN
+@click.argument("file", type=click.Path(path_type=Path))
+@LAST
+def predict(run: Path, file: Path, last: bool) -> None:
+    """Say what the network in the folder RUN makes of FILE, a line for each thing in it.
+
+    FILE is a picture of one thing, dark on light or light on dark; or rows of features: a .csv, or the array x
+    of a .npz.
+    """
+    recipe, config, model = restore(Run(run), last)
+    features, shape, classes = recipe.sizes[0], config["image_shape"], config["classes"]
+    if file.suffix.lower() in FILES:
+        x = rows(file, features)
+    elif shape:
+        x = picture.read(file, tuple(shape), config["frame"]).reshape(1, -1)
+    else:
+        raise DataError(f"{file}: this network takes rows of {features} features: give a .csv or a .npz.")
+    for out in outputs(model, x):
+        labels = predictions(out)
+        for label, logits in zip(labels, out, strict=True):
+            if not classes:
+                click.echo("\t".join(f"{value:.6g}" for value in logits))
+            elif recipe.loss == "cross_entropy":
+                click.echo(f"{classes[label]}\t{softmax(logits)[label]:.1%}")
+            else:
+                click.echo(classes[label])
+
+
+def rows(file: Path, features: int) -> np.ndarray:
+    """(n, features) float32 from `x` of a .npz, or its only array, or from a .csv with or without a header."""
+    if file.suffix.lower() == ".csv":
+        lines = list(records(file, ","))
+        if lines and to_numbers(lines[0][1]) is None:
+            lines = lines[1:]
+        numbers = [to_numbers(cells) for _, cells in lines]
+        if bad := [line for (line, _), row in zip(lines, numbers, strict=True) if row is None]:
+            raise DataError(f"{file}, line {bad[0]}: every cell must be a finite number.")
+        x = np.array(numbers, np.float32)
+    else:
+        try:
+            with np.load(file, allow_pickle=False) as archive:
+                name = "x" if "x" in archive.files else archive.files[0]
+                x = archive[name]
+        except (ValueError, EOFError, IndexError, AttributeError, zipfile.BadZipFile) as error:
+            raise DataError(f"{file} is not a .npz with an array x: {error}.") from None
+        x = scaled(x) if x.dtype == np.uint8 else x.reshape(len(x), -1).astype(np.float32)
+    if x.ndim != 2 or x.shape[1] != features or not np.isfinite(x).all():
+        raise DataError(f"{file}: the network takes rows of {features} finite numbers, got shape {x.shape}.")
+    return x

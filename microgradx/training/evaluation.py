@@ -1,0 +1,49 @@
+"""A model on data that it does not learn from: loss, accuracy and confusion matrix, batch by batch."""
+
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from microgradx.nn import Module
+from microgradx.tensor import Tensor, no_grad
+from microgradx.training.metrics import confusion_matrix, predictions
+
+Loss = Callable[[Tensor, Any], Tensor]
+
+
+class Evaluation(NamedTuple):
+    """The mean loss and, for integer labels, the accuracy and the (classes, classes) counts."""
+
+    loss: float
+    accuracy: float | None
+    confusion: np.ndarray | None
+
+
+def outputs(model: Module, x: np.ndarray, batch_size: int = 1024) -> Iterator[np.ndarray]:
+    """The model's outputs in evaluation mode, without gradients, a batch at a time."""
+    training = model.training
+    model.eval()
+    try:
+        with no_grad():
+            for start in range(0, len(x), batch_size):
+                yield model(Tensor(x[start : start + batch_size])).numpy()
+    finally:
+        model.train(training)
+
+
+def evaluate(model: Module, x: np.ndarray, y: np.ndarray, loss: Loss, batch_size: int = 1024) -> Evaluation:
+    """Compare the model's outputs for x with y."""
+    total, counts = 0.0, None
+    start = 0
+    for out in outputs(model, x, batch_size):
+        target = y[start : start + len(out)]
+        start += len(out)
+        with no_grad():
+            total += loss(Tensor(out), target).item() * len(out)
+        if y.dtype.kind in "iub":
+            classes = max(2, out.shape[1] if out.ndim > 1 else 2)
+            batch = confusion_matrix(predictions(out), target.reshape(-1).astype(np.int64), classes)
+            counts = batch if counts is None else counts + batch
+    accuracy = None if counts is None else float(counts.trace() / counts.sum())
+    return Evaluation(total / len(x), accuracy, counts)

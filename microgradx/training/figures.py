@@ -1,0 +1,90 @@
+"""Pictures of a run, as PNG files: its curves and its confusion matrix. Needs the extra `plot`.
+
+Drawn with matplotlib's Figure alone: no window, no global state, no style left behind. The two main colours
+keep apart for every kind of colour vision (Okabe & Ito), and lines differ in their dashes as well.
+"""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from microgradx.errors import ArgumentError
+from microgradx.training.history import History
+
+INK, FAINT, TRAIN, VALID = "#222222", "#d9d9d9", "#0072B2", "#D55E00"
+
+
+def figure(width: float, height: float, columns: int = 1) -> tuple[Any, list[Any]]:
+    """An empty figure of so many inches and its axes, in the house style."""
+    try:
+        from matplotlib.figure import Figure
+    except ImportError:
+        raise ArgumentError("Figures need matplotlib: pip install 'microgradx[plot]'.") from None
+    drawing = Figure(figsize=(width, height), layout="constrained", facecolor="white")
+    axes = drawing.subplots(1, columns, squeeze=False)[0]
+    for ax in axes:
+        ax.spines[["top", "right"]].set_visible(False)
+        ax.spines[["left", "bottom"]].set_color(INK)
+        ax.tick_params(colors=INK, labelsize=9)
+        ax.set_axisbelow(True)
+    return drawing, list(axes)
+
+
+def curves(history: History, path: str | Path) -> None:
+    """Loss, and accuracy if there is one, by epoch; the best epoch is marked."""
+    from matplotlib.ticker import MaxNLocator, PercentFormatter
+
+    measures = [name for name in ("loss", "accuracy") if any(name in record for record in history)]
+    drawing, axes = figure(4.6 * len(measures), 3.4, len(measures))
+    epochs, best = history["epoch"], history.best
+    for ax, name in zip(axes, measures, strict=True):
+        series = [(name, "training", TRAIN, "--"), (f"valid_{name}", "validation", VALID, "-")]
+        series = [row for row in series if any(row[0] in record for record in history)]
+        for column, label, color, dashes in series:
+            marker = "o" if len(epochs) == 1 else None
+            ax.plot(epochs, history[column], dashes, color=color, label=label, lw=1.8, marker=marker)
+        column, _, color, _ = series[-1]
+        ax.plot(best["epoch"], best[column], "o", color=color, mec="white", mew=1.5, ms=8, zorder=3)
+        value = f"{best[column]:.2%}" if name == "accuracy" else f"{best[column]:.4g}"
+        ax.set_title(f"{name}: {value} at epoch {best['epoch']}", loc="left", fontsize=11, color=INK)
+        ax.set_xlabel("epoch", color=INK)
+        ax.grid(axis="y", color=FAINT, lw=0.8)
+        ax.xaxis.set_major_locator(MaxNLocator(integer=True))
+        if name == "accuracy":
+            ax.yaxis.set_major_formatter(PercentFormatter(1))
+        else:
+            ax.set_ylim(bottom=0)
+        if len(series) > 1:
+            ax.legend(frameon=False, fontsize=9, labelcolor=INK)
+    drawing.savefig(path, dpi=160)
+
+
+def confusion(counts: np.ndarray, path: str | Path, names: list[str] | None = None) -> None:
+    """A confusion matrix: rows are the true labels, shades the fraction of their row, numbers the counts."""
+    classes = len(counts)
+    names = names or [str(label) for label in range(classes)]
+    side = max(3.6, 0.46 * classes + 1.4)
+    drawing, (ax,) = figure(side + 0.4, side)
+    share = counts / np.maximum(1, counts.sum(axis=1, keepdims=True))
+    # the square root lets the few mistakes be seen beside the many hits
+    ax.imshow(np.sqrt(share), cmap="Blues", vmin=0, vmax=1)
+    for row, column in zip(*np.nonzero(counts), strict=True):
+        color = "white" if share[row, column] > 0.35 else INK
+        size = 9 if classes <= 15 else 6
+        ax.text(column, row, f"{counts[row, column]}", ha="center", va="center", fontsize=size, color=color)
+    if max(map(len, names)) > 2:
+        ax.set_xticks(range(classes), names, rotation=45, ha="right", rotation_mode="anchor")
+    else:
+        ax.set_xticks(range(classes), names)
+    ax.set_yticks(range(classes), names)
+    ax.set_xticks(np.arange(classes + 1) - 0.5, minor=True)
+    ax.set_yticks(np.arange(classes + 1) - 0.5, minor=True)
+    ax.grid(which="minor", color="white", lw=1.5)
+    ax.tick_params(which="both", length=0)
+    ax.spines[:].set_visible(False)
+    ax.set_xlabel("predicted", color=INK)
+    ax.set_ylabel("true", color=INK)
+    right = counts.trace() / max(1, counts.sum())
+    ax.set_title(f"{right:.2%} of {counts.sum():,} right", loc="left", fontsize=11, color=INK)
+    drawing.savefig(path, dpi=160)

@@ -1,0 +1,94 @@
+"""What a run measured: one record per epoch, in memory and as a line of JSON.
+
+history = fit(...)
+history["valid_loss"]      # one number per epoch
+History.read("runs/digits-1/history.jsonl").best
+"""
+
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+from microgradx.errors import ArgumentError, DataError
+
+Record = dict[str, Any]
+
+
+class History:
+    """The records of a run, oldest first; with a path, each is also appended to that file."""
+
+    def __init__(self, path: str | Path | None = None):
+        self.records: list[Record] = []
+        self.path = Path(path) if path else None
+
+    def __repr__(self) -> str:
+        return f"<History of {len(self)} epochs{f', best {self.best}' if self.records else ''}>"
+
+    def __len__(self) -> int:
+        return len(self.records)
+
+    def __iter__(self) -> Iterator[Record]:
+        return iter(self.records)
+
+    def __getitem__(self, name: str) -> list:
+        """One column: a value per epoch, None where an epoch has none."""
+        names = {key for record in self.records for key in record}
+        if self.records and name not in names:
+            raise ArgumentError(f"the history has no {name!r}; it has {', '.join(sorted(names))}.")
+        return [record.get(name) for record in self.records]
+
+    @property
+    def best(self) -> Record:
+        """The first record with the smallest loss, on the validation data if there was any."""
+        return min(self.records, key=lambda record: record.get("valid_loss", record["loss"]))
+
+    def append(self, record: Record) -> None:
+        """Add a record, and its line to the file."""
+        self.records.append(record)
+        if self.path:
+            with open(self.path, "a", encoding="utf-8") as file:
+                file.write(json.dumps(record) + "\n")
+
+    @classmethod
+    def read(cls, path: str | Path) -> "History":
+        """The records of a file; a last line cut short, as a crash leaves it, does not count."""
+        history = cls(path)
+        if not Path(path).exists():
+            return history
+        lines = Path(path).read_text(encoding="utf-8", errors="replace").split("\n")
+        for number, line in enumerate(lines[:-1], 1):  # what follows the last newline was cut short
+            try:
+                history.records.append(json.loads(line))
+            except ValueError:
+                raise DataError(
+                    f"{path}, line {number}, is not JSON: {line[:40]!r}. Remove that line."
+                ) from None
+        return history
+
+    def keep(self, epochs: int) -> None:
+        """Forget what came after the first `epochs` epochs, in the file too."""
+        from microgradx.training.checkpoints import replace
+
+        self.records = [record for record in self.records if record["epoch"] <= epochs]
+        if self.path:
+            text = "".join(json.dumps(record) + "\n" for record in self.records)
+            replace(self.path, lambda new: new.write_text(text, encoding="utf-8"))
+
+
+def tensorboard(folder: str | Path) -> Callable[[History], None]:
+    """A callback for `fit` that writes every number of every epoch where TensorBoard finds it."""
+    try:
+        from tensorboard.summary import Writer
+    except ImportError:
+        raise ArgumentError("TensorBoard is not installed: pip install 'microgradx[tensorboard]'.") from None
+    writer = Writer(str(folder))
+
+    def write(history: History) -> None:
+        record = history.records[-1]
+        for name, value in record.items():
+            if name != "epoch" and value is not None:
+                writer.add_scalar(name, value, record["epoch"])
+        writer.flush()
+
+    return write

@@ -1,0 +1,318 @@
+"""Train a model: `history = mg.fit(model, optimizer, train=(x, y), valid=(x, y), epochs=10)`.
+
+With `out=FOLDER` everything that the rest of the run depends on is saved as it goes. Killed at any moment and
+called again with `resume=True`, the same call ends with the same bits as if nothing had happened.
+"""
+
+import math
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from microgradx.errors import ArgumentError, CheckpointError, NonFiniteError
+from microgradx.kernels.random import generator
+from microgradx.nn import Module, cross_entropy
+from microgradx.optim import Optimizer, ReduceLROnPlateau, Schedule, clip_grad_norm_
+from microgradx.tensor import Tensor
+from microgradx.training import checkpoints
+from microgradx.training.evaluation import Loss, evaluate
+from microgradx.training.history import History, Record
+from microgradx.training.metrics import correct
+from microgradx.training.progress import Progress
+from microgradx.training.runs import Run, draw
+
+Pair = tuple[Any, Any]
+Callback = Callable[[History], Any]
+
+
+def fit(
+    model: Module,
+    optimizer: Optimizer,
+    train: Pair,
+    valid: Pair | None = None,
+    *,
+    epochs: int = 10,
+    batch_size: int = 128,
+    loss: Loss = cross_entropy,
+    schedule: Schedule | None = None,
+    clip_norm: float | None = None,
+    patience: int | None = None,
+    out: str | Path | None = None,
+    resume: bool = False,
+    seed: int | None = None,
+    save_every: float = 30.0,
+    callbacks: Sequence[Callback] = (),
+    progress: bool = True,
+    config: dict[str, Any] | None = None,
+    classes: Sequence[str] = (),
+) -> History:
+    """Train for `epochs` passes over `train`, and return what was measured, a record per epoch.
+
+    train, valid: (x, y), arrays of as many rows. Rows are shuffled anew for every epoch.
+    loss: (outputs, targets) -> a scalar tensor. Accuracy is measured where the targets are integers.
+    schedule: goes on after every optimizer step, so count its length in steps; ReduceLROnPlateau every epoch.
+    clip_norm: bound of the norm of all gradients together, before each step.
+    patience: stop after so many epochs without a smaller validation loss (or training loss, without `valid`).
+    out: the run folder, see `Run`; resume: go on with what is in it, from the start if there is nothing yet.
+    seed: of the shuffle and dropout; without one they go on from where `mg.seed` and earlier draws left them.
+    save_every: seconds between checkpoints inside an epoch; there is one after each epoch anyway.
+    callbacks: each is called with the history after every epoch; one that returns True ends the run.
+    config, classes: more for `config.json`, and the names of the labels for the confusion matrix.
+
+    Ctrl-C finishes the step, saves, and raises KeyboardInterrupt. A loss or weight that is not finite raises
+    NonFiniteError and leaves the last good checkpoint.
+    """
+    positive(epochs=epochs, batch_size=batch_size, clip_norm=clip_norm, patience=patience)
+    train, valid = arrays("train", train), None if valid is None else arrays("valid", valid)
+    if resume and out is None:
+        raise ArgumentError("resume=True needs the folder of the run: fit(..., out=FOLDER, resume=True).")
+    if seed is not None:
+        generator.seed(seed)
+    run = Run(out) if out is not None else None
+    trainer = Trainer(model, optimizer, train, batch_size, loss, schedule, clip_norm, run)
+    if run and not (resume and run.config.exists()):
+        settings = {"epochs": epochs, "batch_size": batch_size, "clip_norm": clip_norm, "patience": patience}
+        settings |= {
+            "seed": seed,
+            "random": generator.state_dict(),
+            "model": repr(model),
+            "rows": len(train[0]),
+        }
+        run.create(
+            {"fit": settings | {"optimizer": repr(optimizer), "schedule": repr(schedule)}} | (config or {})
+        )
+    elif run:
+        trainer.resume(run)
+    at, history = trainer.at, trainer.history
+    stopped = bool(patience and at.waited >= patience)
+    with (
+        Progress(epochs, trainer.steps, at.epoch * trainer.steps + at.batch, progress) as bar,
+        interruptible(run is not None) as interrupt,
+    ):
+        while at.epoch < epochs and not stopped:
+            trainer.epoch(bar, interrupt, save_every)
+            trainer.measure(valid)
+            bar.epoch(history)
+            asked = [callback(history) for callback in callbacks]
+            stopped = any(answer is True for answer in asked) or bool(patience and at.waited >= patience)
+    if run and len(history):
+        draw(run, history, classes)
+    return history
+
+
+@dataclass
+class Position:
+    """Where a run stands, apart from weights and random numbers."""
+
+    epoch: int = 0  # finished ones
+    batch: int = 0  # finished ones of the epoch under way, whose sums follow
+    loss: float = 0.0
+    hits: int | None = None
+    seconds: float = 0.0
+    best: float = math.inf
+    waited: int = 0  # epochs since the best
+
+
+class Trainer:
+    """The state of a run and its moves: an epoch of steps, a measurement, a checkpoint."""
+
+    def __init__(
+        self,
+        model: Module,
+        optimizer: Optimizer,
+        train: Pair,
+        batch_size: int,
+        loss: Loss,
+        schedule: Schedule | None,
+        clip_norm: float | None,
+        run: Run | None,
+    ):
+        self.model, self.optimizer, self.loss, self.schedule = model, optimizer, loss, schedule
+        self.x, self.y = train
+        self.batch_size, self.clip_norm, self.run = batch_size, clip_norm, run
+        self.steps = math.ceil(len(self.x) / batch_size)
+        self.at = Position()
+        self.history = History(run.history if run else None)
+        self.shuffle = generator.state_dict()  # as it was when the order of this epoch was drawn
+
+    def step(self, x: np.ndarray, y: np.ndarray) -> tuple[float, np.ndarray]:
+        """One update from one batch: its loss and the outputs. A compiled step has the same signature."""
+        self.optimizer.zero_grad()
+        outputs = self.model(Tensor(x))
+        loss = self.loss(outputs, y)
+        value = loss.item()
+        if not math.isfinite(value):
+            raise self.diverged(f"the loss is {value}")
+        loss.backward()
+        if self.clip_norm is not None:
+            clip_grad_norm_(self.optimizer, self.clip_norm)
+        self.optimizer.step()
+        if self.schedule is not None and not isinstance(self.schedule, ReduceLROnPlateau):
+            self.schedule.step()
+        return value, outputs.numpy()
+
+    def epoch(self, bar: Progress, interrupt: threading.Event, save_every: float) -> None:
+        """The steps that the current epoch has left."""
+        at, size, before = self.at, self.batch_size, generator.state_dict()
+        if at.batch == 0:
+            self.shuffle = before
+        generator.load_state_dict(self.shuffle)
+        order = generator.permutation(len(self.x))
+        if at.batch:
+            generator.load_state_dict(before)
+        self.model.train()
+        since = saved = time.perf_counter()
+        for batch in range(at.batch, self.steps):
+            rows = order[batch * size : (batch + 1) * size]
+            y = self.y[rows]
+            value, outputs = self.step(self.x[rows], y)
+            at.batch += 1
+            at.loss += value * len(rows)
+            if (hits := correct(outputs, y)) is not None:
+                at.hits = (at.hits or 0) + hits
+            seen, now = min(at.batch * size, len(order)), time.perf_counter()
+            accuracy = None if at.hits is None else at.hits / seen
+            bar.step(at.epoch + 1, at.epoch * self.steps + at.batch, len(rows), at.loss / seen, accuracy)
+            if interrupt.is_set() or (now - saved > save_every and at.batch < self.steps):
+                at.seconds, since, saved = at.seconds + now - since, now, now
+                self.save()
+                if interrupt.is_set():
+                    raise KeyboardInterrupt(
+                        f"stopped in epoch {at.epoch + 1} after {at.batch} of {self.steps} steps"
+                    )
+        at.seconds += time.perf_counter() - since
+
+    def measure(self, valid: Pair | None) -> None:
+        """Close the epoch: validate, record, and save, as the best too if it is."""
+        at, rows = self.at, len(self.x)
+        record: Record = {"epoch": at.epoch + 1, "step": (at.epoch + 1) * self.steps, "loss": at.loss / rows}
+        if at.hits is not None:
+            record["accuracy"] = at.hits / rows
+        confusion = None
+        if valid is not None:
+            loss, accuracy, confusion = evaluate(self.model, *valid, self.loss)
+            if not math.isfinite(loss):
+                raise self.diverged(f"the validation loss is {loss}")
+            record["valid_loss"] = loss
+            if accuracy is not None:
+                record["valid_accuracy"] = accuracy
+        record["lr"] = self.optimizer.param_groups[0]["lr"]
+        record |= {"seconds": round(at.seconds, 4), "samples_per_second": round(rows / max(at.seconds, 1e-9))}
+        monitored = record.get("valid_loss", record["loss"])
+        if isinstance(self.schedule, ReduceLROnPlateau):
+            self.schedule.step(monitored)
+        improved = monitored < at.best
+        best, waited = (monitored, 0) if improved else (at.best, at.waited + 1)
+        self.at.__dict__.update(asdict(Position(epoch=at.epoch + 1, best=best, waited=waited)))
+        self.history.append(record)  # before the checkpoint: resuming drops the lines that it does not know
+        self.save(confusion, improved)
+
+    def save(self, confusion: np.ndarray | None = None, best: bool = False) -> None:
+        """Write `last.safetensors`, and `best.safetensors` before it."""
+        if not self.run:
+            return
+        model = self.model.state_dict()
+        if bad := [name for name, array in model.items() if not np.isfinite(array).all()]:
+            raise self.diverged(f"{bad[0]} is not finite")
+        state = {
+            "model": model,
+            "optimizer": self.optimizer.state_dict(),
+            "schedule": self.schedule.state_dict() if self.schedule is not None else None,
+            "random": generator.state_dict(),
+            "shuffle": self.shuffle,
+            "position": asdict(self.at),
+            "data": self.data(),
+            "confusion": confusion,
+        }
+        if best:
+            checkpoints.save(self.run.best, state)
+        checkpoints.save(self.run.last, state)
+
+    def data(self) -> dict[str, Any]:
+        """What must be the same when a run goes on."""
+        return {"rows": len(self.x), "batch_size": self.batch_size}
+
+    def resume(self, run: Run) -> None:
+        """Go on from the last checkpoint of a run, or from the start if it was killed before the first."""
+        if not run.last.exists():
+            self.history.keep(0)
+            return
+        state = checkpoints.load(run.last)
+        if state["data"] != self.data():
+            raise CheckpointError(
+                f"{run.folder} was trained with {state['data']}, not {self.data()}: resume it with the same."
+            )
+        if (state["schedule"] is None) != (self.schedule is None):
+            raise CheckpointError(
+                f"{run.folder} was trained with{'out' * (state['schedule'] is None)} a schedule."
+            )
+        self.model.load_state_dict(state["model"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        if self.schedule is not None:
+            self.schedule.load_state_dict(state["schedule"])
+        generator.load_state_dict(state["random"])
+        self.shuffle = state["shuffle"]
+        self.at.__dict__.update(state["position"])
+        self.history = History.read(run.history)
+        self.history.keep(self.at.epoch)
+
+    def diverged(self, what: str) -> NonFiniteError:
+        """The error that says where it happened and what to do."""
+        kept = ""
+        if self.run and self.run.last.exists():
+            kept = f" The last good checkpoint is {self.run.last}."
+        rate = self.optimizer.param_groups[0]["lr"]
+        return NonFiniteError(
+            f"{what} in epoch {self.at.epoch + 1}, step {self.at.batch + 1} of {self.steps}. Lower the learning "
+            f"rate (now {rate:g}), bound the gradients with clip_norm, or look for values in the data that are "
+            f"not finite; mg.detect_anomaly() names the operation.{kept}"
+        )
+
+
+def positive(**values: float | None) -> None:
+    """ArgumentError for the first value that is neither None nor above zero."""
+    for name, value in values.items():
+        if value is not None and not value > 0:
+            raise ArgumentError(f"fit: {name} must be above 0, got {value}.")
+
+
+def arrays(name: str, pair: Pair) -> tuple[np.ndarray, np.ndarray]:
+    """(x, y) as NumPy arrays of as many rows, at least one."""
+    try:
+        x, y = (part.numpy() if isinstance(part, Tensor) else np.asarray(part) for part in pair)
+    except (TypeError, ValueError):
+        raise ArgumentError(
+            f"fit: {name} must be a pair of arrays (x, y), got {type(pair).__name__}."
+        ) from None
+    if x.ndim == 0 or y.ndim == 0 or len(x) != len(y) or len(x) == 0:
+        raise ArgumentError(
+            f"fit: {name} needs as many targets as rows, at least one; got {x.shape} and {y.shape}."
+        )
+    return x, y
+
+
+@contextmanager
+def interruptible(active: bool) -> Iterator[threading.Event]:
+    """Inside, the first Ctrl-C sets the event, so that the step under way ends well; the second raises."""
+    asked = threading.Event()
+    if not active or threading.current_thread() is not threading.main_thread():
+        yield asked
+        return
+    default = signal.getsignal(signal.SIGINT)
+
+    def handle(*_: Any) -> None:
+        asked.set()
+        signal.signal(signal.SIGINT, default)
+
+    signal.signal(signal.SIGINT, handle)
+    try:
+        yield asked
+    finally:
+        signal.signal(signal.SIGINT, default)
