@@ -74,7 +74,9 @@ def test_the_same_array_gives_the_same_file_and_leaves_nothing_behind(tmp_path):
 
 
 def test_a_dtype_that_idx_has_not_is_refused(tmp_path):
-    with pytest.raises(DataError, match="IDX has no type for int64: convert the array to one of uint8, int8, int16"):
+    with pytest.raises(
+        DataError, match="IDX has no type for int64: convert the array to one of uint8, int8, int16"
+    ):
         write_idx(tmp_path / "a", np.arange(3))
 
 
@@ -127,7 +129,11 @@ def test_a_stream_of_several_gzip_members_is_one_file():
 def test_a_bomb_stops_where_its_header_says():
     squeeze = zlib.compressobj(9, zlib.DEFLATED, 31)
     zeros = bytes(1 << 20)
-    bomb = squeeze.compress(idx((10,), b"")) + b"".join(squeeze.compress(zeros) for _ in range(64)) + squeeze.flush()
+    bomb = (
+        squeeze.compress(idx((10,), b""))
+        + b"".join(squeeze.compress(zeros) for _ in range(64))
+        + squeeze.flush()
+    )
     assert len(bomb) < 100_000
     with pytest.raises(DataError, match="10 bytes, but the file goes on"):
         read(bomb)
@@ -142,7 +148,9 @@ def test_a_header_that_promises_too_much_costs_no_memory():
 @given(
     array=any_array,
     packed=st.booleans(),
-    edits=st.lists(st.tuples(st.integers(0, 400), st.binary(max_size=8), st.integers(0, 8)), min_size=1, max_size=4),
+    edits=st.lists(
+        st.tuples(st.integers(0, 400), st.binary(max_size=8), st.integers(0, 8)), min_size=1, max_size=4
+    ),
 )
 def test_whatever_is_done_to_a_file_it_is_read_or_refused(array, packed, edits):
     data = idx_header(array) + array.astype(array.dtype.newbyteorder(">")).tobytes()

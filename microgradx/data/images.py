@@ -134,12 +134,12 @@ def mnist_like(collection: str, classes: tuple[str, ...], progress: "Progress | 
     arrays = []
     for file in FILES[collection]:
         path = file.obtain(collection, MIRRORS[collection], progress)
-        arrays.append(file.check(path, read_idx(path)))
-        expected = ((60_000, 10_000)[file.name.startswith("t10k")], 28, 28)[: arrays[-1].ndim]
-        if arrays[-1].shape != expected or arrays[-1].dtype != np.uint8:
-            raise DataError(
-                f"{path} must hold shape {expected} of uint8, got {arrays[-1].shape} of {arrays[-1].dtype}."
-            )
+        array = file.check(path, read_idx(path))
+        count = 10_000 if file.name.startswith("t10k") else 60_000
+        shape = (count, 28, 28) if "images" in file.name else (count,)
+        if array.shape != shape or array.dtype != np.uint8:
+            raise DataError(f"{path} must hold shape {shape} of uint8, got {array.shape} of {array.dtype}.")
+        arrays.append(array)
     x, y, x_test, y_test = arrays
     return Split(
         (scaled(x), y.astype(np.int64)), (scaled(x_test), y_test.astype(np.int64)), (28, 28), classes

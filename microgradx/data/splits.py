@@ -44,6 +44,9 @@ class Split(tuple[Part, Part]):
                 )
         return made
 
+    def __getnewargs__(self) -> tuple:  # for copy and pickle
+        return (*self, self.image_shape, self.classes, self.columns)
+
     train = property(lambda self: self[0], doc="(x, y) to learn from.")
     test = property(lambda self: self[1], doc="(x, y) held out.")
 
