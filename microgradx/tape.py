@@ -23,7 +23,7 @@ AGAIN = (
     "again, or keep the graph the first time with backward(retain_graph=True)."
 )
 CHANGED = (
-    "{op}: backward needs {what}, of shape {shape}, but it was changed in place after it was used. "
+    "{op}: backward needs {what}, but that was changed in place after it was used. "
     "Change a copy, or make the change after backward().{line}"
 )
 
@@ -33,14 +33,14 @@ class Node:
 
     __slots__ = ("number", "op", "params", "edges", "saved", "out", "guards", "shape", "dtype", "line")
 
-    def __init__(self, op: Primitive, params: dict, edges: tuple, saved: tuple | None, out, guards, like):
+    def __init__(self, op: Primitive, params: dict, edges: list, saved: list | None, out, guards: list, like):
         self.number = next(numbers)
         self.op = op
         self.params = params
         self.edges = edges  # per input: the node that made it, a leaf Tensor, or None without gradient
         self.saved = saved  # per input: its array where the rule reads it, else what knows its shape
         self.out = out  # the output array where the rule reads it
-        self.guards = guards  # (what, version now, version then) of every value that was saved
+        self.guards = guards  # of every value that was saved: its version now and then
         self.shape = like.shape
         self.dtype = like.dtype
         self.line = ""
@@ -59,16 +59,15 @@ class Node:
         """Raise where the node was freed or where a value that it reads has changed since."""
         if self.saved is None:
             raise GradientError(AGAIN.format(op=self.op.name))
-        for what, version, then in self.guards:
-            if version() != then:
-                raise GradientError(
-                    CHANGED.format(op=self.op.name, what=what, shape=self.shape, line=self.line)
-                )
+        for which, version, then, bytes_then in self.guards:
+            if version[0] != then or (bytes_then and bytes_then[0].tobytes() != bytes_then[1]):
+                what = "its output" if which == "out" else f"its input {which}"
+                raise GradientError(CHANGED.format(op=self.op.name, what=what, line=self.line))
 
     def free(self) -> None:
         """Let go of everything that the derivative reads."""
         self.saved = self.out = None
-        self.edges = self.guards = ()
+        self.edges = self.guards = []
 
 
 def unbroadcast(g, shape: tuple[int, ...]):
@@ -116,7 +115,7 @@ def backward(start, g, *, retain_graph=False, graph=None, watch=None, check=Fals
         node.check()
         saved, out = node.saved, node.out
         if graph is not None:
-            saved = tuple(map(graph, saved, node.edges))
+            saved = list(map(graph, saved, node.edges))
             out = out if out is None else graph(out, node)
         grads = node.op.pull(g, out, *saved, **node.params)
         for edge, d in zip(node.edges, grads, strict=False):

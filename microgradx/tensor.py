@@ -19,6 +19,7 @@ from microgradx.errors import (
     DeviceError,
     DTypeError,
     GradientError,
+    MicrogradxError,
     NonFiniteError,
     ShapeError,
 )
@@ -307,7 +308,9 @@ def raw_index(index):
         return tuple(map(raw_index, index))
     if isinstance(index, Tensor):
         return index._data
-    return np.asarray(index) if isinstance(index, list) else index
+    if isinstance(index, list):
+        return np.asarray(index) if index else np.zeros(0, np.intp)
+    return index
 
 
 def check_device(device) -> None:
@@ -320,33 +323,26 @@ def check_device(device) -> None:
 
 def apply(op: Primitive, *args, **params) -> Tensor:
     """Run an operation on the arrays inside the Tensors; record it if any of them wants a gradient."""
-    arrays = []
-    grad = False
-    for a in args:
-        if type(a) is Tensor:
-            arrays.append(a._data)
-            grad = grad or a.requires_grad
-        elif isinstance(a, np.generic):
-            arrays.append(a.item())  # NumPy's single numbers count as Python's: they promote nothing
-        else:
-            arrays.append(a)
+    arrays = [a._data if type(a) is Tensor else a.item() if isinstance(a, np.generic) else a for a in args]
     try:
-        with np.errstate(all="ignore"):
-            value = op.forward(*arrays, **params)
+        value = op.forward(*arrays, **params)
     except ValueError as error:
-        shapes = ", ".join(str(np.shape(a)) for a in arrays)
-        if isinstance(error, ShapeError | ArgumentError):
+        if isinstance(error, MicrogradxError):
             raise
+        shapes = ", ".join(str(np.shape(a)) for a in arrays)
         raise ShapeError(f"{op.name}: the shapes {shapes} do not fit together: {error}.") from None
     out = wrap(value)
-    if out._data.dtype.char == "d" and mode.number.char != "d" and not any(map(is_double, arrays)):
-        out._data = out._data.astype(mode.number)  # integers with fractions, as everywhere, give float32
-    if out._data.base is not None:
-        for a, array in zip(args, arrays, strict=True):
-            if type(a) is Tensor and (out._data.base is array or out._data.base is array.base):
-                out._version = a._version  # a view: changing one changes the other
-    if grad and mode.record and out._data.dtype.kind == "f":
-        record(op, args, arrays, params, out)
+    data = out._data
+    if data.dtype.char == "d" and mode.number.char != "d" and not any(map(is_double, arrays)):
+        data = out._data = data.astype(mode.number)  # integers with fractions give float32
+    if data.base is not None:  # perhaps a view: changing one changes the other
+        for a in args:
+            if type(a) is Tensor and (data.base is a._data or data.base is a._data.base):
+                out._version = a._version
+    if mode.record and data.dtype.kind == "f":
+        edges = [(a._node or a) if type(a) is Tensor and a.requires_grad else None for a in args]
+        if any(edge is not None for edge in edges):
+            record(op, args, arrays, edges, params, out)
     if mode.detect:
         inspect_values(op, arrays, out)
     return out
@@ -357,35 +353,29 @@ def is_double(a) -> bool:
     return isinstance(a, np.ndarray) and a.dtype.char == "d"
 
 
-def record(op: Primitive, args, arrays, params, out: Tensor) -> None:
+def record(op: Primitive, args, arrays, edges, params, out: Tensor) -> None:
     """Write a node that keeps what the derivative reads, and nothing else."""
-    edges, saved, guards = [], [], []
-    for i, (a, array) in enumerate(zip(args, arrays, strict=True)):
-        edge = (a._node or a) if type(a) is Tensor and a.requires_grad else None
-        edges.append(edge)
-        if edge is None or i in op.reads:
-            saved.append(array)
-            if type(a) is Tensor and i in op.reads:
-                guards.append(guard(f"input {i}", a))
-        else:
-            saved.append(edge)  # knows its shape and dtype, which is all that the rule asks for
-    keep = "out" in op.reads
-    if keep:
-        guards.append(guard("its output", out))
-    out._node = tape.Node(
-        op, params, tuple(edges), tuple(saved), out._data if keep else None, guards, out._data
+    reads = op.reads
+    saved, guards = list(arrays), []
+    for i, edge in enumerate(edges):
+        if i in reads:
+            if type(args[i]) is Tensor:
+                guards.append(guard(i, args[i]))
+        elif edge is not None:
+            saved[i] = edge  # knows its shape and dtype, which is all that the rule asks for
+    if "out" in reads:
+        guards.append(guard("out", out))
+    out._node = node = tape.Node(
+        op, params, edges, saved, out._data if "out" in reads else None, guards, out._data
     )
     out.requires_grad = True
     if mode.detect:
-        out._node.line = user_line()
+        node.line = user_line()
 
 
-def guard(what: str, t: Tensor):
-    """What to compare before backward reads a value: a version, while debugging the bytes themselves."""
-    if mode.detect:
-        data = t._data
-        return what, data.tobytes, data.tobytes()
-    return what, t._version.copy, t._version.copy()
+def guard(which: int | str, t: Tensor) -> tuple:
+    """What to compare before backward reads a value: its version, while debugging its bytes too."""
+    return which, t._version, t._version[0], (t._data, t._data.tobytes()) if mode.detect else None
 
 
 def inspect_values(op: Primitive, arrays, out: Tensor) -> None:
@@ -539,7 +529,7 @@ def apply_elementwise(function: Elementwise, *args, **constants) -> Tensor:
     return apply(lift(function), *args, **constants)
 
 
-scalars.executors[Tensor] = apply_elementwise
+scalars.recorders[Tensor] = apply_elementwise
 primitives.executors[Tensor] = apply
 
 ALIASES = {"abs": scalars.absolute}

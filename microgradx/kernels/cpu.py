@@ -33,7 +33,7 @@ def where(condition, a, b):
     """
     if type(a) in plain and type(b) in plain:
         if type(a) is int and type(b) is int and {a, b} == {0, 1}:
-            return np.asarray(condition if a else np.logical_not(condition)).view(np.int8)[()]
+            return np.asarray(condition if a else np.logical_not(condition), bool).view(np.int8)[()]
         if float(np.float32(a)) == a and float(np.float32(b)) == b:
             a, b = np.float32(a), np.float32(b)
     chosen = np.where(condition, a, b)
@@ -50,14 +50,20 @@ ufuncs = {functions[name]: getattr(np, name) for name in same_name.split()}
 ufuncs |= {functions["erf"]: erf, functions["where"]: where}
 
 
+calm = {functions[name] for name in "relu leaky_relu clip".split()}
+calm |= ufuncs.keys() - {functions[name] for name in "divide power sqrt exp expm1 log log1p".split()}
+"""What makes no infinity or NaN of ordinary numbers, and so is spared the cost of silencing NumPy."""
+
+
 def run(function: Elementwise, *args: Any, **constants: Any) -> Any:
-    """Run an elementwise function on arrays."""
-    if ufunc := ufuncs.get(function):
-        return ufunc(*args, **constants)
+    """Run an elementwise function on arrays; infinities and NaNs come without warnings, as in PyTorch."""
     if constants or len(args) != len(function.inputs):
         args, constants = function.bind(args, constants)
-    with np.errstate(over="ignore"):  # such as e⁻ˣ inside sigmoid: the result is finite
-        return function.function(*args, **constants)
+    body = ufuncs.get(function, function.function)
+    if function in calm:
+        return body(*args, **constants)
+    with np.errstate(all="ignore"):
+        return body(*args, **constants)
 
 
 scalars.executors |= dict.fromkeys(

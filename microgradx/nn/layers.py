@@ -16,7 +16,7 @@ from microgradx.errors import ArgumentError, DTypeError, ShapeError
 from microgradx.kernels.random import generator
 from microgradx.nn.module import Module, Sequential, check_features
 from microgradx.primitives.indexing import getitem
-from microgradx.primitives.products import matmul
+from microgradx.primitives.products import affine, matmul
 from microgradx.primitives.reductions import log_softmax, mean, softmax, var
 from microgradx.primitives.shapes import flatten, reshape
 from microgradx.scalars import rsqrt
@@ -51,8 +51,9 @@ class Linear(Module):
     def forward(self, x):
         """x @ weight + bias"""
         check_features("Linear", x, self.in_features)
-        y = matmul(x, self.weight)
-        return y if self.bias is None else y + self.bias
+        if self.bias is None:
+            return matmul(x, self.weight)
+        return affine(x, self.weight, self.bias) if x.ndim == 2 else matmul(x, self.weight) + self.bias
 
     def describe(self) -> str:
         """The sizes."""

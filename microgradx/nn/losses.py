@@ -3,33 +3,28 @@
 Every loss takes `reduction`: "mean", "sum" or "none".
 """
 
-from typing import Any
-
 import numpy as np
 
 from microgradx.errors import ArgumentError, DTypeError, ShapeError
-from microgradx.primitives.indexing import gather, getitem
-from microgradx.primitives.reductions import log_softmax, mean
+from microgradx.primitives.indexing import getitem
+from microgradx.primitives.reductions import cross_entropy_rows, log_softmax, mean
 from microgradx.primitives.reductions import sum as sum_over
-from microgradx.primitives.shapes import squeeze
+from microgradx.primitives.shapes import permute, reshape
 from microgradx.scalars import absolute, exp, log, softplus, square, where
 from microgradx.tensor import Tensor, as_array
 
 REDUCTIONS = ("mean", "sum", "none")
 
 
-def reduce(losses, reduction: str, weights: Any = None):
-    """The mean (weighted, where there are weights), the sum, or all of the losses."""
+def reduce(losses, reduction: str, total: float | None = None):
+    """The mean (or the sum over `total`, where weights add up to that), the sum, or all of the losses."""
     if reduction not in REDUCTIONS:
         raise ArgumentError(f"reduction must be one of {', '.join(REDUCTIONS)}, not {reduction!r}.")
-    if weights is not None:
-        losses = losses * weights
     if reduction == "none":
         return losses
-    if reduction == "sum" or weights is not None:
-        total = sum_over(losses)
-        return total if reduction == "sum" else total / float(weights.sum())
-    return mean(losses)
+    if reduction == "mean" and total is None:
+        return mean(losses)
+    return sum_over(losses) if reduction == "sum" else sum_over(losses) / total
 
 
 def like(name: str, prediction, target):
@@ -46,83 +41,85 @@ def like(name: str, prediction, target):
     return target
 
 
+def rows_of(loss: str, x, labels, weight, ignore_index: int):
+    """Predictions as rows (n, classes), labels (n,) that all name a class, and the weight of each row.
+
+    The weights are None where all are 1. Classes are on axis 1 of (n, classes, ...), or alone.
+    """
+    labels = np.asarray(labels)
+    if labels.dtype.kind not in "iu":
+        raise DTypeError(f"{loss}: labels must be integers, these are {labels.dtype}.")
+    if x.ndim != labels.ndim + 1 or labels.shape != (x.shape[:1] + x.shape[2:] if x.ndim > 1 else ()):
+        raise ShapeError(f"{loss}: labels of shape {labels.shape} do not fit predictions of shape {x.shape}.")
+    if x.ndim != 2:
+        classes = x.shape[0 if x.ndim == 1 else 1]
+        x = reshape(permute(x, 0, *range(2, x.ndim), 1) if x.ndim > 1 else x, -1, classes)
+        labels = labels.reshape(-1)
+    classes = x.shape[1]
+    weights = None
+    if ignore_index >= 0 or labels.min(initial=0) < 0 or weight is not None:
+        counts = labels != ignore_index
+        labels = np.where(counts, labels, 0)
+        if weight is not None or not counts.all():
+            each = np.ones(classes) if weight is None else np.asarray(weight)
+            weights = (each[np.clip(labels, 0, classes - 1)] * counts).astype(x.dtype)
+    low, high = labels.min(initial=0), labels.max(initial=-1)
+    if low < 0 or high >= classes:
+        raise ArgumentError(
+            f"{loss}: {classes} classes allow labels 0 to {classes - 1}, here {low} to {high}."
+        )
+    return x, labels, weights
+
+
+def reduce_rows(losses, weights, reduction: str, shape: tuple[int, ...]):
+    """Reduce the losses of rows that are already weighted; unreduced they take the labels' shape."""
+    out = reduce(losses, reduction, None if weights is None else float(weights.sum()))
+    return reshape(out, shape=shape) if reduction == "none" and out.shape != shape else out
+
+
 def nll_loss(log_probabilities, labels, weight=None, ignore_index: int = -100, reduction: str = "mean"):
-    """-log p of the labelled class: log-probabilities (n, classes) or (n, classes, ...), labels (n, ...).
+    """-log p of the labelled class: log-probabilities (n, classes, ...), integer labels (n, ...).
 
     `weight` (classes,) weighs each class; labels equal to `ignore_index` do not count.
     """
-    labels = np.asarray(labels)
-    x = log_probabilities
-    if labels.dtype.kind not in "iu":
-        raise DTypeError(f"nll_loss: labels must be integers, these are {labels.dtype}.")
-    if x.ndim != labels.ndim + 1 or labels.shape != (x.shape[:1] + x.shape[2:] if x.ndim > 1 else ()):
-        raise ShapeError(
-            f"nll_loss: labels of shape {labels.shape} do not fit predictions of shape {x.shape}."
-        )
-    axis = 1 if x.ndim > 1 else 0
-    counts = labels != ignore_index
-    low, high = labels.min(initial=0, where=counts), labels.max(initial=-1, where=counts)
-    classes = x.shape[axis]
-    if low < 0 or high >= classes:
-        raise ArgumentError(
-            f"nll_loss: {classes} classes allow labels 0 to {classes - 1}, here {low} to {high}."
-        )
-    weights = None
-    if weight is not None or not counts.all():
-        labels = np.where(counts, labels, 0)
-        each = np.ones(x.shape[axis]) if weight is None else np.asarray(weight)
-        weights = (each[labels] * counts).astype(x.dtype)
-    if x.ndim == 2:
-        picked = getitem(x, index=(np.arange(len(labels)), labels))
-    else:
-        picked = squeeze(gather(x, np.expand_dims(labels, axis), axis), axis)
-    return reduce(-picked, reduction, weights)
+    rows, flat, weights = rows_of("nll_loss", log_probabilities, labels, weight, ignore_index)
+    losses = -getitem(rows, index=(np.arange(len(flat)), flat))
+    losses = losses if weights is None else losses * weights
+    return reduce_rows(losses, weights, reduction, np.shape(labels))
 
 
 def cross_entropy(
-    logits,
-    labels,
-    weight=None,
-    ignore_index: int = -100,
-    reduction: str = "mean",
-    label_smoothing: float = 0.0,
-):
-    """-log softmax of the labelled class; logits (n, classes, ...), integer labels (n, ...).
+    logits, labels, weight=None, ignore_index: int = -100, reduction="mean", label_smoothing=0.0
+):  # fmt: skip
+    """-log softmax of the labelled class: logits (n, classes, ...), integer labels (n, ...).
 
     Labels may also be probabilities of the logits' shape. `label_smoothing` mixes the labels with the
     uniform distribution: arXiv 1512.00567, section 7.
     """
     if not 0 <= label_smoothing <= 1:
         raise ArgumentError(f"cross_entropy: label_smoothing must be between 0 and 1, not {label_smoothing}.")
-    axis = 1 if logits.ndim > 1 else 0
-    logp = log_softmax(logits, axis=axis)
     if np.shape(labels) == logits.shape and np.asarray(labels).dtype.kind == "f":
-        p = like("cross_entropy", logits, labels)
-        if label_smoothing:
-            p = p * (1 - label_smoothing) + label_smoothing / logits.shape[axis]
-        losses = -sum_over(logp * p if weight is None else logp * p * across(weight, logits), axis)
-        return reduce(losses, reduction)
-    loss = nll_loss(logp, labels, weight, ignore_index, reduction)
-    if not label_smoothing:
-        return loss
-    labels = np.asarray(labels)
-    counts = (labels != ignore_index).astype(logits.dtype)
-    smooth = -mean(logp if weight is None else logp * across(weight, logits), axis)
-    if weight is None:
-        total = counts
-    else:
-        total = np.asarray(weight)[np.where(counts > 0, labels, 0)] * counts
-    smooth = reduce(smooth * counts, "sum" if reduction == "mean" else reduction)
-    if reduction == "mean":
-        smooth = smooth / float(total.sum())
-    return loss * (1 - label_smoothing) + smooth * label_smoothing
+        return soft_cross_entropy(logits, labels, weight, reduction, label_smoothing)
+    rows, flat, weights = rows_of("cross_entropy", logits, labels, weight, ignore_index)
+    losses = cross_entropy_rows(rows, labels=flat)
+    losses = losses if weights is None else losses * weights
+    if label_smoothing:
+        each = 1 if weight is None else np.asarray(weight, rows.dtype)
+        uniform = -mean(log_softmax(rows) * each, 1)
+        uniform = uniform if weights is None else uniform * (weights != 0).astype(rows.dtype)
+        losses = losses * (1 - label_smoothing) + uniform * label_smoothing
+    return reduce_rows(losses, weights, reduction, np.shape(labels))
 
 
-def across(weight, logits):
-    """Class weights in a shape that broadcasts along the class axis of the logits."""
-    return np.asarray(weight, logits.dtype).reshape(
-        (-1,) + (1,) * (logits.ndim - 2 if logits.ndim > 1 else 0)
-    )
+def soft_cross_entropy(logits, probabilities, weight, reduction: str, label_smoothing: float):
+    """-Σ p log softmax over the classes, for labels that are distributions."""
+    axis = 1 if logits.ndim > 1 else 0
+    p = like("cross_entropy", logits, probabilities)
+    if label_smoothing:
+        p = p * (1 - label_smoothing) + label_smoothing / logits.shape[axis]
+    if weight is not None:
+        p = p * np.asarray(weight, logits.dtype).reshape((-1,) + (1,) * (logits.ndim - axis - 1))
+    return reduce(-sum_over(log_softmax(logits, axis) * p, axis), reduction)
 
 
 def mse_loss(prediction, target, reduction: str = "mean"):

@@ -47,6 +47,19 @@ def matmul(a, b):
     return squeeze(out, tuple(ends)) if ends else out
 
 
+@operation(Case((4, 3), (3, 2), (2,)), Case((0, 3), (3, 2), (2,)))
+@primitive
+def affine(x, weight, bias):
+    """(n, k) @ (k, m) + (m,) -> (n, m): a linear layer in one operation."""
+    y = np.matmul(x, weight)
+    return np.add(y, bias, out=y if y.dtype == bias.dtype else None)
+
+
+@affine.vjp
+def _(g, out, x, weight, bias):
+    return lambda: g @ weight.T, lambda: x.T @ g, g  # the tape sums g over the rows for the bias
+
+
 @primitive
 def contract(*operands, equation):
     """np.einsum of an explicit equation in which no operand repeats a letter."""

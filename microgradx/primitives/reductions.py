@@ -22,6 +22,8 @@ REDUCTIONS = (
 
 def count_over(x, axis) -> int:
     """How many elements a reduction over `axis` takes together."""
+    if axis is None:
+        return math.prod(x.shape)
     return math.prod(x.shape[a] for a in axes_of(axis, x.ndim))
 
 
@@ -38,9 +40,15 @@ def _(g, out, x, axis, keepdims):
 
 
 @operation(*REDUCTIONS)
+@primitive
 def mean(x, axis=None, keepdims=False):
     """The mean over `axis`, over all axes without."""
-    return sum(x, axis, keepdims) / (count_over(x, axis) or math.nan)
+    return np.add.reduce(x, axis, keepdims=keepdims) / (count_over(x, axis) or math.nan)
+
+
+@mean.vjp
+def _(g, out, x, axis, keepdims):
+    return expand_to(spread(g, x, axis, keepdims) / count_over(x, axis), shape=x.shape)
 
 
 @operation(*REDUCTIONS, Case((4, 3), axis=0, ddof=1))
@@ -173,3 +181,19 @@ def log_softmax(x, axis=-1):
 @log_softmax.vjp
 def _(g, out, x, axis):
     return g - exp(out) * sum(g, axis, True)
+
+
+@operation(Case((3, 4), labels=np.array([0, 3, 0])))
+@primitive
+def cross_entropy_rows(logits, *, labels):
+    """-log softmax of the labelled class: logits (n, classes), integers (n,) -> (n,)."""
+    top = np.max(logits, 1, keepdims=True, initial=-np.inf)
+    total = np.log(np.add.reduce(np.exp(logits - top), 1))
+    return total - (logits[np.arange(len(labels)), labels] - top[:, 0])
+
+
+@cross_entropy_rows.vjp
+def _(g, out, logits, labels):
+    picked = getitem(logits, index=(np.arange(len(labels)), labels))
+    p = exp(logits - reshape_to(out + picked, shape=(-1, 1)))  # softmax: -log p is out where labelled
+    return (p - np.equal.outer(labels, np.arange(logits.shape[1]))) * reshape_to(g, shape=(-1, 1))
