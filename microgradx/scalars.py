@@ -23,6 +23,9 @@ functions: dict[str, "Elementwise"] = {}
 executors: dict[type, Callable[..., Any]] = {}
 """How to run an elementwise function on a type of array: `executors[ndarray](function, *args)`."""
 
+recorders: dict[type, Callable[..., Any]] = {}
+"""The same for types that record what they compute; they come first, arrays beside them are constants."""
+
 
 @dataclass(frozen=True)
 class Domain:
@@ -74,7 +77,7 @@ class Elementwise:
 
     def bind(self, args: tuple, constants: dict[str, Any]) -> tuple[tuple, dict[str, Any]]:
         """Inputs apart from constants; constants may also come by position, and None means default."""
-        count = len(self.inputs)
+        count, given = len(self.inputs), args
         if len(args) > count:
             constants = dict(zip(self.constants, args[count:], strict=False)) | constants
             args = args[:count]
@@ -85,18 +88,19 @@ class Elementwise:
                     f"{self.name}: no constant named {', '.join(sorted(unknown))}; "
                     f"the signature is {self.name}{self.__signature__}."
                 )
-        if len(args) < count:
+        if not count <= len(given) <= count + len(self.constants):
             raise ArgumentError(
-                f"{self.name} takes {count} inputs, {len(args)} given; "
+                f"{self.name} takes {count} inputs, {len(given)} given; "
                 f"the signature is {self.name}{self.__signature__}."
             )
         return args, constants
 
     def __call__(self, *args: Any, **constants: Any) -> Any:
         """Numbers give a number; an array or a tensor among the inputs gives its like."""
-        for arg in args:
-            if run := executors.get(type(arg)):
-                return run(self, *args, **constants)
+        for table in (recorders, executors):
+            for arg in args:
+                if run := table.get(type(arg)):
+                    return run(self, *args, **constants)
         args, constants = self.bind(args, constants)
         return self.function(*args, **constants)
 
