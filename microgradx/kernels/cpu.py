@@ -50,8 +50,10 @@ ufuncs = {functions[name]: getattr(np, name) for name in same_name.split()}
 ufuncs |= {functions["erf"]: erf, functions["where"]: where}
 
 
-calm = {functions[name] for name in "relu leaky_relu clip".split()}
-calm |= ufuncs.keys() - {functions[name] for name in "divide power sqrt exp expm1 log log1p".split()}
+calm = {functions[name] for name in ["relu", "leaky_relu", "clip"]}
+calm |= ufuncs.keys() - {
+    functions[name] for name in ["divide", "power", "sqrt", "exp", "expm1", "log", "log1p"]
+}
 """What makes no infinity or NaN of ordinary numbers, and so is spared the cost of silencing NumPy."""
 
 

@@ -10,21 +10,16 @@ import hashlib
 import importlib.util
 import os
 import threading
-import warnings
 from collections.abc import Callable
 from pathlib import Path
-from tempfile import NamedTemporaryFile
 from typing import Any
 
-from microgradx.errors import CacheWarning, KernelError
+from microgradx.errors import KernelError
+from microgradx.kernels.cache import read, write
 
 form = "1"  # of the object files: raise it when what is done below to the same source changes
 
-ctypes_of = {
-    "int64": ctypes.c_int64,
-    "float32": ctypes.c_float,
-    "float64": ctypes.c_double,
-}
+ctypes_of: dict[str, Any] = {"int64": ctypes.c_int64, "float32": ctypes.c_float, "float64": ctypes.c_double}
 """Types in a signature; with a `*` behind, such as `float32*` or `uint32*`, a pointer."""
 
 loaded: dict[str, dict[str, Callable[..., None]]] = {}
@@ -52,7 +47,7 @@ def load(source: str, signatures: dict[str, str], label: str = "kernel") -> dict
     with lock:
         if key not in loaded:
             stem = f"{label}_{key[:16]}"
-            code = read(stem) or compile_and_keep(source, signatures, stem)
+            code = read(f"{stem}.o") or compile_and_keep(source, signatures, stem)
             loaded[key] = link(code, signatures)
         return loaded[key]
 
@@ -75,7 +70,7 @@ def compile_and_keep(source: str, signatures: dict[str, str], stem: str) -> byte
     """Compile, and keep source and object file in the cache folder if there is one."""
     path = write(f"{stem}.py", source.encode())
     code = machine().emit_object(optimised(source, signatures, path or f"<{stem}>"))
-    write(f"{stem}.o", code + hashlib.sha256(code).digest())  # a linker ignores what follows an ELF file
+    write(f"{stem}.o", code, digest=True)
     return code
 
 
@@ -85,7 +80,7 @@ def optimised(source: str, signatures: dict[str, str], path: str) -> Any:
     import numba
     from numba.core.errors import NumbaError
 
-    settings = {
+    settings: Any = {
         "error_model": "numpy",  # x / 0 is inf: Python's check of every divisor would forbid SIMD
         "fastmath": False,  # the same bits as NumPy: no fused or reordered operations
     }
@@ -132,64 +127,8 @@ def link(code: bytes, signatures: dict[str, str]) -> dict[str, Callable[..., Non
     engine.add_object_file(llvm.ObjectFileRef.from_data(code))
     engine.finalize_object()
     engines.append(engine)
-    functions = {}
+    functions: dict[str, Callable[..., None]] = {}
     for name, signature in signatures.items():
         types = [ctypes.c_void_p if t.endswith("*") else ctypes_of[t] for t in signature.split()]
         functions[name] = ctypes.CFUNCTYPE(None, *types)(engine.get_function_address(name))
     return functions
-
-
-# The cache folder
-
-
-def folder() -> Path | None:
-    """Where kernels are kept: MICROGRADX_CACHE or the user's cache folder; None if it is unusable."""
-    if place := os.environ.get("MICROGRADX_CACHE"):
-        path = Path(place) / "kernels"
-    else:
-        from platformdirs import user_cache_path
-
-        path = user_cache_path("microgradx") / "kernels"
-    try:
-        path.mkdir(mode=0o700, parents=True, exist_ok=True)
-        if not os.access(path, os.W_OK | os.X_OK):
-            raise PermissionError("it is read-only")
-        if path.stat().st_mode & 0o022:
-            raise PermissionError("others may write to it, and machine code is loaded from it")
-    except OSError as error:
-        if path not in unusable:
-            unusable.add(path)
-            warnings.warn(
-                f"the cache folder {path} cannot be used ({error.strerror or error}), so every process "
-                "compiles its kernels anew. Set MICROGRADX_CACHE to a folder of your own.",
-                CacheWarning,
-                stacklevel=2,
-            )
-        return None
-    return path
-
-
-unusable: set[Path] = set()
-
-
-def read(stem: str) -> bytes | None:
-    """A kept object file, if it is whole."""
-    place = folder()
-    if place is None or not (path := place / f"{stem}.o").exists():
-        return None
-    data = path.read_bytes()
-    code, digest = data[:-32], data[-32:]
-    if hashlib.sha256(code).digest() == digest:
-        return code
-    warnings.warn(f"the kernel {path} is damaged and is compiled anew.", CacheWarning, stacklevel=2)
-    return None
-
-
-def write(name: str, data: bytes) -> str | None:
-    """Write a file all at once, so that no other process ever reads half of it; its path."""
-    if (place := folder()) is None:
-        return None
-    with NamedTemporaryFile(dir=place, delete=False) as file:
-        file.write(data)
-    os.replace(file.name, place / name)
-    return str(place / name)

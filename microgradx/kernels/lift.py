@@ -86,19 +86,22 @@ class Typed(ast.NodeTransformer):
 
     def visit_Constant(self, node: ast.Constant) -> ast.expr:
         """Numbers are cast."""
-        return self.cast(node.value) if type(node.value) in (int, float) else node
+        number = isinstance(node.value, int | float) and not isinstance(node.value, bool)
+        return self.cast(node.value) if number else node  # type: ignore[arg-type]
 
     def visit_UnaryOp(self, node: ast.UnaryOp) -> ast.AST:
         """-1 is a literal, too."""
-        if isinstance(node.op, ast.USub) and isinstance(node.operand, ast.Constant):
-            return self.cast(-node.operand.value)  # type: ignore[operator]
+        match node:
+            case ast.UnaryOp(ast.USub(), ast.Constant(int(value) | float(value))):
+                return self.cast(-value)
         return self.generic_visit(node)
 
     def visit_BinOp(self, node: ast.BinOp) -> ast.AST:
         """A whole power such as x**2 keeps its integer: it becomes a product."""
-        if isinstance(node.op, ast.Pow) and isinstance(getattr(node.right, "value", None), int):
-            node.left = self.visit(node.left)
-            return node
+        match node:
+            case ast.BinOp(left, ast.Pow(), ast.Constant(int())):
+                node.left = self.visit(left)
+                return node
         return self.generic_visit(node)
 
     def visit_Name(self, node: ast.Name) -> ast.AST:
@@ -177,7 +180,13 @@ def define(name: str, parameters: list[str], lines: list[str]) -> str:
     return head + "\n" + textwrap.indent("\n".join(lines), "    ")
 
 
-words = {ast.Add: "plus", ast.Sub: "minus", ast.Mult: "times", ast.Div: "over", ast.Pow: "to"}
+words: dict[type, str] = {
+    ast.Add: "plus",
+    ast.Sub: "minus",
+    ast.Mult: "times",
+    ast.Div: "over",
+    ast.Pow: "to",
+}
 words |= {
     ast.Gt: "above",
     ast.Lt: "below",

@@ -5,14 +5,17 @@ number c of a seed is four 32-bit words, whoever computes it and in which order,
 two integers, and skipping ahead is an addition.
 """
 
+import inspect
 import math
+from collections.abc import Callable
+from functools import cache
 from typing import Any
 
 import numpy as np
+from numpy import float32, int64
 
 from microgradx.errors import ArgumentError
-
-low32 = 0xFFFFFFFF
+from microgradx.kernels import jit
 
 
 def philox(c0, c1, c2, c3, k0, k1):
@@ -28,6 +31,45 @@ def philox(c0, c1, c2, c3, k0, k1):
         k0 = (k0 + 0x9E3779B9) & 0xFFFFFFFF
         k1 = (k1 + 0xBB67AE85) & 0xFFFFFFFF
     return c0, c1, c2, c3
+
+
+def words(start, stop, out, block, k0, k1):
+    """Blocks start to stop, counted from `block`: four 32-bit words each."""
+    for i in range(start, stop):
+        c = block + i
+        a, b, c, d = philox(c & 0xFFFFFFFF, c >> 32, 0, 0, k0, k1)
+        out[4 * i], out[4 * i + 1], out[4 * i + 2], out[4 * i + 3] = a, b, c, d
+
+
+def units(start, stop, out, block, k0, k1):
+    """The same blocks as numbers in [0, 1): multiples of 2**-24, the high 24 bits of each word."""
+    step = float32(2**-24)
+    for i in range(start, stop):
+        c = block + i
+        a, b, c, d = philox(c & 0xFFFFFFFF, c >> 32, 0, 0, k0, k1)
+        out[4 * i], out[4 * i + 1] = step * float32(a >> 8), step * float32(b >> 8)
+        out[4 * i + 2], out[4 * i + 3] = step * float32(c >> 8), step * float32(d >> 8)
+
+
+def shuffle(start, stop, order, unit):
+    """Each element in turn changes places with itself or one behind it (Fisher & Yates, 1938)."""
+    for i in range(start, stop):
+        j = i + int64(unit[i] * (stop - i))
+        order[i], order[j] = order[j], order[i]
+
+
+@cache
+def compiled() -> dict[str, Callable[..., None]]:
+    """The loops above as machine code."""
+    texts = ["from numpy import float32, int64\n"]
+    texts += [inspect.getsource(function) for function in (philox, words, units, shuffle)]
+    counters = "int64 int64 int64"
+    signatures = {
+        "words": f"int64 int64 uint32* {counters}",
+        "units": f"int64 int64 float32* {counters}",
+        "shuffle": "int64 int64 int64* float64*",
+    }
+    return jit.load("\n\n".join(texts), signatures, "philox")
 
 
 class Generator:
@@ -58,49 +100,55 @@ class Generator:
         self.seed(state["seed"])
         self._block = int(state["block"])
 
+    def draw(self, kernel: str, n: int, dtype: Any) -> np.ndarray:
+        """(n,) numbers from the next blocks."""
+        blocks = -(-n // 4)
+        out = np.empty(4 * blocks, dtype)
+        key = self._seed & 0xFFFFFFFF, self._seed >> 32
+        compiled()[kernel](0, blocks, out.ctypes.data, self._block, *key)
+        self._block += blocks
+        return out[:n]
+
     def bits(self, n: int) -> np.ndarray:
         """(n,) random 32-bit words."""
-        blocks = -(-n // 4)
-        c = np.arange(self._block, self._block + blocks, dtype=np.int64)
-        with np.errstate(over="ignore"):
-            words = philox(c & low32, c >> 32, 0 * c, 0 * c, self._seed & low32, self._seed >> 32)
-        self._block += blocks
-        return np.stack(words, axis=1).astype(np.uint32).ravel()[:n]
+        return self.draw("words", n, np.uint32)
 
-    def _unit(self, n: int, dtype: Any) -> np.ndarray:
+    def unit(self, n: int, dtype: Any) -> np.ndarray:
         """(n,) numbers in [0, 1): 24 random bits for float32, 53 for float64."""
         if dtype == np.float32:
-            return (self.bits(n) >> 8).astype(np.float32) * np.float32(2**-24)
-        high, low = self.bits(2 * n).reshape(n, 2).T.astype(np.uint64)
-        return ((high << np.uint64(21)) ^ (low >> np.uint64(11))).astype(np.float64) * 2**-53
+            return self.draw("units", n, np.float32)
+        high, low = self.bits(2 * n).reshape(n, 2).T.astype(np.float64)
+        return (np.floor(high / 32) * 2**26 + np.floor(low / 64)) * 2**-53
 
     def uniform(
         self, shape: Any = (), low: float = 0.0, high: float = 1.0, dtype: Any = np.float32
     ) -> np.ndarray:
         """Numbers in [low, high)."""
         dtype = np.dtype(dtype).type
-        unit = self._unit(size(shape), dtype).reshape(shape)
+        unit = self.unit(size(shape), dtype).reshape(shape)
         return unit if (low, high) == (0, 1) else dtype(low) + dtype(high - low) * unit
 
     def normal(self, shape: Any = (), dtype: Any = np.float32) -> np.ndarray:
         """Numbers of mean 0 and variance 1, by the method of Box and Muller (1958), in float64."""
         n = size(shape)
-        radius, turn = self._unit(n + n % 2, np.float64).reshape(2, -1)
+        radius, turn = self.unit(n + n % 2, np.float64).reshape(2, -1)
         radius = np.sqrt(-2 * np.log1p(-radius))  # 1 - radius is in (0, 1]
-        pair = np.concatenate([radius * np.cos(2 * np.pi * turn), radius * np.sin(2 * np.pi * turn)])
-        return pair[:n].reshape(shape).astype(dtype)
+        pair = radius * np.stack([np.cos(2 * np.pi * turn), np.sin(2 * np.pi * turn)])
+        return pair.ravel()[:n].reshape(shape).astype(dtype)
 
     def integers(self, low: int, high: int, shape: Any = ()) -> np.ndarray:
         """Integers from low to high - 1, int64."""
         if not low < high:
             raise ArgumentError(f"integers: low {low} must be below high {high}.")
-        return low + np.floor(self._unit(size(shape), np.float64) * (high - low)).astype(np.int64).reshape(
+        return low + np.floor(self.unit(size(shape), np.float64) * (high - low)).astype(np.int64).reshape(
             shape
         )
 
     def permutation(self, n: int) -> np.ndarray:
         """(n,) the integers 0 to n - 1 in random order, int64."""
-        return np.argsort(self._unit(n, np.float64), kind="stable")
+        order, unit = np.arange(n), self.unit(n, np.float64)
+        compiled()["shuffle"](0, n, order.ctypes.data, unit.ctypes.data)
+        return order
 
     def choice(self, n: int, size: int, replace: bool = True) -> np.ndarray:
         """(size,) of the integers 0 to n - 1, with repetitions or without."""
