@@ -333,7 +333,8 @@ def apply(op: Primitive, *args, **params) -> Tensor:
         raise ShapeError(f"{op.name}: the shapes {shapes} do not fit together: {error}.") from None
     out = wrap(value)
     data = out._data
-    if data.dtype.char == "d" and mode.number.char != "d" and not any(map(is_double, arrays)):
+    promoted = data.dtype.char == "d" and mode.number.char != "d" and "dtype" not in params
+    if promoted and not any(map(is_double, arrays)):
         data = out._data = data.astype(mode.number)  # integers with fractions give float32
     if data.base is not None:  # perhaps a view: changing one changes the other
         for a in args:
