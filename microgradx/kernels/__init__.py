@@ -33,6 +33,8 @@ def sweep(
     options = ("maximize",) * maximize + ((decay,) if decay else ())
     if device == "cpu":
         return cpu.compiled(rule, name, options)
-    from microgradx.kernels import cuda
+    if device != "cuda":
+        raise ArgumentError(f"device {device!r}: the devices are 'cpu' and 'cuda'.")
+    from microgradx.kernels.cuda import compiled
 
-    return cuda.compiled(rule, name, options)
+    return compiled(rule, name, options)

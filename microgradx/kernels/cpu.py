@@ -85,14 +85,19 @@ class Sweep:
     `source` is the text of its loop. The same bits come out of every number of threads.
     """
 
-    def __init__(self, rule: Rule, dtype: Any, options: tuple[str, ...] = ()):
+    def __init__(self, rule: Rule, dtype: str, options: tuple[str, ...] = ()):
         lifted = Lifted(rule, dtype, options)
         self.rule, self.dtype = rule, np.dtype(dtype)
         self.names = ("p", "g", *rule.state)
         self.once = lifted.once_function()
-        self.source = lifted.source()
-        types = ["int64 int64", *[f"{dtype}*"] * len(self.names), *[dtype] * len(lifted.numbers)]
-        self.run = jit.load(self.source, {"sweep": " ".join(types)}, f"{rule.name}_{dtype}")["sweep"]
+        self.source, self.run = self.compile(lifted)
+
+    def compile(self, lifted: Lifted) -> tuple[str, Callable[..., None]]:
+        """The text of the loop, and the loop as machine code."""
+        source, dtype = lifted.source(), lifted.dtype
+        types = ["int64 int64", *[f"{dtype}*"] * len(lifted.arrays), *[dtype] * len(lifted.numbers)]
+        label = f"{lifted.rule.name}_{dtype}"
+        return source, jit.load(source, {"sweep": " ".join(types)}, label)["sweep"]
 
     def __repr__(self) -> str:
         return f"<sweep of {self.rule.name} over {self.dtype} arrays>"
@@ -104,6 +109,11 @@ class Sweep:
     def bind(self, *arrays: np.ndarray) -> Callable[..., tuple]:
         """The update of these arrays: for many steps over the same memory, checked once."""
         size = self.check(arrays)
+        for name, array in zip(self.names, arrays, strict=True):
+            if not (array.flags.c_contiguous and array.flags.writeable):
+                raise ArgumentError(
+                    f"{self.rule.name}: {name} must be contiguous and writeable; copy it first."
+                )
         addresses = [a.ctypes.data for a in arrays]
 
         def update(t: int, carried: tuple = (), **hyperparameters: Any) -> tuple:
@@ -149,7 +159,5 @@ class Sweep:
         return arrays[0].size
 
 
-@cache
-def compiled(rule: Rule, dtype: str, options: tuple[str, ...]) -> Sweep:
-    """A sweep, made once."""
-    return Sweep(rule, dtype, options)
+compiled: Callable[..., Sweep] = cache(Sweep)
+"""The sweep for a rule, dtype and options, made once."""

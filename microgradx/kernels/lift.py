@@ -8,6 +8,7 @@ cast to the arrays' dtype and the elementwise functions that it calls written ou
 import ast
 import builtins
 import inspect
+import keyword
 import math
 import textwrap
 from collections.abc import Callable, Iterable
@@ -180,6 +181,12 @@ def define(name: str, parameters: list[str], lines: list[str]) -> str:
     return head + "\n" + textwrap.indent("\n".join(lines), "    ")
 
 
+def plural(name: str, function: Callable[..., Any]) -> str:
+    """The array that a number of a definition comes from: ps for p."""
+    name += "s"
+    return f"{name}_" if keyword.iskeyword(name) or name in function.__code__.co_varnames else name
+
+
 words: dict[type, str] = {
     ast.Add: "plus",
     ast.Sub: "minus",
@@ -228,7 +235,7 @@ class Lifted:
     def __post_init__(self) -> None:
         function = self.rule.function
         tree = parse(function)
-        self.arrays = [f"{name}s" for name in ("p", "g", *self.rule.state)]
+        self.arrays = [plural(name, function) for name in ("p", "g", *self.rule.state)]
         self.typed = Typed(self.dtype).within(function)
         self.taken = {
             *function.__code__.co_varnames,
@@ -309,9 +316,11 @@ class Lifted:
             if not new.isidentifier():
                 self.loop.append(f"new_{name} = {new}")
                 new = f"new_{name}"
-            stores.append(f"{name}s[i] = {self.dtype}(0) if abs({new}) < tiny else {new}")
+            stores.append(
+                f"{plural(name, rule.function)}[i] = {self.dtype}(0) if abs({new}) < tiny else {new}"
+            )
         if (p := self.element(results[0])) != "p" or any(line.startswith("p =") for line in self.loop):
-            stores.insert(0, f"ps[i] = {p}")
+            stores.insert(0, f"{self.arrays[0]}[i] = {p}")
         self.loop += stores
 
     def once_text(self) -> str:
@@ -342,20 +351,32 @@ class Lifted:
             doc.append(f"Before it: {'; '.join(line for o in self.options for line in before[o])}.")
         doc.append(f"Written from its definition in {rule.function.__module__}:")
         doc.append(textwrap.indent(inspect.getdoc(rule) or rule.name, "    "))
-        imports = [f"from math import {', '.join(sorted(self.typed.imports))}"] if self.typed.imports else []
-        imports.append(f"from numpy import {self.dtype}")
         tiny = f"tiny = {self.dtype}({np.finfo(self.dtype).tiny})  # state below it is slow: zero instead"
         read = f"{', '.join(('p', 'g', *rule.state))} = {', '.join(f'{a}[i]' for a in self.arrays)}"
         body = textwrap.indent("\n".join([read, *self.loop]), "    ")
-        blank, blanks = "\n\n", "\n\n\n"
-        return blanks.join(
-            [
-                blank.join(['"""' + blank.join(doc) + '\n"""', *imports, tiny]),
-                self.once_text(),
-                *(helper for _, helper in self.typed.helpers.values()),
-                define("sweep", [bounds, *self.arrays, *self.numbers], [f"for i in {loop}:", body]) + "\n",
-            ]
-        )
+        sweep = define("sweep", [bounds, *self.arrays, *self.numbers], [f"for i in {loop}:", body])
+        return file(doc, self.typed, [tiny], [self.once_text()], sweep)
+
+
+def map_source(function: Elementwise, dtype: str, bounds: str, loop: str) -> str:
+    """The text of a file with the function `map`: (bounds, out, one array per input, constants)."""
+    typed = Typed(dtype)
+    name = typed.call(function)
+    arrays = [plural(x, function.function) for x in function.inputs]
+    call = f"{name}({', '.join([*(f'{a}[i]' for a in arrays), *function.constants])})"
+    body = define(
+        "map", [bounds, "out", *arrays, *function.constants], [f"for i in {loop}:", f"    out[i] = {call}"]
+    )
+    return file([f"The elementwise function `{function.name}` over arrays of {dtype}."], typed, [], [], body)
+
+
+def file(doc: list[str], typed: Typed, constants: list[str], before: list[str], loop: str) -> str:
+    """The text of a whole file."""
+    imports = [f"from math import {', '.join(sorted(typed.imports))}"] if typed.imports else []
+    imports += ["from numba import cuda"] * ("cuda." in loop)
+    head = ['"""' + "\n\n".join(doc) + '\n"""', *imports, f"from numpy import {typed.dtype}", *constants]
+    helpers = [helper for _, helper in typed.helpers.values()]
+    return "\n\n\n".join(["\n\n".join(head), *before, *helpers, loop]) + "\n"
 
 
 def group(names: Iterable[str]) -> str:
