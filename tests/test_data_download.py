@@ -143,6 +143,7 @@ def test_a_cut_connection_is_taken_up_where_it_broke(server, tmp_path):
 def test_a_server_that_ignores_range_sends_all_again(server, tmp_path):
     (tmp_path / "file.part").write_bytes(CONTENT[:HALF])
     assert fetch(server, tmp_path, "ignores-range", progress=quiet).read_bytes() == CONTENT
+    assert len(server.asked) == 1
 
 
 @pytest.mark.parametrize("part", [CONTENT, CONTENT + b"more", CONTENT[:-1] + b"?", b"x" * HALF])
@@ -196,6 +197,15 @@ def test_two_processes_at_once_download_once(server, tmp_path):
     with child(server, tmp_path, "good") as third:
         assert third.wait(10) == 0
     assert len(server.asked) == 2
+
+
+def test_what_only_a_download_needs_is_imported_by_a_download_only():
+    code = "import sys, microgradx.data; print({'urllib.request', 'ssl', 'platformdirs'} & set(sys.modules))"
+    environment = {**os.environ, "PYTHONPATH": str(Path(data.__file__).parents[2])}
+    run = subprocess.run(
+        [sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True
+    )
+    assert run.stdout == "set()\n"
 
 
 def test_progress_is_reported(server, tmp_path, capsys):

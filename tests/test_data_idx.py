@@ -80,6 +80,11 @@ def test_a_dtype_that_idx_has_not_is_refused(tmp_path):
         write_idx(tmp_path / "a", np.arange(3))
 
 
+def test_a_file_that_cannot_be_written(tmp_path):
+    with pytest.raises(DataError, match="cannot write .*nowhere/a: No such file or directory"):
+        write_idx(tmp_path / "nowhere" / "a", np.zeros(3, np.uint8))
+
+
 @pytest.mark.parametrize(
     ("data", "message"),
     [

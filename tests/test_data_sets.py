@@ -202,12 +202,13 @@ def test_csv_for_a_regression(tmp_path):
         ("a,b\n", {}, "there are no rows of data"),
         ("a,b\n1,2\n3\n", {}, "line 3 has 1 cells, the first has 2"),
         ("a,b\n1,2\n,2\n", {}, r"line 3, column 1 \(a\): expected a number, got an empty cell"),
-        ("a,b\n1,2\n\n3,\n", {}, r"line 4, column 2 \(b\): expected a number, got an empty cell"),
+        ("a,b\n1,2\n\n3,\n", {}, r"line 4, column 2 \(b\): expected a class, got an empty cell"),
         ("1,2\n1x,2\n", {}, "line 2, column 1: expected a number, got '1x'"),
+        ("rose,1\nlily,1x\n", {"label": 0}, "line 2, column 2: expected a number, got '1x'"),
         ("1,2\nnan,2\n", {}, "line 2, column 1: expected a number, got 'nan'"),
         ("1,2\n1e39,2\n", {}, "line 2, column 1: expected a number, got '1e39'"),
         ("1,2\n1,x\n", {"regression": True}, "line 2, column 2: expected a number, got 'x'"),
-        ("1,2.5\n" * 9, {}, "labels must be integers or names, got 2.5: pass regression=True"),
+        ("1,2.5\n" * 9, {}, "labels must be integers or names, got 2.5: is this a regression=True"),
         ("a,b\n1,2\n", {"label": "c"}, "no column 'c' for the labels; the file has a, b"),
         ("1,2\n1,2\n", {"label": 2}, "no column 2 for the labels; the file has 2 columns without names"),
         ("a,b\n1,2\n", {"label": "b", "header": False}, "no column 'b'"),
@@ -269,6 +270,24 @@ def test_an_npz_file_that_is_no_set(tmp_path, arrays, message):
         data.load(tmp_path / "own.npz")
 
 
+@pytest.mark.parametrize(
+    ("x_test", "y_test", "message"),
+    [
+        (np.zeros((2, 4)), [0, 1], "both parts need the same features, got 3 to train on and 4 to test on"),
+        (np.zeros((2, 3)), ["a", "b"], "y_train and y_test must be of one kind, got int64 .* and <U1"),
+        (
+            np.zeros((2, 3)),
+            [[0], [1]],
+            r"must be of one kind, got int64 of shape \(2,\) and int64 of shape \(2, 1\)",
+        ),
+    ],
+)
+def test_parts_of_an_npz_file_that_do_not_fit(tmp_path, x_test, y_test, message):
+    np.savez(tmp_path / "own.npz", x_train=np.zeros((2, 3)), y_train=[0, 1], x_test=x_test, y_test=y_test)
+    with pytest.raises(DataError, match=message):
+        data.load(tmp_path / "own.npz")
+
+
 def test_a_damaged_npz_file(tmp_path):
     path = tmp_path / "own.npz"
     np.savez(path, x=np.random.default_rng(0).random((50, 50)), y=np.arange(50))
@@ -319,9 +338,11 @@ def test_batches_in_an_order_and_shuffled():
     [
         ((X, Y[:3], 4), DataError, "got 10 of x and 3 of y"),
         ((X[:0], Y[:0], 4), DataError, "at least one, got 0 of x and 0 of y"),
-        ((X, Y, 0), ArgumentError, "batch_size must be at least 1, got 0"),
-        ((X, Y, 4, [0, 10]), ArgumentError, "row numbers from 0 to 9, got 0 to 10"),
-        ((X, Y, 4, [0.5]), ArgumentError, "row numbers from 0 to 9, got 0.5 to 0.5"),
+        ((X, Y, 0), ArgumentError, "batch_size must be an integer of at least 1, got 0"),
+        ((X, Y, 2.5), ArgumentError, "an integer of at least 1, got 2.5"),
+        ((X, Y, 4, [[0, 1]]), ArgumentError, r"a list of row numbers .* of shape \(1, 2\)"),
+        ((X, Y, 4, [0, 10]), ArgumentError, "row numbers from 0 to 9, got int64 of shape .* from 0 to 10"),
+        ((X, Y, 4, [0.5]), ArgumentError, "row numbers from 0 to 9, got float64 of shape .* from 0.5 to 0.5"),
         ((X, Y, 4, []), ArgumentError, "0 rows make no batch of 4"),
         ((X, Y, 4, [1], np.random.default_rng(0)), ArgumentError, "order or rng, not both"),
         ((X, Y, 11, None, None, True), ArgumentError, "10 rows make no batch of 11 with drop_last=True"),
@@ -362,6 +383,10 @@ def test_standardize_can_be_saved():
         (lambda: data.Standardize().state_dict(), "is not fitted"),
         (lambda: data.Standardize().fit(X[:0]), r"at least one row and one feature, got shape \(0, 2\)"),
         (lambda: data.Standardize().fit(np.array([[1, np.nan]])), "NaN or infinity in column 1"),
+        (
+            lambda: data.Standardize().fit(np.array([[np.inf, 1], [-np.inf, 2]])),
+            "NaN or infinity in column 0",
+        ),
         (
             lambda: data.Standardize().fit(X)(np.ones((1, 3))),
             r"fitted to 2 features, got x of shape \(1, 3\)",

@@ -26,16 +26,21 @@ def batches(
         raise DataError(
             f"x and y must have as many rows, and at least one, got {len(x)} of x and {len(y)} of y."
         )
-    if batch_size < 1:
-        raise ArgumentError(f"batch_size must be at least 1, got {batch_size}.")
+    if not isinstance(batch_size, int | np.integer) or batch_size < 1:
+        raise ArgumentError(f"batch_size must be an integer of at least 1, got {batch_size}.")
     if order is not None and rng is not None:
         raise ArgumentError("give order or rng, not both: rng would replace the order.")
     rows = rng.permutation(len(x)) if rng is not None else None
     if order is not None:
         rows = np.asarray(order)
-        if rows.size and not (rows.dtype.kind in "iu" and 0 <= rows.min() <= rows.max() < len(x)):
+        if (
+            rows.ndim != 1
+            or rows.size
+            and not (rows.dtype.kind in "iu" and 0 <= rows.min() <= rows.max() < len(x))
+        ):
             raise ArgumentError(
-                f"order must hold row numbers from 0 to {len(x) - 1}, got {rows.min()} to {rows.max()}."
+                f"order must be a list of row numbers from 0 to {len(x) - 1}, got {rows.dtype} of shape "
+                f"{rows.shape} from {rows.min()} to {rows.max()}."
             )
     count = len(x) if rows is None else len(rows)
     stop = count - count % batch_size if drop_last else count
@@ -66,8 +71,9 @@ class Standardize:
         if x.ndim != 2 or not x.size:
             raise DataError(f"Standardize.fit needs at least one row and one feature, got shape {x.shape}.")
         pieces = [x[first : first + 4096] for first in range(0, len(x), 4096)]  # no float64 copy of all rows
-        mean = sum(piece.sum(axis=0, dtype=np.float64) for piece in pieces) / len(x)
-        variance = sum(((piece - mean) ** 2).sum(axis=0) for piece in pieces) / len(x)
+        with np.errstate(invalid="ignore", over="ignore"):  # looked at below
+            mean = sum(piece.sum(axis=0, dtype=np.float64) for piece in pieces) / len(x)
+            variance = sum(((piece - mean) ** 2).sum(axis=0) for piece in pieces) / len(x)
         if not np.isfinite(variance).all():
             column = int(np.argmin(np.isfinite(variance)))
             raise DataError(f"Standardize.fit needs finite features, got NaN or infinity in column {column}.")

@@ -63,6 +63,11 @@ def assemble(
         train, held_out = hold_out(features(arrays["x"]), y, test, seed)
     else:
         x_train, y_train, x_test, y_test = (arrays[key] for key in PARTS)
+        if y_train.shape[1:] != y_test.shape[1:] or (y_train.dtype.kind == "U") != (y_test.dtype.kind == "U"):
+            raise DataError(
+                f"y_train and y_test must be of one kind, got {y_train.dtype} of shape {y_train.shape} "
+                f"and {y_test.dtype} of shape {y_test.shape}."
+            )
         y, classes = encode(np.concatenate([y_train, y_test]), regression)
         train, held_out = (features(x_train), y[: len(y_train)]), (features(x_test), y[len(y_train) :])
     return Split(train, held_out, image_shape, classes, columns)
@@ -93,18 +98,13 @@ def encode(y: NDArray, regression: bool) -> tuple[NDArray, tuple[str, ...]]:
         return finite(y, "y").reshape(len(y), -1), ()
     labels = y.reshape(-1) if y.size == len(y) else y
     if labels.ndim != 1:
-        raise DataError(
-            f"y must hold one label per sample, got shape {y.shape}: pass regression=True for numbers."
-        )
-    if labels.dtype.kind == "f" and not (np.isfinite(labels) & (labels == np.floor(labels))).all():
-        odd = labels[~(np.isfinite(labels) & (labels == np.floor(labels)))][0]
-        raise DataError(
-            f"labels must be integers or names, got {odd}: pass regression=True to predict numbers."
-        )
+        raise DataError(f"y must hold one label per sample, got shape {y.shape}: is this a regression=True?")
+    if whole := labels.dtype.kind == "f":  # numbers of a CSV file come as floats
+        odd = labels[~(np.isfinite(labels) & (labels == np.floor(labels)))]
+        if odd.size:
+            raise DataError(f"labels must be integers or names, got {odd[0]}: is this a regression=True?")
     names, codes = np.unique(labels, return_inverse=True)
-    return codes.astype(np.int64), tuple(
-        f"{name:.0f}" if names.dtype.kind == "f" else str(name) for name in names
-    )
+    return codes.astype(np.int64), tuple(f"{name:.0f}" if whole else str(name) for name in names)
 
 
 def read_npz(path: Path) -> dict[str, NDArray]:
@@ -134,24 +134,22 @@ def read_npz(path: Path) -> dict[str, NDArray]:
 def read_csv(path: Path, label: str | int, header: bool | None, delimiter: str, regression: bool) -> Table:
     """The features (n, features) and targets (n,) of a CSV file, and the features' names; see `load`."""
     lines = records(path, delimiter)
-    number_of_first, first = next(lines, (0, []))
+    top, first = next(lines, (0, []))
     if header is None:
         header = isinstance(label, str) or all(number(cell) is None for cell in first)
     column = find_column(label, first, header)
     rows: list[NDArray] = []
     targets: list[str] = []
-    for line, cells in lines if header else chain([(number_of_first, first)], lines):
+    for line, cells in lines if header else chain([(top, first)], lines):
         row = to_numbers(cells[:column] + cells[column + 1 :])
         target = cells[column].strip()
         if row is None or not target or (regression and number(target) is None):
-            bad = next(
-                index
-                for index, cell in enumerate(cells)
-                if (not target if index == column and not regression else number(cell) is None)
-            )
+            numbers = {index for index in range(len(cells)) if regression or index != column}
+            bad = next((index for index in sorted(numbers) if number(cells[index]) is None), column)
             name = f" ({first[bad]})" if header else ""
+            wanted = "a number" if bad in numbers else "a class"
             found = repr(cells[bad]) if cells[bad].strip() else "an empty cell"
-            raise DataError(f"line {line}, column {bad + 1}{name}: expected a number, got {found}.")
+            raise DataError(f"line {line}, column {bad + 1}{name}: expected {wanted}, got {found}.")
         rows.append(row)
         targets.append(target)
     if not rows:

@@ -13,9 +13,9 @@ from microgradx.errors import ArgumentError
 CHUNK = 128  # images drawn at a time: their distances stay in cache
 
 
-def arc(x: float, y: float, rx: float, ry: float, start: float, stop: float) -> NDArray:
+def arc(x: float, y: float, rx: float, ry: float, first: float, last: float) -> NDArray:
     """Points of an ellipse around (x, y), from one angle to another, in degrees; y points down."""
-    angle = np.radians(np.linspace(start, stop, max(3, round(abs(stop - start) / 30) + 1)))
+    angle = np.radians(np.linspace(first, last, max(3, round(abs(last - first) / 30) + 1)))
     return np.stack([x + rx * np.cos(angle), y + ry * np.sin(angle)], axis=1)
 
 
@@ -42,9 +42,9 @@ def glyphs() -> tuple[NDArray, ...]:
 
 def place(segments: NDArray, count: int, rng: np.random.Generator) -> NDArray:
     """(s, 2, 2) -> (count, s, 2, 2): bent by a wave, turned, sheared, scaled and shifted at random."""
-    wave = rng.uniform(-0.06, 0.06, (count, 1, 1, 2)), rng.uniform(0, 2 * math.pi, (count, 1, 1, 2))
+    height, phase = rng.uniform(-0.06, 0.06, (count, 1, 1, 2)), rng.uniform(0, 2 * math.pi, (count, 1, 1, 2))
     points = segments - 0.5
-    points = points + wave[0] * np.sin(2 * math.pi * points[..., ::-1] + wave[1])
+    points = points + height * np.sin(2 * math.pi * points[..., ::-1] + phase)
     turn = np.radians(rng.uniform(-18, 18, count))
     shear, scale = rng.uniform(-0.25, 0.25, count), rng.uniform(0.6, 0.95, (count, 2))
     cos, sin = np.cos(turn), np.sin(turn)

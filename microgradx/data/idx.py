@@ -43,27 +43,28 @@ def read_idx(source: str | os.PathLike[str] | IO[bytes]) -> NDArray:
     header says.
     """
     if not isinstance(source, str | os.PathLike):
-        return _read(source, getattr(source, "name", "the file"))
+        return parse(source, getattr(source, "name", "the file"))
     try:
         with open(source, "rb") as file:
-            return _read(file, os.fspath(source))
+            return parse(file, os.fspath(source))
     except OSError as error:
         raise DataError(f"cannot read {os.fspath(source)}: {error.strerror or error}.") from error
 
 
-def _read(file: IO[bytes], name: str) -> NDArray:
+def parse(file: IO[bytes], name: str) -> NDArray:
+    """The array in a file that may be compressed; `name` is for messages."""
     size = file.seek(0, os.SEEK_END)
     file.seek(0)
     packed = file.read(2) == b"\x1f\x8b"
     file.seek(0)
     stream: IO[bytes] = gzip.GzipFile(fileobj=file) if packed else file  # type: ignore[assignment]
     try:
-        return _parse(stream, size * MOST_DEFLATED if packed else size, name)
+        return parse_stream(stream, size * MOST_DEFLATED if packed else size, name)
     except (EOFError, zlib.error, gzip.BadGzipFile) as error:
         raise DataError(f"{name}: the gzip stream is damaged ({error}). Get the file anew.") from error
 
 
-def _parse(stream: IO[bytes], most: int, name: str) -> NDArray:
+def parse_stream(stream: IO[bytes], most: int, name: str) -> NDArray:
     """Read header and elements of a stream that can hold `most` bytes at most."""
     magic = stream.read(4)
     if len(magic) < 4 or magic[:2] != b"\0\0" or magic[2] not in DTYPES or magic[3] > MOST_DIMENSIONS:
@@ -86,7 +87,7 @@ def _parse(stream: IO[bytes], most: int, name: str) -> NDArray:
         array = np.empty(shape, dtype)
     except (ValueError, MemoryError) as error:
         raise DataError(f"{promise}, which cannot be held in memory: {error}.") from error
-    got = _fill(stream, array)
+    got = fill(stream, array)
     if got < count:
         raise DataError(f"{promise}, but there are only {got:,}. The file is truncated: get it anew.")
     if stream.read(1):  # at the end this also makes gzip check its CRC
@@ -94,7 +95,7 @@ def _parse(stream: IO[bytes], most: int, name: str) -> NDArray:
     return array if array.dtype.isnative else array.byteswap(inplace=True).view(dtype.newbyteorder("="))
 
 
-def _fill(stream: IO[bytes], array: NDArray) -> int:
+def fill(stream: IO[bytes], array: NDArray) -> int:
     """Read into `array`, piece by piece, and return the number of bytes that there were."""
     buffer = array.reshape(-1).view(np.uint8).data
     got = 0
@@ -141,5 +142,7 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[IO[bytes]]:
         with partial.open("wb") as file:
             yield file
         partial.replace(path)
+    except OSError as error:
+        raise DataError(f"cannot write {os.fspath(path)}: {error.strerror or error}.") from error
     finally:
         partial.unlink(missing_ok=True)

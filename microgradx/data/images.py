@@ -17,21 +17,13 @@ if TYPE_CHECKING:
     from microgradx.data.download import Progress
 
 DIGITS = tuple(string.digits)
-CLOTHES = (
-    "T-shirt/top",
-    "Trouser",
-    "Pullover",
-    "Dress",
-    "Coat",
-    "Sandal",
-    "Shirt",
-    "Sneaker",
-    "Bag",
-    "Ankle boot",
-)
+# fmt: off
+CLOTHES = ("T-shirt/top", "Trouser", "Pullover", "Dress", "Coat",
+           "Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot")
+# fmt: on
 KUZUSHIJI = ("o", "ki", "su", "tsu", "na", "ha", "ma", "ya", "re", "wo")
 MERGED = (*string.digits, *string.ascii_uppercase, *"abdefghnqrt")  # lower case where it looks different
-UNMERGED = (*string.digits, *string.ascii_letters[26:], *string.ascii_letters[:26])
+UNMERGED = (*string.digits, *string.ascii_uppercase, *string.ascii_lowercase)
 EMNIST = {
     "balanced": MERGED,
     "bymerge": MERGED,

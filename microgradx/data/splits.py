@@ -36,6 +36,11 @@ class Split(tuple[Part, Part]):
         """Check the parts and keep what is known of them."""
         made = super().__new__(cls, (check(*train), check(*test)))
         made.image_shape, made.classes, made.columns = image_shape, classes, columns
+        if train[0].shape[1] != test[0].shape[1]:
+            raise DataError(
+                f"both parts need the same features, got {train[0].shape[1]} to train on and "
+                f"{test[0].shape[1]} to test on."
+            )
         for _, y in made:
             if classes and y.size and not 0 <= y.min() <= y.max() < len(classes):
                 raise DataError(
@@ -58,7 +63,6 @@ class Split(tuple[Part, Part]):
 
 datasets: dict[str, Callable[..., Split]] = {}
 """Every built-in set by its name: the choices of the command line, and their help, are made from it."""
-
 
 Loader = TypeVar("Loader", bound=Callable[..., Split])
 
@@ -86,10 +90,8 @@ def hold_out(x: NDArray, y: NDArray, test: float = 0.2, seed: int = 0) -> tuple[
     count = len(x)
     # RandomState, since only its stream is promised to stay the same in every version of NumPy.
     order = np.random.RandomState(seed).permutation(count)
-    if y.dtype.kind in "iu":
-        order = order[
-            np.argsort(y[order], kind="stable")
-        ]  # class by class: then every 1/test-th row is held out
+    if y.dtype.kind in "iu":  # class by class, of which the same share of rows is then held out
+        order = order[np.argsort(y[order], kind="stable")]
     steps = np.floor(np.arange(count + 1) * test + 1e-9)
     held = np.zeros(count, bool)
     held[order] = np.diff(steps) > 0
