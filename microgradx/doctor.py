@@ -4,6 +4,7 @@ import importlib
 import os
 import platform
 import sys
+import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
 from importlib.util import find_spec
@@ -11,7 +12,10 @@ from pathlib import Path
 
 from microgradx.data.sources import folders
 from microgradx.data.splits import datasets
-from microgradx.kernels.cache import folder as cache_folder
+from microgradx.errors import CacheWarning
+from microgradx.kernels.cache import folder
+from microgradx.kernels.pool import cores
+from microgradx.kernels.pool import threads as kernel_threads
 from microgradx.training.runs import PACKAGES, processor, versions
 
 EXTRAS = {"matplotlib": "plot", "PIL": "plot", "tensorboard": "tensorboard"}
@@ -97,9 +101,9 @@ def outdated(core: str, features: set[str], pinned: str | None) -> str:
 
 def threads() -> Iterator[Finding]:
     """How many cores this process may use, and Numba's threading layers."""
-    usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    set_by = [f"{name}={os.environ[name]}" for name in os.environ if name.endswith("_NUM_THREADS")]
-    yield Finding("threads", f"{usable} usable cores{', ' if set_by else ''}{', '.join(set_by)}")
+    names = [name for name in os.environ if name.endswith("_THREADS")]
+    text = [f"{cores()} usable cores, kernels use {kernel_threads()}"]
+    yield Finding("threads", ", ".join(text + [f"{name}={os.environ[name]}" for name in names]))
     there = []
     for layer, module in LAYERS.items():
         try:
@@ -130,12 +134,11 @@ def size(path: Path) -> int:
 
 def caches() -> Iterator[Finding]:
     """Where compiled kernels are kept."""
-    path = cache_folder()
-    there = next(parent for parent in (path, *path.parents) if parent.exists())
-    advice = (
-        "" if os.access(there, os.W_OK) else "it cannot be written: set MICROGRADX_CACHE to a folder that can"
-    )
-    yield Finding("kernel cache", f"{path} ({size(path) / 1e6:.1f} MB)", advice)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always", CacheWarning)
+        path = folder()
+    advice = str(caught[0].message) if caught else ""
+    yield Finding("kernel cache", f"{path} ({size(path) / 1e6:.1f} MB)" if path else "none", advice)
 
 
 def data() -> Iterator[Finding]:

@@ -83,6 +83,10 @@ def main(args: Sequence[str] | None = None) -> None:
         stop(str(error) or "out of memory", 1)
     except (KeyboardInterrupt, click.Abort) as error:
         stop(str(error) or "interrupted", 130)
+    except Exception as error:
+        if os.environ.get("MICROGRADX_DEBUG"):
+            raise
+        stop(f"unexpected {type(error).__name__}: {error}. MICROGRADX_DEBUG=1 shows where.", 1)
 
 
 def stop(message: str, code: int) -> None:

@@ -2,15 +2,11 @@
 
 import inspect
 from collections.abc import Mapping
-from contextlib import suppress
 from typing import Any
 
 import click
-from rich.console import Console
-from rich.table import Table
 
-from microgradx.cli.options import Name, flat
-from microgradx.errors import ArgumentError
+from microgradx.cli.options import REQUIRED, Name, typed
 
 
 def known() -> Mapping[str, Any]:
@@ -24,46 +20,45 @@ def known() -> Mapping[str, Any]:
 @click.command()
 @click.argument("name", required=False, type=Name("optimizer", known))
 def optimizers(name: str | None) -> None:
-    """List the optimizers, or explain NAME: its equations, their source, and its hyperparameters."""
+    """List the optimizers with their equations, or explain NAME and its hyperparameters."""
     from microgradx.optim import optimizers
 
-    console = Console(highlight=False)
     if name:
-        explain(console, known()[name])
+        explain(known()[name])
         return
-    table = Table("name", "what it does", "hyperparameters", box=None)
     for key, made in optimizers.items():
-        table.add_row(f"[bold]{key}[/]", first_line(made), ", ".join(made.options))
-    console.print(table)
-    others = [key for key in known() if key not in optimizers]
-    console.print(f"\nRules without a class of their own, or behind an option of one: {', '.join(others)}.")
+        first, *lines = inspect.cleandoc(rule_of(made).__doc__).splitlines()
+        equations = [line for line in lines if line.startswith("    ")]
+        click.echo("\n".join([f"{click.style(key, bold=True)}: {first}", *equations]))
+    others = ", ".join(key for key in known() if key not in optimizers)
+    click.echo(f"\nRules behind an option of these, or without a class of their own: {others}.")
 
 
-def explain(console: Console, chosen: Any) -> None:
-    """The docstrings of an optimizer and of its rule, or of a rule, and the defaults."""
-    options = getattr(chosen, "options", None) or chosen.hyperparameters
-    rule = chosen
-    if isinstance(chosen, type):
-        console.print(f"{chosen.__name__}: {inspect.cleandoc(chosen.__doc__ or '')}\n", markup=False)
-        needed = {key: 1e-3 for key, default in options.items() if default is inspect.Parameter.empty}
-        with suppress(ArgumentError):
-            rule = chosen.choose(**options | needed)
-    console.print(f"rule {rule.name}{rule.__signature__}\n", markup=False, style="bold")
-    console.print(inspect.cleandoc(rule.__doc__ or ""), markup=False)
-    table = Table("\noption", "\ndefault", box=None)
-    for name, default in options.items():
-        table.add_row(f"--{name.replace('_', '-')}", flat(default))
-    console.print(table)
+def rule_of(chosen: Any) -> Any:
+    """The rule that an optimizer follows by default; a rule itself."""
+    if not isinstance(chosen, type):
+        return chosen
+    needed = {key: 1e-3 for key, default in chosen.options.items() if default is REQUIRED}
+    return chosen.choose(**chosen.options | needed)
 
 
-def first_line(thing: Any) -> str:
-    """Of a docstring."""
-    return inspect.cleandoc(thing.__doc__ or "").partition("\n")[0]
+def explain(chosen: Any) -> None:
+    """The docstrings of a rule and of the optimizer, where that says more; then the options and defaults."""
+    rule = rule_of(chosen)
+    text = inspect.cleandoc(rule.__doc__)
+    more = [line for line in inspect.cleandoc(chosen.__doc__).splitlines() if line not in text]
+    click.echo(f"{click.style(rule.name, bold=True)}{rule.__signature__}\n\n{text}\n")
+    click.echo("".join(f"{line}\n" for line in more))
+    for name, default in getattr(chosen, "options", rule.hyperparameters).items():
+        click.echo(f"--{name.replace('_', '-'):<24} {'required' if default is REQUIRED else typed(default)}")
 
 
 @click.command()
 def doctor() -> None:
     """Report versions, processor, BLAS, threads, CUDA and folders, and advise."""
+    from rich.console import Console
+    from rich.table import Table
+
     from microgradx.doctor import examine
 
     table = Table.grid(padding=(0, 2))
@@ -84,10 +79,10 @@ def cache(action: str) -> None:
 
     Kernels that are missing are compiled again when they are needed.
     """
-    from microgradx.kernels.jit import folder
+    from microgradx.kernels.cache import folder
 
     path = folder()
-    files = [file for file in path.iterdir() if file.is_file()] if path and path.exists() else []
+    files = [file for file in path.iterdir() if file.is_file()] if path else []
     text = f"{path}: {len(files)} files, {sum(file.stat().st_size for file in files) / 1e6:.2f} MB"
     if action == "clear":
         for file in files:

@@ -1,45 +1,44 @@
 """Option types whose choices come from a registry, and the options that an optimizer's signature declares."""
 
-import ast
+import inspect
 from collections.abc import Callable, Iterable
 from difflib import get_close_matches
 from typing import Any
 
 import click
 
+REQUIRED = inspect.Parameter.empty
+"""The default of an option that has none."""
+
 
 def one_of(what: str, given: str, valid: Iterable[str]) -> str:
-    """The line that says what was given, what is valid, and what was probably meant."""
+    """The line that says what was given, what was probably meant, and what is valid."""
     names = list(valid)
     near = get_close_matches(given.lower(), names, 1)
     guess = f" Did you mean {near[0]}?" if near else ""
-    return f"no {what} {given!r};{guess} choose from {', '.join(names)}."
+    return f"no {what} {given!r}.{guess} Choose from {', '.join(names)}."
 
 
 class Name(click.ParamType):
-    """A key of a registry, which is imported when it is needed."""
+    """A key of a registry, which is read when it is needed; or a file with one of the suffixes."""
 
     def __init__(self, what: str, registry: Callable[[], Iterable[str]], files: tuple[str, ...] = ()):
         self.name, self.registry, self.files = what, registry, files
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
-        """The name as it is in the registry, or the path of a file."""
+        """The name as the registry has it, or the path as given."""
         if value.lower() in self.registry():
             return value.lower()
-        if value.lower().endswith(self.files or ("\0",)):
+        if self.files and value.lower().endswith(self.files):
             return value
-        more = [f"a {suffix} file" for suffix in self.files]
+        more = (f"a {suffix} file" for suffix in self.files)
         raise click.UsageError(one_of(self.name, value, [*self.registry(), *more]), ctx)
-
-    def get_metavar(self, param: click.Parameter, ctx: click.Context) -> str:
-        """The help shows the choices, so this is short."""
-        return "|".join(["NAME", *(f"FILE{suffix}" for suffix in self.files)])
 
 
 class Sizes(click.ParamType):
     """Layer sizes: `784-128-10`."""
 
-    name = "SIZES"
+    name = "sizes"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> list[int]:
         """At least two positive integers."""
@@ -50,55 +49,53 @@ class Sizes(click.ParamType):
 
 
 class Like(click.ParamType):
-    """A value of the same kind as a default: a number, several (`0.9,0.999`), a switch, a word, or none."""
+    """A value of the same kind as a default: a number, several (`0.9,0.999`), or a word."""
+
+    name = "value"
 
     def __init__(self, default: Any):
         self.default = default
-        self.name = "N,N" if isinstance(default, tuple) else "BOOL" if isinstance(default, bool) else "N"
-        if default is None or isinstance(default, str):
-            self.name = "VALUE"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        """The value, of the default's type; whether it is in range is for the optimizer to say."""
-        if not isinstance(value, str):
-            return value
+        """Of the default's type, a number if that is None; the optimizer says whether it is in range."""
         try:
-            if isinstance(self.default, bool):
-                return {"true": True, "on": True, "1": True, "false": False, "off": False, "0": False}[
-                    value.lower()
-                ]
             if isinstance(self.default, tuple):
                 return tuple(float(part) for part in value.strip("()").split(","))
-            if isinstance(self.default, int):
-                return int(value)
-            if isinstance(self.default, float):
-                return float(value)
-        except (ValueError, KeyError):
-            option = param.opts[0] if param else self.name
-            wanted = f"a value like {flat(self.default)}"
-            raise click.UsageError(f"{option} takes {wanted}, got {value!r}.", ctx) from None
-        try:
-            return ast.literal_eval(value)
-        except (ValueError, SyntaxError):
-            return value
+            kind = type(self.default)
+            return kind(value) if kind in (int, str) else float(value)
+        except ValueError:
+            if self.default is None:
+                return value
+            option, wanted = param.opts[0] if param else self.name, metavar(self.default)
+            raise click.UsageError(f"{option} takes numbers, {wanted}; got {value!r}.", ctx) from None
 
 
-def flat(default: Any) -> str:
-    """A default as it is typed: `0.9,0.999`, `false`."""
-    if isinstance(default, tuple):
-        return ",".join(f"{part:g}" for part in default)
-    return str(default).lower() if isinstance(default, bool) else f"{default}"
+def metavar(default: Any) -> str:
+    """What the help shows for a value of this kind: `X`, `X,X`."""
+    return ",".join("X" for _ in default) if isinstance(default, tuple) else "X"
+
+
+def typed(default: Any) -> str:
+    """A default as it is typed: `0.9,0.999`."""
+    return ",".join(f"{part:g}" for part in default) if isinstance(default, tuple) else f"{default}"
 
 
 def hyperparameters(optimizer: str) -> list[click.Option]:
     """One option per hyperparameter of an optimizer, as its signature declares them."""
     from microgradx.optim import optimizers
 
-    return [
-        click.Option(
-            [f"--{name.replace('_', '-')}", name],
-            type=Like(default),
-            help=f"[default: {flat(default)}]",
-        )
-        for name, default in optimizers[optimizer].options.items()
-    ]
+    return [hyperparameter(name, default) for name, default in optimizers[optimizer].options.items()]
+
+
+def hyperparameter(name: str, default: Any) -> click.Option:
+    """The option of a hyperparameter: a switch, required, or with a default that the help shows."""
+    flag = f"--{name.replace('_', '-')}"
+    if default is False:
+        return click.Option([flag, name], is_flag=True)
+    if default is True:
+        return click.Option([f"{flag}/--no-{flag[2:]}", name], default=None)
+    if default is REQUIRED:
+        return click.Option([flag, name], type=float, metavar="X", required=True, help="[required]")
+    return click.Option(
+        [flag, name], type=Like(default), metavar=metavar(default), help=f"[{typed(default)}]"
+    )

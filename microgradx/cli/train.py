@@ -8,9 +8,8 @@ from typing import Any
 
 import click
 from click.core import ParameterSource
-from rich.console import Console
 
-from microgradx.cli.options import Name, Sizes, hyperparameters
+from microgradx.cli.options import Name, Sizes, hyperparameters, typed
 from microgradx.cli.recipe import FILES, Recipe, activations, losses
 from microgradx.data.splits import datasets
 from microgradx.errors import ArgumentError
@@ -20,7 +19,6 @@ from microgradx.training import Run, fit, tensorboard
 CHANGEABLE = {"resume", "epochs", "patience", "tensorboard", "quiet"}
 """What may be said again when a run is resumed: everything else is as it was."""
 
-OPTIMIZER = Name("optimizer", lambda: optimizers)
 START = Recipe()  # the defaults: what `microgradx train` does without options
 
 
@@ -29,10 +27,10 @@ class Train(click.Command):
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         """Look for `--optimizer` first: it decides which options there are."""
-        for option, value in zip(args, [*args[1:], ""], strict=True):
+        for option, value in zip(args, [*args[1:], ""], strict=False):
             name, _, joined = option.partition("=")
             if name == "--optimizer":
-                ctx.meta["optimizer"] = OPTIMIZER.convert(joined or value, None, ctx)
+                ctx.meta["optimizer"] = optimizer.convert(joined or value, None, ctx)
         return super().parse_args(ctx, args)
 
     def get_params(self, ctx: click.Context) -> list[click.Parameter]:
@@ -48,46 +46,48 @@ class Train(click.Command):
         }
         for title, params in sections.items():
             with formatter.section(title):
-                formatter.write_dl([row for param in params if (row := param.get_help_record(ctx))])
+                rows = [row for param in params if (row := param.get_help_record(ctx))]
+                formatter.write_dl(rows, col_max=24)
 
 
-def option(flag: str, kind: Any, text: str, registry: Any = (), **more: Any) -> click.Option:
+def option(flag: str, kind: Any, metavar: str | None, text: str, registry: Any = ()) -> click.Option:
     """An option whose default is the recipe's; the names in `registry` stand in the help."""
     default = getattr(START, flag[2:].replace("-", "_"), None)
-    text = f"{text} {', '.join(registry)}." if registry else text
+    text += f" {', '.join(registry)}." if registry else ""
+    shown = default is not None and kind is not bool
     return click.Option(
-        [flag], type=kind, default=default, show_default=default is not None, help=text, **more
+        [flag],
+        type=kind,
+        metavar=metavar,
+        default=default,
+        show_default=shown,
+        is_flag=kind is bool,
+        help=text,
     )
 
 
-count_from_1 = click.IntRange(min=1)
+whole, number, path = click.IntRange(min=1), click.FloatRange(0, min_open=True), click.Path(path_type=Path)
+data_set, optimizer = Name("data set", lambda: datasets, FILES), Name("optimizer", lambda: optimizers)
 OPTIONS = [
-    option(
-        "--data",
-        Name("data set", lambda: datasets, FILES),
-        "A .csv (label last), a .npz (x, y), or",
-        datasets,
-    ),
-    option("--model", Sizes(), "Sizes of the layers.  [default: one hidden layer of 128]"),
-    option("--activation", Name("activation", activations), "Between the layers:", activations()),
-    option("--dropout", click.FloatRange(0, 1, max_open=True), "Share of hidden values to leave out."),
-    option("--loss", Name("loss", losses), "Cross_entropy or, for a regression, mse_loss; or", losses()),
-    option("--optimizer", OPTIMIZER, "Its own options are listed below:", optimizers),
-    option("--schedule", Name("schedule", lambda: plans), "Of the learning rate:", plans),
-    option("--epochs", count_from_1, "Passes over the training data."),
-    option("--batch-size", count_from_1, "Rows per step."),
-    option("--clip-norm", click.FloatRange(0, min_open=True), "Bound of the norm of the gradients."),
-    option("--patience", count_from_1, "Stop after so many epochs without a smaller validation loss."),
-    option("--standardize", bool, "Give every feature mean 0 and deviation 1.", is_flag=True),
-    option("--seed", click.IntRange(0, 2**64 - 1), "Of the first weights, the shuffle and dropout."),
-    option("--device", click.Choice(["cpu", "cuda"]), "Where to compute."),
-    option("--threads", count_from_1, "Cores to use.  [default: all]"),
-    option("--out", click.Path(path_type=Path), "The run folder.  [default: runs/DATA-OPTIMIZER-N]"),
-    option(
-        "--resume", click.Path(path_type=Path), "Go on with a run, to the same bits; --epochs may be more."
-    ),
-    option("--tensorboard", bool, "Write the curves for TensorBoard too.", is_flag=True),
-    option("--quiet", bool, "No progress bar.", is_flag=True),
+    option("--data", data_set, "NAME|FILE", "A .csv (label last), a .npz (x and y), or", datasets),
+    option("--model", Sizes(), "N-N-N", "Sizes of the layers.  [default: one hidden layer of 128]"),
+    option("--activation", Name("activation", activations), "NAME", "Between the layers:", activations()),
+    option("--dropout", click.FloatRange(0, 1, max_open=True), "X", "Share of hidden values to leave out."),
+    option("--loss", Name("loss", losses), "NAME", "Cross_entropy, mse_loss for a regression; or", losses()),
+    option("--optimizer", optimizer, "NAME", "Its own options are listed below:", optimizers),
+    option("--schedule", Name("schedule", lambda: plans), "NAME", "Of the learning rate:", plans),
+    option("--epochs", whole, "N", "Passes over the training data."),
+    option("--batch-size", whole, "N", "Rows per step."),
+    option("--clip-norm", number, "X", "Bound of the norm of the gradients."),
+    option("--patience", whole, "N", "Stop after so many epochs without a smaller validation loss."),
+    option("--standardize", bool, None, "Give every feature mean 0 and deviation 1."),
+    option("--seed", click.IntRange(0, 2**64 - 1), "N", "Of the first weights, the shuffle and dropout."),
+    option("--device", click.Choice(["cpu", "cuda"]), None, "Where to compute."),
+    option("--threads", whole, "N", "Cores to use.  [default: all]"),
+    option("--out", path, "FOLDER", "The run folder.  [default: runs/DATA-OPTIMIZER-N]"),
+    option("--resume", path, "RUN", "Go on with a run, to the same bits; --epochs may be more."),
+    option("--tensorboard", bool, None, "Write the curves for TensorBoard too."),
+    option("--quiet", bool, None, "No progress bar."),
 ]
 
 
@@ -99,18 +99,18 @@ def train(ctx: click.Context, **given: Any) -> None:
     Without options, a network with one hidden layer learns the embedded digits. The held-out part of the data
     serves for validation. Ctrl-C stops after the step under way and says how to go on.
     """
-    typed = {name for name in given if ctx.get_parameter_source(name) is ParameterSource.COMMANDLINE}
+    said = {name for name in given if ctx.get_parameter_source(name) is ParameterSource.COMMANDLINE}
     if given["resume"]:
         run = Run(given["resume"])
         recipe = Recipe.read(run)
-        if fixed := sorted(typed - CHANGEABLE):
+        if fixed := sorted(said - CHANGEABLE):
             flags = ", ".join(f"--{name.replace('_', '-')}" for name in fixed)
             raise ArgumentError(f"a resumed run keeps its {flags}: leave that out, or start a new run.")
-        recipe = replace(recipe, **{name: given[name] for name in ("epochs", "patience") if name in typed})
+        recipe = replace(recipe, **{name: given[name] for name in ("epochs", "patience") if name in said})
     else:
         own = {f.name: given[f.name] for f in fields(Recipe) if f.name in given}
         names = [param.name for param in hyperparameters(given["optimizer"])]
-        recipe = Recipe(**own, hyperparameters={name: given[name] for name in names if name in typed})
+        recipe = Recipe(**own, hyperparameters={name: given[name] for name in names if name in said})
         run = Run(given["out"] or free(f"{Path(recipe.data).stem}-{recipe.optimizer}"))
     go(recipe, run, given)
 
@@ -121,8 +121,9 @@ def go(recipe: Recipe, run: Run, given: dict[str, Any]) -> None:
     split = recipe.split()
     model = recipe.network(split.train[0])
     optimizer, schedule = recipe.optimize(model, recipe.epochs * -(-len(split.train[0]) // recipe.batch_size))
-    console = Console(highlight=False)
-    console.print(f"{split!r}\n{'-'.join(map(str, recipe.model or ()))}, {optimizer!r}")
+    hyper = "".join(f", {name} {typed(value)}" for name, value in recipe.hyperparameters.items())
+    sizes = "-".join(map(str, recipe.sizes))
+    click.echo(f"{split!r}; {sizes} {recipe.activation}, {recipe.optimizer}{hyper}, seed {recipe.seed}")
     started = time.perf_counter()
     try:
         history = fit(
@@ -146,11 +147,12 @@ def go(recipe: Recipe, run: Run, given: dict[str, Any]) -> None:
         raise KeyboardInterrupt(f"{stop}; go on with: microgradx train --resume {run.folder}") from None
     best = history.best
     hits = f"accuracy {best['valid_accuracy']:.2%}, " if "valid_accuracy" in best else ""
-    console.print(
-        f"[bold]{hits}loss {best['valid_loss']:.4f}[/] on {len(split.test[0]):,} held-out rows at epoch "
-        f"{best['epoch']} of {len(history)}, after {time.perf_counter() - started:.1f} s"
+    result = click.style(f"{hits}loss {best['valid_loss']:.4f}", bold=True)
+    click.echo(
+        f"{result} on {len(split.test[0]):,} held-out rows at epoch {best['epoch']} of {len(history)}, "
+        f"after {time.perf_counter() - started:.1f} s\n"
+        f"in {run.folder}: {', '.join(sorted(path.name for path in run.folder.iterdir()))}"
     )
-    console.print(f"in {run.folder}: {', '.join(sorted(path.name for path in run.folder.iterdir()))}")
 
 
 def free(name: str) -> Path:

@@ -40,9 +40,9 @@ def evaluate(run: Path, last: bool) -> None:
     recipe, _, model = restore(Run(run), last)
     split = recipe.split()
     loss, accuracy, confusion = measure(model, *split.test, recipe.criterion(split))
-    console = Console(highlight=False)
     hits = "" if accuracy is None else f"accuracy {accuracy:.2%}, "
-    console.print(f"[bold]{hits}loss {loss:.4f}[/] on {len(split.test[0]):,} held-out rows of {recipe.data}")
+    result = click.style(f"{hits}loss {loss:.4f}", bold=True)
+    click.echo(f"{result} on {len(split.test[0]):,} held-out rows of {recipe.data}")
     if confusion is None:
         return
     table = Table("class", "rows", "found", "precision", box=None)
@@ -51,7 +51,7 @@ def evaluate(run: Path, last: bool) -> None:
     ):
         found, precision = right / max(1, row.sum()), right / max(1, column.sum())
         table.add_row(name, f"{row.sum():,}", f"{found:.1%}", f"{precision:.1%}")
-    console.print(table)
+    Console(highlight=False).print(table)
 
 
 @click.command()
@@ -61,8 +61,8 @@ def evaluate(run: Path, last: bool) -> None:
 def predict(run: Path, file: Path, last: bool) -> None:
     """Say what the network in the folder RUN makes of FILE, a line for each thing in it.
 
-    FILE is a picture of one thing, dark on light or light on dark; or rows of features: a .csv, or the array x
-    of a .npz.
+    FILE is a picture of one thing, dark on light or light on dark; or rows of features, as a .csv or as the
+    array x of a .npz.
     """
     recipe, config, model = restore(Run(run), last)
     features, shape, classes = recipe.sizes[0], config["image_shape"], config["classes"]
@@ -84,7 +84,7 @@ def predict(run: Path, file: Path, last: bool) -> None:
 
 
 def rows(file: Path, features: int) -> np.ndarray:
-    """(n, features) float32 from `x` of a .npz, or its only array, or from a .csv with or without a header."""
+    """(n, features) float32 from `x` of a .npz, or its first array, or from a .csv, with a header or not."""
     if file.suffix.lower() == ".csv":
         lines = list(records(file, ","))
         if lines and to_numbers(lines[0][1]) is None:

@@ -77,19 +77,13 @@ def fit(
         generator.seed(seed)
     run = Run(out) if out is not None else None
     trainer = Trainer(model, optimizer, train, batch_size, loss, schedule, clip_norm, run)
-    if run and not (resume and run.config.exists()):
-        settings = {"epochs": epochs, "batch_size": batch_size, "clip_norm": clip_norm, "patience": patience}
-        settings |= {
-            "seed": seed,
-            "random": generator.state_dict(),
-            "model": repr(model),
-            "rows": len(train[0]),
-        }
-        run.create(
-            {"fit": settings | {"optimizer": repr(optimizer), "schedule": repr(schedule)}} | (config or {})
-        )
-    elif run:
+    if run and resume and run.last.exists():
         trainer.resume(run)
+    elif run:
+        settings = {"epochs": epochs, "batch_size": batch_size, "clip_norm": clip_norm, "patience": patience}
+        made = {"seed": seed, "model": repr(model), "optimizer": repr(optimizer), "schedule": repr(schedule)}
+        run.create({"fit": settings | made} | (config or {}))
+        trainer.save()
     at, history = trainer.at, trainer.history
     stopped = bool(patience and at.waited >= patience)
     with (
@@ -120,26 +114,24 @@ class Position:
     waited: int = 0  # epochs since the best
 
 
+@dataclass
 class Trainer:
     """The state of a run and its moves: an epoch of steps, a measurement, a checkpoint."""
 
-    def __init__(
-        self,
-        model: Module,
-        optimizer: Optimizer,
-        train: Pair,
-        batch_size: int,
-        loss: Loss,
-        schedule: Schedule | None,
-        clip_norm: float | None,
-        run: Run | None,
-    ):
-        self.model, self.optimizer, self.loss, self.schedule = model, optimizer, loss, schedule
-        self.x, self.y = train
-        self.batch_size, self.clip_norm, self.run = batch_size, clip_norm, run
-        self.steps = math.ceil(len(self.x) / batch_size)
+    model: Module
+    optimizer: Optimizer
+    train: Pair
+    batch_size: int
+    loss: Loss
+    schedule: Schedule | None
+    clip_norm: float | None
+    run: Run | None
+
+    def __post_init__(self) -> None:
+        self.rows = len(self.train[0])
+        self.steps = math.ceil(self.rows / self.batch_size)
         self.at = Position()
-        self.history = History(run.history if run else None)
+        self.history = History(self.run.history if self.run else None)
         self.shuffle = generator.state_dict()  # as it was when the order of this epoch was drawn
 
     def step(self, x: np.ndarray, y: np.ndarray) -> tuple[float, np.ndarray]:
@@ -164,20 +156,20 @@ class Trainer:
         if at.batch == 0:
             self.shuffle = before
         generator.load_state_dict(self.shuffle)
-        order = generator.permutation(len(self.x))
+        order = generator.permutation(self.rows)
         if at.batch:
             generator.load_state_dict(before)
         self.model.train()
         since = saved = time.perf_counter()
         for batch in range(at.batch, self.steps):
             rows = order[batch * size : (batch + 1) * size]
-            y = self.y[rows]
-            value, outputs = self.step(self.x[rows], y)
+            x, y = (part[rows] for part in self.train)
+            value, outputs = self.step(x, y)
             at.batch += 1
             at.loss += value * len(rows)
             if (hits := correct(outputs, y)) is not None:
                 at.hits = (at.hits or 0) + hits
-            seen, now = min(at.batch * size, len(order)), time.perf_counter()
+            seen, now = min(at.batch * size, self.rows), time.perf_counter()
             accuracy = None if at.hits is None else at.hits / seen
             bar.step(at.epoch + 1, at.epoch * self.steps + at.batch, len(rows), at.loss / seen, accuracy)
             if interrupt.is_set() or (now - saved > save_every and at.batch < self.steps):
@@ -191,7 +183,7 @@ class Trainer:
 
     def measure(self, valid: Pair | None) -> None:
         """Close the epoch: validate, record, and save, as the best too if it is."""
-        at, rows = self.at, len(self.x)
+        at, rows = self.at, self.rows
         record: Record = {"epoch": at.epoch + 1, "step": (at.epoch + 1) * self.steps, "loss": at.loss / rows}
         if at.hits is not None:
             record["accuracy"] = at.hits / rows
@@ -228,31 +220,25 @@ class Trainer:
             "random": generator.state_dict(),
             "shuffle": self.shuffle,
             "position": asdict(self.at),
-            "data": self.data(),
+            "rows": self.rows,
+            "batch_size": self.batch_size,
             "confusion": confusion,
         }
         if best:
             checkpoints.save(self.run.best, state)
         checkpoints.save(self.run.last, state)
 
-    def data(self) -> dict[str, Any]:
-        """What must be the same when a run goes on."""
-        return {"rows": len(self.x), "batch_size": self.batch_size}
-
     def resume(self, run: Run) -> None:
-        """Go on from the last checkpoint of a run, or from the start if it was killed before the first."""
-        if not run.last.exists():
-            self.history.keep(0)
-            return
+        """Go on from the last checkpoint of a run."""
         state = checkpoints.load(run.last)
-        if state["data"] != self.data():
-            raise CheckpointError(
-                f"{run.folder} was trained with {state['data']}, not {self.data()}: resume it with the same."
-            )
+        for name, now in (("rows", self.rows), ("batch_size", self.batch_size)):
+            if state[name] != now:
+                raise CheckpointError(
+                    f"{run.folder}: {name} was {state[name]}, now it is {now}: it must stay."
+                )
         if (state["schedule"] is None) != (self.schedule is None):
-            raise CheckpointError(
-                f"{run.folder} was trained with{'out' * (state['schedule'] is None)} a schedule."
-            )
+            had = "no" if state["schedule"] is None else "a"
+            raise CheckpointError(f"{run.folder} was trained with {had} schedule: resume it with the same.")
         self.model.load_state_dict(state["model"])
         self.optimizer.load_state_dict(state["optimizer"])
         if self.schedule is not None:
@@ -265,14 +251,12 @@ class Trainer:
 
     def diverged(self, what: str) -> NonFiniteError:
         """The error that says where it happened and what to do."""
-        kept = ""
-        if self.run and self.run.last.exists():
-            kept = f" The last good checkpoint is {self.run.last}."
+        kept = f" The last good checkpoint is {self.run.last}." if self.run else ""
         rate = self.optimizer.param_groups[0]["lr"]
         return NonFiniteError(
-            f"{what} in epoch {self.at.epoch + 1}, step {self.at.batch + 1} of {self.steps}. Lower the learning "
-            f"rate (now {rate:g}), bound the gradients with clip_norm, or look for values in the data that are "
-            f"not finite; mg.detect_anomaly() names the operation.{kept}"
+            f"{what} in epoch {self.at.epoch + 1}, step {min(self.at.batch + 1, self.steps)} of {self.steps}. "
+            f"Lower the learning rate (now {rate:g}), bound the gradients with clip_norm, or look for values in the "
+            f"data that are not finite; mg.detect_anomaly() names the operation.{kept}"
         )
 
 

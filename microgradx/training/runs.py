@@ -39,8 +39,8 @@ class Run:
         self.confusion = self.folder / "confusion.png"
 
     def create(self, config: dict[str, Any]) -> None:
-        """Make the folder and describe the run in it; a folder that holds a run is left alone."""
-        if self.config.exists():
+        """Make the folder and describe the run in it; a folder with a run that has begun is left alone."""
+        if self.last.exists():
             raise ArgumentError(f"{self.folder} already holds a run: resume it, or choose another folder.")
         self.folder.mkdir(parents=True, exist_ok=True)
         text = json.dumps(config | {"versions": versions(), "machine": machine()}, indent=2, default=str)

@@ -1,0 +1,409 @@
+"""fit, run folders, checkpoints, history, metrics and figures."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from numpy.testing import assert_array_equal
+
+import microgradx as mg
+from microgradx import nn, optim
+from microgradx.data import moons
+from microgradx.errors import ArgumentError, CheckpointError, DataError, NonFiniteError, ShapeError
+from microgradx.training import History, Run, accuracy, checkpoints, confusion_matrix, evaluate, figures, fit
+
+TRAIN, TEST = moons(n=120, seed=1)
+
+
+def made(schedule="cosine", dropout=0.2, lr=1e-2, epochs=4):
+    """A model, its optimizer and a schedule, from the same seed every time."""
+    mg.seed(0)
+    model = nn.MLP([2, 8, 2], dropout=dropout)
+    optimizer = optim.Adam(model.named_parameters(), lr=lr)
+    return model, optimizer, optim.plans[schedule](optimizer, epochs * 6)
+
+
+def trained(epochs=4, schedule="cosine", **options):
+    """A fresh model after `fit`, with its history."""
+    model, optimizer, plan = made(schedule)
+    options = {"batch_size": 16, "schedule": plan, "progress": False, "clip_norm": 1.0} | options
+    return model, fit(model, optimizer, TRAIN, TEST, epochs=epochs, **options)
+
+
+def same(state, other):
+    """Two trees of dicts, lists and arrays with the same bits."""
+    if isinstance(state, dict):
+        return state.keys() == other.keys() and all(same(state[key], other[key]) for key in state)
+    if isinstance(state, list | tuple):
+        return len(state) == len(other) and all(map(same, state, other))
+    if isinstance(state, np.ndarray):
+        return state.dtype == other.dtype and state.tobytes() == other.tobytes()
+    return state == other
+
+
+def settled(path):
+    """What a checkpoint holds, apart from the time that it took."""
+    state = checkpoints.load(path)
+    state["position"].pop("seconds")
+    return state
+
+
+# Training
+
+
+def test_fit_learns_and_says_so():
+    model, history = trained(epochs=30, schedule="constant")
+    assert len(history) == 30 and history["epoch"] == list(range(1, 31))
+    assert history["loss"][-1] < 0.5 * history["loss"][0]
+    assert history.best["valid_accuracy"] > 0.9
+    out = model.eval()(mg.tensor(TEST[0])).numpy()
+    assert accuracy(out, TEST[1]) == pytest.approx(evaluate(model, *TEST, nn.cross_entropy).accuracy)
+
+
+def test_the_same_seed_gives_the_same_bits_and_another_does_not():
+    one, two, other = (trained(seed=seed)[0].state_dict() for seed in (3, 3, 4))
+    assert same(one, two) and not same(one, other)
+
+
+def test_fit_takes_lists_and_tensors_and_any_loss():
+    mg.seed(0)
+    model = nn.MLP([3, 4, 1])
+    x = mg.randn(20, 3)
+    optimizer = optim.SGD(model.parameters(), lr=0.1)
+    history = fit(model, optimizer, (x, x.data[:, :1].tolist()), epochs=2, loss=nn.mse_loss, progress=False)
+    assert "accuracy" not in history.records[0] and "valid_loss" not in history.records[0]
+
+
+def test_model_is_left_in_training_mode_and_validated_without_dropout():
+    seen = []
+
+    class Watch(nn.Module):
+        def forward(self, x):
+            seen.append(self.training)
+            return x
+
+    model = nn.Sequential(Watch(), nn.Linear(2, 2))
+    fit(model, optim.SGD(model.parameters()), TRAIN, TEST, epochs=1, batch_size=96, progress=False)
+    assert seen == [True, False] and model.training
+
+
+def test_schedule_moves_with_every_step_and_plateau_with_every_epoch():
+    _, history = trained(schedule="cosine")
+    assert history["lr"][-1] == pytest.approx(0, abs=1e-9) and history["lr"][0] < 1e-2
+    model, optimizer, _ = made("constant")
+    plateau = optim.ReduceLROnPlateau(optimizer, patience=0, threshold=10.0)
+    history = fit(model, optimizer, TRAIN, TEST, epochs=4, schedule=plateau, progress=False)
+    assert history["lr"] == pytest.approx([1e-2, 1e-3, 1e-4, 1e-5])
+
+
+def test_patience_ends_a_run_that_does_not_get_better():
+    model, optimizer, _ = made(lr=0.0)
+    history = fit(model, optimizer, TRAIN, TEST, epochs=50, patience=3, progress=False)
+    assert len(history) == 4 and history.best["epoch"] == 1
+
+
+def test_a_callback_sees_every_epoch_and_can_end_the_run():
+    seen = []
+    trained(
+        epochs=9, callbacks=[lambda history: seen.append(len(history)), lambda history: len(history) == 3]
+    )
+    assert seen == [1, 2, 3]
+
+
+def test_progress_is_silent_off_a_terminal(capfd):
+    trained(progress=True)
+    assert capfd.readouterr() == ("", "")
+
+
+# Run folders
+
+
+def test_a_run_folder_says_how_it_was_made(tmp_path):
+    _, history = trained(out=tmp_path / "a" / "run", seed=5, config={"mine": 1}, classes=["up", "down"])
+    run = Run(tmp_path / "a" / "run")
+    config = run.read()
+    assert (
+        config["mine"] == 1 and config["fit"]["seed"] == 5 and config["fit"]["optimizer"].startswith("Adam")
+    )
+    assert config["versions"]["numpy"] == np.__version__ and config["machine"]["cores"] >= 1
+    assert [json.loads(line) for line in run.history.read_text().splitlines()] == history.records
+    assert sorted(path.name for path in run.folder.iterdir()) == [
+        "best.safetensors", "config.json", "confusion.png", "curves.png", "history.jsonl", "last.safetensors",
+    ]  # fmt: skip
+
+
+def test_a_folder_with_a_run_is_not_overwritten(tmp_path):
+    trained(out=tmp_path)
+    with pytest.raises(ArgumentError, match="already holds a run: resume it, or choose another folder"):
+        trained(out=tmp_path)
+
+
+def test_the_best_checkpoint_is_that_of_the_best_epoch(tmp_path):
+    _, history = trained(epochs=6, out=tmp_path)
+    model = made()[0]
+    model.load_state_dict(checkpoints.load(Run(tmp_path).best)["model"])
+    assert evaluate(model, *TEST, nn.cross_entropy).loss == history.best["valid_loss"]
+
+
+@pytest.mark.parametrize("schedule", ["cosine", "one-cycle", "plateau"])
+def test_a_run_in_two_parts_ends_with_the_same_bits(tmp_path, schedule):
+    model, whole = trained(6, schedule, out=tmp_path / "whole", seed=1)
+    trained(6, schedule, out=tmp_path / "parts", seed=1, callbacks=[lambda history: len(history) == 2])
+    other, parts = trained(6, schedule, out=tmp_path / "parts", seed=1, resume=True)
+    assert same(model.state_dict(), other.state_dict())
+    for name in ("last", "best"):
+        one, two = (settled(tmp_path / part / f"{name}.safetensors") for part in ("whole", "parts"))
+        assert same(one, two)
+    assert parts["valid_loss"] == whole["valid_loss"] and parts["lr"] == whole["lr"]
+    again = trained(6, schedule, out=tmp_path / "parts", seed=1, resume=True)[1]  # nothing left to do
+    assert again.records == parts.records
+
+
+SCRIPT = """
+import sys, time
+sys.path.insert(0, {tests!r})
+import test_training as t
+from microgradx.training import loop
+if "slow" in sys.argv:
+    step = loop.Trainer.step
+    loop.Trainer.step = lambda *args: (time.sleep(0.01), step(*args))[1]
+print("go", flush=True)
+t.trained(8, out=sys.argv[1], seed=1, resume=True, save_every=0.0, batch_size=8)
+"""
+
+
+def start(folder, *args):
+    """`fit` in a process of its own, slow enough to be killed in the middle of an epoch."""
+    code = SCRIPT.format(tests=str(Path(__file__).parent))
+    command = [sys.executable, "-c", code, str(folder), *args]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    process.stdout.readline()
+    return process
+
+
+def wait_for(path, process):
+    """Until a file is there."""
+    while not path.exists():
+        assert process.poll() is None, process.stderr.read()
+        time.sleep(0.01)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT])
+def test_killed_at_any_moment_a_run_resumes_to_the_same_bits(tmp_path, how):
+    trained(8, out=tmp_path / "whole", seed=1, batch_size=8)
+    run = Run(tmp_path / "killed")
+    for pause in (0.05, 0.17, 0.33):
+        process = start(run.folder, "slow")
+        wait_for(run.last, process)
+        time.sleep(pause)
+        process.send_signal(how)
+        _, errors = process.communicate(timeout=60)
+        assert process.returncode == (-signal.SIGKILL if how == signal.SIGKILL else 1), errors
+        if how == signal.SIGINT:
+            assert "KeyboardInterrupt: stopped in epoch" in errors
+    assert 0 < checkpoints.load(run.last)["position"]["epoch"] < 8 or how == signal.SIGKILL
+    with open(run.history, "a") as file:
+        file.write('{"epoch": 3, "lo')  # as a crash in the middle of a line leaves it
+    assert start(run.folder).wait(60) == 0
+    for name in ("last", "best"):
+        one, two = (settled(tmp_path / part / f"{name}.safetensors") for part in ("whole", "killed"))
+        assert same(one, two)
+    assert (
+        History.read(run.history)["valid_loss"]
+        == History.read(tmp_path / "whole/history.jsonl")["valid_loss"]
+    )
+
+
+@pytest.mark.parametrize(
+    "change, message",
+    [
+        (
+            {"batch_size": 20},
+            "was trained with {'rows': 96, 'batch_size': 16}, not {'rows': 96, 'batch_size': 20}",
+        ),
+        ({"schedule": None}, "was trained with a schedule"),
+    ],
+)
+def test_resuming_with_something_else_is_an_error(tmp_path, change, message):
+    trained(2, out=tmp_path)
+    with pytest.raises(CheckpointError, match=message):
+        trained(3, out=tmp_path, resume=True, **change)
+
+
+def test_a_loss_that_is_not_finite_stops_the_run_and_keeps_the_last_good_checkpoint(tmp_path):
+    model, optimizer, _ = made("constant", lr=1e-3)
+
+    def spoil(history):
+        optimizer.param_groups[0]["lr"] = 1e38 if len(history) == 2 else 1e-3
+
+    with pytest.raises(NonFiniteError) as error:
+        fit(
+            model,
+            optimizer,
+            TRAIN,
+            TEST,
+            epochs=5,
+            batch_size=16,
+            out=tmp_path,
+            callbacks=[spoil],
+            progress=False,
+        )
+    text = str(error.value)
+    assert "in epoch 3, step" in text and "of 6. Lower the learning rate (now 1e+38)" in text
+    assert f"The last good checkpoint is {Run(tmp_path).last}." in text
+    state = checkpoints.load(Run(tmp_path).last)
+    assert state["position"]["epoch"] == 2 and all(np.isfinite(w).all() for w in state["model"].values())
+
+
+@pytest.mark.parametrize(
+    "options, message",
+    [
+        ({"epochs": 0}, "epochs must be above 0, got 0"),
+        ({"batch_size": -1}, "batch_size must be above 0"),
+        ({"clip_norm": float("nan")}, "clip_norm must be above 0"),
+        ({"patience": 0}, "patience must be above 0"),
+        ({"resume": True}, "needs the folder of the run"),
+    ],
+)
+def test_wrong_options_are_named(options, message):
+    model, optimizer, _ = made()
+    with pytest.raises(ArgumentError, match=message):
+        fit(model, optimizer, TRAIN, **options)
+
+
+@pytest.mark.parametrize("pair", [None, (TRAIN[0],), (TRAIN[0], TRAIN[1][:5]), (TRAIN[0][:0], TRAIN[1][:0])])
+def test_wrong_data_is_named(pair):
+    model, optimizer, _ = made()
+    with pytest.raises(ArgumentError, match="fit: train"):
+        fit(model, optimizer, pair)
+
+
+# Checkpoints
+
+STATE = {
+    "weights": {
+        "0.w": np.arange(6, dtype=np.float32).reshape(2, 3).T,
+        "empty": np.zeros((0, 2)),
+        "one": np.array(2.5),
+    },
+    "names": {1: "one", "two": None},
+    "list": [True, 2**127, float("inf"), (0.9, 0.999)],
+    "flags": np.array([True, False]),
+    "a/b": np.ones(2),
+    "a": {"b": np.zeros(3)},
+}
+
+
+def test_a_checkpoint_gives_back_what_was_saved(tmp_path):
+    checkpoints.save(tmp_path / "c", STATE)
+    loaded = checkpoints.load(tmp_path / "c")
+    assert same(loaded, STATE) and loaded["weights"]["one"].shape == () and type(loaded["list"][3]) is tuple
+    assert [path.name for path in tmp_path.iterdir()] == ["c"]
+
+
+@pytest.mark.parametrize("damage", ["cut", "flip", "empty", "other", "missing"])
+def test_a_damaged_checkpoint_is_found_out(tmp_path, damage):
+    path = tmp_path / "last.safetensors"
+    checkpoints.save(path, STATE)
+    whole = path.read_bytes()
+    spoiled = {
+        "cut": (whole[:-5], "is damaged"),
+        "flip": (whole[:-5] + bytes([whole[-5] ^ 1]) + whole[-4:], "is damaged .its digest differs"),
+        "empty": (b"", "is damaged"),
+        "other": (b"PK\x03\x04 something else", "is damaged"),
+        "missing": (None, "no checkpoint at"),
+    }
+    content, message = spoiled[damage]
+    path.unlink()
+    if content is not None:
+        path.write_bytes(content)
+    with pytest.raises(CheckpointError, match=message):
+        checkpoints.load(path)
+
+
+def test_a_checkpoint_of_another_program_is_refused(tmp_path):
+    from safetensors.numpy import save_file
+
+    save_file({"w": np.ones(2)}, tmp_path / "w")
+    with pytest.raises(CheckpointError, match="not a checkpoint of this version: its format is None"):
+        checkpoints.load(tmp_path / "w")
+
+
+def test_what_cannot_be_saved_is_named_and_the_old_file_stays(tmp_path):
+    checkpoints.save(tmp_path / "c", 1)
+    with pytest.raises(CheckpointError, match="/model/f is a function"):
+        checkpoints.save(tmp_path / "c", {"model": {"f": lambda: 0}})
+    assert checkpoints.load(tmp_path / "c") == 1
+
+
+# History, metrics, figures
+
+
+def test_history_survives_a_torn_last_line(tmp_path):
+    path = tmp_path / "history.jsonl"
+    history = History(path)
+    for epoch in (1, 2, 3):
+        history.append({"epoch": epoch, "loss": 1 / epoch})
+    path.write_text(path.read_text()[:-4])
+    assert History.read(path)["loss"] == [1, 0.5]
+    path.write_text("nonsense\n" + path.read_text())
+    with pytest.raises(DataError, match="line 1, is not JSON"):
+        History.read(path)
+
+
+def test_history_columns():
+    history = History()
+    history.append({"epoch": 1, "loss": 2.0})
+    history.append({"epoch": 2, "loss": 1.0, "valid_loss": 3.0})
+    assert history["valid_loss"] == [None, 3.0]
+    with pytest.raises(ArgumentError, match="no 'los'; it has epoch, loss, valid_loss"):
+        history["los"]
+
+
+def test_tensorboard_gets_every_number(tmp_path):
+    pytest.importorskip("tensorboard")
+    from microgradx.training import tensorboard
+
+    trained(2, callbacks=[tensorboard(tmp_path)])
+    files = list(tmp_path.rglob("*tfevents*"))
+    assert len(files) == 1 and b"valid_accuracy" in files[0].read_bytes()
+
+
+def test_accuracy_and_confusion_matrix():
+    outputs = np.array([[1, 2], [3, 0], [0, 1.0]])
+    assert accuracy(outputs, [1, 0, 0]) == pytest.approx(2 / 3)
+    assert accuracy(np.array([-1.0, 2.0]), [0, 1]) == 1
+    assert_array_equal(confusion_matrix(np.array([1, 0, 1]), np.array([1, 0, 0])), [[1, 1], [0, 1]])
+    with pytest.raises(ShapeError, match=r"\(2,\) predictions for \(3,\) labels"):
+        confusion_matrix(np.array([1, 0]), np.array([1, 0, 0]))
+
+
+def test_figures_are_pictures(tmp_path):
+    from PIL import Image
+
+    history = History()
+    history.append({"epoch": 1, "loss": 2.0})
+    figures.curves(history, tmp_path / "curves.png")
+    figures.confusion(np.eye(12, dtype=int), tmp_path / "confusion.png", [f"class {i}" for i in range(12)])
+    for name in ("curves.png", "confusion.png"):
+        with Image.open(tmp_path / name) as image:
+            assert min(image.size) > 400 and len(image.convert("RGB").getcolors(1 << 20)) > 10
+
+
+def test_a_full_disk_leaves_the_last_checkpoint(tmp_path, monkeypatch):
+    checkpoints.save(tmp_path / "c", 1)
+
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(OSError, match="No space left"):
+        checkpoints.save(tmp_path / "c", 2)
+    assert checkpoints.load(tmp_path / "c") == 1 and len(list(tmp_path.iterdir())) == 1
