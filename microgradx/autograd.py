@@ -65,11 +65,11 @@ def gradients(y: Tensor, inputs: Sequence[Tensor], gradient=None, create_graph: 
     if not y.requires_grad:
         return [wrap(np.zeros_like(x.data)) for x in inputs]
     edges = [x._node or x for x in inputs]
-    watch: dict[int, tuple[Any, list]] = {id(edge): (edge, []) for edge in edges}
+    watch: dict[Any, list] = {edge: [] for edge in edges}
     differentiate(y, gradient, create_graph=create_graph, watch=watch)
     totals = []
     for x, edge in zip(inputs, edges, strict=True):
-        arrived = watch[id(edge)][1]
+        arrived = watch[edge]
         total = sum(arrived[1:], start=arrived[0]) if arrived else np.zeros_like(x.data)
         totals.append(total if isinstance(total, Tensor) else wrap(total))
     return totals

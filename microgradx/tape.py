@@ -70,61 +70,61 @@ class Node:
         self.edges = self.guards = []
 
 
-def unbroadcast(g, shape: tuple[int, ...]):
-    """Sum a gradient over the axes along which its input was repeated."""
-    if g.shape == shape:
-        return g
-    extra = g.ndim - len(shape)
-    if extra < 0:  # a rule may give one number for all elements
-        return expand_to(g, shape=shape)
-    axes = tuple(i for i, n in enumerate(g.shape) if i < extra or (shape[i - extra] == 1 and n != 1))
+def unbroadcast(op: Primitive, g, shape: tuple[int, ...]):
+    """Sum a gradient over the axes along which its input was repeated; repeat it where it has only one."""
+    if any(n != m and 1 not in (n, m) for n, m in zip(g.shape[::-1], shape[::-1], strict=False)):
+        raise GradientError(f"{op.name}: its rule gave a gradient of shape {g.shape} for an input of {shape}.")
+    extra = max(g.ndim - len(shape), 0)
+    axes = tuple(i for i, n in enumerate(g.shape) if i < extra or (n != 1 and shape[i - g.ndim] == 1))
     g = sum_over(g, axis=axes, keepdims=True) if axes else g
-    return reshape_to(g, shape=shape)
+    g = reshape_to(g, shape=g.shape[extra:]) if extra else g
+    return g if g.shape == shape else expand_to(g, shape=shape)
 
 
 def backward(start, g, *, retain_graph=False, graph=None, watch=None, check=False) -> None:
     """Walk back from `start`, a node or leaf, whose gradient is `g`; leaves accumulate theirs.
 
     `graph`, where given, turns what was saved into Tensors (`graph(array, edge)`), so that the rules
-    record what they compute and the gradients can be differentiated again. `watch` maps `id(edge)` to a
-    list that collects the gradients of that node or leaf; then nothing is accumulated in leaves, and what
-    is older than every watched edge is not visited. `check` raises at the first gradient that is not finite.
+    record what they compute and the gradients can be differentiated again. `watch` maps nodes and
+    leaves to lists that collect their gradients; then nothing is accumulated in leaves, and what is older
+    than all of them is not visited. `check` raises at the first gradient that is not finite.
     """
-    oldest = -1 if watch is None else min(edge.number for edge, _ in watch.values())
-    pending: dict[int, Any] = {}
-    nodes: dict[int, Node] = {}
-    heap: list[int] = []
+    pending: dict[Any, Any] = {}
+    heap: list[tuple[int, Node]] = []
+    oldest = -1 if watch is None else min(edge.number for edge in watch)
 
     def arrive(edge, g) -> None:
-        if watch is not None and id(edge) in watch:
-            watch[id(edge)][1].append(g)
-        if not isinstance(edge, Node):
+        if watch is not None and edge in watch:
+            watch[edge].append(g)
+        if edge in pending:
+            pending[edge] = pending[edge] + g
+        elif type(edge) is not Node:
             if watch is None:
                 edge.accumulate(g)
-        elif edge.number in pending:
-            pending[edge.number] = pending[edge.number] + g
         elif edge.number >= oldest:
-            pending[edge.number] = g
-            nodes[edge.number] = edge
-            heappush(heap, -edge.number)
+            pending[edge] = g
+            heappush(heap, (-edge.number, edge))
 
     arrive(start, g)
     while heap:
-        number = -heappop(heap)
-        node, g = nodes.pop(number), pending.pop(number)
+        node = heappop(heap)[1]
+        g = pending.pop(node)
         node.check()
         saved, out = node.saved, node.out
         if graph is not None:
             saved = list(map(graph, saved, node.edges))
             out = out if out is None else graph(out, node)
         grads = node.op.pull(g, out, *saved, **node.params)
-        for edge, d in zip(node.edges, grads, strict=False):
+        if len(grads) != len(node.edges):
+            counts = f"{len(grads)} gradients for {len(node.edges)} inputs"
+            raise GradientError(f"{node.op.name}: its rule gave {counts}; it returns one, or None, for each.")
+        for edge, d in zip(node.edges, grads, strict=True):
             if edge is None or d is None:
                 continue
             if callable(d):  # a rule may put off what is costly: not every input wants its gradient
                 d = d()
             if d.shape != edge.shape:
-                d = unbroadcast(d, edge.shape)
+                d = unbroadcast(node.op, d, edge.shape)
             if d.dtype != edge.dtype:
                 d = cast(d, dtype=edge.dtype)
             if check and not np.isfinite(d if graph is None else d.data).all():

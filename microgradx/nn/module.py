@@ -142,8 +142,9 @@ class Sequential(Module):
 
     def forward(self, x: Any) -> Any:
         """x through every module in turn."""
-        for module in self:
-            x = module(x)
+        for module in vars(self).values():
+            if isinstance(module, Module):
+                x = module(x)
         return x
 
 

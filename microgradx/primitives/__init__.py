@@ -1,7 +1,7 @@
 """Array operations and their vector-Jacobian products; `operations` is the table of all."""
 
 # The files also serve each other: in this order each finds what it needs.
-from microgradx.primitives import core, shapes, indexing, products, reductions  # isort: skip
+from microgradx.primitives import core, shapes, indexing, reductions, products  # isort: skip
 from microgradx.primitives.core import (
     Case,
     Primitive,

@@ -10,10 +10,11 @@ import ast
 import inspect
 import textwrap
 from collections.abc import Callable
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any
 
 from microgradx.errors import GradientError
+from microgradx.kernels.cpu import run
 from microgradx.scalars import Elementwise
 
 operations: dict[str, Callable[..., Any]] = {}
@@ -69,6 +70,7 @@ class Primitive:
     def vjp(self, rule: Callable[..., Any]) -> Callable[..., Any]:
         """Declare the rule `(g, out, *inputs, **parameters)`: one gradient (or None) per input."""
         self.rule = rule
+        self.__dict__.pop("reads", None)
         return rule
 
     def pull(self, g, out, *inputs, **parameters) -> tuple:
@@ -102,9 +104,9 @@ class Primitive:
         }
         used = {n.id for n in ast.walk(tree) if isinstance(n, ast.Name) and id(n) not in looks}
         arguments = inspect.signature(rule).parameters.values()  # type: ignore[arg-type]
-        if any(p.kind == p.VAR_POSITIONAL for p in arguments):
+        names = [p.name for p in arguments if p.kind != p.KEYWORD_ONLY]
+        if any(p.kind == p.VAR_POSITIONAL and p.name in used for p in arguments):
             return everything
-        names = [p.name for p in arguments]
         found = [i for i, name in enumerate(names[inputs]) if name in used and i < self.arity]
         return frozenset([*found, "out"] if names[out] in used else found)
 
@@ -126,6 +128,7 @@ class ElementwisePrimitive(Primitive):
 
     def __init__(self, function: Elementwise):
         super().__init__(function, function.name)
+        self.forward = partial(run, function)  # what apply() passes has an array in it
         self.rule = function.slopes
 
     def rule_arguments(self):
@@ -136,7 +139,7 @@ class ElementwisePrimitive(Primitive):
         """g times each slope; the numbers 1 and -1 cost nothing and next to nothing."""
         if self.rule is None:
             raise GradientError(f"{self.name} has no slope. Declare one with @{self.name}.slope.")
-        slopes = self.rule(*inputs, out, **constants)
+        slopes = self.rule(*inputs, out, **(self.defaults | constants))
         return tuple(scale(g, s) for s in (slopes if isinstance(slopes, tuple) else (slopes,)))
 
 
@@ -154,9 +157,10 @@ lifted: dict[Elementwise, ElementwisePrimitive] = {}
 
 def lift(function: Elementwise) -> ElementwisePrimitive:
     """The array operation of an elementwise function, made when it is first needed."""
-    if function not in lifted:
-        lifted[function] = ElementwisePrimitive(function)
-    return lifted[function]
+    op = lifted.get(function)
+    if op is None or op.rule is not function.slopes:
+        op = lifted[function] = ElementwisePrimitive(function)
+    return op
 
 
 def operation(*examples: Case):

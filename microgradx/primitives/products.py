@@ -7,6 +7,7 @@ import numpy as np
 
 from microgradx.errors import ShapeError
 from microgradx.primitives.core import Case, operation, primitive
+from microgradx.primitives.reductions import sum  # noqa: A004
 from microgradx.primitives.shapes import expand_to, reshape_to, squeeze, transpose, unsqueeze
 
 
@@ -57,7 +58,7 @@ def affine(x, weight, bias):
 
 @affine.vjp
 def _(g, out, x, weight, bias):
-    return lambda: g @ weight.T, lambda: x.T @ g, g  # the tape sums g over the rows for the bias
+    return lambda: g @ weight.T, lambda: x.T @ g, lambda: sum(g, 0)
 
 
 @primitive

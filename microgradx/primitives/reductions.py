@@ -20,11 +20,11 @@ REDUCTIONS = (
 )
 
 
-def count_over(x, axis) -> int:
-    """How many elements a reduction over `axis` takes together."""
+def count_over(shape, axis) -> int:
+    """How many elements a reduction of `shape` over `axis` takes together."""
     if axis is None:
-        return math.prod(x.shape)
-    return math.prod(x.shape[a] for a in axes_of(axis, x.ndim))
+        return math.prod(shape)
+    return math.prod(shape[a] for a in axes_of(axis, len(shape)))
 
 
 @operation(*REDUCTIONS, Case(()), Case((0, 3), axis=0))
@@ -36,26 +36,26 @@ def sum(x, axis=None, keepdims=False):  # noqa: A001 - NumPy's name
 
 @sum.vjp
 def _(g, out, x, axis, keepdims):
-    return expand_to(spread(g, x, axis, keepdims), shape=x.shape)
+    return expand_to(spread(g, x.shape, axis, keepdims), shape=x.shape)
 
 
 @operation(*REDUCTIONS)
 @primitive
 def mean(x, axis=None, keepdims=False):
     """The mean over `axis`, over all axes without."""
-    return np.add.reduce(x, axis, keepdims=keepdims) / (count_over(x, axis) or math.nan)
+    return np.add.reduce(x, axis, keepdims=keepdims) / (count_over(x.shape, axis) or math.nan)
 
 
 @mean.vjp
 def _(g, out, x, axis, keepdims):
-    return expand_to(spread(g, x, axis, keepdims) / count_over(x, axis), shape=x.shape)
+    return expand_to(spread(g, x.shape, axis, keepdims) / count_over(x.shape, axis), shape=x.shape)
 
 
 @operation(*REDUCTIONS, Case((4, 3), axis=0, ddof=1))
 def var(x, axis=None, ddof=0, keepdims=False):
     """The mean squared distance from the mean, Σ(x - mean)² / (n - ddof)."""
     centred = x - mean(x, axis, True)
-    n = count_over(x, axis) - ddof
+    n = count_over(x.shape, axis) - ddof
     return sum(centred * centred, axis, keepdims) / (n if n > 0 else math.nan)
 
 
@@ -70,7 +70,7 @@ def extreme(name: str, reduce: Callable[..., Any]) -> Primitive:
     """Declare max or min."""
 
     def forward(x, axis=None, keepdims=False):
-        if x.size == 0 and count_over(x, axis) == 0:
+        if x.size == 0 and count_over(x.shape, axis) == 0:
             raise ShapeError(f"{name}: the shape {x.shape} has no elements along axis {axis}.")
         return reduce(x, axis, keepdims=keepdims)
 
@@ -79,8 +79,8 @@ def extreme(name: str, reduce: Callable[..., Any]) -> Primitive:
 
     @op.vjp
     def _(g, out, x, axis, keepdims):
-        hit = x == spread(out, x, axis, keepdims)
-        return spread(g, x, axis, keepdims) * hit / sum(hit, axis, True)
+        hit = x == spread(out, x.shape, axis, keepdims)
+        return spread(g, x.shape, axis, keepdims) * hit / sum(hit, axis, True)
 
     return operation(*REDUCTIONS, Case(()))(op)
 
@@ -99,15 +99,15 @@ def prod(x, axis=None, keepdims=False):
 @prod.vjp
 def _(g, out, x, axis, keepdims):
     if np.all(np.asarray(x) != 0):
-        return spread(g * out, x, axis, keepdims) / x
+        return spread(g * out, x.shape, axis, keepdims) / x
     # Beside a zero, multiply the others: one row per element left out, with a one in its place.
     axes = axes_of(axis, x.ndim)
     rest = tuple(a for a in range(x.ndim) if a not in axes)
-    order, n = rest + axes, count_over(x, axes)
+    order, n = rest + axes, count_over(x.shape, axes)
     rows = reshape_to(permute_axes(x, axes=order), shape=(*(x.shape[a] for a in rest), 1, n))
     others = prod(where(np.eye(n, dtype=bool), 1 + 0 * rows, rows), axis=-1)
     others = reshape_to(others, shape=tuple(x.shape[a] for a in order))
-    return spread(g, x, axis, keepdims) * permute_axes(others, axes=tuple(np.argsort(order)))
+    return spread(g, x.shape, axis, keepdims) * permute_axes(others, axes=tuple(np.argsort(order)))
 
 
 @operation(Case((2, 3), axis=0), Case((2, 3), axis=-1))
@@ -148,13 +148,14 @@ def highest(x, axis):
 def logsumexp(x, axis=None, keepdims=False):
     """log Σ exp(x) over `axis`, without overflow."""
     top = highest(x, axis)
-    out = np.log(np.sum(np.exp(x - top), axis, keepdims=True)) + top
+    with np.errstate(divide="ignore"):  # log 0 = -∞ where nothing but -∞ is summed
+        out = np.log(np.sum(np.exp(x - top), axis, keepdims=True)) + top
     return out if keepdims else np.squeeze(out, axes_of(axis, x.ndim))
 
 
 @logsumexp.vjp
 def _(g, out, x, axis, keepdims):
-    return spread(g, x, axis, keepdims) * exp(x - spread(out, x, axis, keepdims))
+    return spread(g, x.shape, axis, keepdims) * exp(x - spread(out, x.shape, axis, keepdims))
 
 
 @operation(Case((2, 3)), Case((2, 3), axis=0))
@@ -187,9 +188,9 @@ def _(g, out, x, axis):
 @primitive
 def cross_entropy_rows(logits, *, labels):
     """-log softmax of the labelled class: logits (n, classes), integers (n,) -> (n,)."""
-    top = np.max(logits, 1, keepdims=True, initial=-np.inf)
-    total = np.log(np.add.reduce(np.exp(logits - top), 1))
-    return total - (logits[np.arange(len(labels)), labels] - top[:, 0])
+    z = np.array(logits.T, order="C")  # classes first: NumPy is quickest along the first axis
+    z -= np.maximum.reduce(z, 0, initial=-np.inf)
+    return np.log(np.add.reduce(np.exp(z), 0)) - z[labels, np.arange(len(labels))]
 
 
 @cross_entropy_rows.vjp

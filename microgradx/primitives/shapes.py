@@ -25,12 +25,12 @@ def one_shape(sizes: tuple) -> tuple[int, ...]:
     return tuple(sizes[0]) if len(sizes) == 1 and isinstance(sizes[0], tuple | list) else tuple(sizes)
 
 
-def spread(g, x, axis, keepdims):
-    """A reduced array in a shape that broadcasts against `x`, which it was reduced from."""
+def spread(g, shape, axis, keepdims):
+    """A reduced array in a shape that broadcasts against the `shape` that it was reduced from."""
     if keepdims or axis is None and g.ndim == 0:
         return g
-    axes = axes_of(axis, x.ndim)
-    return reshape_to(g, shape=tuple(1 if a in axes else n for a, n in enumerate(x.shape)))
+    axes = axes_of(axis, len(shape))
+    return reshape_to(g, shape=tuple(1 if a in axes else n for a, n in enumerate(shape)))
 
 
 @primitive
