@@ -73,7 +73,7 @@ class Node:
 def unbroadcast(op: Primitive, g, shape: tuple[int, ...]):
     """Sum a gradient over the axes along which its input was repeated; repeat it where it has only one."""
     if any(n != m and 1 not in (n, m) for n, m in zip(g.shape[::-1], shape[::-1], strict=False)):
-        raise GradientError(f"{op.name}: its rule gave a gradient of shape {g.shape} for an input of {shape}.")
+        raise GradientError(f"{op.name}: its rule gave a gradient of shape {g.shape} for an input {shape}.")
     extra = max(g.ndim - len(shape), 0)
     axes = tuple(i for i, n in enumerate(g.shape) if i < extra or (n != 1 and shape[i - g.ndim] == 1))
     g = sum_over(g, axis=axes, keepdims=True) if axes else g

@@ -255,7 +255,13 @@ class Tensor:
                 "cannot assign to elements of a tensor that requires gradients. Use where(mask, new, old), "
                 "or assign inside `with mg.no_grad():`."
             )
-        self._data[raw_index(index)] = values._data if isinstance(values, Tensor) else values
+        values = values._data if isinstance(values, Tensor) else values
+        try:
+            self._data[raw_index(index)] = values
+        except (ValueError, IndexError) as error:
+            raise ShapeError(
+                f"cannot assign an array of shape {np.shape(values)} into shape {self.shape}: {error}."
+            ) from None
         self._version[0] += 1
 
 
@@ -323,7 +329,17 @@ def check_device(device) -> None:
 
 def apply(op: Primitive, *args, **params) -> Tensor:
     """Run an operation on the arrays inside the Tensors; record it if any of them wants a gradient."""
-    arrays = [a._data if type(a) is Tensor else a.item() if isinstance(a, np.generic) else a for a in args]
+    arrays, edges, wanted = [], [], False
+    for a in args:
+        edge = None
+        if type(a) is Tensor:
+            if a.requires_grad:
+                edge, wanted = a._node or a, True
+            a = a._data
+        elif isinstance(a, np.generic):
+            a = a.item()  # NumPy's single numbers count as Python's: they promote nothing
+        arrays.append(a)
+        edges.append(edge)
     try:
         value = op.forward(*arrays, **params)
     except ValueError as error:
@@ -340,10 +356,8 @@ def apply(op: Primitive, *args, **params) -> Tensor:
         for a in args:
             if type(a) is Tensor and (data.base is a._data or data.base is a._data.base):
                 out._version = a._version
-    if mode.record and data.dtype.kind == "f":
-        edges = [(a._node or a) if type(a) is Tensor and a.requires_grad else None for a in args]
-        if any(edge is not None for edge in edges):
-            record(op, args, arrays, edges, params, out)
+    if wanted and mode.record and data.dtype.kind == "f":
+        record(op, args, arrays, edges, params, out)
     if mode.detect:
         inspect_values(op, arrays, out)
     return out
