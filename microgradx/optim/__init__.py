@@ -1,0 +1,43 @@
+"""Optimizers, learning-rate schedules, clipping and averages of weights."""
+
+from microgradx.optim.averaging import EMA, SWA
+from microgradx.optim.classes import (
+    ASGD,
+    SGD,
+    AdaBelief,
+    Adadelta,
+    Adagrad,
+    Adam,
+    Adamax,
+    AdamW,
+    Adan,
+    Lion,
+    Momentum,
+    NAdam,
+    RAdam,
+    RMSprop,
+    Rprop,
+    Yogi,
+)
+from microgradx.optim.clip import clip_grad_norm_, clip_grad_value_
+from microgradx.optim.optimizer import Optimizer, optimizer, optimizers
+from microgradx.optim.schedules import (
+    ChainedScheduler,
+    ConstantLR,
+    CosineAnnealingLR,
+    CosineAnnealingWarmRestarts,
+    ExponentialLR,
+    LambdaLR,
+    LinearLR,
+    MultiStepLR,
+    OneCycleLR,
+    PolynomialLR,
+    ReduceLROnPlateau,
+    Schedule,
+    SequentialLR,
+    StepLR,
+    WarmUp,
+    plans,
+    schedule,
+)
+from microgradx.optim.whole import LAMB, LARS, Muon

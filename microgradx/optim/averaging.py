@@ -1,0 +1,81 @@
+"""Averages of the weights along a run, which are often better than the last ones: EMA and SWA."""
+
+import contextlib
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+import numpy as np
+
+from microgradx.optim.checks import check, compare, named
+
+
+class Average:
+    """a ← a + w · (p - a) at every update, the first of which copies; w is `weight()`."""
+
+    def __init__(self, parameters: Iterable[Any]):
+        self.name = type(self).__name__
+        self.parameters = named(self.name, parameters)
+        self.averages = {name: p.data.copy() for name, p in self.parameters.items()}
+        self.updates = 0
+
+    def weight(self) -> float:
+        """How much the next update counts."""
+        raise NotImplementedError
+
+    def update(self) -> None:
+        """Take the current weights into the average: after an optimizer's step, or once an epoch."""
+        weight = self.weight() if self.updates else 1.0
+        for name, average in self.averages.items():
+            average += average.dtype.type(weight) * (self.parameters[name].data - average)
+        self.updates += 1
+
+    @contextlib.contextmanager
+    def applied(self) -> Iterator[None]:
+        """Within `with average.applied():` the parameters hold the average, afterwards their own values."""
+        kept = {name: parameter.data.copy() for name, parameter in self.parameters.items()}
+        self.assign(self.averages)
+        try:
+            yield
+        finally:
+            self.assign(kept)
+
+    def assign(self, values: dict[str, np.ndarray]) -> None:
+        """Give the parameters new values, in place: an optimizer's flat buffers stay bound."""
+        for name, parameter in self.parameters.items():
+            parameter.data[...] = values[name]
+            parameter._version[0] += 1
+
+    def state_dict(self) -> dict[str, Any]:
+        """A copy of the averages by name, and the number of updates."""
+        return {"updates": self.updates, "averages": {name: a.copy() for name, a in self.averages.items()}}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Continue from a `state_dict()` of the same parameters."""
+        shapes = [
+            {name: a.shape for name, a in arrays.items()} for arrays in (state["averages"], self.averages)
+        ]
+        compare(self.name, *shapes)
+        self.updates = int(state["updates"])
+        for name, average in self.averages.items():
+            average[...] = state["averages"][name]
+
+
+class EMA(Average):
+    """The exponential moving average, a ← decay · a + (1 - decay) · p."""
+
+    def __init__(self, parameters: Iterable[Any], decay: float = 0.999):
+        check("EMA", {"decay": decay})
+        self.decay = decay
+        super().__init__(parameters)
+
+    def weight(self) -> float:
+        """The same at every update."""
+        return 1 - self.decay
+
+
+class SWA(Average):
+    """Stochastic weight averaging, the mean of all updates: Izmailov et al. (2018), arXiv 1803.05407."""
+
+    def weight(self) -> float:
+        """All updates count alike."""
+        return 1 / (self.updates + 1)

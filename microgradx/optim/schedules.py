@@ -1,0 +1,281 @@
+"""Learning rates that change from step to step.
+
+A schedule is a pure function of a group's own learning rate and the number of the step, so a resumed run
+continues exactly. Names and keywords are PyTorch's; `schedule.step()` comes after `optimizer.step()`.
+`plans` holds, under short names, ready schedules for a run of known length.
+"""
+
+import math
+from bisect import bisect_right
+from collections.abc import Callable
+from itertools import pairwise
+from typing import Any
+
+from microgradx.errors import ArgumentError
+from microgradx.optim.checks import bind, compare
+from microgradx.optim.optimizer import Optimizer
+
+
+class Schedule:
+    """Gives each group of an optimizer the learning rate of the current step."""
+
+    lr: Callable[..., float]  # (base, step, /, option=default, ...) -> learning rate
+
+    def __init__(self, optimizer: Optimizer, *args: Any, **options: Any):
+        self.name = type(self).__name__
+        if not isinstance(optimizer, Optimizer):
+            raise ArgumentError(f"{self.name}: an optimizer comes first, not {type(optimizer).__name__}.")
+        self.optimizer = optimizer
+        self.options = bind(self.name, self.lr, args, options)
+        self.last_epoch = 0
+        self.base_lrs = [group.setdefault("initial_lr", group["lr"]) for group in optimizer.param_groups]
+        self.apply()
+
+    def at(self, base: float, step: int) -> float:
+        """The learning rate of a step, for a group that starts with `base`."""
+        return self.lr(base, step, **self.options)
+
+    def apply(self) -> None:
+        """Give every group the learning rate of the current step."""
+        for group, base in zip(self.optimizer.param_groups, self.base_lrs, strict=False):
+            group["lr"] = self.at(base, self.last_epoch)
+
+    def step(self) -> None:
+        """Go on to the next step."""
+        self.last_epoch += 1
+        self.apply()
+
+    def get_last_lr(self) -> list[float]:
+        """The current learning rate of each group."""
+        return [group["lr"] for group in self.optimizer.param_groups]
+
+    def state_dict(self) -> dict[str, Any]:
+        """What a resumed run needs besides the schedule's options."""
+        return {"schedule": self.name, "last_epoch": self.last_epoch, "base_lrs": [*self.base_lrs]}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Continue where `state` was saved, whether the optimizer's state is loaded before or after."""
+        outlines = [
+            {"schedule": s.get("schedule"), "names": [*s], "number of groups": len(s.get("base_lrs", ()))}
+            for s in (state, self.state_dict())
+        ]
+        compare(self.name, *outlines)
+        for name in state.keys() - {"schedule"}:
+            setattr(self, name, state[name])
+        self.apply()
+
+
+def schedule(lr: Callable[..., float]) -> type[Schedule]:
+    """Make a schedule of its definition, `lr(base, step, /, option=default, ...)`."""
+    space = {"lr": staticmethod(lr), "__doc__": lr.__doc__, "__module__": lr.__module__}
+    return type(lr.__name__, (Schedule,), space)
+
+
+@schedule
+def ConstantLR(base, step, /, factor=1 / 3, total_iters=5):
+    """base · factor for total_iters steps, then base; factor=1 is no schedule at all."""
+    return base * (factor if step < total_iters else 1)
+
+
+@schedule
+def LinearLR(base, step, /, start_factor=1 / 3, end_factor=1.0, total_iters=5):
+    """A straight line from base · start_factor to base · end_factor in total_iters steps."""
+    return base * (start_factor + (end_factor - start_factor) * min(step / total_iters, 1))
+
+
+@schedule
+def PolynomialLR(base, step, /, total_iters=5, power=1.0):
+    """base · (1 - step / total_iters)^power, then 0"""
+    return base * (1 - min(step / total_iters, 1)) ** power
+
+
+@schedule
+def ExponentialLR(base, step, /, gamma):
+    """base · gamma^step"""
+    return base * gamma**step
+
+
+@schedule
+def StepLR(base, step, /, step_size, gamma=0.1):
+    """base · gamma^⌊step / step_size⌋"""
+    return base * gamma ** (step // step_size)
+
+
+@schedule
+def MultiStepLR(base, step, /, milestones, gamma=0.1):
+    """base · gamma^(number of milestones reached)"""
+    return base * gamma ** bisect_right(sorted(milestones), step)
+
+
+@schedule
+def LambdaLR(base, step, /, lr_lambda):
+    """base · lr_lambda(step), for a function of your own"""
+    return base * lr_lambda(step)
+
+
+def cosine(start: float, end: float, part: float) -> float:
+    """From start to end along half a wave; `part` is how much of the way is done."""
+    return end + (start - end) * (1 + math.cos(math.pi * part)) / 2
+
+
+@schedule
+def CosineAnnealingLR(base, step, /, T_max, eta_min=0.0):
+    """Half a wave from base to eta_min in T_max steps, and back: arXiv 1608.03983."""
+    return cosine(base, eta_min, step / T_max)
+
+
+@schedule
+def CosineAnnealingWarmRestarts(base, step, /, T_0, T_mult=1, eta_min=0.0):
+    """Half waves down from base, the first T_0 steps long, each T_mult times the last: arXiv 1608.03983."""
+    if T_mult == 1:
+        step %= T_0
+    while step >= T_0:
+        step, T_0 = step - T_0, T_0 * T_mult
+    return cosine(base, eta_min, step / T_0)
+
+
+@schedule
+def WarmUp(base, step, /, steps, after=None):
+    """base · (step + 1) / (steps + 1), then base or the schedule `after` from its step 0: arXiv 1706.02677"""
+    if step < steps:
+        return base * (step + 1) / (steps + 1)
+    return after.at(base, step - steps) if after else base
+
+
+@schedule
+def SequentialLR(base, step, /, schedulers, milestones):
+    """One schedule after the other; each starts from its own step 0 when its milestone is reached."""
+    if len(milestones) != len(schedulers) - 1:
+        raise ArgumentError(
+            f"SequentialLR: between {len(schedulers)} schedules there are {len(schedulers) - 1} milestones, "
+            f"{len(milestones)} given."
+        )
+    turn = bisect_right(milestones, step)
+    return schedulers[turn].at(base, step - [0, *milestones][turn])
+
+
+class ChainedScheduler(Schedule):
+    """Several schedules at once: each one's learning rate is the base of the next."""
+
+    def __init__(self, schedulers: list[Schedule], optimizer: Optimizer | None = None):
+        super().__init__(optimizer or schedulers[0].optimizer, schedulers)
+
+    @staticmethod
+    def lr(base, step, /, schedulers):
+        """Pass the learning rate through the schedules."""
+        for scheduler in schedulers:
+            base = scheduler.at(base, step)
+        return base
+
+
+def cycle(step, low, high, end, total_steps, pct_start, anneal_strategy, three_phase) -> float:
+    """From low up to high, down to end; with three phases down to low as fast as up, then to end."""
+    knots = [(0, low), (pct_start * total_steps - 1, high)]
+    knots += [(2 * pct_start * total_steps - 2, low)] * three_phase + [(total_steps - 1, end)]
+    step = min(step, total_steps - 1)
+    (start, a), (stop, b) = next(pair for pair in pairwise(knots) if step <= pair[1][0])
+    part = (step - start) / (stop - start) if stop > start else 1.0
+    return cosine(a, b, part) if anneal_strategy == "cos" else a + (b - a) * part
+
+
+class OneCycleLR(Schedule):
+    """Up to max_lr and down to almost nothing in total_steps, the momentum down and up: arXiv 1708.07120.
+
+    Starts at max_lr / div_factor, ends at 1 / final_div_factor of that, and stays there. The momentum is the
+    option `momentum` or the first of `betas`.
+    """
+
+    @staticmethod
+    def lr(base, step, /, max_lr, total_steps, pct_start=0.3, anneal_strategy="cos", cycle_momentum=True,
+           base_momentum=0.85, max_momentum=0.95, div_factor=25.0, final_div_factor=1e4, three_phase=False,
+    ):  # fmt: skip
+        """Follow the cycle; the momentum follows it upside down, see `apply`."""
+        low = max_lr / div_factor
+        shape = total_steps, pct_start, anneal_strategy, three_phase
+        return cycle(step, low, max_lr, low / final_div_factor, *shape)
+
+    def apply(self) -> None:
+        """Give every group the learning rate and the momentum of the current step."""
+        super().apply()
+        o = self.options
+        if not o["cycle_momentum"]:
+            return
+        shape = o["total_steps"], o["pct_start"], o["anneal_strategy"], o["three_phase"]
+        highest = o["max_momentum"]
+        momentum = cycle(self.last_epoch, highest, o["base_momentum"], highest, *shape)
+        for group in self.optimizer.param_groups:
+            if "betas" in group:
+                group["betas"] = (momentum, *group["betas"][1:])
+            elif "momentum" in group:
+                group["momentum"] = momentum
+            else:
+                raise ArgumentError(
+                    f"OneCycleLR: {self.optimizer.name} has no momentum to cycle; pass cycle_momentum=False."
+                )
+
+
+class ReduceLROnPlateau(Schedule):
+    """lr · factor when a metric has not improved for more than `patience` steps: `schedule.step(loss)`."""
+
+    best, num_bad_epochs, cooldown_counter = math.nan, 0, 0
+
+    @staticmethod
+    def lr(base, step, /, mode="min", factor=0.1, patience=10, threshold=1e-4, threshold_mode="rel",
+           cooldown=0, min_lr=0.0, eps=1e-8,
+    ):  # fmt: skip
+        """Reduce a learning rate, if it makes a difference of more than eps."""
+        lower = max(base * factor, min_lr)
+        return lower if base - lower > eps else base
+
+    def apply(self) -> None:
+        """Leave the learning rates: they follow the metric, not the step."""
+
+    def improves(self, metric: float) -> bool:
+        """Whether a metric is better than the best by more than the threshold; a NaN is not."""
+        sign = 1 if self.options["mode"] == "min" else -1
+        margin = self.options["threshold"] * (self.best if self.options["threshold_mode"] == "rel" else 1)
+        return metric == metric if math.isnan(self.best) else sign * metric < sign * self.best - margin
+
+    def step(self, metric: float) -> None:  # type: ignore[override]  # as in PyTorch
+        """Take note of a metric, and reduce the learning rates if it is time."""
+        self.last_epoch += 1
+        self.num_bad_epochs += 1
+        if self.improves(metric := float(metric)):
+            self.best, self.num_bad_epochs = metric, 0
+        if self.cooldown_counter:
+            self.cooldown_counter, self.num_bad_epochs = self.cooldown_counter - 1, 0
+        if self.num_bad_epochs > self.options["patience"]:
+            self.cooldown_counter, self.num_bad_epochs = self.options["cooldown"], 0
+            for group in self.optimizer.param_groups:
+                group["lr"] = self.at(group["lr"], self.last_epoch)
+
+    def state_dict(self) -> dict[str, Any]:
+        """What a resumed run needs besides the schedule's options: here the learning rates, too."""
+        counters = {name: getattr(self, name) for name in ("best", "num_bad_epochs", "cooldown_counter")}
+        return super().state_dict() | counters | {"base_lrs": self.get_last_lr()}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Continue where `state` was saved; after the optimizer's state is loaded."""
+        super().load_state_dict(state)
+        for group, lr in zip(self.optimizer.param_groups, self.base_lrs, strict=True):
+            group["lr"] = lr
+
+
+plans: dict[str, Callable[[Optimizer, int], Schedule]] = {
+    "constant": lambda optimizer, steps: ConstantLR(optimizer, factor=1.0),
+    "linear": lambda optimizer, steps: LinearLR(optimizer, 1.0, 0.0, steps),
+    "polynomial": lambda optimizer, steps: PolynomialLR(optimizer, steps, power=2.0),
+    "exponential": lambda optimizer, steps: ExponentialLR(optimizer, 0.01 ** (1 / steps)),
+    "step": lambda optimizer, steps: StepLR(optimizer, math.ceil(steps / 3)),
+    "multi-step": lambda optimizer, steps: MultiStepLR(optimizer, [steps // 2, steps * 3 // 4]),
+    "cosine": lambda optimizer, steps: CosineAnnealingLR(optimizer, steps),
+    "cosine-restarts": lambda optimizer, steps: CosineAnnealingWarmRestarts(optimizer, math.ceil(steps / 3)),
+    "one-cycle": lambda optimizer, steps: OneCycleLR(
+        optimizer,
+        optimizer.param_groups[0]["lr"],
+        steps,
+        cycle_momentum=not {"momentum", "betas"}.isdisjoint(optimizer.defaults),
+    ),
+    "plateau": lambda optimizer, steps: ReduceLROnPlateau(optimizer, patience=3),
+}
+"""Schedules for a run of so many steps, by the names of the command line; "plateau" steps with a metric."""

@@ -1,0 +1,94 @@
+"""Optimizers that look at a parameter as a whole, at its norm or as a matrix: LARS, LAMB, Muon."""
+
+import math
+
+import numpy as np
+
+from microgradx import rules
+from microgradx.errors import ArgumentError
+from microgradx.optim.clip import norm
+from microgradx.optim.flat import Flat
+from microgradx.optim.optimizer import Optimizer, always
+from microgradx.tensor import Tensor
+
+
+class LARS(Optimizer):
+    """Momentum whose every layer moves in proportion to its weights, by a trust as in `rules.lars`.
+
+    trust = trust_coefficient · ‖p‖ / (‖g‖ + λ ‖p‖), or trust_coefficient where ‖p‖ or ‖g‖ is 0.
+    """
+
+    choose = staticmethod(
+        always(rules.lars, lr=1.0, momentum=0.9, weight_decay=1e-4, trust_coefficient=1e-3, maximize=False)
+    )
+
+    def advance(self, group: dict, flat: Flat, first: int, end: int, hyperparameters: dict) -> None:
+        """One sweep per parameter, each with a trust of its own."""
+        for i in range(first, end):
+            weights, slope = norm(flat.views[i]), norm(flat.homes[i])
+            ratio = weights / (slope + group["weight_decay"] * weights) if weights and slope else 1
+            flat.sweep(i, i + 1, hyperparameters | {"trust": group["trust_coefficient"] * ratio})
+
+
+class LAMB(Optimizer):
+    """Adam's direction, rescaled so that ‖step‖ = lr · ‖p‖ in every layer (lr · ‖direction‖ where p = 0)."""
+
+    choose = staticmethod(
+        always(rules.lamb, lr=1e-3, betas=(0.9, 0.999), eps=1e-6, weight_decay=1e-2, maximize=False)
+    )
+
+    def advance(self, group: dict, flat: Flat, first: int, end: int, hyperparameters: dict) -> None:
+        """One sweep for all directions, then a scaled step per parameter."""
+        flat.sweep(first, end, hyperparameters)
+        for weights, direction in flat.each("direction", first, end):
+            ratio = norm(weights) / (norm(direction) or 1) or 1
+            weights -= weights.dtype.type(group["lr"] * ratio) * direction
+
+
+class Muon(Optimizer):
+    """Momentum whose step is made orthogonal, so that every direction of a matrix moves alike; matrices only.
+
+    As in PyTorch, except that the iteration runs in the parameter's own dtype instead of bfloat16, and that
+    a matrix is (inputs, outputs), as in `nn.Linear`: what PyTorch does to its transpose.
+    """
+
+    choose = staticmethod(
+        always(
+            rules.muon, lr=1e-3, weight_decay=0.1, momentum=0.95, nesterov=True, eps=1e-7, ns_steps=5,
+            ns_coefficients=(3.4445, -4.7750, 2.0315), adjust_lr_fn=None, maximize=False,
+            decoupled_weight_decay=True,
+        )
+    )  # fmt: skip
+
+    def accept(self, name: str, parameter: Tensor) -> None:
+        """Matrices only."""
+        if parameter.ndim != 2:
+            raise ArgumentError(
+                f"Muon: parameter {name} of shape {parameter.shape} is not a matrix; "
+                "train it with another optimizer, such as AdamW."
+            )
+
+    def advance(self, group: dict, flat: Flat, first: int, end: int, hyperparameters: dict) -> None:
+        """One sweep for all directions, then an orthogonal step per matrix."""
+        flat.sweep(first, end, hyperparameters)
+        for weights, direction in flat.each("direction", first, end):
+            step = orthogonal(direction, group["ns_coefficients"], group["ns_steps"], group["eps"])
+            inputs, outputs = weights.shape
+            if group["adjust_lr_fn"] == "match_rms_adamw":
+                scale = 0.2 * math.sqrt(max(inputs, outputs))
+            else:
+                scale = math.sqrt(max(1, outputs / inputs))
+            if group["decoupled_weight_decay"]:
+                weights *= weights.dtype.type(1 - group["lr"] * group["weight_decay"])
+            weights -= weights.dtype.type(group["lr"] * scale) * step
+
+
+def orthogonal(matrix: np.ndarray, coefficients: tuple, steps: int, eps: float) -> np.ndarray:
+    """(n, m) -> (n, m), singular values near 1, by Newton and Schulz: x ← ax + b(xxᵀ)x + c(xxᵀ)²x"""
+    a, b, c = (matrix.dtype.type(coefficient) for coefficient in coefficients)
+    x = matrix / matrix.dtype.type(max(norm(matrix), eps))
+    x = x.T if matrix.shape[0] > matrix.shape[1] else x
+    for _ in range(steps):
+        gram = x @ x.T
+        x = a * x + (b * gram + c * gram @ gram) @ x
+    return x.T if matrix.shape[0] > matrix.shape[1] else x
