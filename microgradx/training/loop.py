@@ -89,6 +89,7 @@ def fit(
     with (
         Progress(epochs, trainer.steps, at.epoch * trainer.steps + at.batch, progress) as bar,
         interruptible(run is not None) as interrupt,
+        np.errstate(all="ignore"),  # what is not finite is looked for, and is an error, not a warning
     ):
         while at.epoch < epochs and not stopped:
             trainer.epoch(bar, interrupt, save_every)
