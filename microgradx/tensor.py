@@ -8,6 +8,7 @@ import contextlib
 import linecache
 import sys
 import threading
+from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
@@ -108,10 +109,10 @@ class Tensor:
             raise ShapeError(f"a gradient of shape {grad.shape} does not fit a tensor of shape {self.shape}.")
         self._grad = grad
 
-    shape = property(lambda self: self._data.shape, doc="The size of each axis.")
-    ndim = property(lambda self: self._data.ndim, doc="The number of axes.")
-    size = property(lambda self: self._data.size, doc="The number of elements.")
-    dtype = property(lambda self: self._data.dtype, doc="The number type, a NumPy dtype.")
+    shape = property(attrgetter("_data.shape"), doc="The size of each axis.")
+    ndim = property(attrgetter("_data.ndim"), doc="The number of axes.")
+    size = property(attrgetter("_data.size"), doc="The number of elements.")
+    dtype = property(attrgetter("_data.dtype"), doc="The number type, a NumPy dtype.")
     T = property(lambda self: permute(self), doc="All axes reversed.")
     is_leaf = property(lambda self: self._node is None, doc="Whether it was made, not computed.")
 

@@ -31,11 +31,10 @@ def where(condition, a, b):
     1 and 0 give bytes, and other numbers float32 if that holds them exactly: a slope made of such
     choices does not widen the gradient that it multiplies.
     """
-    if type(a) in plain and type(b) in plain:
-        if type(a) is int and type(b) is int and {a, b} == {0, 1}:
-            return np.asarray(condition if a else np.logical_not(condition), bool).view(np.int8)[()]
-        if float(np.float32(a)) == a and float(np.float32(b)) == b:
-            a, b = np.float32(a), np.float32(b)
+    if type(a) is type(b) is int and a + b == 1 == a * a + b * b:
+        return np.asarray(condition if a else np.logical_not(condition), bool).view(np.int8)[()]
+    if type(a) in plain and type(b) in plain and float(np.float32(a)) == a and float(np.float32(b)) == b:
+        a, b = np.float32(a), np.float32(b)
     chosen = np.where(condition, a, b)
     return chosen if chosen.ndim else chosen[()]
 

@@ -57,17 +57,16 @@ def rows_of(loss: str, x, labels, weight, ignore_index: int):
         labels = labels.reshape(-1)
     classes = x.shape[1]
     weights = None
-    if ignore_index >= 0 or labels.min(initial=0) < 0 or weight is not None:
+    unsigned = labels.view(f"u{labels.itemsize}")  # in which a negative number is larger than any class
+    if np.maximum.reduce(unsigned, initial=0) >= classes or weight is not None or ignore_index >= 0:
         counts = labels != ignore_index
         labels = np.where(counts, labels, 0)
-        if weight is not None or not counts.all():
-            each = np.ones(classes) if weight is None else np.asarray(weight)
-            weights = (each[np.clip(labels, 0, classes - 1)] * counts).astype(x.dtype)
-    low, high = labels.min(initial=0), labels.max(initial=-1)
-    if low < 0 or high >= classes:
-        raise ArgumentError(
-            f"{loss}: {classes} classes allow labels 0 to {classes - 1}, here {low} to {high}."
-        )
+        low, high = labels.min(initial=0), labels.max(initial=-1)
+        if low < 0 or high >= classes:
+            valid = f"{classes} classes allow labels 0 to {classes - 1}"
+            raise ArgumentError(f"{loss}: {valid}, these run from {low} to {high}.")
+        each = np.ones(classes) if weight is None else np.asarray(weight)
+        weights = (each[labels] * counts).astype(x.dtype)
     return x, labels, weights
 
 

@@ -112,15 +112,15 @@ class Primitive:
 
     def __call__(self, *arrays, **parameters):
         """Arrays give an array; a Tensor among them gives a Tensor."""
+        for array in arrays:
+            if run := executors.get(type(array)):
+                break
+        else:
+            return self.forward(*arrays, **parameters)
         if len(arrays) > self.arity:
             parameters |= zip(self.parameters, arrays[self.arity :], strict=False)
             arrays = arrays[: self.arity]
-        if self.defaults:
-            parameters = self.defaults | parameters
-        for array in arrays:
-            if run := executors.get(type(array)):
-                return run(self, *arrays, **parameters)
-        return self.forward(*arrays, **parameters)
+        return run(self, *arrays, **(self.defaults | parameters if self.defaults else parameters))
 
 
 class ElementwisePrimitive(Primitive):

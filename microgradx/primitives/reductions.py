@@ -195,6 +195,6 @@ def cross_entropy_rows(logits, *, labels):
 
 @cross_entropy_rows.vjp
 def _(g, out, logits, labels):
-    picked = getitem(logits, index=(np.arange(len(labels)), labels))
-    p = exp(logits - reshape_to(out + picked, shape=(-1, 1)))  # softmax: -log p is out where labelled
-    return (p - np.equal.outer(labels, np.arange(logits.shape[1]))) * reshape_to(g, shape=(-1, 1))
+    picked = logits[np.arange(len(labels)), labels]
+    p = exp(logits - (out + picked)[:, None])  # softmax: -log p is out where labelled
+    return (p - (labels[:, None] == np.arange(logits.shape[1]))) * g[:, None]
