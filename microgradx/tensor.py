@@ -313,10 +313,9 @@ def raw_index(index):
     """An index with arrays in place of Tensors and lists."""
     if isinstance(index, tuple):
         return tuple(map(raw_index, index))
-    if isinstance(index, Tensor):
-        return index._data
-    if isinstance(index, list):
-        return np.asarray(index) if index else np.zeros(0, np.intp)
+    if isinstance(index, Tensor | np.ndarray | list):
+        array = np.array(index)  # a copy: backward needs it as it is now
+        return array if array.size or array.dtype.kind == "b" else array.astype(np.intp)
     return index
 
 
@@ -437,11 +436,13 @@ def differentiate(y: Tensor, gradient=None, *, retain_graph=False, create_graph=
     start = y._node or y
     if create_graph:
         seed = gradient if isinstance(gradient, Tensor) else wrap(g)
-        before, mode.number = mode.number, y.dtype  # constants in slopes take the dtype of the gradients
+        before = mode.number, mode.detect
+        # constants in slopes take the gradients' dtype; what a slope computes and does not use is no anomaly
+        mode.number, mode.detect = y.dtype, False
         try:
-            tape.backward(start, seed, retain_graph=True, graph=revive, watch=watch, check=mode.detect)
+            tape.backward(start, seed, retain_graph=True, graph=revive, watch=watch, check=before[1])
         finally:
-            mode.number = before
+            mode.number, mode.detect = before
     else:
         with np.errstate(all="ignore"):
             tape.backward(start, g, retain_graph=retain_graph, watch=watch, check=mode.detect)
