@@ -213,9 +213,10 @@ def test_every_rule_steps_as_its_definition(rule):
     opt = optim.Optimizer(params.items(), rule)
     p, carried = params["w"].data.copy(), (0.0,) * len(rule.carried)
     state = [np.zeros_like(p) for _ in rule.state]
+    options = {n: np.float64(v) if isinstance(v, float) else v for n, v in rule.hyperparameters.items()}
     for t in (1, 2, 3):
         give_gradients(params, rng)
-        result = rule(p, params["w"].grad.data, *state, t, *carried)
+        result = rule(p, params["w"].grad.data, *state, t, *carried, **options)
         result = result if isinstance(result, tuple) else (result,)
         p, state, carried = result[0], list(result[1 : len(state) + 1]), result[len(state) + 1 :]
         opt.step()

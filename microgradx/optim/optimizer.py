@@ -108,12 +108,10 @@ class Optimizer:
             options.update(zip(pairs[name], options[name], strict=False))
         known = {name: options[name] for name in rule.hyperparameters if name in options}
         decay: str | None = "decoupled" if options.get("decoupled_weight_decay") else "l2"
-        if (
-            not options.get("weight_decay")
-            or "weight_decay" in known
-            or (decay != "l2" and "lr" not in known)
-        ):
-            decay = None  # a rule may have a decay of its own, and one without lr leaves it to its class
+        # a rule may have a decay of its own; one that does not know lr leaves both to its class
+        theirs = "weight_decay" in known or (decay == "decoupled" and "lr" not in known)
+        if theirs or not options.get("weight_decay"):
+            decay = None
         else:
             known["weight_decay"] = options["weight_decay"]
         for flat in flats:

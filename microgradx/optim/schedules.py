@@ -12,7 +12,7 @@ from itertools import pairwise
 from typing import Any
 
 from microgradx.errors import ArgumentError
-from microgradx.optim.checks import bind, compare
+from microgradx.optim.checks import bind, compare, limits
 from microgradx.optim.optimizer import Optimizer
 
 
@@ -260,6 +260,11 @@ class ReduceLROnPlateau(Schedule):
         for group, lr in zip(self.optimizer.param_groups, self.base_lrs, strict=True):
             group["lr"] = lr
 
+
+limits["schedulers"] = (
+    "schedules that follow the step alone, at least one",
+    lambda x: len(x) > 0 and all(isinstance(s, Schedule) and not isinstance(s, ReduceLROnPlateau) for s in x),
+)
 
 plans: dict[str, Callable[[Optimizer, int], Schedule]] = {
     "constant": lambda optimizer, steps: ConstantLR(optimizer, factor=1.0),
