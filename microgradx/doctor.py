@@ -138,7 +138,7 @@ def caches() -> Iterator[Finding]:
         warnings.simplefilter("always", CacheWarning)
         path = folder()
     advice = str(caught[0].message) if caught else ""
-    yield Finding("kernel cache", f"{path} ({size(path) / 1e6:.1f} MB)" if path else "none", advice)
+    yield Finding("kernel cache", f"{path} ({size(path) / 1e3:,.0f} kB)" if path else "none", advice)
 
 
 def data() -> Iterator[Finding]:

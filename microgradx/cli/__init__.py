@@ -81,8 +81,8 @@ def main(args: Sequence[str] | None = None) -> None:
         stop(f"{error.filename}: {error.strerror}" if error.filename else str(error), 1)
     except (MicrogradxError, MemoryError) as error:
         stop(str(error) or "out of memory", 1)
-    except (KeyboardInterrupt, click.Abort) as error:
-        stop(str(error) or "interrupted", 130)
+    except click.Abort as error:  # what click makes of a KeyboardInterrupt
+        stop(str(error.__cause__ or "") or "interrupted", 130)
     except Exception as error:
         if os.environ.get("MICROGRADX_DEBUG"):
             raise

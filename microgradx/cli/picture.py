@@ -87,4 +87,4 @@ def resized(image: np.ndarray, shape: list[int]) -> np.ndarray:
     from PIL import Image
 
     height, width = shape
-    return np.array(Image.fromarray(image).resize((width, height), Image.Resampling.BILINEAR))
+    return np.array(Image.fromarray(image).resize((width, height), Image.Resampling.BOX))

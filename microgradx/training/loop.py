@@ -253,11 +253,11 @@ class Trainer:
     def diverged(self, what: str) -> NonFiniteError:
         """The error that says where it happened and what to do."""
         kept = f" The last good checkpoint is {self.run.last}." if self.run else ""
-        rate = self.optimizer.param_groups[0]["lr"]
+        at, rate = self.at, self.optimizer.param_groups[0]["lr"]
         return NonFiniteError(
-            f"{what} in epoch {self.at.epoch + 1}, step {min(self.at.batch + 1, self.steps)} of {self.steps}. "
-            f"Lower the learning rate (now {rate:g}), bound the gradients with clip_norm, or look for values in the "
-            f"data that are not finite; mg.detect_anomaly() names the operation.{kept}"
+            f"{what} in epoch {at.epoch + 1}, step {min(at.batch + 1, self.steps)} of {self.steps}. "
+            f"Lower the learning rate (now {rate:g}), bound the gradients with clip_norm, or look for values "
+            f"that are not finite in the data; mg.detect_anomaly() names the operation.{kept}"
         )
 
 

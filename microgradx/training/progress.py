@@ -45,26 +45,23 @@ class Progress:
     def step(self, epoch: int, done: int, samples: int, loss: float, accuracy: float | None) -> None:
         """After each step: `samples` rows more, and the means of the epoch so far."""
         self.samples += samples
-        if (
-            not self.bar or (now := time.perf_counter()) - self.shown < 0.1
-        ):  # redrawing costs more than a step
-            return
-        speed = self.samples / (now - self.since)
-        self.shown = now
-        hits = "" if accuracy is None else f"  accuracy {accuracy:6.2%}"
-        text = f"loss {loss:.4f}{hits}  {speed:,.0f} samples/s"
-        self.bar.update(self.task, description=f"epoch {epoch}/{self.epochs}", completed=done, text=text)
+        now = time.perf_counter()
+        last = done % self.steps == 0
+        if self.bar and (last or now - self.shown > 0.1):  # redrawing costs more than a step
+            self.shown = now
+            hits = "" if accuracy is None else f"  accuracy {accuracy:.2%}"
+            text = f"loss {loss:.4f}{hits}  {self.samples / (now - self.since):,.0f} samples/s"
+            self.bar.update(self.task, description=f"epoch {epoch}/{self.epochs}", completed=done, text=text)
 
     def epoch(self, history: History) -> None:
         """After each epoch: its record, marked with a star if it is the best so far."""
         record = history.records[-1]
-        if self.bar and record["epoch"] % max(1, self.epochs // LINES) == 0:
-            parts = [f"epoch {record['epoch']:>{len(str(self.epochs))}}"]
-            for name, title in (("", ""), ("valid_", "  validation ")):
-                if f"{name}loss" in record:
-                    parts.append(f"{title}loss {record[f'{name}loss']:.4f}")
-                if f"{name}accuracy" in record:
-                    parts.append(f"accuracy {record[f'{name}accuracy']:6.2%}")
-            self.bar.print(
-                "  ".join(parts) + ("  [bold]*[/]" if history.best is record else ""), highlight=False
-            )
+        if not self.bar or record["epoch"] % max(1, self.epochs // LINES):
+            return
+        line = f"epoch {record['epoch']:>{len(str(self.epochs))}}"
+        for part, title in (("", "  "), ("valid_", "    validation ")):
+            if f"{part}loss" in record:
+                line += f"{title}loss {record[f'{part}loss']:.4f}"
+            if f"{part}accuracy" in record:
+                line += f"  accuracy {record[f'{part}accuracy']:7.2%}"
+        self.bar.print(f"{line}  [bold]*[/]" if history.best is record else line, highlight=False)
