@@ -57,7 +57,7 @@ class Elementwise:
     def __init__(self, function: Callable[..., Any], domain: Domain | None = None):
         self.function = function
         self.name = function.__name__
-        self.__name__ = self.name
+        self.__name__, self.__module__ = self.name, function.__module__
         self.__doc__ = function.__doc__
         self.__signature__ = inspect.signature(function)
         parameters = self.__signature__.parameters.values()
@@ -69,6 +69,9 @@ class Elementwise:
 
     def __repr__(self) -> str:
         return f"<elementwise {self.name}{self.__signature__}>"
+
+    def __reduce__(self) -> str:  # pickled by name, as Python's functions are
+        return self.name
 
     def slope(self, function: Callable[..., Any]) -> Callable[..., Any]:
         """Declare the derivative: `(*inputs, output)` to one number per input; None where there is none."""

@@ -104,7 +104,7 @@ class Tensor:
         if value is None:
             self._grad = None
             return
-        grad = value if isinstance(value, Tensor) else Tensor(value, dtype=self.dtype)
+        grad = value.to(self.dtype) if isinstance(value, Tensor) else Tensor(value, dtype=self.dtype)
         if grad.shape != self.shape:
             raise ShapeError(f"a gradient of shape {grad.shape} does not fit a tensor of shape {self.shape}.")
         self._grad = grad
@@ -183,7 +183,16 @@ class Tensor:
 
     def clone(self) -> "Tensor":
         """A copy; gradients flow through."""
-        return scalars.add(self, 0)
+        return cast(self, dtype=self.dtype)
+
+    def __reduce__(self):
+        if self._node is not None:
+            raise GradientError(
+                "a computed tensor cannot be copied or pickled with its history; "
+                "use clone(), or detach() to leave the history behind."
+            )
+        state = {"_grad": self._grad, "name": self.name}
+        return Tensor, (self._data, None, None, self.requires_grad), (None, state)
 
     # Gradients
 

@@ -75,16 +75,26 @@ class Function(Module):
         """The function of x."""
         return type(self).function(x, **self.constants)
 
+    def __reduce__(self):  # copies and pickles name the function: its class may have been made on the way
+        return as_module, (type(self).function,), vars(self)
+
     def describe(self) -> str:
         """The constants."""
         return ", ".join(f"{name}={value}" for name, value in self.constants.items())
 
 
+made: dict[Callable[..., Any], type[Function]] = {}
+"""The module class of every function that has one."""
+
+
 def layer(name: str, function: Callable[..., Any], **defaults: Any) -> type[Function]:
     """The module class of a function; what has a default in its signature can be set."""
+    if function in made:
+        return made[function]
     known = {p.name: p.default for p in signature(function).parameters.values() if p.default is not p.empty}
     body = {"function": function, "defaults": known | defaults, "__doc__": function.__doc__}
-    return type(name, (Function,), body | {"__module__": __name__})
+    made[function] = type(name, (Function,), body | {"__module__": __name__})
+    return made[function]
 
 
 ReLU = layer("ReLU", scalars.relu)

@@ -55,6 +55,7 @@ class Primitive:
     def __init__(self, forward: Callable[..., Any], name: str | None = None):
         self.forward = forward
         self.name = self.__name__ = name or forward.__name__
+        self.__module__ = forward.__module__
         self.__doc__ = forward.__doc__
         self.__signature__ = inspect.signature(forward)
         declared = self.__signature__.parameters.values()
@@ -66,6 +67,9 @@ class Primitive:
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.name}{self.__signature__}>"
+
+    def __reduce__(self) -> str:  # pickled by name, as Python's functions are
+        return self.name
 
     def vjp(self, rule: Callable[..., Any]) -> Callable[..., Any]:
         """Declare the rule `(g, out, *inputs, **parameters)`: one gradient (or None) per input."""
