@@ -23,9 +23,9 @@ COMMANDS = {
 
 
 class Commands(click.Group):
-    """The subcommands, each in the module that `MODULES` names; loaded when it is asked for."""
+    """The subcommands, each in the module of its name or one of `modules`, loaded when it is asked for."""
 
-    modules = {"train": "train", "evaluate": "use", "predict": "use"}
+    modules = {"evaluate": "use", "predict": "use", "doctor": "look", "cache": "look"}
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         """In the order of use, not of the alphabet."""
@@ -35,7 +35,7 @@ class Commands(click.Group):
         """Import the module of a command; None for a name that is not one."""
         if name not in COMMANDS:
             return None
-        module = import_module(f"microgradx.cli.{self.modules.get(name, 'look')}")
+        module = import_module(f"microgradx.cli.{self.modules.get(name, name)}")
         return getattr(module, name)
 
     def resolve_command(self, ctx, args):

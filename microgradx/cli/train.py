@@ -1,6 +1,7 @@
 """`microgradx train`: from options to a run folder."""
 
 import time
+from collections.abc import Sequence
 from dataclasses import fields, replace
 from itertools import count
 from pathlib import Path
@@ -40,7 +41,7 @@ class Train(click.Command):
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Two lists, so that one sees what belongs to the optimizer."""
         optimizer = ctx.meta.get("optimizer", START.optimizer)
-        sections = {
+        sections: dict[str, Sequence[click.Parameter]] = {
             "Options": super().get_params(ctx),
             f"Hyperparameters of {optimizer}": hyperparameters(optimizer),
         }

@@ -39,10 +39,11 @@ def evaluate(run: Path, last: bool) -> None:
     """Measure the network in the folder RUN on the held-out part of its data."""
     recipe, _, model = restore(Run(run), last)
     split = recipe.split()
-    loss, accuracy, confusion = measure(model, *split.test, recipe.criterion(split))
+    x, y = split.test
+    loss, accuracy, confusion = measure(model, x, y, recipe.criterion(split))
     hits = "" if accuracy is None else f"accuracy {accuracy:.2%}, "
     result = click.style(f"{hits}loss {loss:.4f}", bold=True)
-    click.echo(f"{result} on {len(split.test[0]):,} held-out rows of {recipe.data}")
+    click.echo(f"{result} on {len(x):,} held-out rows of {recipe.data}")
     if confusion is None:
         return
     table = Table("class", "rows", "found", "precision", box=None)

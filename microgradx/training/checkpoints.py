@@ -105,5 +105,5 @@ def digest(tree: str, arrays: dict[str, np.ndarray]) -> str:
     sha = hashlib.sha256(tree.encode())
     for name in sorted(arrays):
         sha.update(f"{name} {arrays[name].dtype} {arrays[name].shape}".encode())
-        sha.update(arrays[name].reshape(-1).view(np.uint8))
+        sha.update(arrays[name].reshape(-1).view(np.uint8).data)
     return sha.hexdigest()

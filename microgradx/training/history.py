@@ -41,7 +41,7 @@ class History:
     @property
     def best(self) -> Record:
         """The first record with the smallest loss, on the validation data if there was any."""
-        return min(self.records, key=lambda record: record.get("valid_loss", record["loss"]))
+        return min(self.records, key=watched)
 
     def append(self, record: Record) -> None:
         """Add a record, and its line to the file."""
@@ -74,6 +74,11 @@ class History:
         if self.path:
             text = "".join(json.dumps(record) + "\n" for record in self.records)
             replace(self.path, lambda new: new.write_text(text, encoding="utf-8"))
+
+
+def watched(record: Record) -> float:
+    """The loss that says whether an epoch is better than another: on the validation data if there was any."""
+    return record["valid_loss"] if "valid_loss" in record else record["loss"]
 
 
 def tensorboard(folder: str | Path) -> Callable[[History], None]:

@@ -23,7 +23,7 @@ from microgradx.optim import Optimizer, ReduceLROnPlateau, Schedule, clip_grad_n
 from microgradx.tensor import Tensor
 from microgradx.training import checkpoints
 from microgradx.training.evaluation import Loss, evaluate
-from microgradx.training.history import History, Record
+from microgradx.training.history import History, Record, watched
 from microgradx.training.metrics import correct
 from microgradx.training.progress import Progress
 from microgradx.training.runs import Run, draw
@@ -198,11 +198,11 @@ class Trainer:
                 record["valid_accuracy"] = accuracy
         record["lr"] = self.optimizer.param_groups[0]["lr"]
         record |= {"seconds": round(at.seconds, 4), "samples_per_second": round(rows / max(at.seconds, 1e-9))}
-        monitored = record.get("valid_loss", record["loss"])
+        value = watched(record)
         if isinstance(self.schedule, ReduceLROnPlateau):
-            self.schedule.step(monitored)
-        improved = monitored < at.best
-        best, waited = (monitored, 0) if improved else (at.best, at.waited + 1)
+            self.schedule.step(value)
+        improved = value < at.best
+        best, waited = (value, 0) if improved else (at.best, at.waited + 1)
         self.at.__dict__.update(asdict(Position(epoch=at.epoch + 1, best=best, waited=waited)))
         self.history.append(record)  # before the checkpoint: resuming drops the lines that it does not know
         self.save(confusion, improved)

@@ -1,0 +1,56 @@
+"""`microgradx optimizers`: the rules with their equations, from their own docstrings."""
+
+import inspect
+
+import click
+
+from microgradx.cli.options import REQUIRED, Name, typed
+from microgradx.optim import Optimizer
+from microgradx.optim import optimizers as registry
+from microgradx.rules import Rule, rules
+
+Explained = Rule | type[Optimizer]
+
+
+def known() -> dict[str, Explained]:
+    """The optimizers, and the rules that are not an optimizer of that name."""
+    return {**rules, **registry}
+
+
+@click.command()
+@click.argument("name", required=False, type=Name("optimizer", known))
+def optimizers(name: str | None) -> None:
+    """List the optimizers with their equations, or explain NAME and its hyperparameters."""
+    if name:
+        explain(known()[name])
+        return
+    for key, made in registry.items():
+        first, *lines = doc(rule_of(made)).splitlines()
+        equations = [line for line in lines if line.startswith("    ")]
+        click.echo("\n".join([f"{click.style(key, bold=True)}: {first}", *equations]))
+    others = ", ".join(key for key in known() if key not in registry)
+    click.echo(f"\nRules behind an option of these, or without a class of their own: {others}.")
+
+
+def rule_of(chosen: Explained) -> Rule:
+    """The rule that an optimizer follows by default; a rule itself."""
+    if isinstance(chosen, Rule):
+        return chosen
+    needed = {key: 1e-3 for key, default in chosen.options.items() if default is REQUIRED}
+    return chosen.choose(**chosen.options | needed)
+
+
+def explain(chosen: Explained) -> None:
+    """The docstrings of a rule and of the optimizer, where that says more; then the options and defaults."""
+    rule = rule_of(chosen)
+    text = doc(rule)
+    more = [line for line in doc(chosen).splitlines() if line not in text]
+    click.echo(f"{click.style(rule.name, bold=True)}{rule.__signature__}\n\n{text}\n")
+    click.echo("".join(f"{line}\n" for line in more))
+    for name, default in getattr(chosen, "options", rule.hyperparameters).items():
+        click.echo(f"--{name.replace('_', '-'):<24} {'required' if default is REQUIRED else typed(default)}")
+
+
+def doc(thing: Explained) -> str:
+    """The docstring, without its indentation."""
+    return inspect.cleandoc(thing.__doc__ or "")
