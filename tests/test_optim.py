@@ -1,5 +1,6 @@
 """Optimizers: what every one of them promises, over the registry, and what the mechanism promises."""
 
+import inspect
 import threading
 
 import numpy as np
@@ -605,3 +606,16 @@ def test_a_step_is_one_sweep_of_the_whole():
     opt.step()
     assert calls == [{"t": 1, "carried": (), "lr": 1e-3}]
     assert flat.update is sweep(rules.sgd, np.float32)
+
+
+def test_help_shows_the_options():
+    assert str(inspect.signature(optim.Adagrad)) == (
+        "(params, lr=0.01, *, weight_decay=0.0, decoupled_weight_decay=False, maximize=False, "
+        "lr_decay=0.0, initial_accumulator_value=0.0, eps=1e-10)"
+    )
+
+
+def test_names_differ_across_groups():
+    p, q = parameters(shapes={"p": (3,), "q": (3,)}).values()
+    with pytest.raises(ArgumentError, match=r"parameter w of shape \(3,\) has the name of another one"):
+        optim.SGD([{"params": [("w", p)]}, {"params": [("w", q)]}])

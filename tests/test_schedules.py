@@ -143,7 +143,7 @@ def test_plans_are_resumed_exactly(name):
         return schedules.plans[name](optimizer, 20), optimizer
 
     def advance(plan, first, last):
-        for step in range(first, last):
+        for _ in range(first, last):
             plan.step(*[1.0] if name == "plateau" else [])
             yield [dict(group, params=None) for group in plan.optimizer.param_groups]
 
@@ -215,3 +215,20 @@ def test_state_of_another_schedule_is_refused():
 def test_errors(build, message):
     with pytest.raises(ArgumentError, match=message):
         build(make_optimizer())
+
+
+def test_one_cycle_brings_momentum_to_plain_sgd_and_is_resumed():
+    def build():
+        optimizer = make_optimizer()
+        return optimizer, optim.OneCycleLR(optimizer, max_lr=0.1, total_steps=10)
+
+    optimizer, plan = build()
+    for group in optimizer.param_groups:
+        group["params"][0].grad = Tensor(np.ones(2))
+    optimizer.step()
+    plan.step()
+    saved = optimizer.state_dict()
+    assert saved["param_groups"][0]["rule"] == "sgd_momentum"
+    again, _ = build()
+    again.load_state_dict(saved)
+    assert again.state["0"]["v"].tolist() == [1.0, 1.0]

@@ -13,8 +13,7 @@ class Average:
     """a ← a + w · (p - a) at every update, the first of which copies; w is `weight()`."""
 
     def __init__(self, parameters: Iterable[Any]):
-        self.name = type(self).__name__
-        self.parameters = named(self.name, parameters)
+        self.parameters = named(type(self).__name__, parameters)
         self.averages = {name: p.data.copy() for name, p in self.parameters.items()}
         self.updates = 0
 
@@ -42,7 +41,7 @@ class Average:
     def assign(self, values: dict[str, np.ndarray]) -> None:
         """Give the parameters new values, in place: an optimizer's flat buffers stay bound."""
         for name, parameter in self.parameters.items():
-            parameter.data[...] = values[name]
+            parameter._data[...] = values[name]
             parameter._version[0] += 1
 
     def state_dict(self) -> dict[str, Any]:
@@ -51,13 +50,11 @@ class Average:
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Continue from a `state_dict()` of the same parameters."""
-        shapes = [
-            {name: a.shape for name, a in arrays.items()} for arrays in (state["averages"], self.averages)
-        ]
-        compare(self.name, *shapes)
+        saved, own = state["averages"], self.averages
+        shapes = [{name: a.shape for name, a in arrays.items()} for arrays in (saved, own)]
+        compare(type(self).__name__, *shapes)
         self.updates = int(state["updates"])
-        for name, average in self.averages.items():
-            average[...] = state["averages"][name]
+        self.averages = {name: saved[name].astype(own[name].dtype) for name in own}
 
 
 class EMA(Average):

@@ -41,7 +41,10 @@ class Optimizer:
     choose: Callable[..., Rule]  # from the options of a group to its rule
 
     def __init_subclass__(cls) -> None:
-        cls.options = {name: option.default for name, option in declared(cls.choose).parameters.items()}
+        options = declared(cls.choose).parameters
+        cls.options = {name: option.default for name, option in options.items()}
+        params = Parameter("params", Parameter.POSITIONAL_OR_KEYWORD)
+        cls.__signature__ = Signature([params, *options.values()])  # type: ignore[attr-defined]
         optimizers[cls.__name__.lower()] = cls
 
     def __init__(self, params: Iterable[Any], *args: Any, check_finite: bool = False, **options: Any):
@@ -102,7 +105,7 @@ class Optimizer:
         return rule
 
     def plan(self, group: dict[str, Any], flats: list[Flat]) -> tuple[list, dict[str, Any]]:
-        """Follow the options of a group, which come back: as they are, and as the sweeps' hyperparameters."""
+        """Bind a group to the sweep that its options ask for; they come back, raw and as hyperparameters."""
         rule, options = self.rule(group), dict(group)
         for name in pairs.keys() & options.keys():
             options.update(zip(pairs[name], options[name], strict=False))
@@ -118,6 +121,12 @@ class Optimizer:
             flat.follow(sweep(rule, flat.dtype, maximize=options.get("maximize", False), decay=decay))
         return [group[name] for name in self.defaults], known
 
+    def follow(self) -> None:
+        """Plan the groups anew whose options have changed."""
+        for i, group in enumerate(self.param_groups):
+            if self.plans[i][0] != [group[name] for name in self.defaults]:
+                self.plans[i] = self.plan(group, self.flats[i])
+
     def zero_grad(self) -> None:
         """Forget all gradients; the next backward pass writes over them."""
         for parameter in self.parameters.values():
@@ -125,12 +134,15 @@ class Optimizer:
 
     def step(self) -> None:
         """Update every parameter that has a gradient; the others, and their step counts, stay."""
-        jobs = []
-        for i, (group, flats) in enumerate(zip(self.param_groups, self.flats, strict=True)):
-            if self.plans[i][0] != [group[name] for name in self.defaults]:
-                self.plans[i] = self.plan(group, flats)
-            hyperparameters = self.plans[i][1]
-            jobs += [(group, flat, *run, hyperparameters) for flat in flats for run in flat.gather()]
+        self.follow()
+        jobs = [
+            (group, flat, *run, hyperparameters)
+            for group, flats, (_, hyperparameters) in zip(
+                self.param_groups, self.flats, self.plans, strict=True
+            )
+            for flat in flats
+            for run in flat.gather()
+        ]
         if self.check_finite:
             for _, flat, first, end, _ in jobs:
                 flat.check_finite(first, end)
@@ -151,23 +163,18 @@ class Optimizer:
         """By parameter name: the step count `t`, the rule's state (views) and its carried numbers."""
         return {name: record for flats in self.flats for f in flats for name, record in f.records().items()}
 
-    def snapshot(self) -> dict[str, Any]:
-        """What `state_dict` copies."""
-        groups = [
-            {name: value for name, value in group.items() if name != "params"}
-            | {"rule": self.rule(group).name}
-            for group in self.param_groups
-        ]
-        return {"optimizer": self.name, "param_groups": groups, "state": self.state}
-
     def state_dict(self) -> dict[str, Any]:
-        """A copy of all state by parameter name, and the options of the groups."""
-        return copy.deepcopy(self.snapshot())
+        """A copy of all state by parameter name, and the options of the groups with their rule's name."""
+        self.follow()
+        groups = [group | {"rule": self.rule(group).name} for group in self.param_groups]
+        for group in groups:
+            del group["params"]
+        return copy.deepcopy({"optimizer": self.name, "param_groups": groups, "state": self.state})
 
     def load_state_dict(self, saved: dict[str, Any]) -> None:
         """Continue from a `state_dict()`. A CheckpointError names what does not fit; then nothing changed."""
         try:
-            compare(self.name, outline(saved), outline(self.snapshot()))
+            compare(self.name, outline(saved), outline(self.state_dict()))
             groups = copy.deepcopy(saved["param_groups"])
             for group in groups:
                 group |= {name: tuple(group[name]) for name in pairs.keys() & group.keys()}

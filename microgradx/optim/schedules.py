@@ -182,7 +182,7 @@ class OneCycleLR(Schedule):
     """Up to max_lr and down to almost nothing in total_steps, the momentum down and up: arXiv 1708.07120.
 
     Starts at max_lr / div_factor, ends at 1 / final_div_factor of that, and stays there. The momentum is the
-    option `momentum` or the first of `betas`.
+    option `momentum` or the first of `betas`; inside another schedule it stays as it is.
     """
 
     @staticmethod
