@@ -1,0 +1,55 @@
+"""`python -m bench` lists the benchmarks, `python -m bench NAME ...` (or `all`) runs them.
+
+Each prints its table and writes it to bench/results; `--quick` runs a shorter version and writes nothing.
+"""
+
+import argparse
+import importlib
+import os
+import pkgutil
+import sys
+from pathlib import Path
+
+from bench import measure
+
+PINNED = ("OPENBLAS_CORETYPE", "OPENBLAS_L2_SIZE")
+
+
+def benchmarks() -> dict[str, str]:
+    """Every benchmark by name, with the first line of its description."""
+    found = {}
+    for module in pkgutil.iter_modules([str(Path(__file__).parent)]):
+        if not module.name.startswith("_") and module.name != "measure":
+            text = importlib.import_module(f"bench.{module.name}").__doc__ or ""
+            found[module.name] = text.strip().splitlines()[0]
+    return found
+
+
+def main() -> int:
+    """Run the benchmarks that the command line names."""
+    if any(name in os.environ for name in PINNED):  # they pin BLAS to an old core: start again without
+        clean = {name: value for name, value in os.environ.items() if name not in PINNED}
+        os.execve(sys.executable, [sys.executable, "-m", "bench", *sys.argv[1:]], clean)
+    parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
+    parser.add_argument("names", nargs="*", metavar="NAME", help="which to run; all of them with 'all'")
+    parser.add_argument("--quick", action="store_true", help="a short run, for trying; writes no file")
+    arguments = parser.parse_args()
+    known = benchmarks()
+    names = list(known) if arguments.names == ["all"] else arguments.names
+    if unknown := [name for name in names if name not in known]:
+        parser.error(f"no benchmark {', '.join(unknown)}; there are {', '.join(known)}")
+    if not names:
+        for name, text in known.items():
+            print(f"{name:12} {text}")
+        return 0
+    for name in names:
+        print(f"{name}: {known[name]}", flush=True)
+        rows = importlib.import_module(f"bench.{name}").run(quick=arguments.quick)
+        print(measure.table(rows), flush=True)
+        if not arguments.quick:
+            print(f"written to {measure.write(name, known[name], rows)}", flush=True)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
