@@ -127,8 +127,10 @@ def rprop(p, g, g_old, step, /, t, lr=1e-2, etaminus=0.5, etaplus=1.2, step_min=
     After a turn g counts as 0, so that the next step is neutral. Riedmiller & Braun (1993), as in PyTorch.
     """
     turn = g * g_old
-    step = (lr if t == 1 else 0) + step
-    step = clip(step * where(turn > 0, etaplus, where(turn < 0, etaminus, 1)), step_min, step_max)
+    initial = lr if t == 1 else 0
+    step = initial + step
+    step = where(turn > 0, etaplus * step, where(turn < 0, etaminus * step, step))
+    step = clip(step, step_min, step_max)
     g = where(turn < 0, 0, g)
     return p - sign(g) * step, g, step
 
@@ -156,8 +158,10 @@ def adagrad(p, g, s, /, t, lr=1e-2, lr_decay=0.0, initial_accumulator_value=0.0,
 
     Duchi, Hazan & Singer (2011): https://jmlr.org/papers/v12/duchi11a.html. Options as in PyTorch.
     """
-    s = s + (initial_accumulator_value if t == 1 else 0) + g * g
-    return p - lr / (1 + (t - 1) * lr_decay) * g / (sqrt(s) + eps), s
+    initial = initial_accumulator_value if t == 1 else 0
+    rate = lr / (1 + (t - 1) * lr_decay)
+    s = s + initial + g * g
+    return p - rate * g / (sqrt(s) + eps), s
 
 
 @rule
@@ -260,7 +264,8 @@ def adam_epsilon_hat(p, g, m, v, /, t, lr=1e-3, beta1=0.9, beta2=0.999, eps=1e-7
     """
     m = beta1 * m + (1 - beta1) * g
     v = beta2 * v + (1 - beta2) * g * g
-    return p - lr * sqrt(1 - beta2**t) / (1 - beta1**t) * m / (sqrt(v) + eps), m, v
+    rate = lr * sqrt(1 - beta2**t) / (1 - beta1**t)
+    return p - rate * m / (sqrt(v) + eps), m, v
 
 
 @rule
@@ -314,7 +319,8 @@ def adamw(p, g, m, v, /, t, lr=1e-3, beta1=0.9, beta2=0.999, eps=1e-8, weight_de
     v = beta2 * v + (1 - beta2) * g * g
     m_hat = m / (1 - beta1**t)
     v_hat = v / (1 - beta2**t)
-    return p * (1 - lr * weight_decay) - lr * m_hat / (sqrt(v_hat) + eps), m, v
+    shrink = 1 - lr * weight_decay
+    return p * shrink - lr * m_hat / (sqrt(v_hat) + eps), m, v
 
 
 @rule
@@ -327,7 +333,8 @@ def adamax(p, g, m, u, /, t, lr=2e-3, beta1=0.9, beta2=0.999, eps=1e-8):
     """
     m = beta1 * m + (1 - beta1) * g
     u = maximum(beta2 * u, abs(g) + eps)
-    return p - lr / (1 - beta1**t) * m / u, m, u
+    rate = lr / (1 - beta1**t)
+    return p - rate * m / u, m, u
 
 
 @rule
@@ -344,7 +351,9 @@ def nadam(p, g, m, v, /, t, mu_product, lr=2e-3, beta1=0.9, beta2=0.999, eps=1e-
     mu_product = mu if t == 1 else mu_product * mu
     m = beta1 * m + (1 - beta1) * g
     v = beta2 * v + (1 - beta2) * g * g
-    ahead = (1 - mu) / (1 - mu_product) * g + mu_next / (1 - mu_product * mu_next) * m
+    now = (1 - mu) / (1 - mu_product)
+    then = mu_next / (1 - mu_product * mu_next)
+    ahead = now * g + then * m
     return p - lr * ahead / (sqrt(v / (1 - beta2**t)) + eps), m, v, mu_product
 
 
@@ -359,11 +368,12 @@ def radam(p, g, m, v, /, t, lr=1e-3, beta1=0.9, beta2=0.999, eps=1e-8):
     """
     rho_inf = 2 / (1 - beta2) - 1
     rho = rho_inf - 2 * t * beta2**t / (1 - beta2**t)
-    trust = sqrt((rho - 4) * (rho - 2) * rho_inf / ((rho_inf - 4) * (rho_inf - 2) * rho)) if rho > 5 else 0
+    trust = (rho - 4) * (rho - 2) * rho_inf / ((rho_inf - 4) * (rho_inf - 2) * rho) if rho > 5 else 0
+    trust = sqrt(trust) * sqrt(1 - beta2**t)
     m = beta1 * m + (1 - beta1) * g
     v = beta2 * v + (1 - beta2) * g * g
     m_hat = m / (1 - beta1**t)
-    scale = where(rho > 5, trust * sqrt(1 - beta2**t) / (sqrt(v) + eps), 1)
+    scale = where(rho > 5, trust / (sqrt(v) + eps), 1)
     return p - lr * m_hat * scale, m, v
 
 
@@ -391,7 +401,8 @@ def yogi(p, g, m, v, /, t, lr=1e-2, beta1=0.9, beta2=0.999, eps=1e-3, initial_ac
     Zaheer et al. (2018), Algorithm 2: Adaptive Methods for Nonconvex Optimization. optax corrects the bias.
     """
     m = beta1 * m + (1 - beta1) * g
-    v = v + (initial_accumulator_value if t == 1 else 0)
+    initial = initial_accumulator_value if t == 1 else 0
+    v = v + initial
     v = v - (1 - beta2) * sign(v - g * g) * g * g
     return p - lr * m / (sqrt(v) + eps), m, v
 
@@ -427,7 +438,8 @@ def asgd(p, g, average, /, t, eta, lr=1e-2, lambd=1e-4, alpha=0.75, t0=1e6):
     """
     eta = lr if t == 1 else eta
     mu = 1 / max(1, t - 1 - t0)
-    p = p * (1 - lambd * eta) - eta * g
+    shrink = 1 - lambd * eta
+    p = p * shrink - eta * g
     return p, where(mu == 1, p, average + (p - average) * mu), lr / (1 + lambd * lr * t) ** alpha
 
 
@@ -442,7 +454,8 @@ def lars(p, g, v, /, t, lr=1e-3, trust=1.0, momentum=0.9, weight_decay=1e-4):
 
     You, Gitman & Ginsburg (2017), Algorithm 1: https://arxiv.org/abs/1708.03888
     """
-    v = momentum * v + lr * trust * (g + weight_decay * p)
+    rate = lr * trust
+    v = momentum * v + rate * (g + weight_decay * p)
     return p - v, v
 
 

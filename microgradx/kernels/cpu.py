@@ -120,7 +120,7 @@ class Sweep:
             if size < alone or pool.threads() == 1:
                 self.run(0, size, *addresses, *numbers)
             else:
-                piece = min(max(size // (4 * pool.threads()), alone // 16), alone) // 64 * 64
+                piece = max(64, min(max(size // (4 * pool.threads()), alone // 16), alone) // 64 * 64)
                 pool.split(lambda start, stop: self.run(start, stop, *addresses, *numbers), size, piece)
             return carried
 

@@ -7,12 +7,14 @@ cast to the arrays' dtype and the elementwise functions that it calls written ou
 
 import ast
 import builtins
+import dis
 import inspect
 import keyword
 import math
 import textwrap
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
+from types import CodeType
 from typing import Any
 
 import numpy as np
@@ -28,17 +30,26 @@ before = {
 }
 """What may come before a rule, in the rules' own language."""
 
+reserved = {"start", "stop", "count", "i", "tiny", "once", "sweep", "cuda", "float32", "float64"}
+"""Names of the loop around a rule."""
+
 
 def parse(function: Callable[..., Any]) -> ast.FunctionDef:
     """The syntax tree of a definition: assignments to names, then one return."""
     try:
         tree = ast.parse(textwrap.dedent(inspect.getsource(function))).body[0]
-    except (OSError, TypeError, SyntaxError):
+    except (OSError, TypeError, SyntaxError, IndexError):
         raise KernelError(
             f"{function.__name__}: its source text cannot be read, so it cannot be compiled. "
             "Put the definition into a file or a notebook cell, not into a prompt or exec."
         ) from None
     assert isinstance(tree, ast.FunctionDef)
+    constants = compile(ast.Module([tree], []), "", "exec").co_consts
+    if meaning(function.__code__) not in [meaning(c) for c in constants if isinstance(c, CodeType)]:
+        raise KernelError(
+            f"{function.__name__}: its file has changed since it was imported, so its text is not that of "
+            "the function. Import it again, or start Python again."
+        )
     if isinstance(tree.body[0], ast.Expr):
         del tree.body[0]  # the docstring
     for statement in tree.body[:-1]:
@@ -47,6 +58,11 @@ def parse(function: Callable[..., Any]) -> ast.FunctionDef:
     if not isinstance(tree.body[-1], ast.Return):
         refuse(function, tree.body[-1], "the last statement must be the return")
     return tree
+
+
+def meaning(code: CodeType) -> list[Any]:
+    """What a function's instructions work on: it tells two versions of a definition apart."""
+    return [i.argval for i in dis.get_instructions(code) if i.arg is not None and "JUMP" not in i.opname]
 
 
 def refuse(function: Callable[..., Any], node: ast.AST, rule: str) -> None:
@@ -236,6 +252,8 @@ class Lifted:
         function = self.rule.function
         tree = parse(function)
         self.arrays = [plural(name, function) for name in ("p", "g", *self.rule.state)]
+        if clash := reserved & {*function.__code__.co_varnames}:
+            refuse(function, tree.args, f"{', '.join(sorted(clash))}: these names are taken by the loop")
         self.typed = Typed(self.dtype).within(function)
         self.taken = {
             *function.__code__.co_varnames,
