@@ -6,8 +6,9 @@ from typing import Any
 
 import numpy as np
 
-from microgradx.errors import ArgumentError, GradientError
-from microgradx.tensor import Tensor, as_array, differentiate, wrap
+from microgradx.errors import ArgumentError, GradientError, ShapeError
+from microgradx.primitives.shapes import reshape_to
+from microgradx.tensor import Tensor, as_array, differentiate, mode, wrap
 
 
 def value_and_grad(f: Callable[..., Any], argnums: int | Sequence[int] = 0, create_graph: bool | None = None):
@@ -24,6 +25,8 @@ def value_and_grad(f: Callable[..., Any], argnums: int | Sequence[int] = 0, crea
     def run(*args, **kwargs):
         if positions and not -len(args) <= min(positions) <= max(positions) < len(args):
             raise ArgumentError(f"argnums={argnums} does not fit a call with {len(args)} arguments.")
+        if not mode.record:
+            raise GradientError("nothing is recorded under no_grad(); take gradients outside of it.")
         again = create_graph
         if again is None:
             again = any(isinstance(a, Tensor) and a.requires_grad for a in args)
@@ -54,9 +57,9 @@ def grad(f: Callable[..., Any], argnums: int | Sequence[int] = 0, create_graph: 
 
 
 def variable(x) -> Tensor:
-    """A Tensor to differentiate with respect to: x itself if it has a history, else a new leaf."""
+    """A Tensor to differentiate with respect to: a new leaf, or x's view if it has a history."""
     if isinstance(x, Tensor) and x.requires_grad:
-        return x
+        return reshape_to(x, shape=x.shape)  # apart from x, which the function may also use
     return Tensor(x, requires_grad=True)
 
 
@@ -80,6 +83,8 @@ def hvp(f: Callable[..., Any], x, v) -> Tensor:
     x = variable(x)
     g = grad(f)(x)
     v = as_array(v, x.dtype)
+    if v.shape != x.shape:
+        raise ShapeError(f"hvp: the vector has shape {v.shape}, the point {x.shape}; they must be equal.")
     return gradients((g * v).sum(), [x])[0]  # type: ignore[attr-defined]
 
 
@@ -90,7 +95,7 @@ def hessian(f: Callable[..., Any]):
     def run(x) -> Tensor:
         x = variable(x)
         rows = [hvp(f, x, row).data for row in np.eye(x.size).reshape(x.size, *x.shape)]
-        return wrap(np.array(rows, x.dtype).reshape(*x.shape, *x.shape))
+        return wrap(np.array(rows, x.dtype).reshape(x.shape + x.shape))
 
     return run
 
