@@ -48,7 +48,7 @@ class Flat:
             for start, parameter in zip(self.starts, self.parameters, strict=False)
         ]
 
-    def follow(self, update: Any) -> None:
+    def follow(self, update: Any, hyperparameters: dict[str, Any]) -> None:
         """Step by this sweep from now on; its rule keeps the same state, or it is the first step."""
         old, rule = self.update and self.update.rule, update.rule
         if old is None or (old.state, old.carried) != (rule.state, rule.carried):
@@ -61,6 +61,7 @@ class Flat:
             self.arrays = (self.values, self.gradients, *self.state.values())
             self.clocks = [(0, (0.0,) * len(rule.carried))] * len(self.parameters)
         self.update, self.update_all = update, update.bind(*self.arrays)
+        self.hyperparameters = hyperparameters
 
     def gather(self) -> list[tuple[int, int]]:
         """Bring values and gradients home; the runs of neighbours that step together, as (first, end)."""
@@ -91,13 +92,14 @@ class Flat:
         view[...] = parameter._data
         parameter._data, parameter._home = view, home
 
-    def sweep(self, first: int, end: int, options: dict[str, Any]) -> None:
+    def sweep(self, first: int, end: int, **more: Any) -> None:
         """One step of the parameters first to end - 1, which have one clock."""
         t, carried = self.clocks[first]
         update = self.update_all
         if end - first < len(self.parameters):
             update = self.update.bind(*(a[self.starts[first] : self.starts[end]] for a in self.arrays))
-        self.clocks[first:end] = [(t + 1, update(t=t + 1, carried=carried, **options))] * (end - first)
+        carried = update(t=t + 1, carried=carried, **self.hyperparameters, **more)
+        self.clocks[first:end] = [(t + 1, carried)] * (end - first)
         for parameter in self.parameters[first:end]:
             parameter._version[0] += 1
 

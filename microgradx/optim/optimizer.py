@@ -59,7 +59,7 @@ class Optimizer:
         self.defaults = bind(self.name, self.choose, args, options)
         self.param_groups: list[dict[str, Any]] = []
         self.flats: list[list[Flat]] = []  # per group, one for each dtype
-        self.plans: list[tuple[list, dict]] = []  # per group, the options followed and what came of them
+        self.followed: list[list] = []  # per group, the options that its flat buffers follow
         self.parameters: dict[str, Tensor] = {}
         if not isinstance(params, Tensor):
             params = list(params)
@@ -85,9 +85,10 @@ class Optimizer:
         group = self.defaults | group | {"params": list(found.values()), "param_names": list(found)}
         kinds = dict.fromkeys(parameter.dtype for parameter in found.values())
         flats = [Flat({n: p for n, p in found.items() if p.dtype == kind}) for kind in kinds]
-        self.plans.append(self.plan(group, flats))
+        self.bind(group, flats)
         self.param_groups.append(group)
         self.flats.append(flats)
+        self.followed.append([group[name] for name in self.defaults])
         self.parameters |= found
 
     def accept(self, name: str, parameter: Tensor) -> None:
@@ -104,8 +105,8 @@ class Optimizer:
                 raise ArgumentError(f"{self.name}: {name} must be {count} numbers, got {options[name]}.")
         return rule
 
-    def plan(self, group: dict[str, Any], flats: list[Flat]) -> tuple[list, dict[str, Any]]:
-        """Bind a group to the sweep that its options ask for; they come back, raw and as hyperparameters."""
+    def bind(self, group: dict[str, Any], flats: list[Flat]) -> None:
+        """Give the flat buffers of a group the sweep and the hyperparameters that its options ask for."""
         rule, options = self.rule(group), dict(group)
         for name in pairs.keys() & options.keys():
             options.update(zip(pairs[name], options[name], strict=False))
@@ -118,14 +119,15 @@ class Optimizer:
         else:
             known["weight_decay"] = options["weight_decay"]
         for flat in flats:
-            flat.follow(sweep(rule, flat.dtype, maximize=options.get("maximize", False), decay=decay))
-        return [group[name] for name in self.defaults], known
+            flat.follow(sweep(rule, flat.dtype, maximize=options.get("maximize", False), decay=decay), known)
 
     def follow(self) -> None:
-        """Plan the groups anew whose options have changed."""
+        """Bind the groups anew whose options have changed."""
         for i, group in enumerate(self.param_groups):
-            if self.plans[i][0] != [group[name] for name in self.defaults]:
-                self.plans[i] = self.plan(group, self.flats[i])
+            options = [group[name] for name in self.defaults]
+            if options != self.followed[i]:
+                self.bind(group, self.flats[i])
+                self.followed[i] = options
 
     def zero_grad(self) -> None:
         """Forget all gradients; the next backward pass writes over them."""
@@ -136,22 +138,20 @@ class Optimizer:
         """Update every parameter that has a gradient; the others, and their step counts, stay."""
         self.follow()
         jobs = [
-            (group, flat, *run, hyperparameters)
-            for group, flats, (_, hyperparameters) in zip(
-                self.param_groups, self.flats, self.plans, strict=True
-            )
+            (group, flat, *run)
+            for group, flats in zip(self.param_groups, self.flats, strict=True)
             for flat in flats
             for run in flat.gather()
         ]
         if self.check_finite:
-            for _, flat, first, end, _ in jobs:
+            for _, flat, first, end in jobs:
                 flat.check_finite(first, end)
         for job in jobs:
             self.advance(*job)
 
-    def advance(self, group: dict, flat: Flat, first: int, end: int, hyperparameters: dict) -> None:
+    def advance(self, group: dict[str, Any], flat: Flat, first: int, end: int) -> None:
         """One step of the parameters first to end - 1 of a flat buffer."""
-        flat.sweep(first, end, hyperparameters)
+        flat.sweep(first, end)
 
     def gradients(self) -> list[np.ndarray]:
         """All gradients that there are, as few long arrays (views): for clipping, for sharing."""
@@ -177,7 +177,8 @@ class Optimizer:
             compare(self.name, outline(saved), outline(self.state_dict()))
             groups = copy.deepcopy(saved["param_groups"])
             for group in groups:
-                group |= {name: tuple(group[name]) for name in pairs.keys() & group.keys()}
+                tuples = [name for name, default in self.defaults.items() if isinstance(default, tuple)]
+                group |= {name: tuple(group[name]) for name in tuples}  # JSON makes lists of them
                 check(self.name, group)
         except (KeyError, TypeError, AttributeError, ArgumentError) as error:
             raise CheckpointError(f"{self.name}: this is no state of an optimizer: {error!r}.") from None

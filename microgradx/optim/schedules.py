@@ -31,6 +31,9 @@ class Schedule:
         self.base_lrs = [group.setdefault("initial_lr", group["lr"]) for group in optimizer.param_groups]
         self.apply()
 
+    def __repr__(self) -> str:
+        return f"{self.name}({', '.join(f'{name}={value}' for name, value in self.options.items())})"
+
     def at(self, base: float, step: int) -> float:
         """The learning rate of a step, for a group that starts with `base`."""
         return self.lr(base, step, **self.options)
@@ -217,7 +220,8 @@ class OneCycleLR(Schedule):
 class ReduceLROnPlateau(Schedule):
     """lr · factor when a metric has not improved for more than `patience` steps: `schedule.step(loss)`."""
 
-    best, num_bad_epochs, cooldown_counter = math.nan, 0, 0
+    best: float | None = None
+    num_bad_epochs = cooldown_counter = 0
 
     @staticmethod
     def lr(base, step, /, mode="min", factor=0.1, patience=10, threshold=1e-4, threshold_mode="rel",
@@ -232,9 +236,11 @@ class ReduceLROnPlateau(Schedule):
 
     def improves(self, metric: float) -> bool:
         """Whether a metric is better than the best by more than the threshold; a NaN is not."""
+        if self.best is None:
+            return not math.isnan(metric)
         sign = 1 if self.options["mode"] == "min" else -1
         margin = self.options["threshold"] * (self.best if self.options["threshold_mode"] == "rel" else 1)
-        return metric == metric if math.isnan(self.best) else sign * metric < sign * self.best - margin
+        return sign * metric < sign * self.best - margin
 
     def step(self, metric: float) -> None:  # type: ignore[override]  # as in PyTorch
         """Take note of a metric, and reduce the learning rates if it is time."""

@@ -22,12 +22,12 @@ class LARS(Optimizer):
         always(rules.lars, lr=1.0, momentum=0.9, weight_decay=1e-4, trust_coefficient=1e-3, maximize=False)
     )
 
-    def advance(self, group: dict, flat: Flat, first: int, end: int, hyperparameters: dict) -> None:
+    def advance(self, group: dict, flat: Flat, first: int, end: int) -> None:
         """One sweep per parameter, each with a trust of its own."""
         for i in range(first, end):
             weights, slope = norm(flat.views[i]), norm(flat.homes[i])
             ratio = weights / (slope + group["weight_decay"] * weights) if weights and slope else 1
-            flat.sweep(i, i + 1, hyperparameters | {"trust": group["trust_coefficient"] * ratio})
+            flat.sweep(i, i + 1, trust=group["trust_coefficient"] * ratio)
 
 
 class LAMB(Optimizer):
@@ -37,9 +37,9 @@ class LAMB(Optimizer):
         always(rules.lamb, lr=1e-3, betas=(0.9, 0.999), eps=1e-6, weight_decay=1e-2, maximize=False)
     )
 
-    def advance(self, group: dict, flat: Flat, first: int, end: int, hyperparameters: dict) -> None:
+    def advance(self, group: dict, flat: Flat, first: int, end: int) -> None:
         """One sweep for all directions, then a scaled step per parameter."""
-        flat.sweep(first, end, hyperparameters)
+        flat.sweep(first, end)
         for weights, direction in flat.each("direction", first, end):
             ratio = norm(weights) / (norm(direction) or 1) or 1
             weights -= weights.dtype.type(group["lr"] * ratio) * direction
@@ -68,9 +68,9 @@ class Muon(Optimizer):
                 "train it with another optimizer, such as AdamW."
             )
 
-    def advance(self, group: dict, flat: Flat, first: int, end: int, hyperparameters: dict) -> None:
+    def advance(self, group: dict, flat: Flat, first: int, end: int) -> None:
         """One sweep for all directions, then an orthogonal step per matrix."""
-        flat.sweep(first, end, hyperparameters)
+        flat.sweep(first, end)
         for weights, direction in flat.each("direction", first, end):
             step = orthogonal(direction, group["ns_coefficients"], group["ns_steps"], group["eps"])
             inputs, outputs = weights.shape
