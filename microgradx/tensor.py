@@ -449,7 +449,8 @@ def differentiate(y: Tensor, gradient=None, *, retain_graph=False, create_graph=
         # constants in slopes take the gradients' dtype; what a slope computes and does not use is no anomaly
         mode.number, mode.detect = y.dtype, False
         try:
-            tape.backward(start, seed, retain_graph=True, graph=revive, watch=watch, check=before[1])
+            with np.errstate(all="ignore"):
+                tape.backward(start, seed, retain_graph=True, graph=revive, watch=watch, check=before[1])
         finally:
             mode.number, mode.detect = before
     else:

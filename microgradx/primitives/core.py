@@ -143,7 +143,12 @@ class ElementwisePrimitive(Primitive):
         """g times each slope; the numbers 1 and -1 cost nothing and next to nothing."""
         if self.rule is None:
             raise GradientError(f"{self.name} has no slope. Declare one with @{self.name}.slope.")
-        slopes = self.rule(*inputs, out, **(self.defaults | constants))
+        constants = self.defaults | constants
+        try:
+            slopes = self.rule(*inputs, out, **constants)
+        except (ZeroDivisionError, ValueError):  # a plain number, where NumPy's give an infinity or a NaN
+            numbers = [g.dtype.type(x) if isinstance(x, int | float) else x for x in inputs]
+            slopes = self.rule(*numbers, out, **constants)
         return tuple(scale(g, s) for s in (slopes if isinstance(slopes, tuple) else (slopes,)))
 
 
