@@ -1,0 +1,36 @@
+"""Every example runs, warnings included, and ends with what it promises."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from microgradx.data.sources import folders
+
+EXAMPLES = Path(__file__).parent.parent / "examples"
+
+promises = {
+    "digits": "held-out accuracy 9",
+    "fashion": "test accuracy 0.8",
+    "newton": "Hessian times (1, 0): tensor([ 802., -400.], dtype=float64)",
+    "own_activation": "finite differences: True",
+    "own_operation": "the rule gives",
+    "own_optimizer": "def sweep(",
+    "spiral": "of the held-out points are right",
+}
+
+
+def test_every_example_has_a_promise():
+    assert {path.stem for path in EXAMPLES.glob("*.py")} == promises.keys()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", promises)
+def test_example(name, tmp_path):
+    if name == "fashion" and not any(folder.is_dir() for folder in folders("fashion-mnist")):
+        pytest.skip("Fashion-MNIST is not on this machine (Debian's package dataset-fashion-mnist has it)")
+    command = [sys.executable, "-W", "error", str(EXAMPLES / f"{name}.py")]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    assert promises[name] in done.stdout
