@@ -313,7 +313,7 @@ def adamw(p, g, m, v, /, t, lr=1e-3, beta1=0.9, beta2=0.999, eps=1e-8, weight_de
 
         p ← (1 - lr · λ) p, then Adam
 
-    Loshchilov & Hutter (2019), Algorithm 2; the decay is scaled by lr, as in PyTorch: https://arxiv.org/abs/1711.05101
+    Loshchilov & Hutter (2019), Algorithm 2, λ times lr as in PyTorch: https://arxiv.org/abs/1711.05101
     """
     m = beta1 * m + (1 - beta1) * g
     v = beta2 * v + (1 - beta2) * g * g

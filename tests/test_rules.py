@@ -1,4 +1,4 @@
-"""Update rules: every executor gives the bits that the definition gives; every rule is covered by the registry."""
+"""Update rules: every executor gives the definition's bits; every rule is covered by the registry."""
 
 import inspect
 
@@ -91,3 +91,230 @@ def test_same_bits_from_every_executor(rule, threads, monkeypatch):
 def test_float64_matches_the_definition(rule):
     compiled = run_sweep(rule, sweep(rule, np.float64), np.float64, steps=100)
     assert_same_bits(compiled, run_definition(rule, slice(None), np.float64, steps=100), "float64")
+
+
+def test_the_oracle_has_a_row_for_every_rule():
+    assert [name for name in rules if not hasattr(naive, name)] == []
+
+
+@pytest.mark.parametrize("decay", [None, "l2", "decoupled"])
+@pytest.mark.parametrize("maximize", [False, True])
+def test_maximize_and_decay_come_before_the_rule(maximize, decay):
+    adam = rules["adam"]
+    p, (m, v) = start(adam)
+    wanted, memory = p.copy(), {}
+    update = sweep(adam, np.float32, maximize=maximize, decay=decay)
+    for t, g in enumerate(gradients(steps=20), 1):
+        update(p, g.copy(), m, v, t=t, **({"weight_decay": 0.1} if decay else {}))
+        g = -g if maximize else g
+        if decay == "l2":
+            g = g + 0.1 * wanted
+        elif decay == "decoupled":
+            wanted = wanted * (1 - 1e-3 * 0.1)
+        wanted = naive.adam(wanted, g, t, memory)
+        naive.flush(memory)
+    assert_same_bits([p], [wanted], "adam")
+
+
+@every_rule
+def test_state_never_holds_denormal_numbers(rule):
+    p, state = start(rule, size=64)
+    g, carried = np.full_like(p, 1e-3), ()
+    update = sweep(rule, np.float32)
+    for t in range(1, 1500):
+        carried = update(p, g, *state, t=t, carried=carried)
+        g *= np.float32(0.9)  # itself denormal in the end
+    for name, values in zip(rule.state, state, strict=True):
+        assert not np.any((values != 0) & (np.abs(values) < np.finfo(np.float32).tiny)), name
+
+
+@every_rule
+def test_a_nan_gradient_stays_visible(rule):
+    p, state = start(rule, size=8)
+    g = np.ones_like(p)
+    g[3] = np.nan
+    carried = sweep(rule, np.float32)(p, g, *state, t=1)
+    sweep(rule, np.float32)(p, g, *state, t=2, carried=carried)
+    assert np.isnan(np.stack([p, *state])).any(axis=0).tolist() == [i == 3 for i in range(8)]
+
+
+def test_a_late_step_is_corrected_in_float64():
+    p, g, m, v = (np.ones(1, np.float32) for _ in range(4))
+    sweep(rules["adam"], np.float32)(p, g, m, v, t=10**6, lr=0.5, beta2=0.999999)
+    factor = np.float32(1 - 0.999999**1e6)
+    assert p[0] == np.float32(1) - np.float32(0.5) / (np.sqrt(1 / factor) + np.float32(1e-8))
+
+
+@pytest.mark.parametrize("name", ["sgd", "adam"])
+def test_an_empty_array_is_no_work(name):
+    assert (
+        sweep(rules[name], np.float32)(*[np.empty(0, np.float32)] * (2 + len(rules[name].state)), t=1) == ()
+    )
+
+
+@every_rule
+def test_the_text_is_the_rule_and_is_python(rule):
+    source = sweep(rule, np.float32).source
+    names: dict = {}
+    exec(compile(source, rule.name, "exec"), names)
+    assert inspect.cleandoc(rule.__doc__).splitlines()[0] in names["__doc__"]
+    assert set(inspect.signature(names["sweep"]).parameters) >= {"start", "stop", "ps", "gs"}
+    assert "float64" not in source.replace("in float64", "")
+    assert all(len(line) <= 110 for line in source.splitlines())
+
+
+@every_rule
+def test_a_rule_says_what_it_does_with_an_equation(rule):
+    doc = inspect.getdoc(rule)
+    assert ". " in doc or ".\n" in doc or ":" in doc
+    assert "←" in doc
+    assert len(inspect.getsource(rule.function).splitlines()) <= 22
+
+
+# A rule of one's own
+
+
+def test_a_rule_of_ones_own_may_use_numbers_and_functions_from_outside():
+    scale = 0.5
+
+    def mine(p, g, m, /, t, steps, lr=1e-2):
+        """p ← p - ½ lr √|m|"""
+        steps = steps + 1
+        m = where(steps > 1, m + g, g)
+        return p - scale * lr * sqrt(abs(m)), m, steps
+
+    p, g, m = (np.full(5, value, np.float32) for value in (1, 4, 0))
+    update = sweep(Rule(mine), np.float32)
+    carried = update(p, g, m, t=1)
+    carried = update(p, g, m, t=2, carried=carried)
+    assert carried == (2.0,)
+    assert m.tolist() == [8] * 5
+    step = [np.float32(0.5 * 1e-2) * np.sqrt(np.float32(size)) for size in (4, 8)]
+    assert p[0] == np.float32(1) - step[0] - step[1]
+    assert "float32(0.5)" in update.source or "scale * lr" in update.source
+
+
+def test_declaring_a_rule_puts_it_into_the_registry():
+    @rule
+    def halves(p, g, /, t):
+        """p ← p / 2"""
+        return p / 2
+
+    assert rules.pop("halves") is halves
+    assert halves(8.0, 0.0, t=1) == 4.0
+    assert repr(halves) == "<rule halves(p, g, /, t)>"
+
+
+def no_t(p, g, /, lr=1e-3):
+    return p - lr * g
+
+
+def no_slash(p, g, t, lr=1e-3):
+    return p - lr * g
+
+
+@pytest.mark.parametrize("function", [no_t, no_slash])
+def test_a_signature_that_is_not_a_rules(function):
+    with pytest.raises(KernelError, match="parameters must be p, g and the state, then `/`, then t"):
+        Rule(function)
+
+
+def loops(p, g, /, t):
+    for _ in range(3):
+        p = p - g
+    return p
+
+
+def prints(p, g, /, t):
+    return print(p - g)
+
+
+def text(p, g, /, t):
+    return p - g * kind
+
+
+def too_few(p, g, m, /, t):
+    return p - g
+
+
+def twice(p, g, /, t, lr=1e-3):
+    p = p - lr * g
+    lr = 2 * t
+    return p - lr * g
+
+
+def per_element(p, g, /, t, lr=1e-3):
+    lr = lr * g
+    return p - lr
+
+
+def taken(p, g, /, t):
+    start = 2 * g
+    return p - start
+
+
+kind = "text"
+refusals = {
+    loops: "only `name = expression`",
+    prints: r"`print\(p - g\)` cannot be compiled; it may call elementwise functions",
+    text: "`kind` cannot be compiled; it may use its parameters, numbers",
+    too_few: "it must return the new p, m",
+    twice: "`lr` has been used per element, so give this another name",
+    per_element: "`lr` is a number for all elements, so give this another name",
+    taken: "start: these names are taken by the loop",
+}
+
+
+@pytest.mark.parametrize("function", refusals, ids=lambda f: f.__name__)
+def test_a_body_that_cannot_be_compiled_says_which_line_and_what_to_do(function):
+    with pytest.raises(KernelError, match=f"(?s){function.__name__}: .*{refusals[function]}"):
+        sweep(Rule(function), np.float32)
+
+
+def test_a_definition_without_source_says_where_to_put_it():
+    names: dict = {}
+    exec("def typed(p, g, /, t):\n    return p - g", names)
+    with pytest.raises(
+        KernelError, match="typed: its source text cannot be read.*Put the definition into a file"
+    ):
+        sweep(Rule(names["typed"]), np.float32)
+
+
+def test_a_file_that_changed_under_a_running_process_is_noticed(tmp_path, monkeypatch):
+    path = tmp_path / "moving.py"
+    path.write_text("def moving(p, g, /, t):\n    return p - g\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    import moving
+
+    path.write_text("def moving(p, g, /, t):\n    return p + g\n")
+    with pytest.raises(KernelError, match="moving: its file has changed since it was imported"):
+        sweep(Rule(moving.moving), np.float32)
+
+
+# What a sweep is called with
+
+
+def call(*arrays, **keywords):
+    return sweep(rules["momentum"], np.float32)(*arrays, t=1, **keywords)
+
+
+def test_arguments_that_do_not_fit_are_refused():
+    a = np.zeros(4, np.float32)
+    with pytest.raises(ArgumentError, match="momentum: takes the arrays p, g, m; 2 were given"):
+        call(a, a)
+    with pytest.raises(DTypeError, match="momentum: g is float64; this sweep is for float32"):
+        call(a, a.astype(float), a)
+    with pytest.raises(ShapeError, match=r"1-D arrays of one size, not p \(4,\), g \(3,\), m \(4,\)"):
+        call(a, a[:3], a)
+    with pytest.raises(ArgumentError, match="momentum: m must be contiguous and writeable; copy it first"):
+        call(a, a, np.zeros(8, np.float32)[::2])
+    with pytest.raises(
+        ArgumentError, match=r"momentum: no step with t=1, gamma=0.9: .*the rule is momentum\(p, g, m"
+    ):
+        call(a, a, a, gamma=0.9)
+    with pytest.raises(DTypeError, match="parameters are int64; a sweep is made for float32 and float64"):
+        sweep(rules["sgd"], np.int64)
+    with pytest.raises(ArgumentError, match="decay 'l1': the kinds are None, 'l2' and 'decoupled'"):
+        sweep(rules["sgd"], np.float32, decay="l1")
+    with pytest.raises(ArgumentError, match="device 'tpu': the devices are 'cpu' and 'cuda'"):
+        sweep(rules["sgd"], np.float32, device="tpu")

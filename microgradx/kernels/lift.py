@@ -12,7 +12,7 @@ import inspect
 import keyword
 import math
 import textwrap
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from types import CodeType
 from typing import Any
@@ -62,7 +62,8 @@ def parse(function: Callable[..., Any]) -> ast.FunctionDef:
 
 def meaning(code: CodeType) -> list[Any]:
     """What a function's instructions work on: it tells two versions of a definition apart."""
-    return [i.argval for i in dis.get_instructions(code) if i.arg is not None and "JUMP" not in i.opname]
+    used = (i for i in dis.get_instructions(code) if i.arg is not None and i.opname != "COPY_FREE_VARS")
+    return [i.argval for i in used if "JUMP" not in i.opname]
 
 
 def refuse(function: Callable[..., Any], node: ast.AST, rule: str) -> None:
@@ -190,11 +191,15 @@ def text(node: ast.AST) -> str:
 
 def define(name: str, parameters: list[str], lines: list[str]) -> str:
     """A function as text, its parameters on several lines where they are many."""
-    head = f"def {name}({', '.join(parameters)}):"
-    if len(head) > 100:
-        wrapped = textwrap.fill(", ".join(parameters), 96)
-        head = f"def {name}(\n{textwrap.indent(wrapped, '    ')}\n):"
+    head = wrap(f"def {name}(", parameters, "):")
     return head + "\n" + textwrap.indent("\n".join(lines), "    ")
+
+
+def wrap(head: str, names: list[str], tail: str) -> str:
+    """A list in brackets, on lines of its own where it is long."""
+    line = head + ", ".join(names) + tail
+    inner = textwrap.indent(textwrap.fill(", ".join(names), 92), "    ")
+    return line if len(line) <= 96 else f"{head}\n{inner}\n{tail}"
 
 
 def plural(name: str, function: Callable[..., Any]) -> str:
@@ -352,8 +357,9 @@ class Lifted:
             *(f"{name}={value!r}" for name, value in hyperparameters.items()),
         ]
         doc = '"""What is the same for every element: computed once per step, in float64."""'
-        results = f"return {group(self.numbers)}, {group(self.carried)}"
-        return define("once", parameters, [doc, *self.once, results])
+        numbers = wrap("return (", list(self.numbers), ",)" if len(self.numbers) == 1 else ")")
+        carried = ", ".join(self.carried) + "," * (len(self.carried) == 1)
+        return define("once", parameters, [doc, *self.once, f"{numbers}, ({carried})"])
 
     def once_function(self) -> Callable[..., tuple[tuple, tuple]]:
         """`once` as a function, in the rule's own surroundings."""
@@ -395,9 +401,3 @@ def file(doc: list[str], typed: Typed, constants: list[str], before: list[str], 
     head = ['"""' + "\n\n".join(doc) + '\n"""', *imports, f"from numpy import {typed.dtype}", *constants]
     helpers = [helper for _, helper in typed.helpers.values()]
     return "\n\n\n".join(["\n\n".join(head), *before, *helpers, loop]) + "\n"
-
-
-def group(names: Iterable[str]) -> str:
-    """The text of a tuple."""
-    names = list(names)
-    return f"({', '.join(names)}{',' * (len(names) == 1)})"
