@@ -619,3 +619,27 @@ def test_names_differ_across_groups():
     p, q = parameters(shapes={"p": (3,), "q": (3,)}).values()
     with pytest.raises(ArgumentError, match=r"parameter w of shape \(3,\) has the name of another one"):
         optim.SGD([{"params": [("w", p)]}, {"params": [("w", q)]}])
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_lars_and_lamb_follow_their_papers(dtype):
+    lars, lamb = parameters(dtype), parameters(dtype)
+    opts = [make("lars", lars, lr=0.5, weight_decay=0.01), make("lamb", lamb, lr=0.01, betas=(0.8, 0.9))]
+    expected = {n: [p.data.astype(float), p.data.astype(float)] for n, p in lars.items()}
+    v, m, s = ({n: np.zeros(p.shape) for n, p in lars.items()} for _ in range(3))
+    rng, size = np.random.default_rng(1), np.linalg.norm
+    for t in range(1, 6):
+        give_gradients(lars, rng)
+        for n in lars:
+            lamb[n].grad = lars[n].grad
+            g, (a, b) = lars[n].grad.data.astype(float), expected[n]
+            v[n] = 0.9 * v[n] + 0.5 * 1e-3 * size(a) / (size(g) + 0.01 * size(a)) * (g + 0.01 * a)
+            m[n], s[n] = 0.8 * m[n] + 0.2 * g, 0.9 * s[n] + 0.1 * g * g
+            r = m[n] / (1 - 0.8**t) / (np.sqrt(s[n] / (1 - 0.9**t)) + 1e-6) + 0.01 * b
+            expected[n] = [a - v[n], b - 0.01 * size(b) / size(r) * r]
+        for opt in opts:
+            opt.step()
+    tolerance = {np.float32: 1e-5, np.float64: 1e-12}[dtype]
+    for n, (a, b) in expected.items():
+        np.testing.assert_allclose(lars[n].data, a, rtol=tolerance, atol=tolerance)
+        np.testing.assert_allclose(lamb[n].data, b, rtol=tolerance, atol=tolerance)
