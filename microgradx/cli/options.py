@@ -14,7 +14,7 @@ REQUIRED = inspect.Parameter.empty
 def one_of(what: str, given: str, valid: Iterable[str]) -> str:
     """The line that says what was given, what was probably meant, and what is valid."""
     names = list(valid)
-    near = get_close_matches(given.lower(), names, 1)
+    near = get_close_matches(given.lower(), names, 1) or [name for name in names if given and given in name]
     guess = f" Did you mean {near[0]}?" if near else ""
     return f"no {what} {given!r}.{guess} Choose from {', '.join(names)}."
 
@@ -66,8 +66,8 @@ class Like(click.ParamType):
         except ValueError:
             if self.default is None:
                 return value
-            option, wanted = param.opts[0] if param else self.name, metavar(self.default)
-            raise click.UsageError(f"{option} takes numbers, {wanted}; got {value!r}.", ctx) from None
+            option, like = param.opts[0] if param else self.name, typed(self.default)
+            raise click.UsageError(f"{option} takes a value like {like}, got {value!r}.", ctx) from None
 
 
 def metavar(default: Any) -> str:

@@ -30,6 +30,7 @@ class Recipe:
     model: list[int] | None = None  # None: one hidden layer, between what the data has and needs
     activation: str = "relu"
     dropout: float = 0.0
+    bias: bool = True
     loss: str | None = None  # None: cross_entropy for classes, mse_loss for numbers
     optimizer: str = "adam"
     hyperparameters: dict[str, Any] = field(default_factory=dict)
@@ -84,7 +85,7 @@ class Recipe:
     def network(self, x: np.ndarray | None = None) -> nn.Module:
         """The model, its first weights drawn by the seed, its standardization measured on x."""
         generator.seed(self.seed)
-        model: nn.Module = nn.MLP(self.sizes, self.activation, self.dropout)
+        model: nn.Module = nn.MLP(self.sizes, self.activation, self.dropout, self.bias)
         if self.standardize:
             model = nn.Sequential(Standardized(self.sizes[0], x), model)
         return model.to(self.device)

@@ -53,7 +53,7 @@ class Train(click.Command):
 
 def option(flag: str, kind: Any, metavar: str | None, text: str, registry: Any = ()) -> click.Option:
     """An option whose default is the recipe's; the names in `registry` stand in the help."""
-    default = getattr(START, flag[2:].replace("-", "_"), None)
+    default = getattr(START, flag[2:].partition("/")[0].replace("-", "_"), None)
     text += f" {', '.join(registry)}." if registry else ""
     shown = default is not None and kind is not bool
     return click.Option(
@@ -74,6 +74,7 @@ OPTIONS = [
     option("--model", Sizes(), "N-N-N", "Sizes of the layers.  [default: one hidden layer of 128]"),
     option("--activation", Name("activation", activations), "NAME", "Between the layers:", activations()),
     option("--dropout", click.FloatRange(0, 1, max_open=True), "X", "Share of hidden values to leave out."),
+    option("--bias/--no-bias", bool, None, "Whether layers add a bias; Muon trains only those that do not."),
     option("--loss", Name("loss", losses), "NAME", "Cross_entropy, mse_loss for a regression; or", losses()),
     option("--optimizer", optimizer, "NAME", "Its own options are listed below:", optimizers),
     option("--schedule", Name("schedule", lambda: plans), "NAME", "Of the learning rate:", plans),

@@ -1,0 +1,371 @@
+"""The command `microgradx`, as a person uses it and misuses it."""
+
+import json
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from subprocess import PIPE
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from microgradx import data, doctor
+from microgradx.cli import COMMANDS, main, picture
+from microgradx.cli.recipe import activations, losses
+from microgradx.data import datasets
+from microgradx.optim import optimizers, plans
+from microgradx.training import Run, checkpoints
+
+ROOT = Path(__file__).parent.parent
+COMMAND = [sys.executable, "-m", "microgradx.cli"]
+
+
+@pytest.fixture
+def command(capsys, monkeypatch, tmp_path):
+    """Run `microgradx` with arguments, in a folder of its own: exit code, output, errors."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("COLUMNS", "100")
+
+    def run(*args):
+        with pytest.raises(SystemExit) as stop:
+            main([str(arg) for arg in args])
+        return stop.value.code, *capsys.readouterr()
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def trained(tmp_path_factory):
+    """The run folder of a network that knows the digits."""
+    run = Run(tmp_path_factory.mktemp("runs") / "digits")
+    with pytest.raises(SystemExit) as stop:
+        main(["train", "--quiet", "--out", str(run.folder)])
+    assert stop.value.code == 0
+    return run
+
+
+# Training
+
+
+def test_train_alone_learns_the_digits(trained):
+    config = trained.read()
+    assert config["recipe"]["data"] == "digits" and config["recipe"]["model"] == [64, 128, 10]
+    assert checkpoints.load(trained.best)["confusion"].trace() >= 0.97 * 359
+
+
+def test_train_says_what_came_out(command):
+    code, out, errors = command("train", "--data", "moons", "--model", "2-8-2", "--epochs", 2)
+    assert (code, errors) == (0, "")
+    first, result, files = out.splitlines()
+    assert "2-8-2 relu, adam, seed 0" in first and "held-out rows at epoch 2 of 2" in result
+    assert files.startswith("in runs/moons-adam-1: best.safetensors, config.json, confusion.png")
+    assert command("train", "--data", "moons", "--epochs", 1)[0] == 0
+    assert Path("runs/moons-adam-2").is_dir()
+
+
+@pytest.mark.parametrize("name", optimizers)
+def test_every_optimizer_trains_with_its_own_options(command, name):
+    settings = {"lr": "0.001"} if "lr" in optimizers[name].options else {}
+    bias = ["--no-bias"] if name == "muon" else []
+    options = [f"--{key}={value}" for key, value in settings.items()]
+    code, _, errors = command("train", "--data=xor", "--epochs=1", f"--optimizer={name}", *options, *bias)
+    assert (code, errors) == (0, "")
+    recipe = Run(f"runs/xor-{name}-1").read()["recipe"]
+    assert recipe["hyperparameters"] == {key: float(value) for key, value in settings.items()}
+
+
+def test_hyperparameters_of_every_kind(command):
+    options = ["--betas", "0.8,0.9", "--weight-decay", "0.1", "--amsgrad", "--eps=1e-6"]
+    assert command("train", "--data=xor", "--epochs=1", "--optimizer", "adam", *options)[0] == 0
+    recipe = Run("runs/xor-adam-1").read()["recipe"]
+    assert recipe["hyperparameters"] == {
+        "betas": [0.8, 0.9],
+        "weight_decay": 0.1,
+        "amsgrad": True,
+        "eps": 1e-6,
+    }
+
+
+@pytest.mark.parametrize("name", plans)
+def test_every_schedule_trains(command, name):
+    assert command("train", "--data=xor", "--epochs=1", "--schedule", name)[0] == 0
+
+
+@pytest.mark.parametrize("name", losses())
+def test_every_loss_trains_on_labels(command, name):
+    assert command("train", "--data=xor", "--epochs=1", "--loss", name)[0] == 0
+    assert command("evaluate", "runs/xor-adam-1")[0] == 0
+
+
+@pytest.mark.parametrize("name", activations())
+def test_every_activation_trains(command, name):
+    options = ["--standardize", "--dropout=0.1", "--clip-norm=1", "--patience=1", "--threads=1"]
+    assert command("train", "--data=xor", "--epochs=1", "--activation", name, *options)[0] == 0
+    assert command("evaluate", "runs/xor-adam-1")[0] == 0
+
+
+def test_a_regression_and_its_predictions(command):
+    assert command("train", "--data=regression", "--epochs=2")[0] == 0
+    code, out, _ = command("evaluate", "runs/regression-adam-1")
+    assert code == 0 and out.startswith("loss ") and len(out.splitlines()) == 1
+    np.savetxt("x.csv", data.regression().test[0][:3], delimiter=",")
+    code, out, _ = command("predict", "runs/regression-adam-1", "x.csv")
+    assert code == 0 and len([float(line) for line in out.splitlines()]) == 3
+
+
+def test_data_of_your_own(command):
+    x, y = data.moons(n=60).train
+    np.savez("mine.npz", x=x, y=y)
+    np.savetxt("mine.csv", np.column_stack([x, y]), delimiter=",", header="a,b,label", comments="")
+    for file in ("mine.npz", "mine.csv"):
+        assert command("train", "--data", file, "--epochs", 1, "--out", f"run{file[-3:]}")[0] == 0
+    assert command("predict", "runnpz", "mine.npz")[1].count("\n") == len(x)
+
+
+def test_resume_goes_on_and_fixes_what_was_chosen(command):
+    assert command("train", "--data=moons", "--epochs=2", "--dropout=0.1", "--out=run")[0] == 0
+    code, out, _ = command("train", "--resume=run", "--epochs=4")
+    assert code == 0 and "epoch 4 of 4" in out
+    assert command("train", "--data=moons", "--epochs=4", "--dropout=0.1", "--out=whole")[0] == 0
+    assert (checkpoints.load("run/last.safetensors")["model"]["0.weight"].tobytes()
+            == checkpoints.load("whole/last.safetensors")["model"]["0.weight"].tobytes())  # fmt: skip
+    code, _, errors = command("train", "--resume=run", "--lr=0.1")
+    assert (code, errors) == (
+        2, "microgradx: a resumed run keeps its --lr: leave that out, or start a new run.\n"
+    )  # fmt: skip
+
+
+@pytest.mark.slow
+def test_ctrl_c_says_how_to_go_on(tmp_path):
+    run = tmp_path / "run"
+    arguments = ["train", "--data=digits", "--epochs=100000", f"--out={run}", "--threads=1"]
+    with subprocess.Popen([*COMMAND, *arguments], cwd=ROOT, stdout=PIPE, stderr=PIPE, text=True) as process:
+        while not (run / "history.jsonl").exists():
+            assert process.poll() is None, process.stderr.read()
+            time.sleep(0.01)
+        process.send_signal(signal.SIGINT)
+        errors = process.stderr.read()
+    assert process.returncode == 130
+    assert errors.strip().startswith("microgradx: stopped in epoch")
+    assert errors.strip().endswith(f"go on with: microgradx train --resume {run}")
+
+
+# Using a run
+
+
+def test_evaluate_shows_each_class(command, trained):
+    code, out, errors = command("evaluate", trained.folder)
+    assert (code, errors) == (0, "") and "on 359 held-out rows of digits" in out
+    assert len(out.splitlines()) == 12 and "precision" in out
+    assert command("evaluate", trained.folder, "--last")[0] == 0
+
+
+@pytest.mark.parametrize("scale, invert", [(1, False), (1, True), (12, False), (25, True)])
+def test_predict_reads_pictures_of_digits(command, trained, scale, invert):
+    (x, y), right = data.digits().test, 0
+    for row, label in zip(x[:40], y, strict=False):
+        pixels = np.uint8(255 * (1 - row if invert else row)).reshape(8, 8)
+        image = Image.fromarray(pixels).resize((8 * scale, 8 * scale), Image.Resampling.BICUBIC)
+        background = Image.new("L", (9 * scale, 11 * scale) if scale > 1 else (8, 8), 255 if invert else 0)
+        background.paste(image, (0, scale if scale > 1 else 0))
+        background.convert("RGB").save("digit.png")
+        code, out, _ = command("predict", trained.folder, "digit.png")
+        assert code == 0 and out.endswith("%\n")
+        right += int(out.split("\t")[0]) == label
+    assert right >= (34 if scale > 1 else 38)
+
+
+def test_pictures_are_placed_like_the_training_images():
+    image = np.zeros((28, 28), np.float32)
+    image[4:24, 10:18] = 1
+    assert picture.frame(image[None]) == (20.0, 13.5, 13.5)
+
+
+@pytest.mark.parametrize(
+    "name, content, message",
+    [
+        ("no.png", None, "no.png: No such file or directory"),
+        ("text.png", b"hello", "text.png is not a picture that can be read: cannot identify image file"),
+        ("half.png", "half", "half.png is not a picture that can be read"),
+        ("blank.png", "blank", "blank.png is blank: nothing on it differs from its background"),
+        ("rows.csv", b"1,2\n3,4\n", "takes rows of 64 finite numbers, got shape (2, 2)"),
+        ("rows.csv", b"a,b\n3,x\n", "rows.csv, line 2: every cell must be a finite number"),
+        ("rows.csv", b"", "takes rows of 64 finite numbers, got shape (0,)"),
+        ("rows.npz", b"PK nothing", "rows.npz is not a .npz with an array x"),
+        ("folder.png", "folder", "folder.png is not a picture that can be read"),
+    ],
+)
+def test_predict_says_what_is_wrong_with_a_file(command, trained, name, content, message):
+    if content in ("half", "blank"):
+        pixels = np.random.default_rng(0).integers(0, 255, (50, 50)) * (content == "half")
+        Image.fromarray(pixels.astype(np.uint8)).save(name)
+        content = Path(name).read_bytes()[: 500 if content == "half" else None]
+    if content == "folder":
+        Path(name).mkdir()
+    elif content is not None:
+        Path(name).write_bytes(content)
+    code, out, errors = command("predict", trained.folder, name)
+    assert (code, out) == (1, "") and message in errors and errors.count("\n") == 1
+
+
+@pytest.mark.parametrize("damage", ["cut", "flip", "config", "recipe", "gone"])
+def test_a_damaged_run_is_named(command, damage):
+    assert command("train", "--data=xor", "--epochs=1", "--out=run")[0] == 0
+    run = Run("run")
+    whole = run.best.read_bytes()
+    match damage:
+        case "cut":
+            run.best.write_bytes(whole[:-7])
+        case "flip":
+            run.best.write_bytes(whole[:-7] + bytes([whole[-7] ^ 4]) + whole[-6:])
+        case "config":
+            run.config.write_text("{")
+        case "recipe":
+            run.config.write_text(json.dumps(run.read() | {"recipe": {"modle": 1}}))
+        case "gone":
+            run.best.unlink()
+    code, out, errors = command("evaluate", "run")
+    assert (code, out, errors.count("\n")) == (1, "", 1) and errors.startswith(("microgradx: run", "microgradx: no checkpoint at run/best"))
+
+
+# Asking wrongly
+
+
+@pytest.mark.parametrize(
+    "line, message",
+    [
+        ("trian", "no command 'trian'. Did you mean train? Choose from train, evaluate,"),
+        ("train --optimizer adm", "no optimizer 'adm'. Did you mean adam? Choose from sgd,"),
+        ("train --data digit", "no data set 'digit'. Did you mean digits? Choose from digits,"),
+        ("train --activation rleu", "no activation 'rleu'. Did you mean relu? Choose from"),
+        ("train --schedule cos", "no schedule 'cos'. Did you mean cosine? Choose from constant,"),
+        ("train --loss mse", "no loss 'mse'. Did you mean mse_loss? Choose from"),
+        ("train --device tpu", "'tpu' is not one of 'cpu', 'cuda'"),
+        ("train --epochs 0", "Invalid value for '--epochs': 0 is not in the range x>=1"),
+        ("train --model 64", "--model 64: give the sizes of the layers, such as 64-128-10"),
+        (
+            "train --model 64-32-9",
+            "--model 64-32-9 does not fit digits, which has 64 features and 10 outputs",
+        ),
+        ("train --betas 0.9,x", "--betas takes a value like 0.9,0.999, got '0.9,x'"),
+        ("train --lr -1", "Adam: lr must be"),
+        ("train --optimizer lion --amsgrad", "No such option '--amsgrad'"),
+        ("train --out full", "full already holds a run: resume it, or choose another folder"),
+        ("optimizers adamm", "no optimizer 'adamm'. Did you mean adam?"),
+        ("evaluate", "Missing argument 'RUN'"),
+    ],
+)
+def test_a_wrong_value_gets_one_line_and_code_2(command, line, message):
+    if "full" in line:
+        assert command("train", "--data=xor", "--epochs=1", "--out=full")[0] == 0
+    code, _, errors = command(*line.split())
+    assert code == 2 and message in errors and errors.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    "line, message",
+    [
+        ("evaluate nowhere", "nowhere holds no run: there is no config.json in it"),
+        ("train --resume nowhere", "nowhere holds no run"),
+        ("train --data nowhere.npz", "nowhere.npz"),
+        ("train --out file/run", "file/run: Not a directory"),
+        ("train --device cuda", "device 'cuda'"),
+        (
+            "train --lr 1e38 --data xor",
+            "the loss is nan in epoch 1, step 2 of 25. Lower the learning rate (now 1e+38)",
+        ),
+    ],
+)
+def test_what_cannot_be_done_gets_one_line_and_code_1(command, line, message):
+    Path("file").touch()
+    code, _, errors = command(*line.split())
+    assert code == 1 and message in errors and errors.count("\n") == 1
+
+
+def test_a_bug_is_one_line_too(command, monkeypatch):
+    monkeypatch.setattr("microgradx.cli.look.examine", lambda: 1 / 0)
+    code, _, errors = command("doctor")
+    assert code == 1 and errors.startswith("microgradx: unexpected ZeroDivisionError: division by zero.")
+
+
+# Looking
+
+
+@pytest.mark.parametrize("name", [None, *COMMANDS])
+def test_help_reads_well(command, name):
+    code, out, errors = command(*([name] if name else []), "--help")
+    assert (code, errors) == (0, "") and "Usage: microgradx" in out
+    assert all(len(line) <= 100 for line in out.splitlines())
+
+
+def test_help_follows_the_registries_and_the_optimizer(command):
+    out = command("train", "--help")[1]
+    words = out.replace(",", " ").replace(".", " ").split()
+    for registry in (datasets, optimizers, plans, activations(), losses()):
+        assert set(registry) <= set(words)
+    assert "Hyperparameters of adam:" in out and "--betas X,X" in out
+    other = command("train", "--optimizer=lars", "--help")[1]
+    assert "Hyperparameters of lars:" in other and "--trust-coefficient X" in other and "--betas" not in other
+
+
+def test_optimizers_are_listed_with_equations_and_explained(command):
+    out = command("optimizers")[1]
+    assert all(f"{name}: " in out for name in optimizers) and "m ← β₁m + (1-β₁)g" in out
+    out = command("optimizers", "adam")[1]
+    assert "adam(p, g, m, v, /, t, lr=0.001" in out and "arxiv.org/abs/1412.6980" in out and "--betas" in out
+    assert command("optimizers", "amsgrad")[0] == 0
+
+
+def test_doctor_reports_every_topic(command):
+    code, out, errors = command("doctor")
+    assert code == 0, errors
+    for topic in (
+        "python",
+        "processor",
+        "blas",
+        "threads",
+        "threading layers",
+        "cuda",
+        "kernel cache",
+        "data folders",
+    ):
+        assert topic in out
+
+
+@pytest.mark.parametrize(
+    "core, features, pinned, advice",
+    [
+        (
+            "Haswell",
+            {"avx", "avx2", "avx512f"},
+            "Haswell",
+            "avx512f, which Haswell does not use; OPENBLAS_CORETYPE=Has",
+        ),
+        ("Nehalem", {"avx", "avx2"}, None, "avx2, which Nehalem does not use; a newer OpenBLAS"),
+        ("SkylakeX", {"avx", "avx2", "avx512f"}, "SkylakeX", ""),
+        ("Zen", {"avx", "avx2"}, None, ""),
+        ("unknown", {"avx2"}, None, ""),
+        ("neoversen1", set(), None, ""),
+    ],
+)
+def test_doctor_finds_an_older_blas_core(core, features, pinned, advice):
+    found = doctor.outdated(core, features, pinned)
+    assert advice in found and bool(found) == bool(advice)
+
+
+def test_cache_shows_and_clears(command, monkeypatch, tmp_path):
+    monkeypatch.setenv("MICROGRADX_CACHE", str(tmp_path / "c"))
+    assert "0 files, 0.00 MB" in command("cache")[1]
+    (tmp_path / "c/kernels/x.o").write_bytes(b"x" * 20_000)
+    assert "1 files, 0.02 MB, cleared" in command("cache", "clear")[1]
+    assert "0 files" in command("cache")[1]
+
+
+def test_a_closed_pipe_is_silent():
+    with subprocess.Popen([*COMMAND, "optimizers"], stdout=PIPE, stderr=PIPE, cwd=ROOT) as process:
+        process.stdout.close()
+        assert process.stderr.read() == b""
+    assert process.returncode == 1
