@@ -111,6 +111,7 @@ def test_binary_cross_entropy(torch, reduction):
         compare(torch, name, far, target, reduction=reduction)
 
 
+@pytest.mark.filterwarnings("ignore:reduction")  # PyTorch warns that its mean is not the divergence
 @pytest.mark.parametrize("reduction", [*REDUCTIONS, "batchmean"])
 @pytest.mark.parametrize("log_target", [False, True])
 def test_divergence(torch, reduction, log_target):
@@ -122,7 +123,7 @@ def test_divergence(torch, reduction, log_target):
 
 
 def test_cross_entropy_of_large_logits():
-    x = mg.tensor([[1e4, 0.0], [-1e4, 0.0], [3e38, -3e38]], requires_grad=True)
+    x = mg.tensor([[1e4, 0.0], [-1e4, 0.0], [1e38, -1e38]], requires_grad=True)
     losses = nn.cross_entropy(x, [1, 0, 0], reduction="none")
     assert losses.tolist() == [1e4, 1e4, 0]
     losses.sum().backward()
@@ -152,9 +153,9 @@ def test_losses_have_second_derivatives():
         (lambda x: nn.cross_entropy(x, [0, 1]), ShapeError,
          r"cross_entropy: labels of shape \(2,\) do not fit predictions of shape \(3, 4\)"),
         (lambda x: nn.cross_entropy(x, [0, 4, 1]), ArgumentError,
-         r"cross_entropy: 4 classes allow labels 0 to 3, here 0 to 4"),
+         r"cross_entropy: 4 classes allow labels 0 to 3, these run from 0 to 4"),
         (lambda x: nn.nll_loss(x, [0, -1, 1]), ArgumentError,
-         r"nll_loss: 4 classes allow labels 0 to 3, here -1 to 1"),
+         r"nll_loss: 4 classes allow labels 0 to 3, these run from -1 to 1"),
         (lambda x: nn.nll_loss(x, [0.0, 1.0, 2.0]), DTypeError,
          r"nll_loss: labels must be integers, these are float64"),
         (lambda x: nn.cross_entropy(x, [0, 1, 2], reduction="avg"), ArgumentError,
@@ -162,7 +163,7 @@ def test_losses_have_second_derivatives():
         (lambda x: nn.cross_entropy(x, [0, 1, 2], label_smoothing=2), ArgumentError,
          r"label_smoothing must be between 0 and 1, not 2"),
         (lambda x: nn.cross_entropy(x, [0, 1, 2], weight=[1, 2]), ShapeError,
-         r"cross_entropy: 4 classes need 4 weights.*\(2,\)"),
+         r"cross_entropy: 4 classes need as many weights, here \(2,\)"),
         (lambda x: nn.mse_loss(x, np.zeros(3)), ShapeError,
          r"mse_loss: the prediction has shape \(3, 4\), the target \(3,\)"),
         (lambda x: nn.huber_loss(x, x, delta=0), ArgumentError, r"delta must be positive, not 0"),
