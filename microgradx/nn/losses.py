@@ -65,7 +65,7 @@ def rows_of(loss: str, x, labels, weight, ignore_index: int):
         if low < 0 or high >= classes:
             valid = f"{classes} classes allow labels 0 to {classes - 1}"
             raise ArgumentError(f"{loss}: {valid}, these run from {low} to {high}.")
-            each = np.ones(classes) if weight is None else np.asarray(weight)
+        each = np.ones(classes) if weight is None else np.asarray(weight)
         if each.shape != (classes,):
             raise ShapeError(f"{loss}: {classes} classes need as many weights, here {each.shape}.")
         weights = (each[labels] * counts).astype(x.dtype)
