@@ -16,6 +16,7 @@ class Average:
         self.parameters = named(type(self).__name__, parameters)
         self.averages = {name: p.data.copy() for name, p in self.parameters.items()}
         self.updates = 0
+        self.scratch = np.empty(max((a.nbytes for a in self.averages.values()), default=0), np.uint8)
 
     def weight(self) -> float:
         """How much the next update counts."""
@@ -25,7 +26,10 @@ class Average:
         """Take the current weights into the average: after an optimizer's step, or once an epoch."""
         weight = self.weight() if self.updates else 1.0
         for name, average in self.averages.items():
-            average += average.dtype.type(weight) * (self.parameters[name].data - average)
+            step = self.scratch[: average.nbytes].view(average.dtype).reshape(average.shape)
+            np.subtract(self.parameters[name].data, average, out=step)
+            step *= average.dtype.type(weight)
+            average += step
         self.updates += 1
 
     @contextlib.contextmanager

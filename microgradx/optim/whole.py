@@ -42,7 +42,8 @@ class LAMB(Optimizer):
         flat.sweep(first, end)
         for weights, direction in flat.each("direction", first, end):
             ratio = norm(weights) / (norm(direction) or 1) or 1
-            weights -= weights.dtype.type(group["lr"] * ratio) * direction
+            direction *= weights.dtype.type(group["lr"] * ratio)
+            weights -= direction
 
 
 class Muon(Optimizer):
