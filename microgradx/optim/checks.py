@@ -57,7 +57,7 @@ def declared(function: Callable) -> inspect.Signature:
     return signature.replace(parameters=options)
 
 
-def bind(owner: str, function: Callable, args: tuple, options: dict[str, Any]) -> dict[str, Any]:
+def read_options(owner: str, function: Callable, args: tuple, options: dict[str, Any]) -> dict[str, Any]:
     """The options that a definition declares, the given ones over its defaults, checked."""
     signature = declared(function)
     try:

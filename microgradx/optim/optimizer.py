@@ -9,7 +9,7 @@ import numpy as np
 
 from microgradx.errors import ArgumentError, CheckpointError
 from microgradx.kernels import sweep
-from microgradx.optim.checks import bind, check, compare, declared, named
+from microgradx.optim.checks import check, compare, declared, named, read_options
 from microgradx.optim.flat import Flat
 from microgradx.rules import Rule
 from microgradx.tensor import Tensor
@@ -56,7 +56,7 @@ class Optimizer:
                 )
             self.choose, args = always(args[0], **common | args[0].hyperparameters), args[1:]
         self.check_finite = check_finite
-        self.defaults = bind(self.name, self.choose, args, options)
+        self.defaults = read_options(self.name, self.choose, args, options)
         self.param_groups: list[dict[str, Any]] = []
         self.flats: list[list[Flat]] = []  # per group, one for each dtype
         self.followed: list[list] = []  # per group, the options that its flat buffers follow

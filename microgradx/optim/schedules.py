@@ -12,7 +12,7 @@ from itertools import pairwise
 from typing import Any
 
 from microgradx.errors import ArgumentError
-from microgradx.optim.checks import bind, compare, limits
+from microgradx.optim.checks import compare, limits, read_options
 from microgradx.optim.optimizer import Optimizer
 
 
@@ -26,7 +26,7 @@ class Schedule:
         if not isinstance(optimizer, Optimizer):
             raise ArgumentError(f"{self.name}: an optimizer comes first, not {type(optimizer).__name__}.")
         self.optimizer = optimizer
-        self.options = bind(self.name, self.lr, args, options)
+        self.options = read_options(self.name, self.lr, args, options)
         self.last_epoch = 0
         self.base_lrs = [group.setdefault("initial_lr", group["lr"]) for group in optimizer.param_groups]
         self.apply()
