@@ -12,7 +12,7 @@ from microgradx.kernels.random import Generator, generator
 from microgradx.primitives import Case, operation, primitive
 from microgradx.primitives.indexing import cat, gather, one_hot, pad, split, stack
 from microgradx.primitives.products import einsum, matmul
-from microgradx.primitives.reductions import ( 
+from microgradx.primitives.reductions import (
     argmax, argmin, cumsum, log_softmax, logsumexp, max, mean, min, prod, softmax, std, sum, var,
 )  # fmt: skip
 from microgradx.primitives.shapes import expand, flatten, permute, reshape, squeeze, transpose, unsqueeze
@@ -22,9 +22,9 @@ from microgradx.scalars import (
     clip, cos, elementwise, elu, erf, exp, expm1, gelu, gelu_tanh, leaky_relu, log, log1p, maximum, minimum,
     relu, rsqrt, sigmoid, sign, silu, sin, softplus, sqrt, square, tanh, where,
 )  # fmt: skip
-from microgradx.tensor import (
-    Tensor, arange, detect_anomaly, eye, full, no_grad, ones, rand, randn, tensor, zeros,
-)  # fmt: skip
+from microgradx.tape import detect_anomaly, no_grad
+from microgradx.tensor import Tensor
+from microgradx.creation import arange, eye, full, ones, rand, randn, tensor, zeros  # isort: skip
 from microgradx.autograd import check_grad, grad, hessian, hvp, value_and_grad  # isort: skip
 from microgradx import data, nn, optim  # isort: skip
 from microgradx.training import fit  # isort: skip

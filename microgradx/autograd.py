@@ -8,7 +8,8 @@ import numpy as np
 
 from microgradx.errors import ArgumentError, GradientError, ShapeError
 from microgradx.primitives.shapes import reshape_to
-from microgradx.tensor import Tensor, as_array, differentiate, mode, wrap
+from microgradx.tape import mode
+from microgradx.tensor import Tensor, as_array, differentiate, wrap
 
 
 def value_and_grad(f: Callable[..., Any], argnums: int | Sequence[int] = 0, create_graph: bool | None = None):

@@ -5,8 +5,14 @@ output, so walking the nodes in falling order of their numbers visits each one a
 no recursion, no separate sort, any depth.
 """
 
+import contextlib
+import contextvars
+import linecache
+import sys
+import threading
 from heapq import heappop, heappush
 from itertools import count
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,6 +21,67 @@ from microgradx.errors import GradientError, NonFiniteError
 from microgradx.primitives import Primitive
 from microgradx.primitives.reductions import sum as sum_over
 from microgradx.primitives.shapes import cast, expand_to, reshape_to
+
+PACKAGE = str(Path(__file__).parent)
+
+
+class Mode(threading.local):
+    """What holds for a thread's Tensors at the moment; changed by `no_grad` and `detect_anomaly`."""
+
+    record = True
+    detect = False
+    number = np.dtype(np.float32)  # what Python's numbers become
+
+    def __init__(self) -> None:
+        self.calm = contextvars.copy_context()  # where NumPy is silent: infinities and NaNs are results
+        self.calm.run(np.seterr, all="ignore")
+
+
+mode = Mode()
+
+
+@contextlib.contextmanager
+def no_grad():
+    """Within `with mg.no_grad():` (or a function decorated with it) nothing is recorded."""
+    before, mode.record = mode.record, False
+    try:
+        yield
+    finally:
+        mode.record = before
+
+
+@contextlib.contextmanager
+def detect_anomaly():
+    """Find where a NaN or infinity is born: NonFiniteError names the operation and your line. Slow.
+
+    Covers forward and backward; also notices changes of arrays that bypass the Tensor (through NumPy).
+    """
+    before, mode.detect = mode.detect, True
+    try:
+        yield
+    finally:
+        mode.detect = before
+
+
+def inspect_values(op: Primitive, arrays: list, out: np.ndarray) -> None:
+    """Raise NonFiniteError where an operation makes a NaN or an infinity out of finite numbers."""
+    bad = ~np.isfinite(out)
+    if bad.any() and all(np.isfinite(a).all() for a in arrays if np.asarray(a).dtype.kind == "f"):
+        first = tuple(int(i) for i in np.argwhere(bad)[0])
+        raise NonFiniteError(
+            f"{op.name} produced {out[first]} from finite inputs: {int(bad.sum())} of {out.size} "
+            f"elements, the first at index {first}.{user_line()}"
+        )
+
+
+def user_line() -> str:
+    """Where in the user's own code an operation was called: "file:line" and the text of the line."""
+    frame = sys._getframe()
+    while frame.f_back and frame.f_code.co_filename.startswith((PACKAGE, "<frozen", contextlib.__file__)):
+        frame = frame.f_back
+    file, line = frame.f_code.co_filename, frame.f_lineno
+    return f"\n    {file}:{line}    {linecache.getline(file, line).strip()}"
+
 
 numbers = count()
 

@@ -4,12 +4,7 @@ Every operation on Tensors passes through `apply`: it runs the operation on the 
 writes a node on the tape if any input wants a gradient.
 """
 
-import contextlib
-import linecache
-import sys
-import threading
 from operator import attrgetter
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -21,27 +16,14 @@ from microgradx.errors import (
     DTypeError,
     GradientError,
     MicrogradxError,
-    NonFiniteError,
     ShapeError,
 )
 from microgradx.primitives import Primitive, lift
 from microgradx.primitives.indexing import getitem
 from microgradx.primitives.products import matmul
-from microgradx.primitives.shapes import cast, one_shape, permute
+from microgradx.primitives.shapes import cast, permute
 from microgradx.scalars import Elementwise
-
-PACKAGE = str(Path(__file__).parent)
-
-
-class Mode(threading.local):
-    """What holds for a thread's Tensors at the moment; changed by `no_grad` and `detect_anomaly`."""
-
-    record = True
-    detect = False
-    number = np.dtype(np.float32)  # what Python's numbers become
-
-
-mode = Mode()
+from microgradx.tape import inspect_values, mode, user_line
 
 
 class Tensor:
@@ -246,18 +228,16 @@ class Tensor:
     __invert__ = lambda a: scalars.logical_not(a)
 
     def __pow__(self, exponent):
-        return (
-            scalars.square(self) if type(exponent) is int and exponent == 2 else scalars.power(self, exponent)
-        )
+        square = type(exponent) is int and exponent == 2
+        return scalars.square(self) if square else scalars.power(self, exponent)
 
     def __getitem__(self, index) -> "Tensor":
         index = raw_index(index)
         try:
             return getitem(self, index=index)
         except IndexError as error:
-            raise ArgumentError(
-                f"index {index} does not fit a tensor of shape {self.shape}: {error}."
-            ) from None
+            what = f"index {index} does not fit a tensor of shape {self.shape}"
+            raise ArgumentError(f"{what}: {error}.") from None
 
     def __setitem__(self, index, values) -> None:
         if self.requires_grad and mode.record:
@@ -269,9 +249,8 @@ class Tensor:
         try:
             self._data[raw_index(index)] = values
         except (ValueError, IndexError) as error:
-            raise ShapeError(
-                f"cannot assign an array of shape {np.shape(values)} into shape {self.shape}: {error}."
-            ) from None
+            what = f"cannot assign an array of shape {np.shape(values)} into shape {self.shape}"
+            raise ShapeError(f"{what}: {error}.") from None
         self._version[0] += 1
 
 
@@ -350,7 +329,7 @@ def apply(op: Primitive, *args, **params) -> Tensor:
         arrays.append(a)
         edges.append(edge)
     try:
-        value = op.forward(*arrays, **params)
+        value = mode.calm.copy().run(op.forward, *arrays, **params)
     except ValueError as error:
         if isinstance(error, MicrogradxError):
             raise
@@ -368,7 +347,7 @@ def apply(op: Primitive, *args, **params) -> Tensor:
     if wanted and mode.record and data.dtype.kind == "f":
         record(op, args, arrays, edges, params, out)
     if mode.detect:
-        inspect_values(op, arrays, out)
+        inspect_values(op, arrays, data)
     return out
 
 
@@ -402,26 +381,6 @@ def guard(which: int | str, t: Tensor) -> tuple:
     return which, t._version, t._version[0], (t._data, t._data.tobytes()) if mode.detect else None
 
 
-def inspect_values(op: Primitive, arrays, out: Tensor) -> None:
-    """Raise NonFiniteError where an operation makes a NaN or an infinity out of finite numbers."""
-    bad = ~np.isfinite(out._data)
-    if bad.any() and all(np.isfinite(a).all() for a in arrays if np.asarray(a).dtype.kind == "f"):
-        first = tuple(int(i) for i in np.argwhere(bad)[0])
-        raise NonFiniteError(
-            f"{op.name} produced {out._data[first]} from finite inputs: {int(bad.sum())} of {out.size} "
-            f"elements, the first at index {first}.{user_line()}"
-        )
-
-
-def user_line() -> str:
-    """Where in the user's own code an operation was called: "file:line" and the text of the line."""
-    frame = sys._getframe()
-    while frame.f_back and frame.f_code.co_filename.startswith((PACKAGE, "<frozen", contextlib.__file__)):
-        frame = frame.f_back
-    file, line = frame.f_code.co_filename, frame.f_lineno
-    return f"\n    {file}:{line}    {linecache.getline(file, line).strip()}"
-
-
 # Differentiating
 
 
@@ -442,20 +401,17 @@ def differentiate(y: Tensor, gradient=None, *, retain_graph=False, create_graph=
     g = as_array(gradient, y.dtype)
     if g.shape != y.shape:
         raise ShapeError(f"backward: the gradient has shape {g.shape}, the tensor {y.shape}.")
-    start = y._node or y
+    options = {"retain_graph": retain_graph, "watch": watch, "check": mode.detect}
+    before = mode.number, mode.detect
     if create_graph:
-        seed = gradient if isinstance(gradient, Tensor) else wrap(g)
-        before = mode.number, mode.detect
+        g = gradient if isinstance(gradient, Tensor) else wrap(g)
+        options |= {"retain_graph": True, "graph": revive}
         # constants in slopes take the gradients' dtype; what a slope computes and does not use is no anomaly
         mode.number, mode.detect = y.dtype, False
-        try:
-            with np.errstate(all="ignore"):
-                tape.backward(start, seed, retain_graph=True, graph=revive, watch=watch, check=before[1])
-        finally:
-            mode.number, mode.detect = before
-    else:
-        with np.errstate(all="ignore"):
-            tape.backward(start, g, retain_graph=retain_graph, watch=watch, check=mode.detect)
+    try:
+        mode.calm.copy().run(tape.backward, y._node or y, g, **options)
+    finally:
+        mode.number, mode.detect = before
 
 
 def revive(value, edge):
@@ -468,83 +424,6 @@ def revive(value, edge):
     if edge is not None:
         t._node, t.requires_grad = edge, True
     return t
-
-
-@contextlib.contextmanager
-def no_grad():
-    """Within `with mg.no_grad():` (or a function decorated with it) nothing is recorded."""
-    before, mode.record = mode.record, False
-    try:
-        yield
-    finally:
-        mode.record = before
-
-
-@contextlib.contextmanager
-def detect_anomaly():
-    """Find where a NaN or infinity is born: NonFiniteError names the operation and your line. Slow.
-
-    Covers forward and backward; also notices changes of arrays that bypass the Tensor (through NumPy).
-    """
-    before, mode.detect = mode.detect, True
-    try:
-        yield
-    finally:
-        mode.detect = before
-
-
-# Creation
-
-
-def tensor(values, dtype=None, device=None, requires_grad: bool = False) -> Tensor:
-    """A Tensor with a copy of the values; float32 for Python's numbers, else the dtype they have."""
-    t = Tensor(values, dtype, device, requires_grad)
-    t._data = t._data.copy()
-    return t
-
-
-def full(shape, value, dtype=None, device=None, requires_grad: bool = False) -> Tensor:
-    """A Tensor filled with one value."""
-    kind = dtype or (mode.number if isinstance(value, float) else None)
-    return Tensor(np.full(shape, value, kind and as_dtype(kind)), dtype, device, requires_grad)
-
-
-def zeros(*shape, dtype=None, device=None, requires_grad: bool = False) -> Tensor:
-    """Zeros: `zeros(2, 3)` or `zeros((2, 3))`."""
-    return full(one_shape(shape), 0.0, dtype, device, requires_grad)
-
-
-def ones(*shape, dtype=None, device=None, requires_grad: bool = False) -> Tensor:
-    """Ones: `ones(2, 3)` or `ones((2, 3))`."""
-    return full(one_shape(shape), 1.0, dtype, device, requires_grad)
-
-
-def eye(n: int, m: int | None = None, dtype=None, device=None, requires_grad: bool = False) -> Tensor:
-    """Ones on the diagonal of (n, m)."""
-    return Tensor(np.eye(n, m, dtype=as_dtype(dtype or mode.number)), None, device, requires_grad)
-
-
-def arange(start, stop=None, step=1, dtype=None, device=None, requires_grad: bool = False) -> Tensor:
-    """Evenly spaced numbers as np.arange; int64 for integers, else float32."""
-    values = np.arange(start, stop, step) if stop is not None else np.arange(0, start, step)
-    kind = dtype or (mode.number if values.dtype.kind == "f" else None)
-    return Tensor(values, kind, device, requires_grad)
-
-
-def rand(*shape, dtype=None, device=None, requires_grad: bool = False) -> Tensor:
-    """Uniform random numbers in [0, 1)."""
-    from microgradx.kernels.random import generator
-
-    values = generator.uniform(one_shape(shape), dtype=as_dtype(dtype or mode.number))
-    return Tensor(values, None, device, requires_grad)
-
-
-def randn(*shape, dtype=None, device=None, requires_grad: bool = False) -> Tensor:
-    """Random numbers of the standard normal distribution."""
-    from microgradx.kernels.random import generator
-
-    values = generator.normal(one_shape(shape), dtype=as_dtype(dtype or mode.number))
-    return Tensor(values, None, device, requires_grad)
 
 
 # Tensors join the executors, and every operation of the tables becomes a method

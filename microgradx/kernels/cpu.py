@@ -75,6 +75,11 @@ alone = 1 << 18
 """Below this many elements a sweep runs on the calling thread: waking another takes as long."""
 
 
+def piece(size: int) -> int:
+    """How many elements a thread takes at a time: enough to pay for the call, few enough to share evenly."""
+    return max(64, min(max(size // (4 * pool.threads()), alone // 16), alone) // 64 * 64)
+
+
 class Sweep:
     """An update rule over whole arrays, in place: `update(p, g, *state, t=3, lr=1e-3, ...)`.
 
@@ -117,8 +122,7 @@ class Sweep:
             if size < alone or pool.threads() == 1:
                 self.run(0, size, *addresses, *numbers)
             else:
-                piece = max(64, min(max(size // (4 * pool.threads()), alone // 16), alone) // 64 * 64)
-                pool.split(lambda start, stop: self.run(start, stop, *addresses, *numbers), size, piece)
+                pool.split(lambda i, end: self.run(i, end, *addresses, *numbers), size, piece(size))
             return carried
 
         update.arrays = arrays  # type: ignore[attr-defined]  # keeps their memory alive

@@ -10,11 +10,11 @@ import ast
 import inspect
 import textwrap
 from collections.abc import Callable
-from functools import cached_property, partial
+from functools import cached_property
 from typing import Any
 
 from microgradx.errors import GradientError
-from microgradx.kernels.cpu import run
+from microgradx.kernels.cpu import body
 from microgradx.scalars import Elementwise
 
 operations: dict[str, Callable[..., Any]] = {}
@@ -132,7 +132,7 @@ class ElementwisePrimitive(Primitive):
 
     def __init__(self, function: Elementwise):
         super().__init__(function, function.name)
-        self.forward = partial(run, function)  # what apply() passes has an array in it
+        self.forward = body(function)
         self.rule = function.slopes
 
     def rule_arguments(self):

@@ -6,7 +6,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from microgradx.nn import Module
-from microgradx.tensor import Tensor, no_grad
+from microgradx.tape import no_grad
+from microgradx.tensor import Tensor
 from microgradx.training.metrics import confusion_matrix, predictions
 
 Loss = Callable[[Tensor, Any], Tensor]

@@ -1,0 +1,58 @@
+"""Tensors from scratch: from values, filled, counted or drawn at random.
+
+All take `dtype` (float32 unless the values say otherwise), `device` and `requires_grad`.
+"""
+
+import numpy as np
+
+from microgradx.kernels.random import generator
+from microgradx.primitives.shapes import one_shape
+from microgradx.tape import mode
+from microgradx.tensor import Tensor, as_dtype
+
+
+def tensor(values, dtype=None, device=None, requires_grad: bool = False) -> Tensor:
+    """A Tensor with a copy of the values; float32 for Python's numbers, else the dtype they have."""
+    t = Tensor(values, dtype, device, requires_grad)
+    t._data = t._data.copy()
+    return t
+
+
+def full(shape, value, dtype=None, device=None, requires_grad: bool = False) -> Tensor:
+    """A Tensor filled with one value."""
+    kind = dtype or (mode.number if isinstance(value, float) else None)
+    return Tensor(np.full(shape, value, kind and as_dtype(kind)), dtype, device, requires_grad)
+
+
+def zeros(*shape, dtype=None, device=None, requires_grad: bool = False) -> Tensor:
+    """Zeros: `zeros(2, 3)` or `zeros((2, 3))`."""
+    return full(one_shape(shape), 0.0, dtype, device, requires_grad)
+
+
+def ones(*shape, dtype=None, device=None, requires_grad: bool = False) -> Tensor:
+    """Ones: `ones(2, 3)` or `ones((2, 3))`."""
+    return full(one_shape(shape), 1.0, dtype, device, requires_grad)
+
+
+def eye(n: int, m: int | None = None, dtype=None, device=None, requires_grad: bool = False) -> Tensor:
+    """Ones on the diagonal of (n, m)."""
+    return Tensor(np.eye(n, m, dtype=as_dtype(dtype or mode.number)), None, device, requires_grad)
+
+
+def arange(start, stop=None, step=1, dtype=None, device=None, requires_grad: bool = False) -> Tensor:
+    """Evenly spaced numbers as np.arange; int64 for integers, else float32."""
+    values = np.arange(start, stop, step) if stop is not None else np.arange(0, start, step)
+    kind = dtype or (mode.number if values.dtype.kind == "f" else None)
+    return Tensor(values, kind, device, requires_grad)
+
+
+def rand(*shape, dtype=None, device=None, requires_grad: bool = False) -> Tensor:
+    """Uniform random numbers in [0, 1)."""
+    values = generator.uniform(one_shape(shape), dtype=as_dtype(dtype or mode.number))
+    return Tensor(values, None, device, requires_grad)
+
+
+def randn(*shape, dtype=None, device=None, requires_grad: bool = False) -> Tensor:
+    """Random numbers of the standard normal distribution."""
+    values = generator.normal(one_shape(shape), dtype=as_dtype(dtype or mode.number))
+    return Tensor(values, None, device, requires_grad)
