@@ -12,7 +12,8 @@ from microgradx.tensor import Tensor, as_dtype
 class Module:
     """A part of a model: Tensors and other Modules as attributes, and `forward`.
 
-    Tensors that require gradients are parameters; other Tensors are buffers, saved but not trained.
+    Tensors that require gradients are parameters; other Tensors are buffers, saved but not trained. What
+    was computed from parameters is neither.
     """
 
     training = True
@@ -44,7 +45,7 @@ class Module:
         """Every parameter and buffer with its full name, "0.weight"; a shared one once."""
         seen: set[int] = set()
         for name, value in vars(self).items():
-            if isinstance(value, Tensor) and id(value) not in seen:
+            if isinstance(value, Tensor) and value.is_leaf and id(value) not in seen:
                 seen.add(id(value))
                 yield prefix + name, value
         for name, child in self.children():
