@@ -1,8 +1,14 @@
-"""For all tests: one kernel cache of their own."""
+"""For all tests: seeds, one kernel cache of their own, and no global state left behind."""
 
 import os
 
+import numpy as np
+import pytest
 from hypothesis import settings
+
+import microgradx as mg
+from microgradx.scalars import executors
+from microgradx.tape import mode
 
 settings.register_profile(
     "microgradx", deadline=None, derandomize=bool(os.environ.get("CI")), print_blob=True
@@ -14,3 +20,22 @@ def pytest_configure(config):
     """Kernels compile once and are kept with pytest's cache, away from the user's."""
     if "MICROGRADX_CACHE" not in os.environ:
         os.environ["MICROGRADX_CACHE"] = str(config.cache.mkdir("kernels"))
+
+
+@pytest.fixture(autouse=True)
+def seeded():
+    np.random.seed(0)
+    mg.seed(0)
+
+
+@pytest.fixture(autouse=True)
+def nothing_leaks():
+    """A test leaves the folder, our environment variables, and the modes of NumPy and Tensors as they were."""
+
+    def state():
+        environment = {name: value for name, value in os.environ.items() if name.startswith("MICROGRADX")}
+        return os.getcwd(), environment, np.geterr(), mode.record, mode.detect, mode.number, set(executors)
+
+    before = state()
+    yield
+    assert state() == before, "the test changed global state and did not change it back"

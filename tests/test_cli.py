@@ -228,7 +228,9 @@ def test_a_damaged_run_is_named(command, damage):
         case "gone":
             run.best.unlink()
     code, out, errors = command("evaluate", "run")
-    assert (code, out, errors.count("\n")) == (1, "", 1) and errors.startswith(("microgradx: run", "microgradx: no checkpoint at run/best"))
+    assert (code, out, errors.count("\n")) == (1, "", 1) and errors.startswith(
+        ("microgradx: run", "microgradx: no checkpoint at run/best")
+    )
 
 
 # Asking wrongly
