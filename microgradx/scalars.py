@@ -91,6 +91,11 @@ class Elementwise:
                     f"{self.name}: no constant named {', '.join(sorted(unknown))}; "
                     f"the signature is {self.name}{self.__signature__}."
                 )
+            if tensors := [name for name, c in constants.items() if type(c) in recorders]:
+                raise ArgumentError(
+                    f"{self.name}: {', '.join(tensors)} must be a number or an array, not a tensor: "
+                    "nothing is differentiated with respect to a constant."
+                )
         if not count <= len(given) <= count + len(self.constants):
             raise ArgumentError(
                 f"{self.name} takes {count} inputs, {len(given)} given; "

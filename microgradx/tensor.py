@@ -59,6 +59,9 @@ class Tensor:
         self._version = [0]
         self.requires_grad = bool(requires_grad)
 
+    def __init_subclass__(cls) -> None:
+        raise DTypeError("Tensor has no subclasses; put Tensors into an nn.Module, or write functions.")
+
     # What it is
 
     @property
@@ -199,6 +202,7 @@ class Tensor:
                 self._grad = wrap(self._home)
         elif old._node is None:
             old._data += g
+            old._version[0] += 1
         else:
             self._grad = old + g
 
@@ -223,8 +227,8 @@ class Tensor:
     __ge__ = lambda a, b: scalars.greater_equal(a, b)
     __eq__ = lambda a, b: scalars.equal(a, b)  # type: ignore[assignment]
     __ne__ = lambda a, b: scalars.not_equal(a, b)  # type: ignore[assignment]
-    __and__ = lambda a, b: scalars.logical_and(a, b)
-    __or__ = lambda a, b: scalars.logical_or(a, b)
+    __and__ = __rand__ = lambda a, b: scalars.logical_and(a, b)
+    __or__ = __ror__ = lambda a, b: scalars.logical_or(a, b)
     __invert__ = lambda a: scalars.logical_not(a)
 
     def __pow__(self, exponent):

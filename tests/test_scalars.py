@@ -167,6 +167,8 @@ def test_wrong_calls_show_the_signature():
         mg.maximum(mg.tensor([1.0]))
     with pytest.raises(ArgumentError, match=r"exp takes 1 inputs, 2 given; .* exp\(x\)"):
         mg.exp(np.ones(2), 3)
+    with pytest.raises(ArgumentError, match=r"clip: min must be a number or an array, not a tensor"):
+        mg.clip(mg.ones(2), mg.ones(2), 3.0)
     assert repr(mg.elu) == "<elementwise elu(x, alpha=1.0)>"
 
 

@@ -321,6 +321,15 @@ def test_an_index_may_be_changed_afterwards():
     np.testing.assert_array_equal(x.grad.data, [4, 0, 0])
 
 
+def test_a_gradient_that_is_added_to_has_changed():
+    x, w = leaf(1.0, 2.0), leaf(1.0, 1.0)
+    (x * x).sum().backward()
+    y = (w * x.grad).sum()
+    (x * x).sum().backward()
+    with pytest.raises(GradientError, match=r"multiply: backward needs its input 1"):
+        y.backward()
+
+
 def test_setitem_needs_no_grad():
     x = leaf(1.0, 2.0)
     with pytest.raises(

@@ -146,6 +146,7 @@ def test_booleans():
     assert low.dtype == bool
     assert (low | high).tolist() == [True, False, True]
     assert (low & high).tolist() == [False] * 3 and (~low).tolist() == [False, True, True]
+    assert (low.data & (t < 3)).tolist() == [True, False, False] and (True | low).tolist() == [True] * 3
     assert bool(mg.tensor(True)) and not mg.tensor(0.0)
     with pytest.raises(ShapeError, match=r"item\(\) needs one element, this tensor of shape \(3,\) has 3"):
         bool(t > 1)
@@ -272,6 +273,11 @@ def test_representations():
     assert repr(x) == "tensor([1.], requires_grad=True)"
     assert repr(mg.exp(x * 0)) == "tensor([1.], from=exp)"
     assert str(mg.tensor(2.5)) == f"{mg.tensor(2.5)}" == "tensor(2.5)"
+
+
+def test_there_are_no_subclasses():
+    with pytest.raises(DTypeError, match=r"Tensor has no subclasses; put Tensors into an nn.Module"):
+        type("Parameter", (mg.Tensor,), {})
 
 
 def test_every_operation_of_one_array_is_a_method():

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from functools import cached_property
 from typing import Any
 
-from microgradx.errors import GradientError
+from microgradx.errors import ArgumentError, GradientError
 from microgradx.kernels.cpu import body
 from microgradx.scalars import Elementwise
 
@@ -116,14 +116,18 @@ class Primitive:
 
     def __call__(self, *arrays, **parameters):
         """Arrays give an array; a Tensor among them gives a Tensor."""
+        if len(arrays) > self.arity:
+            arrays, given = arrays[: self.arity], arrays[self.arity :]
+            names = self.parameters[: len(given)]
+            if len(names) < len(given) or not parameters.keys().isdisjoint(names):
+                signature = f"{self.name}{self.__signature__}"
+                raise ArgumentError(f"{self.name}: more arguments than its signature {signature} takes.")
+            parameters |= zip(names, given, strict=True)
         for array in arrays:
             if run := executors.get(type(array)):
                 break
         else:
             return self.forward(*arrays, **parameters)
-        if len(arrays) > self.arity:
-            parameters |= zip(self.parameters, arrays[self.arity :], strict=False)
-            arrays = arrays[: self.arity]
         return run(self, *arrays, **(self.defaults | parameters if self.defaults else parameters))
 
 
