@@ -45,13 +45,13 @@ def split(x, sections, axis=0):
     return list(torch.tensor_split(x, sections, axis))
 
 
-def pad(x, width, value=0.0):
-    sides = np.broadcast_to(width, (x.ndim, 2))[::-1].reshape(-1).tolist()
+def pad(x, pad_width, value=0.0):
+    sides = np.broadcast_to(pad_width, (x.ndim, 2))[::-1].reshape(-1).tolist()
     return F.pad(x, sides, value=value)
 
 
-def flatten(x, start=0, end=-1):
-    return torch.flatten(x, start, end)
+def flatten(x, start_dim=0, end_dim=-1):
+    return torch.flatten(x, start_dim, end_dim)
 
 
 ARRAYS = {
@@ -61,7 +61,7 @@ ARRAYS = {
     "std": lambda x, axis=None, ddof=0, keepdims=False: torch.std(x, axis, correction=ddof, keepdim=keepdims),
     "softmax": lambda x, axis=-1: torch.softmax(x, axis),
     "log_softmax": lambda x, axis=-1: torch.log_softmax(x, axis),
-    "cumsum": lambda x, axis: torch.cumsum(x, axis),
+    "cumsum": lambda x, axis=None: x.flatten().cumsum(0) if axis is None else torch.cumsum(x, axis),
     "cross_entropy_rows": lambda x, labels: F.cross_entropy(x, torch.tensor(labels), reduction="none"),
     "matmul": torch.matmul, "affine": lambda x, w, b: torch.addmm(b, x, w), "einsum": torch.einsum,
     "reshape": torch.reshape, "expand": lambda x, shape: x.expand(shape), "flatten": flatten,

@@ -159,7 +159,7 @@ ERRORS = {
     "matmul batch": (lambda x: mg.ones(2, 2, 3) @ mg.ones(3, 3, 2), r"\(2, 2, 3\), \(3, 3, 2\) do not fit"),
     "add": (lambda x: x + np.ones(4), r"add: the shapes \(2, 3\), \(4,\) do not fit together"),
     "axis": (lambda x: x.sum(axis=2), r"sum: .*axis 2 is out of bounds"),
-    "flatten": (lambda x: x.flatten(start=4), r"axis 4 is out of range .* 2 axes \(valid: -2 to 1\)"),
+    "flatten": (lambda x: x.flatten(start_dim=4), r"axis 4 is out of range .* 2 axes \(valid: -2 to 1\)"),
     "reshape": (lambda x: x.reshape(4, -1), r"\(2, 3\) has 6 elements, which do not fill .*\(4, -1\)"),
     "reshape twice": (lambda x: x.reshape(-1, -1), r"do not fill the shape \(-1, -1\)"),
     "permute": (lambda x: x.permute(0, 0), r"permute: \(0, 0\) does not name each of the 2 axes"),
@@ -187,7 +187,7 @@ def test_wrong_values_name_the_valid_ones():
     with pytest.raises(ArgumentError, match=r"gather: axis 1 has size 3, the indices run from 0 to 3"):
         mg.gather(x, np.array([[0, 3]]), 1)
     with pytest.raises(ArgumentError, match=r"one_hot: 3 classes allow labels 0 to 2, here 0 to 5"):
-        mg.one_hot(np.array([0, 5]), classes=3)
+        mg.one_hot(np.array([0, 5]), num_classes=3)
     with pytest.raises(ArgumentError, match=r"one_hot: labels must be integers, these are float32"):
         mg.one_hot(x)
     with pytest.raises(ArgumentError, match=r"cat: the list is empty"):
@@ -196,6 +196,15 @@ def test_wrong_values_name_the_valid_ones():
         mg.pad(x, -1)
     with pytest.raises(ArgumentError, match=r"index 5 does not fit a tensor of shape \(2, 3\)"):
         x[5]
+
+
+def test_wrong_calls_show_the_signature():
+    for call in (lambda x: x.sum(0, True, 3), lambda x: x.sum(0, axis=1), lambda x: mg.sum(x.data, 0, 1, 2)):
+        with pytest.raises(ArgumentError, match=r"sum: more arguments than its signature sum\(x, axis=None"):
+            call(mg.ones(2, 3))
+    np.testing.assert_array_equal(mg.cumsum(np.ones((2, 3)), 0), [[1] * 3, [2] * 3])
+    with pytest.raises(TypeError, match=r"unexpected keyword argument 'dim'"):
+        mg.ones(2).sum(dim=0)
 
 
 def test_one_hot_on_arrays_and_tensors():

@@ -55,10 +55,6 @@ class Linear(Module):
             return matmul(x, self.weight)
         return affine(x, self.weight, self.bias) if x.ndim == 2 else matmul(x, self.weight) + self.bias
 
-    def describe(self) -> str:
-        """The sizes."""
-        return f"{self.in_features}, {self.out_features}" + ("" if self.bias is not None else ", bias=False")
-
 
 class Function(Module):
     """A function of one Tensor as a module; its constants may be set: `nn.LeakyReLU(0.2)`."""
@@ -69,18 +65,14 @@ class Function(Module):
     def __init__(self, *values: Any, **constants: Any):
         if len(values) > len(self.defaults) or constants.keys() - self.defaults.keys():
             raise ArgumentError(f"{type(self).__name__} takes {', '.join(self.defaults) or 'no arguments'}.")
-        self.constants = self.defaults | dict(zip(self.defaults, values, strict=False)) | constants
+        vars(self).update(self.defaults | dict(zip(self.defaults, values, strict=False)) | constants)
 
     def forward(self, x):
         """The function of x."""
-        return type(self).function(x, **self.constants)
+        return type(self).function(x, **{name: getattr(self, name) for name in self.defaults})
 
     def __reduce__(self):  # copies and pickles name the function: its class may have been made on the way
         return as_module, (type(self).function,), vars(self)
-
-    def describe(self) -> str:
-        """The constants."""
-        return ", ".join(f"{name}={value}" for name, value in self.constants.items())
 
 
 made: dict[Callable[..., Any], type[Function]] = {}
@@ -97,6 +89,16 @@ def layer(name: str, function: Callable[..., Any], **defaults: Any) -> type[Func
     return made[function]
 
 
+def softmax_along(x, dim=-1):
+    """softmax, with the axis by PyTorch's name"""
+    return softmax(x, dim)
+
+
+def log_softmax_along(x, dim=-1):
+    """log_softmax, with the axis by PyTorch's name"""
+    return log_softmax(x, dim)
+
+
 ReLU = layer("ReLU", scalars.relu)
 LeakyReLU = layer("LeakyReLU", scalars.leaky_relu)
 ELU = layer("ELU", scalars.elu)
@@ -106,9 +108,9 @@ GELUTanh = layer("GELUTanh", scalars.gelu_tanh)
 Softplus = layer("Softplus", scalars.softplus)
 Sigmoid = layer("Sigmoid", scalars.sigmoid)
 Tanh = layer("Tanh", scalars.tanh)
-Softmax = layer("Softmax", softmax)
-LogSoftmax = layer("LogSoftmax", log_softmax)
-Flatten = layer("Flatten", flatten, start=1)
+Softmax = layer("Softmax", softmax_along)
+LogSoftmax = layer("LogSoftmax", log_softmax_along)
+Flatten = layer("Flatten", flatten, start_dim=1)
 
 
 def as_module(choice: "str | Callable[..., Any] | Module") -> Module:
@@ -134,9 +136,7 @@ class MLP(Sequential):
 
     def __init__(self, sizes: Sequence[int], activation="relu", dropout: float = 0.0, bias: bool = True):
         if len(sizes) < 2:
-            raise ArgumentError(
-                f"MLP needs an input and an output size, such as [784, 10], not {list(sizes)}."
-            )
+            raise ArgumentError(f"MLP needs input and output sizes, such as [784, 10], not {list(sizes)}.")
         layers: list[Module] = []
         for n, m in zip(sizes, sizes[1:], strict=False):
             layers += [Linear(n, m, bias), as_module(activation)]
@@ -159,79 +159,77 @@ class Dropout(Module):
         keep = generator.uniform(x.shape) >= self.p
         return x * (keep / (1 - self.p)).astype(x.dtype)
 
-    def describe(self) -> str:
-        """The probability."""
-        return f"p={self.p}"
 
+class Norm(Module):
+    """Subtract a mean, divide by a deviation, then scale by `weight` and shift by `bias`."""
 
-class LayerNorm(Module):
-    """(x - mean) / √(var + eps) · weight + bias over the last axes, those of `shape`: arXiv 1607.06450."""
-
-    def __init__(self, shape: int | Sequence[int], eps: float = 1e-5, affine: bool = True):
-        self.shape = tuple(shape) if isinstance(shape, Sequence) else (shape,)
-        check_size("LayerNorm", **{f"shape[{i}]": n for i, n in enumerate(self.shape)})
+    def __init__(self, shape: tuple[int, ...], eps: float, affine: bool, bias: bool = True):
+        check_size(type(self).__name__, **{f"shape[{i}]": n for i, n in enumerate(shape)})
         self.eps = eps
-        self.weight = Tensor(np.ones(self.shape, np.float32), requires_grad=True) if affine else None
-        self.bias = Tensor(np.zeros(self.shape, np.float32), requires_grad=True) if affine else None
+        self.weight = Tensor(np.ones(shape, np.float32), requires_grad=True) if affine else None
+        self.bias = Tensor(np.zeros(shape, np.float32), requires_grad=True) if affine and bias else None
+
+    def normalise(self, x, centre, spread, across: tuple[int, ...]):
+        """(x - centre) / √(spread + eps) · weight + bias, these in a shape that runs across x."""
+        y = (x - centre) * rsqrt(spread + self.eps)
+        y = y if self.weight is None else y * reshape(self.weight, across)
+        return y if self.bias is None else y + reshape(self.bias, across)
+
+
+class LayerNorm(Norm):
+    """Mean 0 and variance 1 over the last axes, those of `normalized_shape`: arXiv 1607.06450."""
+
+    def __init__(
+        self, normalized_shape, eps: float = 1e-5, elementwise_affine: bool = True, bias: bool = True
+    ):
+        shape = tuple(normalized_shape) if isinstance(normalized_shape, Sequence) else (normalized_shape,)
+        super().__init__(shape, eps, elementwise_affine, bias)
+        self.normalized_shape = shape
 
     def forward(self, x):
-        """x with mean 0 and variance 1 over the last axes, then scaled and shifted."""
-        if tuple(x.shape[-len(self.shape) :]) != self.shape:
+        """x normalised row by row."""
+        shape = self.normalized_shape
+        if tuple(x.shape[-len(shape) :]) != shape:
             raise ShapeError(
-                f"LayerNorm: the last axes of the input must be {self.shape}, its shape is {x.shape}."
+                f"LayerNorm: the last axes of the input must be {shape}, its shape is {x.shape}."
             )
-        axes = tuple(range(-len(self.shape), 0))
-        y = (x - mean(x, axes, True)) * rsqrt(var(x, axes, keepdims=True) + self.eps)
-        return y if self.weight is None else y * self.weight + self.bias
-
-    def describe(self) -> str:
-        """The shape."""
-        return f"{self.shape}, eps={self.eps}"
+        axes = tuple(range(-len(shape), 0))
+        return self.normalise(x, mean(x, axes, True), var(x, axes, keepdims=True), shape)
 
 
-class BatchNorm1d(Module):
-    """Each feature with mean 0 and variance 1 over the batch, then scaled and shifted: arXiv 1502.03167.
+class BatchNorm1d(Norm):
+    """Each feature with mean 0 and variance 1 over the batch, (n, features) or (n, features, length).
 
-    (n, features) or (n, features, length). In evaluation the running statistics stand for the batch's;
-    as in PyTorch they are r ← (1 - momentum) r + momentum · batch, with the unbiased variance.
+    In evaluation running statistics stand for the batch's; as in PyTorch they are r ← (1 - momentum) r +
+    momentum · batch, with the unbiased variance. arXiv 1502.03167.
     """
 
-    def __init__(self, features: int, eps: float = 1e-5, momentum: float = 0.1, affine: bool = True):
-        check_size("BatchNorm1d", features=features)
-        self.features, self.eps, self.momentum = features, eps, momentum
-        self.weight = Tensor(np.ones(features, np.float32), requires_grad=True) if affine else None
-        self.bias = Tensor(np.zeros(features, np.float32), requires_grad=True) if affine else None
-        self.running_mean = wrap(np.zeros(features, np.float32))
-        self.running_var = wrap(np.ones(features, np.float32))
+    def __init__(self, num_features: int, eps: float = 1e-5, momentum: float = 0.1, affine: bool = True):
+        super().__init__((num_features,), eps, affine)
+        self.num_features, self.momentum = num_features, momentum
+        self.running_mean = wrap(np.zeros(num_features, np.float32))
+        self.running_var = wrap(np.ones(num_features, np.float32))
 
     def forward(self, x):
         """x normalised feature by feature."""
-        if x.ndim not in (2, 3) or x.shape[1] != self.features:
-            wanted = f"(n, {self.features}) or (n, {self.features}, length)"
+        count = self.num_features
+        if x.ndim not in (2, 3) or x.shape[1] != count:
+            wanted = f"(n, {count}) or (n, {count}, length)"
             raise ShapeError(f"BatchNorm1d: the input must be {wanted}, its shape is {x.shape}.")
-        axes = (0, 2)[: x.ndim - 1]
         across = (1, -1, 1)[: x.ndim]
-        if self.training:
-            n = x.size // self.features
-            if n < 2:
-                raise ShapeError(
-                    f"BatchNorm1d: training needs two values per feature, the input is {x.shape}."
-                )
-            centre, spread = mean(x, axes, True), var(x, axes, keepdims=True)
-            self.follow(self.running_mean, centre)
-            self.follow(self.running_var, spread * (n / (n - 1)))
-        else:
-            centre, spread = reshape(self.running_mean, across), reshape(self.running_var, across)
-        y = (x - centre) * rsqrt(spread + self.eps)
-        return y if self.weight is None else y * reshape(self.weight, across) + reshape(self.bias, across)
-
-    def follow(self, running: Tensor, batch: Tensor) -> None:
-        """Move a running statistic towards the batch's."""
-        running.data += self.momentum * (batch.data.reshape(-1) - running.data)
-
-    def describe(self) -> str:
-        """The features."""
-        return f"{self.features}, eps={self.eps}, momentum={self.momentum}"
+        if not self.training:
+            running = reshape(self.running_mean, across), reshape(self.running_var, across)
+            return self.normalise(x, *running, across)
+        axes, n = (0, 2)[: x.ndim - 1], x.size // count
+        if n < 2:
+            raise ShapeError(f"BatchNorm1d: training needs two values per feature, the input is {x.shape}.")
+        centre, spread = mean(x, axes, True), var(x, axes, keepdims=True)
+        for running, batch in (
+            (self.running_mean, centre.data),
+            (self.running_var, spread.data * (n / (n - 1))),
+        ):
+            running.data += self.momentum * (batch.reshape(-1) - running.data)
+        return self.normalise(x, centre, spread, across)
 
 
 class Embedding(Module):
@@ -249,11 +247,5 @@ class Embedding(Module):
             raise DTypeError(f"Embedding: indices must be integers, these are {index.dtype}.")
         low, high, rows = index.min(initial=0), index.max(initial=-1), self.num_embeddings
         if low < 0 or high >= rows:
-            raise ArgumentError(
-                f"Embedding: {rows} rows allow indices 0 to {rows - 1}, here {low} to {high}."
-            )
+            raise ArgumentError(f"Embedding: {rows} rows allow indices 0 to {rows - 1}, not {low} to {high}.")
         return getitem(self.weight, index=index)
-
-    def describe(self) -> str:
-        """The sizes."""
-        return f"{self.num_embeddings}, {self.embedding_dim}"

@@ -113,13 +113,15 @@ class Module:
                 t._version[0] += 1
         return self
 
-    def describe(self) -> str:
-        """The arguments to show between the parentheses of the representation."""
-        return ""
-
     def __repr__(self) -> str:
         lines = [f"({name}): {child!r}".replace("\n", "\n  ") for name, child in self.children()]
-        inside = "\n  " + "\n  ".join(lines) + "\n" if lines else self.describe()
+        settings = {k: v for k, v in vars(self).items() if isinstance(v, int | float | str | tuple | None)}
+        settings.pop("training", None)
+        inside = (
+            "\n  " + "\n  ".join(lines) + "\n"
+            if lines
+            else ", ".join(f"{k}={v}" for k, v in settings.items())
+        )
         return f"{type(self).__name__}({inside})"
 
 
@@ -152,6 +154,4 @@ class Sequential(Module):
 def check_features(layer: str, x: Any, features: int) -> None:
     """Raise ShapeError where the last axis of the input is not what a layer was made for."""
     if x.ndim == 0 or x.shape[-1] != features:
-        raise ShapeError(
-            f"{layer}: the last axis of the input must have size {features}, its shape is {x.shape}."
-        )
+        raise ShapeError(f"{layer}: the last axis must have size {features}, the shape is {x.shape}.")

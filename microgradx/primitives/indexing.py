@@ -114,31 +114,29 @@ def _(g, out, x, width, value):
     return getitem(g, index=tuple(slice(before, before + n) for (before, _), n in sides))
 
 
-@operation(Case((2, 3), width=1), Case((2, 3), width=((1, 0), (0, 2)), value=2.0))
-def pad(x, width, value=0.0):
+@operation(Case((2, 3), pad_width=1), Case((2, 3), pad_width=((1, 0), (0, 2)), value=2.0))
+def pad(x, pad_width, value=0.0):
     """Surround with a constant: one width for all sides, or (before, after) per axis."""
-    width = np.broadcast_to(width, (x.ndim, 2)).tolist()
+    width = np.broadcast_to(pad_width, (x.ndim, 2)).tolist()
     if any(n < 0 for sides in width for n in sides):
         raise ArgumentError(f"pad: widths must not be negative, here they are {width}.")
     return pad_by(x, width=tuple(map(tuple, width)), value=value)
 
 
 @primitive
-def one_hot_rows(labels, *, classes, dtype):
+def one_hot_rows(labels, *, num_classes, dtype):
     """The rows of the identity matrix that the labels name."""
-    return np.eye(classes, dtype=dtype)[labels]
+    return np.eye(num_classes, dtype=dtype)[labels]
 
 
 @operation()
-def one_hot(labels, classes=None, dtype=np.float32):
-    """Integer labels of any shape to (..., classes): 1 at the label, 0 elsewhere."""
+def one_hot(labels, num_classes=None, dtype=np.float32):
+    """Integer labels of any shape to (..., num_classes): 1 at the label, 0 elsewhere."""
     values = np.asarray(labels)
     if values.dtype.kind not in "iu":
         raise ArgumentError(f"one_hot: labels must be integers, these are {values.dtype}.")
     low, high = int(values.min(initial=0)), int(values.max(initial=-1))
-    classes = high + 1 if classes is None else classes
-    if low < 0 or high >= classes:
-        raise ArgumentError(
-            f"one_hot: {classes} classes allow labels 0 to {classes - 1}, here {low} to {high}."
-        )
-    return one_hot_rows(labels, classes=classes, dtype=dtype)
+    n = high + 1 if num_classes is None else num_classes
+    if low < 0 or high >= n:
+        raise ArgumentError(f"one_hot: {n} classes allow labels 0 to {n - 1}, here {low} to {high}.")
+    return one_hot_rows(labels, num_classes=n, dtype=dtype)

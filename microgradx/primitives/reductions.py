@@ -110,17 +110,24 @@ def _(g, out, x, axis, keepdims):
     return spread(g, x.shape, axis, keepdims) * permute_axes(others, axes=tuple(np.argsort(order)))
 
 
-@operation(Case((2, 3), axis=0), Case((2, 3), axis=-1))
 @primitive
-def cumsum(x, *, axis):
-    """The running sum along `axis`."""
+def cumsum_along(x, *, axis):
+    """np.cumsum along one axis"""
     return np.cumsum(x, axis)
 
 
-@cumsum.vjp
+@cumsum_along.vjp
 def _(g, out, x, axis):
     backwards = (slice(None),) * (axis % x.ndim) + (slice(None, None, -1),)
-    return getitem(cumsum(getitem(g, index=backwards), axis=axis), index=backwards)
+    return getitem(cumsum_along(getitem(g, index=backwards), axis=axis), index=backwards)
+
+
+@operation(Case((2, 3), axis=0), Case((2, 3), axis=-1), Case((2, 3)))
+def cumsum(x, axis=None):
+    """The running sum along `axis`, over all elements in order without."""
+    if axis is None:
+        return cumsum_along(reshape_to(x, shape=(-1,)), axis=0)
+    return cumsum_along(x, axis=axes_of(axis, x.ndim)[0])
 
 
 @operation()

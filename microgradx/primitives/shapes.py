@@ -81,12 +81,12 @@ def unsqueeze(x, axis):
     return reshape_to(x, shape=(*x.shape[:a], 1, *x.shape[a:]))
 
 
-@operation(Case((2, 3, 4)), Case((2, 3, 4), start=1), Case((2, 3, 4), start=0, end=1), Case(()))
-def flatten(x, start=0, end=-1):
-    """Merge the axes from `start` to `end`, both included, into one."""
+@operation(Case((2, 3, 4)), Case((2, 3, 4), start_dim=1), Case((2, 3, 4), start_dim=0, end_dim=1), Case(()))
+def flatten(x, start_dim=0, end_dim=-1):
+    """Merge the axes from `start_dim` to `end_dim`, both included, into one."""
     if x.ndim == 0:
         return reshape_to(x, shape=(1,))
-    a, b = axes_of((start, end), x.ndim)
+    a, b = axes_of((start_dim, end_dim), x.ndim)
     return reshape_to(x, shape=(*x.shape[:a], math.prod(x.shape[a : b + 1]), *x.shape[b + 1 :]))
 
 
