@@ -30,7 +30,7 @@ def seeded():
 
 @pytest.fixture(autouse=True)
 def nothing_leaks():
-    """A test leaves the folder, our environment variables, and the modes of NumPy and Tensors as they were."""
+    """A test leaves the folder, our environment, and the modes of NumPy and Tensors as they were."""
 
     def state():
         environment = {name: value for name, value in os.environ.items() if name.startswith("MICROGRADX")}

@@ -35,7 +35,7 @@ class Recipe:
     optimizer: str = "adam"
     hyperparameters: dict[str, Any] = field(default_factory=dict)
     schedule: str = "constant"
-    epochs: int = 20
+    epochs: int = 30
     batch_size: int = 32
     clip_norm: float | None = None
     patience: int | None = None
