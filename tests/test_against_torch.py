@@ -2,6 +2,8 @@
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 import microgradx as mg
 from microgradx import primitives, scalars
@@ -239,3 +241,56 @@ def test_hessians():
     np.testing.assert_allclose(mg.hessian(ours)(x).data, expected, rtol=1e-10, atol=1e-14)
     v = np.arange(4.0)
     np.testing.assert_allclose(mg.hvp(ours, x, v).data, expected @ v, rtol=1e-10)
+
+
+# Random programs, in float64: each step takes two earlier values and gives one of the same shape
+
+PAIRS = [
+    (lambda m, a, b: a + b, None),
+    (lambda m, a, b: a * b - a, None),
+    (lambda m, a, b: a / (2 + m.tanh(b)), None),
+    (lambda m, a, b: m.maximum(a, b), None),
+    (lambda m, a, b: m.where(a > b, m.sigmoid(a), m.sin(b)), None),
+    (lambda m, a, b: m.exp(-a * a) + m.sqrt(1 + b * b), None),
+    (lambda m, a, b: a @ b.T @ b, None),
+    (lambda a, b: mg.softmax(a, axis=0) * b, lambda a, b: torch.softmax(a, 0) * b),
+    (lambda a, b: a - b.mean(axis=1, keepdims=True), lambda a, b: a - b.mean(1, keepdim=True)),
+    (lambda a, b: a / (1 + b.std(axis=0)), lambda a, b: a / (1 + b.std(0, correction=0))),
+    (lambda a, b: a.logsumexp(axis=1, keepdims=True) * b, lambda a, b: a.logsumexp(1, keepdim=True) * b),
+    (
+        lambda a, b: a.max(axis=0) + b.prod(axis=1, keepdims=True),
+        lambda a, b: a.amax(0) + product(b, 1, True),
+    ),
+    (lambda a, b: mg.gelu(a) + mg.elu(b), lambda a, b: F.gelu(a) + F.elu(b)),
+    (lambda a, b: mg.cat([a[1:], b[:1]]), lambda a, b: torch.cat([a[1:], b[:1]])),
+    (lambda a, b: a[[0, 0, 2]] * b.cumsum(1), lambda a, b: a[[0, 0, 2]] * b.cumsum(1)),
+    (lambda a, b: mg.einsum("ij,kj,kl->il", a, b, a), lambda a, b: torch.einsum("ij,kj,kl->il", a, b, a)),
+]
+
+
+def run(program, inputs, library, column):
+    """Compute a program with one of the two libraries, as a single number."""
+    values = list(inputs)
+    for which, i, j in program:
+        step = PAIRS[which % len(PAIRS)]
+        a, b = values[i % len(values)], values[j % len(values)]
+        y = step[0](library, a, b) if step[1] is None else step[column](a, b)
+        values.append(library.tanh(y))  # kept in range
+    return sum(values[1:], start=values[0]).sum()
+
+
+@settings(max_examples=150)
+@given(
+    st.lists(st.tuples(st.integers(0, 99), st.integers(0, 9), st.integers(0, 9)), min_size=1, max_size=12),
+    st.integers(0, 2**16),
+)
+def test_random_programs(program, seed):
+    arrays = np.random.default_rng(seed).normal(size=(2, 3, 4))
+    xs = [mg.Tensor(a, requires_grad=True) for a in arrays]
+    ts = [torch.tensor(a, requires_grad=True) for a in arrays]
+    y, z = run(program, xs, mg, 0), run(program, ts, torch, 1)
+    assert y.item() == pytest.approx(z.item(), rel=1e-10, abs=1e-12)
+    y.backward()
+    z.backward()
+    for x, t in zip(xs, ts, strict=True):
+        np.testing.assert_allclose(x.grad.data, t.grad.numpy(), rtol=1e-8, atol=1e-10)
