@@ -10,7 +10,7 @@ import ast
 import inspect
 import textwrap
 from collections.abc import Callable
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any
 
 from microgradx.errors import ArgumentError, GradientError
@@ -153,13 +153,12 @@ class ElementwisePrimitive(Primitive):
         except (ZeroDivisionError, ValueError):  # a plain number, where NumPy's give an infinity or a NaN
             numbers = [g.dtype.type(x) if isinstance(x, int | float) else x for x in inputs]
             slopes = self.rule(*numbers, out, **constants)
-        return tuple(scale(g, s) for s in (slopes if isinstance(slopes, tuple) else (slopes,)))
+        slopes = slopes if isinstance(slopes, tuple) else (slopes,)
+        return tuple(s if s is None else partial(scale, g, s) for s in slopes)  # not all may be wanted
 
 
 def scale(g, slope):
-    """g · slope, where a slope may also be None or a plain number."""
-    if slope is None:
-        return None
+    """g · slope, where a slope may also be a plain number."""
     if type(slope) is int and abs(slope) == 1:
         return g if slope == 1 else -g
     return g * slope
