@@ -80,7 +80,7 @@ def bare(name: str, size: int) -> Callable[[], object]:
     piece = cpu.piece(size)
 
     def step(arrays=arrays) -> None:  # which keeps them alive
-        if size < cpu.alone:
+        if size * len(arrays) < cpu.alone:
             run(0, size, *addresses)
         else:
             pool.split(lambda start, stop: run(start, stop, *addresses), size, piece)

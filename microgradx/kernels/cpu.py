@@ -72,8 +72,8 @@ scalars.executors |= dict.fromkeys(
 
 # Update rules
 
-alone = 1 << 18
-"""Below this many elements a sweep runs on the calling thread: waking another takes as long."""
+alone = 1 << 21
+"""With fewer numbers in all its arrays a sweep runs on the calling thread: waking others takes longer."""
 
 
 nothing = ctypes.c_char * 0
@@ -81,7 +81,7 @@ nothing = ctypes.c_char * 0
 
 def piece(size: int) -> int:
     """How many elements a thread takes at a time: enough to pay for the call, few enough to share evenly."""
-    return max(64, min(max(size // (4 * pool.threads()), alone // 16), alone) // 64 * 64)
+    return max(64, min(size // (8 * pool.threads()), 1 << 18) // 64 * 64)
 
 
 class Sweep:
@@ -118,7 +118,7 @@ class Sweep:
 
         def update(t: int, carried: tuple = (), **hyperparameters: Any) -> tuple:
             numbers, carried = self.numbers(t, carried, hyperparameters)
-            if size < alone or pool.threads() == 1:
+            if size * len(arrays) < alone or pool.threads() == 1:
                 self.run(0, size, *addresses, *numbers)
             else:
                 pool.split(lambda i, end: self.run(i, end, *addresses, *numbers), size, piece(size))
