@@ -2,42 +2,14 @@
 
 from microgradx.optim.averaging import EMA, SWA
 from microgradx.optim.classes import (
-    ASGD,
-    SGD,
-    AdaBelief,
-    Adadelta,
-    Adagrad,
-    Adam,
-    Adamax,
-    AdamW,
-    Adan,
-    Lion,
-    Momentum,
-    NAdam,
-    RAdam,
-    RMSprop,
-    Rprop,
-    Yogi,
-)
+    ASGD, SGD, AdaBelief, Adadelta, Adagrad, Adam, Adamax, AdamW, Adan, Lion, Momentum, NAdam, RAdam, RMSprop,
+    Rprop, Yogi,
+)  # fmt: skip
 from microgradx.optim.clip import clip_grad_norm_, clip_grad_value_
 from microgradx.optim.optimizer import Optimizer, optimizer, optimizers
 from microgradx.optim.schedules import (
-    ChainedScheduler,
-    ConstantLR,
-    CosineAnnealingLR,
-    CosineAnnealingWarmRestarts,
-    ExponentialLR,
-    LambdaLR,
-    LinearLR,
-    MultiStepLR,
-    OneCycleLR,
-    PolynomialLR,
-    ReduceLROnPlateau,
-    Schedule,
-    SequentialLR,
-    StepLR,
-    WarmUp,
-    plans,
-    schedule,
-)
+    ChainedScheduler, ConstantLR, CosineAnnealingLR, CosineAnnealingWarmRestarts, ExponentialLR, LambdaLR,
+    LinearLR, MultiStepLR, OneCycleLR, PolynomialLR, ReduceLROnPlateau, Schedule, SequentialLR, StepLR,
+    WarmUp, plans, schedule,
+)  # fmt: skip
 from microgradx.optim.whole import LAMB, LARS, Muon
