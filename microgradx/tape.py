@@ -8,6 +8,7 @@ no recursion, no separate sort, any depth.
 import contextlib
 import contextvars
 import linecache
+import os
 import sys
 import threading
 from heapq import heappop, heappush
@@ -22,7 +23,7 @@ from microgradx.primitives import Primitive
 from microgradx.primitives.reductions import sum as sum_over
 from microgradx.primitives.shapes import cast, expand_to, reshape_to
 
-PACKAGE = str(Path(__file__).parent)
+PACKAGE = str(Path(__file__).parent) + os.sep
 
 
 class Mode(threading.local):

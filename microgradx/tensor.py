@@ -330,6 +330,8 @@ def apply(op: Primitive, *args, **params) -> Tensor:
             a = a._data
         elif isinstance(a, np.generic):
             a = a.item()  # NumPy's single numbers count as Python's: they promote nothing
+        elif isinstance(a, list | tuple):
+            a = as_array(a)
         arrays.append(a)
         edges.append(edge)
     try:

@@ -177,6 +177,11 @@ def test_check_grad_takes_other_arguments_as_they_are():
     assert mg.check_grad(mg.exp, np.zeros((0, 3)), order=2)
 
 
+def test_check_grad_needs_a_tensor():
+    with pytest.raises(GradientError, match=r"a function that returns a Tensor of one number, this one gave"):
+        mg.check_grad(lambda x: 1.0, POINT)
+
+
 def test_check_grad_sees_nan():
     with pytest.raises(GradientError, match=r"the rule gives"):
         mg.check_grad(mg.log, np.array([-1.0]))

@@ -254,6 +254,17 @@ def test_an_operation_without_a_rule():
     np.testing.assert_array_equal(x.grad.data, [0, 0, 1])
 
 
+def test_an_operation_may_use_tensors_inside():
+    @mg.primitive
+    def inside(x):
+        t = mg.tensor(x, requires_grad=True)
+        (t**3).sum().backward()
+        return t.grad.numpy()
+
+    inside.vjp(lambda g, out, x: g * 6 * x)
+    assert mg.check_grad(inside, np.array([1.0, -2.0]), order=2)
+
+
 def test_an_operation_without_source_text():
     space = {"mg": mg, "np": np}
     text = "@mg.primitive\ndef cube(x):\n    return x**3\ncube.vjp(lambda g, out, x: 3 * g * x * x)"

@@ -120,6 +120,18 @@ def test_operators_are_numpys(symbol, dtype):
         np.testing.assert_allclose(z.data, f(plain, a), rtol=1e-6)
 
 
+@pytest.mark.parametrize("symbol", ["+", "-", "*", "/", "**"])
+def test_lists_are_arrays_of_float32(symbol):
+    f, x = OPERATORS[symbol], mg.tensor([1.0, 2.0], requires_grad=True)
+    for y, expected in (
+        (f(x, [3, 0.5]), f(x.data, np.float32([3, 0.5]))),
+        (f((3, 0.5), x), f([3, 0.5], x.data)),
+    ):
+        assert y.dtype == np.float32
+        np.testing.assert_allclose(y.data, expected)
+        y.sum().backward()
+
+
 def test_arrays_keep_their_dtype_beside_tensors():
     x32, x64 = mg.ones(2), mg.ones(2, dtype=np.float64)
     assert (x32 + x64).dtype == (x32 * np.ones(2)).dtype == (np.ones(2) * x32).dtype == np.float64
