@@ -9,7 +9,7 @@ import pytest
 from microgradx.errors import ArgumentError, DTypeError, KernelError, ShapeError
 from microgradx.kernels import cpu, pool, sweep
 from microgradx.rules import Rule, rule, rules
-from microgradx.scalars import sqrt, where
+from microgradx.scalars import Elementwise, sqrt, where
 
 every_rule = pytest.mark.parametrize("rule", rules.values(), ids=lambda rule: rule.name)
 STEPS, SIZE = 1000, 200  # more elements than one piece of a parallel sweep
@@ -194,6 +194,26 @@ def test_a_rule_of_ones_own_may_use_numbers_and_functions_from_outside():
     assert "float32(0.5)" in update.source or "scale * lr" in update.source
 
 
+def test_any_docstring_and_several_statements_can_be_written_out():
+    def inner(x, power=2.0):
+        """(x / 2) to a power"""
+        half = x / 2
+        return half**power
+
+    bent = Elementwise(inner)
+
+    def odd(p, g, /, t, lr=1e-2):
+        r'''p \ and three """ of them'''
+        return p - bent(g, power=3) - bent(g)
+
+    p, g = np.zeros(2, np.float32), np.full(2, 4, np.float32)
+    update = sweep(Rule(odd), np.float32)
+    update(p, g, t=1)
+    assert p.tolist() == [-12, -12]
+    assert r"p \\ and three ''' of them" in update.source
+    assert "half = x / float32(2)" in update.source
+
+
 def test_declaring_a_rule_puts_it_into_the_registry():
     @rule
     def halves(p, g, /, t):
@@ -259,8 +279,8 @@ refusals = {
     prints: r"`print\(p - g\)` cannot be compiled; it may call elementwise functions",
     text: "`kind` cannot be compiled; it may use its parameters, numbers",
     too_few: "it must return the new p, m",
-    twice: "`lr` has been used per element, so give this another name",
-    per_element: "`lr` is a number for all elements, so give this another name",
+    twice: "`lr` has been used per element: give this another name",
+    per_element: "`lr` is the same for all elements: give this another name",
     taken: "start: these names are taken by the loop",
 }
 
@@ -316,5 +336,9 @@ def test_arguments_that_do_not_fit_are_refused():
         sweep(rules["sgd"], np.int64)
     with pytest.raises(ArgumentError, match="decay 'l1': the kinds are None, 'l2' and 'decoupled'"):
         sweep(rules["sgd"], np.float32, decay="l1")
+    with pytest.raises(ArgumentError, match="adamw has a weight decay of its own; leave out decay='l2'"):
+        sweep(rules["adamw"], np.float32, decay="l2")
+    with pytest.raises(ArgumentError, match="muon has no lr, which decoupled weight decay is scaled by"):
+        sweep(rules["muon"], np.float32, decay="decoupled")
     with pytest.raises(ArgumentError, match="device 'tpu': the devices are 'cpu' and 'cuda'"):
         sweep(rules["sgd"], np.float32, device="tpu")

@@ -1,7 +1,8 @@
 """From numbers to arrays: the only rooms that know Numba and LLVM.
 
-`sweep(rule, dtype)` makes a compiled update of whole arrays from a rule; `lift` writes its text, `jit` turns
-text into machine code, `pool` shares its elements among threads, `cpu` and `cuda` call it.
+`sweep(rule, dtype)` makes a compiled update of whole arrays from a rule. In the order to read them: `typed`
+and `lift` write its text, `jit` turns text into machine code, `cache` keeps that, `pool` shares the elements
+among threads, `cpu` and `cuda` call it. `random` is the generator of random numbers.
 """
 
 from typing import Any
@@ -30,6 +31,10 @@ def sweep(
         raise DTypeError(f"{rule.name}: parameters are {name}; a sweep is made for float32 and float64.")
     if decay not in (None, "l2", "decoupled"):
         raise ArgumentError(f"decay {decay!r}: the kinds are None, 'l2' and 'decoupled'.")
+    if decay and "weight_decay" in rule.hyperparameters:
+        raise ArgumentError(f"{rule.name} has a weight decay of its own; leave out decay={decay!r}.")
+    if decay == "decoupled" and "lr" not in rule.hyperparameters:
+        raise ArgumentError(f"{rule.name} has no lr, which decoupled weight decay is scaled by.")
     options = ("maximize",) * maximize + ((decay,) if decay else ())
     if device == "cpu":
         return cpu.compiled(rule, name, options)

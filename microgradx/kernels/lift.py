@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from microgradx.kernels.typed import Typed, define, parse, refuse, scope, text, wrap
+from microgradx.kernels.typed import Typed, define, parse, quoted, refuse, scope, text, wrap
 from microgradx.rules import Rule
 from microgradx.scalars import Elementwise
 
@@ -87,19 +87,11 @@ class Lifted:
         if clash := reserved & {*function.__code__.co_varnames}:
             refuse(function, tree.args, f"{', '.join(sorted(clash))}: these names are taken by the loop")
         self.typed = Typed(self.dtype).within(function)
-        self.taken = {
-            *function.__code__.co_varnames,
-            *self.typed.names,
-            *self.arrays,
-            "shrink",
-            "weight_decay",
-        }
+        own = {*function.__code__.co_varnames, "shrink", "weight_decay"}
+        self.taken = {*own, *self.typed.names, *self.arrays}
         self.elements = {"p", "g", *self.rule.state}  # names that differ from element to element
-        for statement in ast.parse(
-            "\n".join(line for option in self.options for line in before[option])
-        ).body:
-            self.assign(statement)
-        for statement in tree.body[:-1]:
+        first = "\n".join(line for option in self.options for line in before[option])
+        for statement in [*ast.parse(first).body, *tree.body[:-1]]:
             self.assign(statement)
         self.store(tree.body[-1])
 
@@ -111,18 +103,14 @@ class Lifted:
         """Put an assignment where it belongs: into the loop or into `once`."""
         name, function = statement.targets[0].id, self.rule.function
         if self.varies(statement.value):
-            if name in self.numbers or name in inspect.signature(function).parameters.keys() - self.elements:
-                refuse(
-                    function, statement, f"`{name}` is a number for all elements, so give this another name"
-                )
+            if name in self.numbers.keys() | inspect.signature(function).parameters.keys() - self.elements:
+                refuse(function, statement, f"`{name}` is the same for all elements: give this another name")
             self.loop.append(f"{name} = {self.element(statement.value)}")
             self.elements.add(name)
             return
-        used = {
-            n.id for e in self.numbers.values() for n in ast.walk(ast.parse(e)) if isinstance(n, ast.Name)
-        }
-        if name in used | self.elements:
-            refuse(function, statement, f"`{name}` has been used per element, so give this another name")
+        nodes = (node for expression in self.numbers.values() for node in ast.walk(ast.parse(expression)))
+        if name in self.elements | {node.id for node in nodes if isinstance(node, ast.Name)}:
+            refuse(function, statement, f"`{name}` has been used per element: give this another name")
         self.once.append(text(statement))
 
     def element(self, node: ast.expr) -> str:
@@ -166,23 +154,17 @@ class Lifted:
             if not new.isidentifier():
                 self.loop.append(f"new_{name} = {new}")
                 new = f"new_{name}"
-            stores.append(
-                f"{plural(name, rule.function)}[i] = {self.dtype}(0) if abs({new}) < tiny else {new}"
-            )
+            array = plural(name, rule.function)
+            stores.append(f"{array}[i] = {self.dtype}(0) if abs({new}) < tiny else {new}")
         if (p := self.element(results[0])) != "p" or any(line.startswith("p =") for line in self.loop):
             stores.insert(0, f"{self.arrays[0]}[i] = {p}")
         self.loop += stores
 
     def once_text(self) -> str:
         """The function `once`: (t, *carried, **hyperparameters) -> numbers for the loop, carried numbers."""
-        hyperparameters = dict(self.rule.hyperparameters)
-        if {"l2", "decoupled"} & set(self.options):
-            hyperparameters["weight_decay"] = 0.0
-        parameters = [
-            "t",
-            *self.rule.carried,
-            *(f"{name}={value!r}" for name, value in hyperparameters.items()),
-        ]
+        decays = {"weight_decay": 0.0} if {"l2", "decoupled"} & set(self.options) else {}
+        defaults = (f"{name}={value!r}" for name, value in (self.rule.hyperparameters | decays).items())
+        parameters = ["t", *self.rule.carried, *defaults]
         doc = '"""What is the same for every element: computed once per step, in float64."""'
         numbers = wrap("return (", list(self.numbers), ",)" if len(self.numbers) == 1 else ")")
         carried = ", ".join(self.carried) + "," * (len(self.carried) == 1)
@@ -225,6 +207,6 @@ def file(doc: list[str], typed: Typed, constants: list[str], before: list[str], 
     """The text of a whole file."""
     imports = [f"from math import {', '.join(sorted(typed.imports))}"] if typed.imports else []
     imports += ["from numba import cuda"] * ("cuda." in loop)
-    head = ['"""' + "\n\n".join(doc) + '\n"""', *imports, f"from numpy import {typed.dtype}", *constants]
+    head = [quoted("\n\n".join(doc) + "\n"), *imports, f"from numpy import {typed.dtype}", *constants]
     helpers = [helper for _, helper in typed.helpers.values()]
     return "\n\n\n".join(["\n\n".join(head), *before, *helpers, loop]) + "\n"

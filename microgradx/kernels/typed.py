@@ -159,13 +159,18 @@ class Typed(ast.NodeTransformer):
             inner = self.within(callee.function)
             lines = [text(inner.visit(statement)) for statement in tree.body]
             defaults = [f"{name}={text(self.cast(c))}" for name, c in callee.constants.items()]
-            doc = f'"""{inspect.getdoc(callee)}"""'
+            doc = quoted(inspect.getdoc(callee) or callee.name)
             del self.helpers[callee.name]  # behind the functions that it calls
             self.helpers[callee.name] = (
                 callee,
                 define(callee.name, [*callee.inputs, *defaults], [doc, *lines]),
             )
         return callee.name
+
+
+def quoted(doc: str) -> str:
+    """A docstring with its quotes."""
+    return '"""' + doc.replace("\\", "\\\\").replace('"""', "'''") + '"""'
 
 
 def text(node: ast.AST) -> str:
