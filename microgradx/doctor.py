@@ -18,7 +18,11 @@ from microgradx.kernels.pool import cores
 from microgradx.kernels.pool import threads as kernel_threads
 from microgradx.training.runs import PACKAGES, processor, versions
 
-EXTRAS = {"matplotlib": "plot", "PIL": "plot", "tensorboard": "tensorboard"}
+EXTRAS = (
+    ("matplotlib", "matplotlib", "plot"),
+    ("PIL", "pillow", "plot"),
+    ("tensorboard", "tensorboard", "tensorboard"),
+)
 LAYERS = {"tbb": "tbbpool", "omp": "omppool", "workqueue": "workqueue"}
 GENERATIONS = (  # a feature of the processor, newest first, and the OpenBLAS cores that use it
     ("avx512f", {"skylakex", "cooperlake", "sapphirerapids"}),
@@ -47,9 +51,9 @@ def packages() -> Iterator[Finding]:
     found = versions()
     yield Finding("python", f"{found['python']} ({sys.executable})")
     yield Finding("packages", ", ".join(f"{name} {found[name]}" for name in PACKAGES))
-    for module, extra in EXTRAS.items():
+    for module, package, extra in EXTRAS:
         if not find_spec(module):
-            yield Finding("extras", f"{module} is missing", f"pip install 'microgradx[{extra}]'")
+            yield Finding("extras", f"{module} is missing", f"pip install {package} (the extra `{extra}`)")
 
 
 def flags() -> set[str]:

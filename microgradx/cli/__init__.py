@@ -5,6 +5,7 @@ Every module behind a command is imported when the command runs, so that `--help
 
 import os
 import sys
+import warnings
 from collections.abc import Sequence
 from importlib import import_module
 
@@ -63,6 +64,7 @@ def cli() -> None:
 
 def main(args: Sequence[str] | None = None) -> None:
     """Run the command and exit: 0 done, 1 it could not be done, 2 asked wrongly, 130 interrupted."""
+    warnings.showwarning = lambda message, *_, **__: say("warning", str(message))
     try:
         code = cli.main(args, "microgradx", standalone_mode=False)
         sys.stdout.flush()
@@ -78,7 +80,7 @@ def main(args: Sequence[str] | None = None) -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         raise SystemExit(1) from None
     except OSError as error:
-        stop(f"{error.filename}: {error.strerror}" if error.filename else str(error), 1)
+        stop(f"{error.filename}: {error.strerror}" if error.filename else error.strerror or str(error), 1)
     except (MicrogradxError, MemoryError) as error:
         stop(str(error) or "out of memory", 1)
     except click.Abort as error:  # what click makes of a KeyboardInterrupt
@@ -91,6 +93,10 @@ def main(args: Sequence[str] | None = None) -> None:
 
 def stop(message: str, code: int) -> None:
     """One line on the standard error, and the exit code."""
-    line = " ".join(message.split())
-    click.echo(f"{click.style('microgradx:', fg='red', bold=True)} {line}", err=True)
+    say("error", message)
     raise SystemExit(code) from None
+
+
+def say(kind: str, message: str) -> None:
+    """One line on the standard error."""
+    click.echo(f"{click.style(f'{kind}:', fg='red', bold=True)} {' '.join(message.split())}", err=True)

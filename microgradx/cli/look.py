@@ -3,6 +3,7 @@
 import click
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from microgradx.doctor import examine
 from microgradx.kernels.cache import folder
@@ -14,8 +15,10 @@ def doctor() -> None:
     table = Table.grid(padding=(0, 2))
     findings = list(examine())
     for finding in findings:
-        advice = f"\n[yellow]-> {finding.advice}[/]" if finding.advice else ""
-        table.add_row(f"[bold]{finding.topic}[/]", finding.text + advice)
+        text = Text(finding.text)
+        if finding.advice:
+            text.append(f"\n-> {finding.advice}", "yellow")
+        table.add_row(Text(finding.topic, "bold"), text)
     console = Console(highlight=False)
     console.print(table)
     count = sum(bool(finding.advice) for finding in findings)
@@ -30,7 +33,9 @@ def cache(action: str) -> None:
     Kernels that are missing are compiled again when they are needed.
     """
     path = folder()
-    files = [file for file in path.iterdir() if file.is_file()] if path else []
+    if path is None:
+        return
+    files = [file for file in path.iterdir() if file.is_file()]
     text = f"{path}: {len(files)} files, {sum(file.stat().st_size for file in files) / 1e6:.2f} MB"
     if action == "clear":
         for file in files:

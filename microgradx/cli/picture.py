@@ -53,7 +53,7 @@ def grey(file: Path) -> np.ndarray:
     try:
         from PIL import Image
     except ImportError:
-        raise ArgumentError("Pictures need Pillow: pip install 'microgradx[plot]'.") from None
+        raise ArgumentError("Pictures need Pillow: pip install pillow (the extra `plot`).") from None
     try:
         with warnings.catch_warnings(), Image.open(file) as image:
             warnings.simplefilter("error", Image.DecompressionBombWarning)

@@ -22,12 +22,12 @@ FORMAT = "microgradx 1"
 
 def save(path: str | Path, state: Any) -> None:
     """Write `state`, a tree of dicts, lists, arrays, numbers, strings and None, all of it or nothing."""
-    from safetensors.numpy import save_file
+    from safetensors import numpy as safetensors
 
     arrays: dict[str, np.ndarray] = {}
     tree = json.dumps(pack(state, "", arrays))
     header = {"format": FORMAT, "tree": tree, "sha256": digest(tree, arrays)}
-    replace(Path(path), lambda new: save_file(arrays, new, header))
+    replace(Path(path), lambda new: new.write_bytes(safetensors.save(arrays, header)))
 
 
 def load(path: str | Path) -> Any:

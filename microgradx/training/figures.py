@@ -20,7 +20,7 @@ def figure(width: float, height: float, columns: int = 1) -> tuple[Any, list[Any
     try:
         from matplotlib.figure import Figure
     except ImportError:
-        raise ArgumentError("Figures need matplotlib: pip install 'microgradx[plot]'.") from None
+        raise ArgumentError("Figures need matplotlib: pip install matplotlib (the extra `plot`).") from None
     drawing = Figure(figsize=(width, height), layout="constrained", facecolor="white")
     axes = drawing.subplots(1, columns, squeeze=False)[0]
     for ax in axes:

@@ -86,7 +86,7 @@ def tensorboard(folder: str | Path) -> Callable[[History], None]:
     try:
         from tensorboard.summary import Writer
     except ImportError:
-        raise ArgumentError("TensorBoard is not installed: pip install 'microgradx[tensorboard]'.") from None
+        raise ArgumentError("TensorBoard is not installed: pip install tensorboard.") from None
     writer = Writer(str(folder))
 
     def write(history: History) -> None:
