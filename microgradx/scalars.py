@@ -75,6 +75,11 @@ class Elementwise:
 
     def slope(self, function: Callable[..., Any]) -> Callable[..., Any]:
         """Declare the derivative: `(*inputs, output)` to one number per input; None where there is none."""
+        try:
+            inspect.signature(function).bind(*self.inputs, "output", **self.constants)
+        except TypeError as error:
+            takes = ", ".join([*self.inputs, "output", *self.constants])
+            raise ArgumentError(f"{self.name}: a slope takes ({takes}), not this one: {error}.") from None
         self.slopes = function
         return function
 

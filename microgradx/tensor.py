@@ -337,7 +337,12 @@ def apply(op: Primitive, *args, **params) -> Tensor:
     try:
         value = mode.calm.copy().run(op.forward, *arrays, **params)
     except ValueError as error:
-        if isinstance(error, MicrogradxError):
+        if "truth value" in str(error):
+            raise ArgumentError(
+                f"{op.name}: its definition branches on the value of an array; "
+                "write where(condition, a, b) instead of if, and & | instead of and, or."
+            ) from error
+        if isinstance(error, MicrogradxError) or not op.__module__.startswith("microgradx."):
             raise
         shapes = ", ".join(str(np.shape(a)) for a in arrays)
         raise ShapeError(f"{op.name}: the shapes {shapes} do not fit together: {error}.") from None

@@ -254,6 +254,20 @@ def test_an_operation_without_a_rule():
     np.testing.assert_array_equal(x.grad.data, [0, 0, 1])
 
 
+def test_mistakes_in_ones_own_operations():
+    @mg.primitive
+    def picky(x, *, limit=1.0):
+        raise ValueError("one's own words")
+
+    with pytest.raises(ValueError, match=r"^one's own words$"):
+        picky(mg.ones(2))
+    with pytest.raises(ArgumentError, match=r"picky: a rule takes \(g, out, x, limit\), not this one: "):
+
+        @picky.vjp
+        def _(g, x, limit):
+            return g
+
+
 def test_an_operation_may_use_tensors_inside():
     @mg.primitive
     def inside(x):

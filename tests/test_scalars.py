@@ -201,6 +201,25 @@ def test_a_function_of_ones_own(registry):
     assert nn.MLP([2, 3, 1], activation="bent_tanh")[1](mg.Tensor(x)).shape == (3,)
 
 
+def test_mistakes_in_ones_own_functions(registry):
+    @mg.elementwise
+    def folded(x, scale=1.0):
+        return scale * x if x > 0 else -x
+
+    assert folded(-2.0) == 2
+    with pytest.raises(
+        ArgumentError, match=r"folded: its definition branches .* write where\(condition, a, b\)"
+    ):
+        folded(mg.ones(3))
+    with pytest.raises(
+        ArgumentError, match=r"folded: a slope takes \(x, output, scale\), not this one: .*'other'"
+    ):
+
+        @folded.slope
+        def _(x, y, other, scale):
+            return scale
+
+
 def test_a_slope_without_source_text(registry):
     space = {"mg": mg}
     text = "@mg.elementwise\ndef cube(x):\n    return x * x * x\ncube.slope(lambda x, y: 3 * x * x)"

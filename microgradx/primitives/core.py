@@ -61,6 +61,7 @@ class Primitive:
         declared = self.__signature__.parameters.values()
         inputs = [p for p in declared if p.default is p.empty and p.kind != p.KEYWORD_ONLY]
         self.arity = 1000 if any(p.kind == p.VAR_POSITIONAL for p in inputs) else len(inputs)
+        self.inputs = [p.name for p in inputs]
         self.parameters = [p.name for p in declared if p not in inputs]
         self.defaults = {p.name: p.default for p in declared if p.default is not p.empty}
         self.rule: Callable[..., Any] | None = None
@@ -73,6 +74,11 @@ class Primitive:
 
     def vjp(self, rule: Callable[..., Any]) -> Callable[..., Any]:
         """Declare the rule `(g, out, *inputs, **parameters)`: one gradient (or None) per input."""
+        try:
+            inspect.signature(rule).bind("g", "out", *self.inputs, **dict.fromkeys(self.parameters))
+        except TypeError as error:
+            takes = ", ".join(["g", "out", *self.inputs, *self.parameters])
+            raise ArgumentError(f"{self.name}: a rule takes ({takes}), not this one: {error}.") from None
         self.rule = rule
         self.__dict__.pop("reads", None)
         return rule
