@@ -287,6 +287,16 @@ def test_an_operation_without_source_text():
     assert mg.check_grad(space["cube"], np.array([-1.0, 0.5]), order=2)
 
 
+def test_a_lambda_over_several_lines():
+    cube = mg.primitive(lambda x: x**3)
+    cube.vjp(
+        lambda g, out, x: g
+        * 3
+        * x**2
+    )  # fmt: skip
+    assert mg.check_grad(lambda x: cube(x * 1), np.array([-1.0, 0.5]), order=2)
+
+
 def test_what_a_rule_reads():
     from microgradx.primitives import lift
     from microgradx.primitives.indexing import concatenate, getitem

@@ -107,6 +107,8 @@ class Primitive:
             tree = ast.parse(textwrap.dedent(inspect.getsource(rule)))  # type: ignore[arg-type]
         except (OSError, TypeError, SyntaxError):
             return everything
+        if not isinstance(tree.body[0], ast.FunctionDef):  # of a lambda, the text may be a part only
+            return everything
         looks = {  # x.shape and the like
             id(a.value)
             for a in ast.walk(tree)
