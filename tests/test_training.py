@@ -369,9 +369,14 @@ def test_accuracy_and_confusion_matrix():
     outputs = np.array([[1, 2], [3, 0], [0, 1.0]])
     assert accuracy(outputs, [1, 0, 0]) == pytest.approx(2 / 3)
     assert accuracy(np.array([-1.0, 2.0]), [0, 1]) == 1
+    assert accuracy(np.zeros((2, 3, 4)), np.array([[0, 0, 0, 1], [0, -100, 1, 1]])) == pytest.approx(4 / 7)
     assert_array_equal(confusion_matrix(np.array([1, 0, 1]), np.array([1, 0, 0])), [[1, 1], [0, 1]])
     with pytest.raises(ShapeError, match=r"\(2,\) predictions for \(3,\) labels"):
         confusion_matrix(np.array([1, 0]), np.array([1, 0, 0]))
+    with pytest.raises(ArgumentError, match="with 2 classes, labels are from 0 to 1"):
+        confusion_matrix(np.array([1, 0]), np.array([1, 2]), classes=2)
+    with pytest.raises(ShapeError, match=r"accuracy: \(3, 2\) are not integer labels for outputs \(3, 2\)"):
+        accuracy(outputs, np.ones((3, 2)))
 
 
 def test_figures_are_pictures(tmp_path):

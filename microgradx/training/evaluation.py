@@ -8,7 +8,7 @@ import numpy as np
 from microgradx.nn import Module
 from microgradx.tape import no_grad
 from microgradx.tensor import Tensor
-from microgradx.training.metrics import confusion_matrix, predictions
+from microgradx.training.metrics import confusion_matrix, judged
 
 Loss = Callable[[Tensor, Any], Tensor]
 
@@ -42,9 +42,8 @@ def evaluate(model: Module, x: np.ndarray, y: np.ndarray, loss: Loss, batch_size
         start += len(out)
         with no_grad():
             total += loss(Tensor(out), target).item() * len(out)
-        if y.dtype.kind in "iub":
-            classes = max(2, out.shape[1] if out.ndim > 1 else 2)
-            batch = confusion_matrix(predictions(out), target.reshape(-1).astype(np.int64), classes)
+        if pair := judged(out, target):
+            batch = confusion_matrix(*pair, max(2, out.shape[1] if out.ndim > 1 else 2))
             counts = batch if counts is None else counts + batch
-    accuracy = None if counts is None else float(counts.trace() / counts.sum())
+    accuracy = None if counts is None else float(counts.trace() / max(1, counts.sum()))
     return Evaluation(total / len(x), accuracy, counts)

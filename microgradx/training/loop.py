@@ -24,7 +24,7 @@ from microgradx.tensor import Tensor
 from microgradx.training import checkpoints
 from microgradx.training.evaluation import Loss, evaluate
 from microgradx.training.history import History, Record, watched
-from microgradx.training.metrics import correct
+from microgradx.training.metrics import judged
 from microgradx.training.progress import Progress
 from microgradx.training.runs import Run, draw
 
@@ -109,10 +109,16 @@ class Position:
     epoch: int = 0  # finished ones
     batch: int = 0  # finished ones of the epoch under way, whose sums follow
     loss: float = 0.0
-    hits: int | None = None
+    hits: int = 0
+    judged: int = 0
     seconds: float = 0.0
     best: float = math.inf
     waited: int = 0  # epochs since the best
+
+    @property
+    def accuracy(self) -> float | None:
+        """Of the epoch so far; None where nothing is right or wrong."""
+        return self.hits / self.judged if self.judged else None
 
 
 @dataclass
@@ -168,11 +174,11 @@ class Trainer:
             value, outputs = self.step(x, y)
             at.batch += 1
             at.loss += value * len(rows)
-            if (hits := correct(outputs, y)) is not None:
-                at.hits = (at.hits or 0) + hits
+            if pair := judged(outputs, y):
+                at.hits += int((pair[0] == pair[1]).sum())
+                at.judged += len(pair[0])
             seen, now = min(at.batch * size, self.rows), time.perf_counter()
-            accuracy = None if at.hits is None else at.hits / seen
-            bar.step(at.epoch + 1, at.epoch * self.steps + at.batch, len(rows), at.loss / seen, accuracy)
+            bar.step(at.epoch + 1, at.epoch * self.steps + at.batch, len(rows), at.loss / seen, at.accuracy)
             if interrupt.is_set() or (now - saved > save_every and at.batch < self.steps):
                 at.seconds, since, saved = at.seconds + now - since, now, now
                 self.save()
@@ -186,8 +192,8 @@ class Trainer:
         """Close the epoch: validate, record, and save, as the best too if it is."""
         at, rows = self.at, self.rows
         record: Record = {"epoch": at.epoch + 1, "step": (at.epoch + 1) * self.steps, "loss": at.loss / rows}
-        if at.hits is not None:
-            record["accuracy"] = at.hits / rows
+        if at.accuracy is not None:
+            record["accuracy"] = at.accuracy
         confusion = None
         if valid is not None:
             loss, accuracy, confusion = evaluate(self.model, *valid, self.loss)

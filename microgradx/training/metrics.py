@@ -2,31 +2,45 @@
 
 import numpy as np
 
-from microgradx.errors import ShapeError
+from microgradx.errors import ArgumentError, ShapeError
 
 
 def predictions(outputs: np.ndarray) -> np.ndarray:
-    """Logits to labels: (n, classes) by the largest, (n,) or (n, 1) by the sign, as 0 or 1."""
-    if outputs.ndim == 2 and outputs.shape[1] > 1:
+    """Logits to labels: (n, classes, ...) -> (n, ...), the largest; (n,) or (n, 1) -> 0 or 1, by the sign."""
+    if outputs.ndim > 1 and outputs.shape[1] > 1:
         return outputs.argmax(axis=1)
-    return (outputs.reshape(-1) > 0).astype(np.int64)
+    return (outputs > 0).astype(np.int64)
 
 
-def correct(outputs: np.ndarray, labels: np.ndarray) -> int | None:
-    """How many rows have the right label; None if `labels` are not integers."""
-    if labels.dtype.kind not in "iub":
+def judged(outputs: np.ndarray, targets: np.ndarray) -> tuple[np.ndarray, np.ndarray] | None:
+    """(n,) predictions and (n,) labels; None if the targets are not integers, one per prediction.
+
+    A negative label, such as PyTorch's -100, says that the row does not count.
+    """
+    predicted = predictions(outputs).reshape(-1)
+    if targets.dtype.kind not in "iub" or predicted.size != targets.size:
         return None
-    return int((predictions(outputs) == labels.reshape(-1)).sum())
+    labels = targets.reshape(-1).astype(np.int64)
+    counts = labels >= 0
+    return predicted[counts], labels[counts]
 
 
 def accuracy(outputs: np.ndarray, labels: np.ndarray) -> float:
-    """The fraction of rows whose largest output is at their label."""
-    return (correct(np.asarray(outputs), np.asarray(labels).astype(np.int64)) or 0) / max(1, len(labels))
+    """The share of predictions that are right."""
+    pair = judged(np.asarray(outputs), np.asarray(labels))
+    if pair is None:
+        raise ShapeError(
+            f"accuracy: {np.shape(labels)} are not integer labels for outputs {np.shape(outputs)}."
+        )
+    return float(np.mean(pair[0] == pair[1]))
 
 
 def confusion_matrix(predicted: np.ndarray, labels: np.ndarray, classes: int | None = None) -> np.ndarray:
-    """(n,), (n,) -> (classes, classes): the count of label (row) and prediction (column)."""
+    """(n,), (n,) -> (classes, classes): the count of each label (row) and prediction (column)."""
     if predicted.shape != labels.shape:
         raise ShapeError(f"confusion_matrix: {predicted.shape} predictions for {labels.shape} labels.")
-    classes = classes or int(max(predicted.max(initial=0), labels.max(initial=0))) + 1
+    largest = int(max(predicted.max(initial=0), labels.max(initial=0)))
+    classes = largest + 1 if classes is None else classes
+    if largest >= classes or min(predicted.min(initial=0), labels.min(initial=0)) < 0:
+        raise ArgumentError(f"confusion_matrix: with {classes} classes, labels are from 0 to {classes - 1}.")
     return np.bincount(labels * classes + predicted, minlength=classes**2).reshape(classes, classes)
