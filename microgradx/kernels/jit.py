@@ -33,7 +33,8 @@ def new_lock() -> None:
     lock = threading.RLock()
 
 
-os.register_at_fork(after_in_child=new_lock)
+if hasattr(os, "register_at_fork"):  # not on Windows, which does not fork
+    os.register_at_fork(after_in_child=new_lock)
 
 
 def load(source: str, signatures: dict[str, str], label: str = "kernel") -> dict[str, Callable[..., None]]:

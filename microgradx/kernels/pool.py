@@ -82,4 +82,5 @@ def forget() -> None:
     jobs = SimpleQueue()
 
 
-os.register_at_fork(after_in_child=forget)
+if hasattr(os, "register_at_fork"):  # not on Windows, which does not fork
+    os.register_at_fork(after_in_child=forget)
