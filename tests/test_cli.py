@@ -151,7 +151,7 @@ def test_ctrl_c_says_how_to_go_on(tmp_path):
         errors = process.stderr.read()
     assert process.returncode == 130
     assert errors.strip().startswith("error: stopped in epoch")
-    assert errors.strip().endswith(f"go on with: microgradx train --resume {run}")
+    assert errors.strip().endswith(f"go on with: microgradx train --resume {run} --epochs 100000")
 
 
 # Using a run

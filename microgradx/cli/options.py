@@ -3,6 +3,7 @@
 import inspect
 from collections.abc import Callable, Iterable
 from difflib import get_close_matches
+from pathlib import Path
 from typing import Any
 
 import click
@@ -26,11 +27,11 @@ class Name(click.ParamType):
         self.name, self.registry, self.files = what, registry, files
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
-        """The name as the registry has it, or the path as given."""
+        """The name as the registry has it, or the path from the root, so that it holds in any folder."""
         if value.lower() in self.registry():
             return value.lower()
         if self.files and value.lower().endswith(self.files):
-            return value
+            return str(Path(value).absolute())
         more = (f"a {suffix} file" for suffix in self.files)
         raise click.UsageError(one_of(self.name, value, [*self.registry(), *more]), ctx)
 

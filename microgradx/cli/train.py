@@ -146,7 +146,8 @@ def go(recipe: Recipe, run: Run, given: dict[str, Any]) -> None:
             classes=split.classes,
         )
     except KeyboardInterrupt as stop:
-        raise KeyboardInterrupt(f"{stop}; go on with: microgradx train --resume {run.folder}") from None
+        again = f"--resume {run.folder} --epochs {recipe.epochs}"
+        raise KeyboardInterrupt(f"{stop}; go on with: microgradx train {again}") from None
     best = history.best
     hits = f"accuracy {best['valid_accuracy']:.2%}, " if "valid_accuracy" in best else ""
     result = click.style(f"{hits}loss {best['valid_loss']:.4f}", bold=True)
