@@ -31,16 +31,16 @@ def value_and_grad(f: Callable[..., Any], argnums: int | Sequence[int] = 0, crea
         again = create_graph
         if again is None:
             again = any(isinstance(a, Tensor) and a.requires_grad for a in args)
-        args = list(args)
+        points = list(args)
         for i in positions:
-            args[i] = variable(args[i])
-        value = f(*args, **kwargs)
+            points[i] = variable(points[i])
+        value = f(*points, **kwargs)
         if not isinstance(value, Tensor) or value.size != 1:
             what = f"shape {value.shape}" if isinstance(value, Tensor) else f"type {type(value).__name__}"
             raise GradientError(
                 f"grad needs a function that returns a Tensor of one number, this one gave {what}."
             )
-        grads = gradients(value, [args[i] for i in positions], create_graph=again)
+        grads = gradients(value, [points[i] for i in positions], create_graph=again)
         return (value if again else value.detach()), (tuple(grads) if several else grads[0])
 
     return run
@@ -86,7 +86,7 @@ def hvp(f: Callable[..., Any], x, v) -> Tensor:
     v = as_array(v, x.dtype)
     if v.shape != x.shape:
         raise ShapeError(f"hvp: the vector has shape {v.shape}, the point {x.shape}; they must be equal.")
-    return gradients((g * v).sum(), [x])[0]  # type: ignore[attr-defined]
+    return gradients((g * v).sum(), [x])[0]
 
 
 def hessian(f: Callable[..., Any]):

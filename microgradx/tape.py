@@ -101,12 +101,12 @@ class Node:
 
     __slots__ = ("number", "op", "params", "edges", "saved", "out", "guards", "shape", "dtype", "line")
 
-    def __init__(self, op: Primitive, params: dict, edges: list, saved: list | None, out, guards: list, like):
+    def __init__(self, op: Primitive, params: dict, edges: list, saved: list, out, guards: list, like):
         self.number = next(numbers)
         self.op = op
         self.params = params
         self.edges = edges  # per input: the node that made it, a leaf Tensor, or None without gradient
-        self.saved = saved  # per input: its array where the rule reads it, else what knows its shape
+        self.saved: Any = saved  # per input: its array where the rule reads it, else what knows its shape
         self.out = out  # the output array where the rule reads it
         self.guards = guards  # of every value that was saved: its version now and then
         self.shape = like.shape

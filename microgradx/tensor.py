@@ -225,8 +225,8 @@ class Tensor:
     __le__ = lambda a, b: scalars.less_equal(a, b)
     __gt__ = lambda a, b: scalars.greater(a, b)
     __ge__ = lambda a, b: scalars.greater_equal(a, b)
-    __eq__ = lambda a, b: scalars.equal(a, b)  # type: ignore[assignment]
-    __ne__ = lambda a, b: scalars.not_equal(a, b)  # type: ignore[assignment]
+    __eq__ = lambda a, b: scalars.equal(a, b)
+    __ne__ = lambda a, b: scalars.not_equal(a, b)
     __and__ = __rand__ = lambda a, b: scalars.logical_and(a, b)
     __or__ = __ror__ = lambda a, b: scalars.logical_or(a, b)
     __invert__ = lambda a: scalars.logical_not(a)
@@ -409,7 +409,7 @@ def differentiate(y: Tensor, gradient=None, *, retain_graph=False, create_graph=
                 "backward(gradient), or reduce it first, for example y.sum().backward()."
             )
         gradient = np.ones(y.shape, y.dtype)
-    g = as_array(gradient, y.dtype)
+    g: Any = as_array(gradient, y.dtype)
     if g.shape != y.shape:
         raise ShapeError(f"backward: the gradient has shape {g.shape}, the tensor {y.shape}.")
     options = {"retain_graph": retain_graph, "watch": watch, "check": mode.detect}

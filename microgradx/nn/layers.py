@@ -224,11 +224,9 @@ class BatchNorm1d(Norm):
         if n < 2:
             raise ShapeError(f"BatchNorm1d: training needs two values per feature, the input is {x.shape}.")
         centre, spread = mean(x, axes, True), var(x, axes, keepdims=True)
-        for running, batch in (
-            (self.running_mean, centre.data),
-            (self.running_var, spread.data * (n / (n - 1))),
-        ):
-            running.data += self.momentum * (batch.reshape(-1) - running.data)
+        unbiased = spread.data * (n / (n - 1))
+        for average, batch in (self.running_mean, centre.data), (self.running_var, unbiased):
+            average.data += self.momentum * (batch.reshape(-1) - average.data)
         return self.normalise(x, centre, spread, across)
 
 
