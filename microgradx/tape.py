@@ -164,11 +164,11 @@ def backward(start, g, *, retain_graph=False, graph=None, watch=None, check=Fals
     def arrive(edge, g) -> None:
         if watch is not None and edge in watch:
             watch[edge].append(g)
-        if edge in pending:
-            pending[edge] = pending[edge] + g
-        elif type(edge) is not Node:
+        if type(edge) is not Node:
             if watch is None:
                 edge.accumulate(g)
+        elif edge in pending:
+            pending[edge] = pending[edge] + g
         elif edge.number >= oldest:
             pending[edge] = g
             heappush(heap, (-edge.number, edge))

@@ -442,7 +442,8 @@ def revive(value, edge):
 
 def apply_elementwise(function: Elementwise, *args, **constants) -> Tensor:
     """Run and record an elementwise function."""
-    args, constants = function.bind(args, constants)
+    if constants or len(args) != len(function.inputs):
+        args, constants = function.bind(args, constants)
     return apply(lift(function), *args, **constants)
 
 

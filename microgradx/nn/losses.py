@@ -99,7 +99,7 @@ def cross_entropy(
     """
     if not 0 <= label_smoothing <= 1:
         raise ArgumentError(f"cross_entropy: label_smoothing must be between 0 and 1, not {label_smoothing}.")
-    if np.shape(labels) == logits.shape and np.asarray(labels).dtype.kind == "f":
+    if (given := np.asarray(labels)).dtype.kind == "f" and given.shape == logits.shape:
         return soft_cross_entropy(logits, labels, weight, reduction, label_smoothing)
     rows, flat, weights = rows_of("cross_entropy", logits, labels, weight, ignore_index)
     losses = cross_entropy_rows(rows, labels=flat)

@@ -7,7 +7,6 @@ import numpy as np
 
 from microgradx.errors import ShapeError
 from microgradx.primitives.core import Case, operation, primitive
-from microgradx.primitives.reductions import sum  # noqa: A004
 from microgradx.primitives.shapes import expand_to, reshape_to, squeeze, transpose, unsqueeze
 
 
@@ -58,7 +57,7 @@ def affine(x, weight, bias):
 
 @affine.vjp
 def _(g, out, x, weight, bias):
-    return lambda: g @ weight.T, lambda: x.T @ g, lambda: sum(g, 0)
+    return lambda: g @ weight.T, lambda: x.T @ g, lambda: g.sum(0)
 
 
 @primitive
