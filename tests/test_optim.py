@@ -172,7 +172,7 @@ def test_signature_and_options_say_what_it_takes(name):
         ("rprop", {"etas": (1.2, 0.5)}, "etas must be two numbers"),
         ("adadelta", {"rho": 1.5}, r"rho must be in \[0, 1\], got 1.5"),
         ("momentum", {"beta": 1.0}, r"beta must be in \[0, 1\), got 1.0"),
-        ("muon", {"adjust_lr_fn": "none"}, "adjust_lr_fn must be None, 'original' or 'match_rms_adamw'"),
+        ("muon", {"adjust_lr_fn": "none"}, "adjust_lr_fn must be None or 'original' or 'match_rms_adamw'"),
         ("muon", {"ns_steps": 100}, "ns_steps must be a whole number below 100"),
     ],
 )
@@ -202,7 +202,7 @@ def test_a_rule_of_ones_own_needs_no_class():
 
 def test_a_rule_that_is_none():
     p = Tensor(np.ones(3), requires_grad=True)
-    with pytest.raises(ArgumentError, match="declared with @mg.rule"):
+    with pytest.raises(ArgumentError, match="declare the rule with @mg.rule"):
         optim.Optimizer([p], lambda p, g: p - g)
     with pytest.raises(ArgumentError, match="unexpected keyword argument 'gamma'"):
         optim.Optimizer([p], rules.sgd, gamma=1)
@@ -259,9 +259,7 @@ def test_groups_have_options_of_their_own():
 
 def test_groups_say_what_they_take():
     p = Tensor(np.ones(3), requires_grad=True)
-    with pytest.raises(
-        ArgumentError, match='has "params" and may have lr, momentum.*this one has params, beta'
-    ):
+    with pytest.raises(ArgumentError, match="unexpected keyword argument 'beta'; .*params, lr=0.001, .*mom"):
         optim.SGD([{"params": [p], "beta": 0.9}])
 
 
@@ -345,7 +343,7 @@ def test_data_and_gradients_are_views_of_flat_buffers():
     params = parameters()
     opt = optim.Adam(params.items())
     bowl(params).backward()
-    flat = opt.flats[0][0]
+    flat = opt.flats[0]
     for p in params.values():
         assert np.shares_memory(p.data, flat.values)
         assert np.shares_memory(p.grad.data, flat.gradients)
@@ -463,16 +461,23 @@ def test_state_is_named_and_copied():
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda s: s.pop("state"), "no state of an optimizer: KeyError"),
+        (lambda s: s.pop("param_groups"), "no state of an optimizer: KeyError"),
+        (lambda s: s.pop("state"), "state w t: saved nothing, here a number"),
         (lambda s: s.update(optimizer="SGD"), "optimizer: saved SGD, here Adam"),
-        (lambda s: s["param_groups"][0].update(rule="amsgrad"), "rule of group 0: saved amsgrad, here adam"),
+        (
+            lambda s: s["param_groups"][0].update(rule="amsgrad"),
+            "param_groups 0 rule: saved amsgrad, here adam",
+        ),
         (lambda s: s["param_groups"][0].update(lr=-1), "lr must be"),
-        (lambda s: s["param_groups"].append(s["param_groups"][0]), "group 1: saved .*, here nothing"),
-        (lambda s: s["state"].pop("b"), "m of b: saved nothing, here .4, 4. float32"),
-        (lambda s: s["state"]["w"].pop("t"), "t of w: saved nothing"),
+        (
+            lambda s: s["param_groups"].append(s["param_groups"][0]),
+            "param_groups 1 rule: saved adam, here no",
+        ),
+        (lambda s: s["state"].pop("b"), "state b m: saved nothing, here .4, 4. float32"),
+        (lambda s: s["state"]["w"].pop("t"), "state w t: saved nothing"),
         (
             lambda s: s["state"]["w"].update(m=np.zeros((5, 3))),
-            r"m of w: saved \(5, 3\) float64, here \(5, 3\) float32",
+            r"state w m: saved \(5, 3\) float64, here \(5, 3\) float32",
         ),
     ],
 )
@@ -490,7 +495,8 @@ def test_loading_takes_over_the_options():
     saved["param_groups"][0]["betas"] = [0.5, 0.6]  # as it comes back from JSON
     other.load_state_dict(saved)
     assert other.param_groups[0]["lr"] == 0.5
-    assert other.param_groups[0]["betas"] == (0.5, 0.6)
+    other.step()
+    assert other.flats[0].hyperparameters["beta2"] == 0.6
 
 
 # Clipping
@@ -599,19 +605,19 @@ def test_a_step_is_one_sweep_of_the_whole():
     params = parameters()
     opt = make("sgd", params)
     give_gradients(params, np.random.default_rng(1))
-    flat = opt.flats[0][0]
+    flat = opt.flats[0]
     calls = []
     whole = flat.update_all
     flat.update_all = lambda **kwargs: calls.append(kwargs) or whole(**kwargs)
     opt.step()
-    assert calls == [{"t": 1, "carried": (), "lr": 1e-3}]
+    assert calls == [{"t": 1, "carried": [], "lr": 1e-3}]
     assert flat.update is sweep(rules.sgd, np.float32)
 
 
 def test_help_shows_the_options():
     assert str(inspect.signature(optim.Adagrad)) == (
-        "(params, lr=0.01, *, weight_decay=0.0, decoupled_weight_decay=False, maximize=False, "
-        "lr_decay=0.0, initial_accumulator_value=0.0, eps=1e-10)"
+        "(params, lr=0.01, *, lr_decay=0.0, initial_accumulator_value=0.0, eps=1e-10, weight_decay=0.0, "
+        "decoupled_weight_decay=False, maximize=False)"
     )
 
 

@@ -13,7 +13,7 @@ class Average:
     """a ← a + w · (p - a) at every update, the first of which copies; w is `weight()`."""
 
     def __init__(self, parameters: Iterable[Any]):
-        self.parameters = named(type(self).__name__, parameters)
+        self.parameters = named(type(self).__name__, parameters, {})
         self.averages = {name: p.data.copy() for name, p in self.parameters.items()}
         self.updates = 0
         self.scratch = np.empty(max((a.nbytes for a in self.averages.values()), default=0), np.uint8)
@@ -54,11 +54,9 @@ class Average:
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Continue from a `state_dict()` of the same parameters."""
-        saved, own = state["averages"], self.averages
-        shapes = [{name: a.shape for name, a in arrays.items()} for arrays in (saved, own)]
-        compare(type(self).__name__, *shapes)
-        self.updates = int(state["updates"])
-        self.averages = {name: saved[name].astype(own[name].dtype) for name in own}
+        compare(type(self).__name__, state, self.state_dict())
+        self.updates = state["updates"]
+        self.averages = {name: average.copy() for name, average in state["averages"].items()}
 
 
 class EMA(Average):

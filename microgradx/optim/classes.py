@@ -10,20 +10,18 @@ from microgradx.optim.optimizer import optimizer
 
 
 @optimizer
-def SGD(lr=1e-3, momentum=0.0, dampening=0.0, weight_decay=0.0, nesterov=False, *, maximize=False):
+def SGD(lr=1e-3, momentum=0.0, dampening=0.0, weight_decay=0.0, nesterov=False, **_):
     """Gradient descent; momentum is of the summing form, v ← μv + g. `Momentum` is the averaging form."""
-    if nesterov and (momentum == 0 or dampening != 0):
-        raise ArgumentError(
-            f"SGD: nesterov=True needs a momentum and no dampening, not momentum={momentum} and "
-            f"dampening={dampening}."
-        )
-    if nesterov:
-        return rules.sgd_nesterov
-    return rules.sgd_momentum if momentum else rules.sgd
+    if not nesterov:
+        return rules.sgd_momentum if momentum else rules.sgd
+    if momentum == 0 or dampening != 0:
+        given = f"momentum={momentum} and dampening={dampening}"
+        raise ArgumentError(f"SGD: nesterov=True needs a momentum and no dampening, not {given}.")
+    return rules.sgd_nesterov
 
 
 @optimizer
-def RMSprop(lr=1e-2, alpha=0.99, eps=1e-8, weight_decay=0.0, momentum=0.0, centered=False, *, maximize=False):
+def RMSprop(lr=1e-2, alpha=0.99, eps=1e-8, weight_decay=0.0, momentum=0.0, centered=False, **_):
     """The gradient over the root of the mean of its recent squares."""
     if centered:
         return rules.rmsprop_centered_momentum if momentum else rules.rmsprop_centered
@@ -31,17 +29,7 @@ def RMSprop(lr=1e-2, alpha=0.99, eps=1e-8, weight_decay=0.0, momentum=0.0, cente
 
 
 @optimizer
-def Adam(
-    lr=1e-3,
-    betas=(0.9, 0.999),
-    eps=1e-8,
-    weight_decay=0.0,
-    amsgrad=False,
-    bias_correction=True,
-    *,
-    maximize=False,
-    decoupled_weight_decay=False,
-):
+def Adam(lr=1e-3, betas=(0.9, 0.999), eps=1e-8, weight_decay=0.0, amsgrad=False, bias_correction=True, **_):
     """Follow the mean gradient, scaled per weight by its recent size."""
     if amsgrad and not bias_correction:
         raise ArgumentError("Adam: there is no amsgrad=True with bias_correction=False; drop one of them.")
@@ -52,17 +40,12 @@ def Adam(
 
 @optimizer
 def AdamW(
-    lr=1e-3,
-    betas=(0.9, 0.999),
-    eps=1e-8,
-    weight_decay=1e-2,
-    amsgrad=False,
-    *,
-    maximize=False,
-    decoupled_weight_decay=True,
+    lr=1e-3, betas=(0.9, 0.999), eps=1e-8, weight_decay=1e-2, amsgrad=False, decoupled_weight_decay=True, **_
 ):
     """Adam, with weights that shrink on their own instead of through the gradient."""
-    return rules.amsgrad if amsgrad else rules.adamw
+    if amsgrad:
+        return rules.amsgrad
+    return rules.adamw if decoupled_weight_decay else rules.adam
 
 
 Momentum = optimizer(rules.momentum, "Momentum")

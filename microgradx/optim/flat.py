@@ -1,7 +1,7 @@
 """Parameters of one dtype laid end to end, so that one sweep updates them all."""
 
-from collections.abc import Iterator
-from itertools import groupby
+from dataclasses import dataclass, field
+from itertools import accumulate
 from typing import Any
 
 import numpy as np
@@ -12,131 +12,132 @@ from microgradx.tensor import Tensor, wrap
 LINE = 64  # bytes: every parameter starts at a cache line of its own
 
 
+@dataclass
+class Part:
+    """A parameter, its place in the flat arrays, and views of them in its shape."""
+
+    name: str
+    parameter: Tensor
+    place: slice
+    value: np.ndarray
+    gradient: np.ndarray
+    state: dict[str, np.ndarray] = field(default_factory=dict)
+    clock: tuple = (0,)  # steps done, and what the rule carries along: without gradient there is no step
+
+
+Run = list[Part]
+"""Neighbours that step together."""
+
+
+def span(run: Run) -> slice:
+    """The place of a run in the flat arrays."""
+    return slice(run[0].place.start, run[-1].place.stop)
+
+
 class Flat:
     """The values, gradients and states of some parameters: one array each, `parameter.data` a view.
 
-    Backward writes gradients straight into their place (`parameter._home`). Gaps between parameters hold
-    zeros. Every parameter has its own clock, the number of its steps and what the rule carries along,
-    because a parameter without gradient does not step.
+    Backward writes gradients straight into their place (`parameter._home`). Gaps hold zeros.
     """
 
-    def __init__(self, parameters: dict[str, Tensor]):
-        self.names, self.parameters = list(parameters), list(parameters.values())
-        self.dtype = self.parameters[0].dtype
+    def __init__(self, group: dict[str, Any], parameters: dict[str, Tensor]):
+        self.group, self.dtype = group, next(iter(parameters.values())).dtype
         unit = LINE // self.dtype.itemsize
-        self.starts = [0]
-        for parameter in self.parameters:
-            self.starts.append(self.starts[-1] + -(-parameter.size // unit) * unit)
+        *starts, self.size = accumulate((-(-p.size // unit) * unit for p in parameters.values()), initial=0)
         self.values, self.gradients = self.zeros(), self.zeros()
-        self.views, self.homes = self.split(self.values), self.split(self.gradients)
-        self.clocks: list[tuple[int, tuple[float, ...]]] = [(0, ())] * len(self.parameters)
+        self.parts = []
+        for (name, p), start in zip(parameters.items(), starts, strict=True):
+            place = slice(start, start + p.size)
+            value, gradient = self.values[place], self.gradients[place]
+            self.parts.append(Part(name, p, place, value.reshape(p.shape), gradient.reshape(p.shape)))
+            self.adopt(self.parts[-1])
         self.update: Any = None
-        for bound in zip(self.parameters, self.views, self.homes, strict=True):
-            self.adopt(*bound)
 
     def zeros(self) -> np.ndarray:
         """A flat array for all parameters, starting at a cache line."""
-        size = self.starts[-1] * self.dtype.itemsize
-        raw = np.zeros(size + LINE, np.uint8)
+        raw = np.zeros(self.size * self.dtype.itemsize + LINE, np.uint8)
         start = -raw.ctypes.data % LINE
-        return raw[start : start + size].view(self.dtype)
-
-    def split(self, flat: np.ndarray) -> list[np.ndarray]:
-        """A view of a flat array in each parameter's shape."""
-        return [
-            flat[start : start + parameter.size].reshape(parameter.shape)
-            for start, parameter in zip(self.starts, self.parameters, strict=False)
-        ]
+        return raw[start : start - LINE].view(self.dtype)
 
     def follow(self, update: Any, hyperparameters: dict[str, Any]) -> None:
         """Step by this sweep from now on; its rule keeps the same state, or it is the first step."""
         old, rule = self.update and self.update.rule, update.rule
         if old is None or (old.state, old.carried) != (rule.state, rule.carried):
-            if any(t for t, _ in self.clocks):
+            if any(part.clock[0] for part in self.parts):
                 raise ArgumentError(
                     f"the options ask for the rule {rule.name} after steps of {old.name}, which keeps other "
                     "state; make a new optimizer."
                 )
-            self.state = {name: self.zeros() for name in rule.state}
-            self.arrays = (self.values, self.gradients, *self.state.values())
-            self.clocks = [(0, (0.0,) * len(rule.carried))] * len(self.parameters)
+            state = {name: self.zeros() for name in rule.state}
+            self.arrays, self.numbers = (self.values, self.gradients, *state.values()), ("t", *rule.carried)
+            for part in self.parts:
+                part.clock = (0, *[0.0] * len(rule.carried))
+                part.state = {n: flat[part.place].reshape(part.value.shape) for n, flat in state.items()}
         self.update, self.update_all = update, update.bind(*self.arrays)
-        self.hyperparameters = hyperparameters
+        self.hyperparameters, self.followed = hyperparameters, dict(self.group)
 
-    def gather(self) -> list[tuple[int, int]]:
-        """Bring values and gradients home; the runs of neighbours that step together, as (first, end)."""
-        waiting = False
-        for parameter, view, home in zip(self.parameters, self.views, self.homes, strict=True):
-            if parameter._data is not view:
-                self.adopt(parameter, view, home)
-            gradient = parameter._grad
+    def gather(self) -> list[Run]:
+        """Bring values and gradients home; the runs of all parameters that have a gradient."""
+        runs: list[Run] = []
+        clock = None  # of the run that goes on
+        for part in self.parts:
+            parameter, gradient = part.parameter, part.parameter._grad
+            if parameter._data is not part.value:
+                self.adopt(part)
             if gradient is None:
-                waiting = True
-            elif gradient._data is not home:
-                home[...] = gradient._data
-                parameter._grad = wrap(home)
-        clocks = self.clocks
-        if not waiting and clocks.count(clocks[0]) == len(clocks):
-            return [(0, len(clocks))]
-        keys = [None if p._grad is None else clock for p, clock in zip(self.parameters, clocks, strict=True)]
-        runs = [(key, list(run)) for key, run in groupby(range(len(keys)), keys.__getitem__)]
-        return [(run[0], run[-1] + 1) for key, run in runs if key is not None]
+                clock = None
+                continue
+            if gradient._data is not part.gradient:
+                part.gradient[...] = gradient._data
+                parameter._grad = wrap(part.gradient)
+            if part.clock != clock:
+                runs.append([])
+                clock = part.clock
+            runs[-1].append(part)
+        return runs
 
-    def adopt(self, parameter: Tensor, view: np.ndarray, home: np.ndarray) -> None:
+    def adopt(self, part: Part) -> None:
         """Take over the values of a parameter whose array is not ours, and bind it to ours."""
-        if parameter.shape != view.shape or parameter.dtype != self.dtype:
-            raise ShapeError(
-                f"a parameter of shape {view.shape} and {self.dtype} has become {parameter.shape} and "
-                f"{parameter.dtype}; make a new optimizer for it."
-            )
-        view[...] = parameter._data
-        parameter._data, parameter._home = view, home
+        now, view = part.parameter, part.value
+        if now.shape != view.shape or now.dtype != self.dtype:
+            was = f"parameter {part.name} of shape {view.shape} and {self.dtype}"
+            raise ShapeError(f"{was} has become {now.shape} and {now.dtype}; make a new optimizer for it.")
+        view[...] = now._data
+        now._data, now._home = view, part.gradient
 
-    def sweep(self, first: int, end: int, **more: Any) -> None:
-        """One step of the parameters first to end - 1, which have one clock."""
-        t, carried = self.clocks[first]
+    def sweep(self, run: Run, **more: Any) -> None:
+        """One step of a run."""
+        t, *carried = run[0].clock
         update = self.update_all
-        if end - first < len(self.parameters):
-            update = self.update.bind(*(a[self.starts[first] : self.starts[end]] for a in self.arrays))
-        carried = update(t=t + 1, carried=carried, **self.hyperparameters, **more)
-        self.clocks[first:end] = [(t + 1, carried)] * (end - first)
-        for parameter in self.parameters[first:end]:
-            parameter._version[0] += 1
+        if len(run) < len(self.parts):
+            update = self.update.bind(*(array[span(run)] for array in self.arrays))
+        clock = (t + 1, *update(t=t + 1, carried=carried, **self.hyperparameters, **more))
+        for part in run:
+            part.clock = clock
+            part.parameter._version[0] += 1
 
-    def check_finite(self, first: int, end: int) -> None:
+    def check_finite(self, run: Run) -> None:
         """Raise for the first parameter whose gradient has a NaN or an infinity."""
         with np.errstate(all="ignore"):
-            if np.isfinite(self.gradients[self.starts[first] : self.starts[end]].sum()):
+            if np.isfinite(self.gradients[span(run)].sum()):
                 return  # a NaN or an infinity would have shown in the sum
-        for name, gradient in zip(self.names[first:end], self.homes[first:end], strict=True):
-            bad = ~np.isfinite(gradient)
-            if bad.any():
-                nans = int(np.isnan(gradient).sum())
+        for part in run:
+            bad = np.argwhere(~np.isfinite(part.gradient))
+            if len(bad):
+                nans, first = np.isnan(part.gradient).sum(), tuple(bad[0].tolist())
                 raise NonFiniteError(
-                    f"the gradient of {name}, of shape {gradient.shape}, has {nans} NaN and "
-                    f"{int(bad.sum()) - nans} infinite elements, the first at index "
-                    f"{tuple(map(int, np.argwhere(bad)[0]))}. Parameters and state are as before; "
+                    f"the gradient of {part.name}, of shape {part.gradient.shape}, has {nans} NaN and "
+                    f"{len(bad) - nans} infinite elements, the first at index {first}. Nothing has changed; "
                     "`with mg.detect_anomaly():` around the step shows where it begins."
                 )
 
-    def each(self, state: str, first: int, end: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        """The values and one state of each parameter."""
-        return zip(self.views[first:end], self.split(self.state[state])[first:end], strict=True)
-
     def records(self) -> dict[str, dict[str, Any]]:
-        """By parameter name: the step count `t`, the state (views) and the carried numbers."""
-        found: dict[str, dict[str, Any]] = {}
-        for name, (t, carried) in zip(self.names, self.clocks, strict=True):
-            found[name] = {"t": t} | dict(zip(self.update.rule.carried, carried, strict=True))
-        for state, flat in self.state.items():
-            for name, view in zip(self.names, self.split(flat), strict=True):
-                found[name][state] = view
-        return found
+        """By parameter name: the step count `t`, the carried numbers and the state (views)."""
+        return {p.name: dict(zip(self.numbers, p.clock, strict=True)) | p.state for p in self.parts}
 
     def restore(self, saved: dict[str, dict[str, Any]]) -> None:
         """Set what `records` gives."""
-        for name, own in self.records().items():
-            for state in self.state:
-                own[state][...] = saved[name][state]
-        numbers, carried = [saved[name] for name in self.names], self.update.rule.carried
-        self.clocks = [(int(n["t"]), tuple(float(n[name]) for name in carried)) for n in numbers]
+        for part in self.parts:
+            part.clock = tuple(saved[part.name][number] for number in self.numbers)
+            for name, view in part.state.items():
+                view[...] = saved[part.name][name]

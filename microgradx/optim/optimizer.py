@@ -2,15 +2,15 @@
 
 import copy
 from collections.abc import Callable, Iterable
-from inspect import Parameter, Signature
+from inspect import Parameter, Signature, signature
 from typing import Any
 
 import numpy as np
 
 from microgradx.errors import ArgumentError, CheckpointError
 from microgradx.kernels import sweep
-from microgradx.optim.checks import check, compare, declared, named, read_options
-from microgradx.optim.flat import Flat
+from microgradx.optim.checks import check, compare, named, read_options
+from microgradx.optim.flat import Flat, Run, span
 from microgradx.rules import Rule
 from microgradx.tensor import Tensor
 
@@ -20,12 +20,9 @@ optimizers: dict[str, type["Optimizer"]] = {}
 common = {"weight_decay": 0.0, "decoupled_weight_decay": False, "maximize": False}
 """What every sweep can do, besides its rule."""
 
-pairs = {
-    "betas": ("beta1", "beta2", "beta3"),
-    "etas": ("etaminus", "etaplus"),
-    "step_sizes": ("step_min", "step_max"),
-}
-"""PyTorch's tuples of options, and the hyperparameters in them."""
+tuples = {"beta1": "betas", "beta2": "betas", "beta3": "betas", "etaminus": "etas", "etaplus": "etas"}
+tuples |= {"step_min": "step_sizes", "step_max": "step_sizes"}
+"""Hyperparameters that are part of one of PyTorch's tuples."""
 
 
 class Optimizer:
@@ -37,29 +34,27 @@ class Optimizer:
     `check_finite=True` raises NonFiniteError before a NaN or infinite gradient touches anything.
     """
 
-    options: dict[str, Any] = {}  # every option of a class and its default
+    options: dict[str, Any]  # what a class takes, and the defaults
     choose: Callable[..., Rule]  # from the options of a group to its rule
+    __signature__: Signature
 
     def __init_subclass__(cls) -> None:
-        options = declared(cls.choose).parameters
-        cls.options = {name: option.default for name, option in options.items()}
-        params = Parameter("params", Parameter.POSITIONAL_OR_KEYWORD)
-        cls.__signature__ = Signature([params, *options.values()])  # type: ignore[attr-defined]
+        cls.__signature__ = declare(cls.options)
         optimizers[cls.__name__.lower()] = cls
 
     def __init__(self, params: Iterable[Any], *args: Any, check_finite: bool = False, **options: Any):
         self.name = type(self).__name__
         if type(self) is Optimizer:
             if not args or not isinstance(args[0], Rule):
-                raise ArgumentError(
-                    "Optimizer(params, rule, ...): the rule is a function declared with @mg.rule."
-                )
-            self.choose, args = always(args[0], **common | args[0].hyperparameters), args[1:]
+                raise ArgumentError("Optimizer(params, rule, ...): declare the rule with @mg.rule.")
+            rule, *args = args  # type: ignore[assignment]
+            self.choose = lambda **_: rule
+            self.__signature__ = declare(rule.hyperparameters | common | rule.hyperparameters)
         self.check_finite = check_finite
-        self.defaults = read_options(self.name, self.choose, args, options)
+        self.defaults = read_options(self.name, self.__signature__, params, *args, **options)
+        del self.defaults["params"]
         self.param_groups: list[dict[str, Any]] = []
-        self.flats: list[list[Flat]] = []  # per group, one for each dtype
-        self.followed: list[list] = []  # per group, the options that its flat buffers follow
+        self.flats: list[Flat] = []  # for each group one of each dtype
         self.parameters: dict[str, Tensor] = {}
         if not isinstance(params, Tensor):
             params = list(params)
@@ -72,23 +67,25 @@ class Optimizer:
     def __repr__(self) -> str:
         return f"{self.name}({', '.join(f'{name}={value}' for name, value in self.defaults.items())})"
 
+    @property
+    def source(self) -> str:
+        """The program that a step runs: the text of its sweeps, one for each rule and dtype."""
+        self.follow()
+        return "\n\n".join(dict.fromkeys(flat.update.source for flat in self.flats))
+
     def add_param_group(self, group: dict[str, Any]) -> None:
         """Add parameters with options of their own; those of an earlier group stay there."""
-        if "params" not in group or group.keys() - self.defaults.keys() - {"params"}:
-            raise ArgumentError(
-                f'{self.name}: a group has "params" and may have {", ".join(self.defaults)}; '
-                f"this one has {', '.join(map(str, group)) or 'nothing'}."
-            )
+        group = read_options(self.name, self.__signature__, **self.defaults | group)
         found = named(self.name, group["params"], self.parameters)
         for name, parameter in found.items():
             self.accept(name, parameter)
-        group = self.defaults | group | {"params": list(found.values()), "param_names": list(found)}
+        group |= {"params": list(found.values()), "param_names": list(found)}
         kinds = dict.fromkeys(parameter.dtype for parameter in found.values())
-        flats = [Flat({n: p for n, p in found.items() if p.dtype == kind}) for kind in kinds]
-        self.bind(group, flats)
+        flats = [Flat(group, {n: p for n, p in found.items() if p.dtype == kind}) for kind in kinds]
+        for flat in flats:
+            self.bind(flat)
         self.param_groups.append(group)
-        self.flats.append(flats)
-        self.followed.append([group[name] for name in self.defaults])
+        self.flats += flats
         self.parameters |= found
 
     def accept(self, name: str, parameter: Tensor) -> None:
@@ -96,38 +93,33 @@ class Optimizer:
 
     def rule(self, group: dict[str, Any]) -> Rule:
         """The rule that a group's options ask for; the options are checked."""
-        options = {name: group[name] for name in self.defaults}
-        check(self.name, options)
-        rule = self.choose(**options)
-        for name in pairs.keys() & options.keys():
-            count = len(rule.hyperparameters.keys() & pairs[name])
-            if len(options[name]) != count:
-                raise ArgumentError(f"{self.name}: {name} must be {count} numbers, got {options[name]}.")
-        return rule
+        check(self.name, group)
+        return self.choose(**group)
 
-    def bind(self, group: dict[str, Any], flats: list[Flat]) -> None:
-        """Give the flat buffers of a group the sweep and the hyperparameters that its options ask for."""
-        rule, options = self.rule(group), dict(group)
-        for name in pairs.keys() & options.keys():
-            options.update(zip(pairs[name], options[name], strict=False))
-        known = {name: options[name] for name in rule.hyperparameters if name in options}
-        decay: str | None = "decoupled" if options.get("decoupled_weight_decay") else "l2"
+    def bind(self, flat: Flat) -> None:
+        """Give a flat buffer the sweep and the hyperparameters that its group's options ask for."""
+        rule, options = self.rule(flat.group), dict(flat.group)
+        own = rule.hyperparameters
+        for name in {*tuples.values()} & options.keys():
+            members, values = [key for key in own if tuples.get(key) == name], options[name]
+            if len(values) != len(members):
+                raise ArgumentError(f"{self.name}: {name} must be {len(members)} numbers, got {values}.")
+            options |= zip(members, values, strict=True)
+        numbers = {name: options[name] for name in own if name in options}
+        decay = "decoupled" if options.get("decoupled_weight_decay") else "l2"
         # a rule may have a decay of its own; one that does not know lr leaves both to its class
-        theirs = "weight_decay" in known or (decay == "decoupled" and "lr" not in known)
-        if theirs or not options.get("weight_decay"):
-            decay = None
+        if "weight_decay" in own or not options["weight_decay"] or (decay == "decoupled" and "lr" not in own):
+            update = sweep(rule, flat.dtype, options["maximize"])
         else:
-            known["weight_decay"] = options["weight_decay"]
-        for flat in flats:
-            flat.follow(sweep(rule, flat.dtype, maximize=options.get("maximize", False), decay=decay), known)
+            update = sweep(rule, flat.dtype, options["maximize"], decay)
+            numbers["weight_decay"] = options["weight_decay"]
+        flat.follow(update, numbers)
 
     def follow(self) -> None:
-        """Bind the groups anew whose options have changed."""
-        for i, group in enumerate(self.param_groups):
-            options = [group[name] for name in self.defaults]
-            if options != self.followed[i]:
-                self.bind(group, self.flats[i])
-                self.followed[i] = options
+        """Bind what has changed options since the last step."""
+        for flat in self.flats:
+            if flat.group != flat.followed:
+                self.bind(flat)
 
     def zero_grad(self) -> None:
         """Forget all gradients; the next backward pass writes over them."""
@@ -137,31 +129,25 @@ class Optimizer:
     def step(self) -> None:
         """Update every parameter that has a gradient; the others, and their step counts, stay."""
         self.follow()
-        jobs = [
-            (group, flat, *run)
-            for group, flats in zip(self.param_groups, self.flats, strict=True)
-            for flat in flats
-            for run in flat.gather()
-        ]
+        jobs = [(flat, run) for flat in self.flats for run in flat.gather()]
         if self.check_finite:
-            for _, flat, first, end in jobs:
-                flat.check_finite(first, end)
-        for job in jobs:
-            self.advance(*job)
+            for flat, run in jobs:
+                flat.check_finite(run)
+        for flat, run in jobs:
+            self.advance(flat, run)
 
-    def advance(self, group: dict[str, Any], flat: Flat, first: int, end: int) -> None:
-        """One step of the parameters first to end - 1 of a flat buffer."""
-        flat.sweep(first, end)
+    def advance(self, flat: Flat, run: Run) -> None:
+        """One step of some neighbours in a flat buffer."""
+        flat.sweep(run)
 
     def gradients(self) -> list[np.ndarray]:
         """All gradients that there are, as few long arrays (views): for clipping, for sharing."""
-        every = [flat for flats in self.flats for flat in flats]
-        return [f.gradients[f.starts[first] : f.starts[end]] for f in every for first, end in f.gather()]
+        return [flat.gradients[span(run)] for flat in self.flats for run in flat.gather()]
 
     @property
     def state(self) -> dict[str, dict[str, Any]]:
-        """By parameter name: the step count `t`, the rule's state (views) and its carried numbers."""
-        return {name: record for flats in self.flats for f in flats for name, record in f.records().items()}
+        """By parameter name: the step count `t`, the rule's carried numbers and its state (views)."""
+        return {name: record for flat in self.flats for name, record in flat.records().items()}
 
     def state_dict(self) -> dict[str, Any]:
         """A copy of all state by parameter name, and the options of the groups with their rule's name."""
@@ -175,57 +161,49 @@ class Optimizer:
         """Continue from a `state_dict()`. A CheckpointError names what does not fit; then nothing changed."""
         try:
             compare(self.name, outline(saved), outline(self.state_dict()))
-            groups = copy.deepcopy(saved["param_groups"])
+            groups = [{name: group[name] for name in self.defaults} for group in saved["param_groups"]]
             for group in groups:
-                tuples = [name for name, default in self.defaults.items() if isinstance(default, tuple)]
-                group |= {name: tuple(group[name]) for name in tuples}  # JSON makes lists of them
                 check(self.name, group)
         except (KeyError, TypeError, AttributeError, ArgumentError) as error:
             raise CheckpointError(f"{self.name}: this is no state of an optimizer: {error!r}.") from None
-        for group, loaded, flats in zip(self.param_groups, groups, self.flats, strict=True):
-            group |= {name: value for name, value in loaded.items() if name != "rule"}
-            for flat in flats:
-                flat.restore(saved["state"])
+        for group, loaded in zip(self.param_groups, saved["param_groups"], strict=True):
+            group |= copy.deepcopy(loaded)
+            del group["rule"]
+        for flat in self.flats:
+            flat.restore(saved["state"])
 
 
-def outline(state: dict[str, Any]) -> dict[str, str]:
-    """What two states must have in common: names, rules, shapes and dtypes, but not the numbers."""
-    found = {"optimizer": state["optimizer"]}
-    for i, group in enumerate(state["param_groups"]):
-        found[f"rule of group {i}"] = group["rule"]
-        found[f"parameters of group {i}"] = ", ".join(group["param_names"])
-        found[f"options of group {i}"] = ", ".join(sorted(group.keys() - {"initial_lr"}))
-    for name, record in state["state"].items():
-        for key, value in record.items():
-            array = isinstance(value, np.ndarray)
-            found[f"{key} of {name}"] = f"{value.shape} {value.dtype}" if array else "a number"
-    return found
+def outline(state: dict[str, Any]) -> dict[str, Any]:
+    """What two states must have in common: not the options, which may differ."""
+    groups = [{key: group[key] for key in ("rule", "param_names")} for group in state["param_groups"]]
+    return state | {"param_groups": groups}
 
 
-def always(rule: Rule, **options: Any) -> Callable[..., Rule]:
-    """A `choose` with these options and defaults that takes one rule; only lr may come by position."""
-
-    def choose(**_: Any) -> Rule:
-        return rule
-
-    kinds = {name: Parameter.KEYWORD_ONLY for name in options} | {"lr": Parameter.POSITIONAL_OR_KEYWORD}
-    ordered = sorted(options, key=lambda name: name != "lr")
-    parameters = [Parameter(name, kinds[name], default=options[name]) for name in ordered]
-    choose.__signature__ = Signature(parameters)  # type: ignore[attr-defined]
-    return choose
+def declare(options: dict[str, Any]) -> Signature:
+    """What a class with these options takes: params and the first option by position, too."""
+    kinds = [Parameter.POSITIONAL_OR_KEYWORD] * 2 + [Parameter.KEYWORD_ONLY] * len(options)
+    defaults = {"params": Parameter.empty} | options
+    return Signature(
+        [Parameter(name, kind, default=defaults[name]) for name, kind in zip(defaults, kinds, strict=False)]
+    )
 
 
 def optimizer(choose: Rule | Callable[..., Rule], name: str = "", **defaults: Any) -> type[Optimizer]:
     """Make an optimizer class, of a rule or (as a decorator) of a function from options to a rule.
 
-    A rule's hyperparameters become the options, in PyTorch's tuples; `defaults` differ from the rule's own.
+    The options are the rule's hyperparameters, in PyTorch's tuples, or the function's; and the common ones,
+    which the function takes as `**_`. `defaults` differ from the rule's own.
     """
     doc, name = choose.__doc__, name or choose.__name__
+    options: dict[str, Any] = {}
     if isinstance(choose, Rule):
-        options: dict[str, Any] = {}
-        for own, default in choose.hyperparameters.items():
-            pair = next((pair for pair, members in pairs.items() if own in members), None)
-            options[pair or own] = (*options.get(pair, ()), default) if pair else default
-        choose = always(choose, **common | options | defaults)
-    space = {"choose": staticmethod(choose), "__doc__": doc, "__module__": "microgradx.optim"}
-    return type(name, (Optimizer,), space)
+        rule = choose
+        choose = lambda **_: rule
+        for key, default in rule.hyperparameters.items():
+            option = tuples.get(key, key)
+            options[option] = (*options.get(option, ()), default) if key in tuples else default
+    else:
+        parameters = signature(choose).parameters.values()
+        options = {p.name: p.default for p in parameters if p.kind is not p.VAR_KEYWORD}
+    space = {"choose": staticmethod(choose), "options": options | common | options | defaults}
+    return type(name, (Optimizer,), space | {"__doc__": doc, "__module__": "microgradx.optim"})

@@ -8,6 +8,7 @@ continues exactly. Names and keywords are PyTorch's; `schedule.step()` comes aft
 import math
 from bisect import bisect_right
 from collections.abc import Callable
+from inspect import signature
 from itertools import pairwise
 from typing import Any
 
@@ -20,15 +21,18 @@ class Schedule:
     """Gives each group of an optimizer the learning rate of the current step."""
 
     lr: Callable[..., float]  # (base, step, /, option=default, ...) -> learning rate
+    base = "initial_lr"  # the option of a group that it starts from
+    memory: tuple[str, ...] = ("last_epoch", "base_lrs")  # the attributes that a resumed run needs
 
     def __init__(self, optimizer: Optimizer, *args: Any, **options: Any):
         self.name = type(self).__name__
         if not isinstance(optimizer, Optimizer):
             raise ArgumentError(f"{self.name}: an optimizer comes first, not {type(optimizer).__name__}.")
         self.optimizer = optimizer
-        self.options = read_options(self.name, self.lr, args, options)
+        self.options = read_options(self.name, signature(self.lr), 0.0, 0, *args, **options)
+        del self.options["base"], self.options["step"]
         self.last_epoch = 0
-        self.base_lrs = [group.setdefault("initial_lr", group["lr"]) for group in optimizer.param_groups]
+        self.base_lrs = [group.setdefault(self.base, group["lr"]) for group in optimizer.param_groups]
         self.apply()
 
     def __repr__(self) -> str:
@@ -54,16 +58,12 @@ class Schedule:
 
     def state_dict(self) -> dict[str, Any]:
         """What a resumed run needs besides the schedule's options."""
-        return {"schedule": self.name, "last_epoch": self.last_epoch, "base_lrs": [*self.base_lrs]}
+        return {"schedule": self.name} | {name: getattr(self, name) for name in self.memory}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Continue where `state` was saved, whether the optimizer's state is loaded before or after."""
-        outlines = [
-            {"schedule": s.get("schedule"), "names": [*s], "number of groups": len(s.get("base_lrs", ()))}
-            for s in (state, self.state_dict())
-        ]
-        compare(self.name, *outlines)
-        for name in state.keys() - {"schedule"}:
+        compare(self.name, state, self.state_dict())
+        for name in self.memory:
             setattr(self, name, state[name])
         self.apply()
 
@@ -149,10 +149,8 @@ def WarmUp(base, step, /, steps, after=None):
 def SequentialLR(base, step, /, schedulers, milestones):
     """One schedule after the other; each starts from its own step 0 when its milestone is reached."""
     if len(milestones) != len(schedulers) - 1:
-        raise ArgumentError(
-            f"SequentialLR: between {len(schedulers)} schedules there are {len(schedulers) - 1} milestones, "
-            f"{len(milestones)} given."
-        )
+        counts = f"{len(schedulers)} schedulers and {len(milestones)} milestones"
+        raise ArgumentError(f"SequentialLR: a milestone stands between two schedulers, not {counts}.")
     turn = bisect_right(milestones, step)
     return schedulers[turn].at(base, step - [0, *milestones][turn])
 
@@ -171,7 +169,7 @@ class ChainedScheduler(Schedule):
         return base
 
 
-def cycle(step, low, high, end, total_steps, pct_start, anneal_strategy, three_phase) -> float:
+def cycle(step, low, high, end, total_steps, pct_start, anneal_strategy, three_phase, **_) -> float:
     """From low up to high, down to end; with three phases down to low as fast as up, then to end."""
     knots = [(0, low), (pct_start * total_steps - 1, high)]
     knots += [(2 * pct_start * total_steps - 2, low)] * three_phase + [(total_steps - 1, end)]
@@ -194,45 +192,42 @@ class OneCycleLR(Schedule):
     ):  # fmt: skip
         """Follow the cycle; the momentum follows it upside down, see `apply`."""
         low = max_lr / div_factor
-        shape = total_steps, pct_start, anneal_strategy, three_phase
-        return cycle(step, low, max_lr, low / final_div_factor, *shape)
+        end = low / final_div_factor
+        return cycle(step, low, max_lr, end, total_steps, pct_start, anneal_strategy, three_phase)
 
     def apply(self) -> None:
         """Give every group the learning rate and the momentum of the current step."""
         super().apply()
-        o = self.options
-        if not o["cycle_momentum"]:
+        if not self.options["cycle_momentum"]:
             return
-        shape = o["total_steps"], o["pct_start"], o["anneal_strategy"], o["three_phase"]
-        highest = o["max_momentum"]
-        momentum = cycle(self.last_epoch, highest, o["base_momentum"], highest, *shape)
+        low, high = self.options["base_momentum"], self.options["max_momentum"]
+        momentum = cycle(self.last_epoch, high, low, high, **self.options)
         for group in self.optimizer.param_groups:
             if "betas" in group:
                 group["betas"] = (momentum, *group["betas"][1:])
             elif "momentum" in group:
                 group["momentum"] = momentum
             else:
+                name = self.optimizer.name
                 raise ArgumentError(
-                    f"OneCycleLR: {self.optimizer.name} has no momentum to cycle; pass cycle_momentum=False."
+                    f"OneCycleLR: {name} has no momentum to cycle; pass cycle_momentum=False."
                 )
 
 
 class ReduceLROnPlateau(Schedule):
     """lr · factor when a metric has not improved for more than `patience` steps: `schedule.step(loss)`."""
 
+    base = "lr"
     best: float | None = None
     num_bad_epochs = cooldown_counter = 0
+    memory = (*Schedule.memory, "best", "num_bad_epochs", "cooldown_counter")
 
     @staticmethod
     def lr(base, step, /, mode="min", factor=0.1, patience=10, threshold=1e-4, threshold_mode="rel",
            cooldown=0, min_lr=0.0, eps=1e-8,
     ):  # fmt: skip
-        """Reduce a learning rate, if it makes a difference of more than eps."""
-        lower = max(base * factor, min_lr)
-        return lower if base - lower > eps else base
-
-    def apply(self) -> None:
-        """Leave the learning rates: they follow the metric, not the step."""
+        """As it is, until `step` reduces it."""
+        return base
 
     def improves(self, metric: float) -> bool:
         """Whether a metric is better than the best by more than the threshold; a NaN is not."""
@@ -243,34 +238,32 @@ class ReduceLROnPlateau(Schedule):
         return sign * metric < sign * self.best - margin
 
     def step(self, metric: float) -> None:  # type: ignore[override]  # as in PyTorch
-        """Take note of a metric, and reduce the learning rates if it is time."""
+        """Take note of a metric, and reduce the learning rates if it is time and makes a difference."""
+        o = self.options
         self.last_epoch += 1
         self.num_bad_epochs += 1
         if self.improves(metric := float(metric)):
             self.best, self.num_bad_epochs = metric, 0
         if self.cooldown_counter:
             self.cooldown_counter, self.num_bad_epochs = self.cooldown_counter - 1, 0
-        if self.num_bad_epochs > self.options["patience"]:
-            self.cooldown_counter, self.num_bad_epochs = self.options["cooldown"], 0
-            for group in self.optimizer.param_groups:
-                group["lr"] = self.at(group["lr"], self.last_epoch)
-
-    def state_dict(self) -> dict[str, Any]:
-        """What a resumed run needs besides the schedule's options: here the learning rates, too."""
-        counters = {name: getattr(self, name) for name in ("best", "num_bad_epochs", "cooldown_counter")}
-        return super().state_dict() | counters | {"base_lrs": self.get_last_lr()}
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Continue where `state` was saved; after the optimizer's state is loaded."""
-        super().load_state_dict(state)
-        for group, lr in zip(self.optimizer.param_groups, self.base_lrs, strict=True):
-            group["lr"] = lr
+        if self.num_bad_epochs > o["patience"]:
+            self.cooldown_counter, self.num_bad_epochs = o["cooldown"], 0
+            pairs = [(lr, max(lr * o["factor"], o["min_lr"])) for lr in self.get_last_lr()]
+            self.base_lrs = [lower if lr - lower > o["eps"] else lr for lr, lower in pairs]
+            self.apply()
 
 
 limits["schedulers"] = (
     "schedules that follow the step alone, at least one",
     lambda x: len(x) > 0 and all(isinstance(s, Schedule) and not isinstance(s, ReduceLROnPlateau) for s in x),
 )
+
+
+def one_cycle(optimizer: Optimizer, steps: int) -> OneCycleLR:
+    """With the optimizer's learning rate as the highest, and its momentum if there is one."""
+    momentum = bool({"momentum", "betas"} & optimizer.defaults.keys())
+    return OneCycleLR(optimizer, optimizer.param_groups[0]["lr"], steps, cycle_momentum=momentum)
+
 
 plans: dict[str, Callable[[Optimizer, int], Schedule]] = {
     "constant": lambda optimizer, steps: ConstantLR(optimizer, factor=1.0),
@@ -281,12 +274,7 @@ plans: dict[str, Callable[[Optimizer, int], Schedule]] = {
     "multi-step": lambda optimizer, steps: MultiStepLR(optimizer, [steps // 2, steps * 3 // 4]),
     "cosine": lambda optimizer, steps: CosineAnnealingLR(optimizer, steps),
     "cosine-restarts": lambda optimizer, steps: CosineAnnealingWarmRestarts(optimizer, math.ceil(steps / 3)),
-    "one-cycle": lambda optimizer, steps: OneCycleLR(
-        optimizer,
-        optimizer.param_groups[0]["lr"],
-        steps,
-        cycle_momentum=not {"momentum", "betas"}.isdisjoint(optimizer.defaults),
-    ),
+    "one-cycle": one_cycle,
     "plateau": lambda optimizer, steps: ReduceLROnPlateau(optimizer, patience=3),
 }
 """Schedules for a run of so many steps, by the names of the command line; "plateau" steps with a metric."""

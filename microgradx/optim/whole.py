@@ -7,8 +7,8 @@ import numpy as np
 from microgradx import rules
 from microgradx.errors import ArgumentError
 from microgradx.optim.clip import norm
-from microgradx.optim.flat import Flat
-from microgradx.optim.optimizer import Optimizer, always
+from microgradx.optim.flat import Flat, Run
+from microgradx.optim.optimizer import Optimizer
 from microgradx.tensor import Tensor
 
 
@@ -18,31 +18,30 @@ class LARS(Optimizer):
     trust = trust_coefficient · ‖p‖ / (‖g‖ + λ ‖p‖), or trust_coefficient where ‖p‖ or ‖g‖ is 0.
     """
 
-    choose = staticmethod(
-        always(rules.lars, lr=1.0, momentum=0.9, weight_decay=1e-4, trust_coefficient=1e-3, maximize=False)
-    )
+    options = dict(lr=1.0, momentum=0.9, weight_decay=1e-4, trust_coefficient=1e-3, maximize=False)
+    choose = staticmethod(lambda **_: rules.lars)
 
-    def advance(self, group: dict, flat: Flat, first: int, end: int) -> None:
+    def advance(self, flat: Flat, run: Run) -> None:
         """One sweep per parameter, each with a trust of its own."""
-        for i in range(first, end):
-            weights, slope = norm(flat.views[i]), norm(flat.homes[i])
-            ratio = weights / (slope + group["weight_decay"] * weights) if weights and slope else 1
-            flat.sweep(i, i + 1, trust=group["trust_coefficient"] * ratio)
+        for part in run:
+            weights, slope = norm(part.value), norm(part.gradient)
+            ratio = weights / (slope + flat.group["weight_decay"] * weights) if weights and slope else 1
+            flat.sweep([part], trust=flat.group["trust_coefficient"] * ratio)
 
 
 class LAMB(Optimizer):
     """Adam's direction, rescaled so that ‖step‖ = lr · ‖p‖ in every layer (lr · ‖direction‖ where p = 0)."""
 
-    choose = staticmethod(
-        always(rules.lamb, lr=1e-3, betas=(0.9, 0.999), eps=1e-6, weight_decay=1e-2, maximize=False)
-    )
+    options = dict(lr=1e-3, betas=(0.9, 0.999), eps=1e-6, weight_decay=1e-2, maximize=False)
+    choose = staticmethod(lambda **_: rules.lamb)
 
-    def advance(self, group: dict, flat: Flat, first: int, end: int) -> None:
+    def advance(self, flat: Flat, run: Run) -> None:
         """One sweep for all directions, then a scaled step per parameter."""
-        flat.sweep(first, end)
-        for weights, direction in flat.each("direction", first, end):
+        flat.sweep(run)
+        for part in run:
+            weights, direction = part.value, part.state["direction"]
             ratio = norm(weights) / (norm(direction) or 1) or 1
-            direction *= weights.dtype.type(group["lr"] * ratio)
+            direction *= weights.dtype.type(flat.group["lr"] * ratio)
             weights -= direction
 
 
@@ -53,32 +52,31 @@ class Muon(Optimizer):
     a matrix is (inputs, outputs), as in `nn.Linear`: what PyTorch does to its transpose.
     """
 
-    choose = staticmethod(
-        always(
-            rules.muon, lr=1e-3, weight_decay=0.1, momentum=0.95, nesterov=True, eps=1e-7, ns_steps=5,
-            ns_coefficients=(3.4445, -4.7750, 2.0315), adjust_lr_fn=None, maximize=False,
-            decoupled_weight_decay=True,
-        )
+    options = dict(
+        lr=1e-3, weight_decay=0.1, momentum=0.95, nesterov=True, ns_coefficients=(3.4445, -4.7750, 2.0315),
+        eps=1e-7, ns_steps=5, adjust_lr_fn=None, decoupled_weight_decay=True, maximize=False,
     )  # fmt: skip
+    choose = staticmethod(lambda **_: rules.muon)
 
     def accept(self, name: str, parameter: Tensor) -> None:
         """Matrices only."""
         if parameter.ndim != 2:
+            what = f"parameter {name} of shape {parameter.shape}"
             raise ArgumentError(
-                f"Muon: parameter {name} of shape {parameter.shape} is not a matrix; "
-                "train it with another optimizer, such as AdamW."
+                f"Muon: {what} is not a matrix; train it with another optimizer, such as AdamW."
             )
 
-    def advance(self, group: dict, flat: Flat, first: int, end: int) -> None:
+    def advance(self, flat: Flat, run: Run) -> None:
         """One sweep for all directions, then an orthogonal step per matrix."""
-        flat.sweep(first, end)
-        for weights, direction in flat.each("direction", first, end):
+        flat.sweep(run)
+        group = flat.group
+        for part in run:
+            weights, direction = part.value, part.state["direction"]
             step = orthogonal(direction, group["ns_coefficients"], group["ns_steps"], group["eps"])
             inputs, outputs = weights.shape
+            scale = math.sqrt(max(1, outputs / inputs))
             if group["adjust_lr_fn"] == "match_rms_adamw":
                 scale = 0.2 * math.sqrt(max(inputs, outputs))
-            else:
-                scale = math.sqrt(max(1, outputs / inputs))
             if group["decoupled_weight_decay"]:
                 weights *= weights.dtype.type(1 - group["lr"] * group["weight_decay"])
             weights -= weights.dtype.type(group["lr"] * scale) * step
