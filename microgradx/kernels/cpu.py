@@ -27,20 +27,17 @@ def erf(x):
 
 
 def where(condition, a, b):
-    """np.where that promotes as little as it can when a and b are both plain numbers.
+    """np.where, which a choice between plain numbers does not make wider than need be.
 
-    1 and 0 give bytes, and other numbers float32 if that holds them exactly: a slope made of such
-    choices does not widen the gradient that it multiplies.
+    A single condition picks one of the two as it is; 1 and 0 for a whole array become bytes, so that a
+    slope made of them leaves float32 what it is.
     """
+    if np.ndim(condition) == 0 and np.ndim(a) == 0 and np.ndim(b) == 0:
+        return a if condition else b
     if type(a) is type(b) is int and a + b == 1 == a * a + b * b:
-        return np.asarray(condition if a else np.logical_not(condition), bool).view(np.int8)[()]
-    if type(a) in plain and type(b) in plain and float(np.float32(a)) == a and float(np.float32(b)) == b:
-        a, b = np.float32(a), np.float32(b)
-    chosen = np.where(condition, a, b)
-    return chosen if chosen.ndim else chosen[()]
+        return np.asarray(condition if a else np.logical_not(condition), bool).view(np.int8)
+    return np.where(condition, a, b)
 
-
-plain = frozenset({int, float, bool})
 
 same_name = (
     "add subtract multiply divide power negative absolute square sqrt exp expm1 log log1p sin cos tanh sign "
