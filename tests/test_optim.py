@@ -307,7 +307,7 @@ def test_a_rule_with_other_state_needs_a_new_optimizer():
         (Tensor(np.ones(3), requires_grad=True), ArgumentError, "one tensor given.*list"),
         ([np.ones(3)], ArgumentError, "parameter 0 is a ndarray, not a tensor"),
         ([Tensor(np.ones(3))], ArgumentError, r"parameter 0 of shape \(3,\) does not require gradients"),
-        ([Tensor(np.arange(3))], DTypeError, "holds int64; only floating-point"),
+        ([Tensor(np.arange(3))], ArgumentError, r"parameter 0 of shape \(3,\) does not require gradients"),
         ([Tensor(np.ones(3), requires_grad=True) * 2], ArgumentError, "computed from other tensors"),
         (
             [("w", Tensor(np.ones(3), requires_grad=True)), ("w", Tensor(np.ones(2), requires_grad=True))],
@@ -319,6 +319,13 @@ def test_a_rule_with_other_state_needs_a_new_optimizer():
 def test_parameters_that_cannot_be_trained(params, error, message):
     with pytest.raises(error, match=message):
         optim.Adam(params)
+
+
+def test_integers_cannot_be_trained():
+    p = Tensor(np.arange(3))
+    p.requires_grad = True
+    with pytest.raises(DTypeError, match="parameters are int64; a sweep is made for float32 and float64"):
+        optim.Adam([p])
 
 
 def test_muon_takes_matrices_only():
@@ -612,6 +619,17 @@ def test_a_step_is_one_sweep_of_the_whole():
     opt.step()
     assert calls == [{"t": 1, "carried": [], "lr": 1e-3}]
     assert flat.update is sweep(rules.sgd, np.float32)
+
+
+def test_the_program_of_a_step_can_be_read():
+    a, b = (Tensor(np.ones(3, dtype), requires_grad=True) for dtype in (np.float32, np.float64))
+    opt = optim.SGD([{"params": [a, b]}, {"params": [], "lr": 0.5}], lr=0.1)
+    single, double = (sweep(rules.sgd, dtype).source for dtype in (np.float32, np.float64))
+    assert opt.source == f"{single}\n\n{double}"
+    assert "Follow the gradient" in single and "for i in range(" in single
+    opt.param_groups[0]["momentum"] = 0.9
+    assert sweep(rules.sgd_momentum, np.float32).source in opt.source
+    assert optim.SGD([a]).source == single
 
 
 def test_help_shows_the_options():

@@ -1,7 +1,7 @@
 """Averages of the weights along a run, which are often better than the last ones: EMA and SWA."""
 
 import contextlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import numpy as np
@@ -10,21 +10,17 @@ from microgradx.optim.checks import check, compare, named
 
 
 class Average:
-    """a ← a + w · (p - a) at every update, the first of which copies; w is `weight()`."""
+    """a ← a + w · (p - a) at every update, the first of which copies; w = weight(updates before)."""
 
-    def __init__(self, parameters: Iterable[Any]):
+    def __init__(self, parameters: Iterable[Any], weight: Callable[[int], float]):
         self.parameters = named(type(self).__name__, parameters, {})
+        self.weight, self.updates = weight, 0
         self.averages = {name: p.data.copy() for name, p in self.parameters.items()}
-        self.updates = 0
         self.scratch = np.empty(max((a.nbytes for a in self.averages.values()), default=0), np.uint8)
-
-    def weight(self) -> float:
-        """How much the next update counts."""
-        raise NotImplementedError
 
     def update(self) -> None:
         """Take the current weights into the average: after an optimizer's step, or once an epoch."""
-        weight = self.weight() if self.updates else 1.0
+        weight = self.weight(self.updates) if self.updates else 1.0
         for name, average in self.averages.items():
             step = self.scratch[: average.nbytes].view(average.dtype).reshape(average.shape)
             np.subtract(self.parameters[name].data, average, out=step)
@@ -64,17 +60,11 @@ class EMA(Average):
 
     def __init__(self, parameters: Iterable[Any], decay: float = 0.999):
         check("EMA", {"decay": decay})
-        self.decay = decay
-        super().__init__(parameters)
-
-    def weight(self) -> float:
-        """The same at every update."""
-        return 1 - self.decay
+        super().__init__(parameters, lambda updates: 1 - decay)
 
 
 class SWA(Average):
     """Stochastic weight averaging, the mean of all updates: Izmailov et al. (2018), arXiv 1803.05407."""
 
-    def weight(self) -> float:
-        """All updates count alike."""
-        return 1 / (self.updates + 1)
+    def __init__(self, parameters: Iterable[Any]):
+        super().__init__(parameters, lambda updates: 1 / (updates + 1))

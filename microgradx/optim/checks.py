@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from microgradx.errors import ArgumentError, CheckpointError, DTypeError
+from microgradx.errors import ArgumentError, CheckpointError
 from microgradx.tensor import Tensor
 
 Limit = tuple[str, Callable[[Any], bool]]
@@ -81,8 +81,6 @@ def named(owner: str, given: Iterable[Any], taken: dict[str, Tensor]) -> dict[st
         if id(parameter) in known:
             continue
         what += f" of shape {parameter.shape}"
-        if parameter.dtype.kind != "f":
-            raise DTypeError(f"{what} holds {parameter.dtype}; only floating-point numbers can be trained.")
         if not parameter.is_leaf:
             raise ArgumentError(f"{what} was computed from other tensors; pass those that it comes from.")
         if not parameter.requires_grad:

@@ -23,9 +23,8 @@ def norm(array: np.ndarray, order: float = 2.0) -> float:
         return math.fsum(float(np.sum(np.abs(chunk) ** order)) for chunk in chunks) ** (1 / order)
     with np.errstate(over="ignore"):
         total = math.sqrt(math.fsum(float(chunk @ chunk) for chunk in chunks))
-    if total == math.inf:  # finite numbers of float32 whose squares are not, perhaps
-        return float(np.linalg.norm(flat.astype(np.float64)))
-    return total
+    # infinite perhaps for finite numbers of float32 whose squares are not
+    return total if total < math.inf else float(np.linalg.norm(flat.astype(np.float64)))
 
 
 def gradients(parameters: Optimizer | Tensor | Iterable[Tensor]) -> list[np.ndarray]:
@@ -39,22 +38,18 @@ def gradients(parameters: Optimizer | Tensor | Iterable[Tensor]) -> list[np.ndar
 def clip_grad_norm_(
     parameters: Any, max_norm: float, norm_type: float = 2.0, error_if_nonfinite: bool = False
 ) -> float:
-    """Scale all gradients together so that their norm is at most max_norm; returns the norm that it was.
+    """Scale all gradients together to a norm of at most max_norm; returns the norm that it was.
 
-    `parameters` may be an optimizer: then its flat buffers are scaled, which is the fastest way.
+    An optimizer in the place of the parameters is fastest: its flat buffers are scaled.
     """
-    if not max_norm >= 0 or not norm_type > 0:
-        raise ArgumentError(
-            f"clip_grad_norm_: max_norm must be at least 0 and norm_type above 0, "
-            f"got {max_norm} and {norm_type}."
-        )
+    if not (max_norm >= 0 and norm_type > 0):
+        got = f"got {max_norm} and {norm_type}"
+        raise ArgumentError(f"clip_grad_norm_: max_norm must be at least 0 and norm_type above 0, {got}.")
     arrays = gradients(parameters)
     total = norm(np.array([norm(array, norm_type) for array in arrays], np.float64), norm_type)
     if error_if_nonfinite and not math.isfinite(total):
-        raise NonFiniteError(
-            f"clip_grad_norm_: the norm of the gradients is {total}; nothing was scaled. "
-            "optimizer.check_finite = True names the parameter."
-        )
+        advice = "optimizer.check_finite = True names the parameter"
+        raise NonFiniteError(f"the norm of the gradients is {total}; nothing was scaled; {advice}.")
     scale = max_norm / (total + 1e-6)  # as in PyTorch
     if not scale >= 1:
         for array in arrays:

@@ -77,8 +77,6 @@ class Optimizer:
         """Add parameters with options of their own; those of an earlier group stay there."""
         group = read_options(self.name, self.__signature__, **self.defaults | group)
         found = named(self.name, group["params"], self.parameters)
-        for name, parameter in found.items():
-            self.accept(name, parameter)
         group |= {"params": list(found.values()), "param_names": list(found)}
         kinds = dict.fromkeys(parameter.dtype for parameter in found.values())
         flats = [Flat(group, {n: p for n, p in found.items() if p.dtype == kind}) for kind in kinds]
@@ -88,17 +86,11 @@ class Optimizer:
         self.flats += flats
         self.parameters |= found
 
-    def accept(self, name: str, parameter: Tensor) -> None:
-        """Raise if this kind of optimizer cannot train the parameter."""
-
-    def rule(self, group: dict[str, Any]) -> Rule:
-        """The rule that a group's options ask for; the options are checked."""
-        check(self.name, group)
-        return self.choose(**group)
-
     def bind(self, flat: Flat) -> None:
         """Give a flat buffer the sweep and the hyperparameters that its group's options ask for."""
-        rule, options = self.rule(flat.group), dict(flat.group)
+        options = dict(flat.group)
+        check(self.name, options)
+        rule = self.choose(**options)
         own = rule.hyperparameters
         for name in {*tuples.values()} & options.keys():
             members, values = [key for key in own if tuples.get(key) == name], options[name]
@@ -152,7 +144,7 @@ class Optimizer:
     def state_dict(self) -> dict[str, Any]:
         """A copy of all state by parameter name, and the options of the groups with their rule's name."""
         self.follow()
-        groups = [group | {"rule": self.rule(group).name} for group in self.param_groups]
+        groups = [group | {"rule": self.choose(**group).name} for group in self.param_groups]
         for group in groups:
             del group["params"]
         return copy.deepcopy({"optimizer": self.name, "param_groups": groups, "state": self.state})
@@ -161,9 +153,8 @@ class Optimizer:
         """Continue from a `state_dict()`. A CheckpointError names what does not fit; then nothing changed."""
         try:
             compare(self.name, outline(saved), outline(self.state_dict()))
-            groups = [{name: group[name] for name in self.defaults} for group in saved["param_groups"]]
-            for group in groups:
-                check(self.name, group)
+            for group in saved["param_groups"]:
+                check(self.name, {name: group[name] for name in self.defaults})
         except (KeyError, TypeError, AttributeError, ArgumentError) as error:
             raise CheckpointError(f"{self.name}: this is no state of an optimizer: {error!r}.") from None
         for group, loaded in zip(self.param_groups, saved["param_groups"], strict=True):
@@ -182,10 +173,8 @@ def outline(state: dict[str, Any]) -> dict[str, Any]:
 def declare(options: dict[str, Any]) -> Signature:
     """What a class with these options takes: params and the first option by position, too."""
     kinds = [Parameter.POSITIONAL_OR_KEYWORD] * 2 + [Parameter.KEYWORD_ONLY] * len(options)
-    defaults = {"params": Parameter.empty} | options
-    return Signature(
-        [Parameter(name, kind, default=defaults[name]) for name, kind in zip(defaults, kinds, strict=False)]
-    )
+    names, defaults = ["params", *options], [Parameter.empty, *options.values()]
+    return Signature([Parameter(n, k, default=d) for n, k, d in zip(names, kinds, defaults, strict=False)])
 
 
 def optimizer(choose: Rule | Callable[..., Rule], name: str = "", **defaults: Any) -> type[Optimizer]:

@@ -9,7 +9,6 @@ from microgradx.errors import ArgumentError
 from microgradx.optim.clip import norm
 from microgradx.optim.flat import Flat, Run
 from microgradx.optim.optimizer import Optimizer
-from microgradx.tensor import Tensor
 
 
 class LARS(Optimizer):
@@ -58,13 +57,13 @@ class Muon(Optimizer):
     )  # fmt: skip
     choose = staticmethod(lambda **_: rules.muon)
 
-    def accept(self, name: str, parameter: Tensor) -> None:
+    def bind(self, flat: Flat) -> None:
         """Matrices only."""
-        if parameter.ndim != 2:
-            what = f"parameter {name} of shape {parameter.shape}"
-            raise ArgumentError(
-                f"Muon: {what} is not a matrix; train it with another optimizer, such as AdamW."
-            )
+        for part in flat.parts:
+            if part.value.ndim != 2:
+                what = f"parameter {part.name} of shape {part.value.shape}"
+                raise ArgumentError(f"Muon: {what} is not a matrix; train it with AdamW, say.")
+        super().bind(flat)
 
     def advance(self, flat: Flat, run: Run) -> None:
         """One sweep for all directions, then an orthogonal step per matrix."""
