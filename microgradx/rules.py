@@ -26,16 +26,13 @@ class Rule:
     def __init__(self, function: Callable[..., Any]):
         self.function = function
         self.name = self.__name__ = function.__name__
-        self.__doc__ = function.__doc__
-        self.__signature__ = inspect.signature(function)
+        self.__doc__, self.__signature__ = function.__doc__, inspect.signature(function)
         parameters = list(self.__signature__.parameters.values())
         first = [q.name for q in parameters if q.kind is q.POSITIONAL_ONLY]
         rest = parameters[len(first) :]
         if first[:2] != ["p", "g"] or not rest or str(rest[0]) != "t":
-            raise KernelError(
-                f"rule {self.name}{self.__signature__}: its parameters must be p, g and the state, then `/`, "
-                "then t, then carried numbers, then hyperparameters with defaults."
-            )
+            order = "p, g and the state, then `/`, then t, carried numbers, and hyperparameters with defaults"
+            raise KernelError(f"rule {self.name}{self.__signature__}: its parameters must be {order}.")
         self.state = tuple(first[2:])
         self.carried = tuple(q.name for q in rest[1:] if q.default is q.empty)
         self.hyperparameters = {q.name: q.default for q in rest if q.default is not q.empty}
@@ -59,19 +56,14 @@ def rule(function: Callable[..., Any]) -> Rule:
 
 @rule
 def sgd(p, g, /, t, lr=1e-3):
-    """Follow the gradient: p ← p - lr · g
-
-    Robbins & Monro (1951), A Stochastic Approximation Method.
-    """
+    """Follow the gradient: p ← p - lr · g. Robbins & Monro (1951), A Stochastic Approximation Method."""
     return p - lr * g
 
 
 @rule
 def momentum(p, g, m, /, t, lr=1e-3, beta=0.9):
     """Follow the mean of recent gradients (averaging form).
-
         m ← βm + (1-β)g     p ← p - lr · m
-
     With the summing form's lr · (1-β) as its lr, `sgd_momentum` takes the same steps.
     """
     m = beta * m + (1 - beta) * g
@@ -81,9 +73,7 @@ def momentum(p, g, m, /, t, lr=1e-3, beta=0.9):
 @rule
 def sgd_momentum(p, g, v, /, t, lr=1e-3, momentum=0.9, dampening=0.0):
     """Follow the decaying sum of recent gradients (summing form, as in PyTorch).
-
         v ← μv + (1-d)g, but v ← g in the first step     p ← p - lr · v
-
     Sutskever et al. (2013), but with lr outside: http://proceedings.mlr.press/v28/sutskever13.html
     """
     fresh = 1 if t == 1 else 1 - dampening
@@ -94,9 +84,7 @@ def sgd_momentum(p, g, v, /, t, lr=1e-3, momentum=0.9, dampening=0.0):
 @rule
 def sgd_nesterov(p, g, v, /, t, lr=1e-3, momentum=0.9):
     """Follow the decaying sum as it will be after one more such gradient (summing form, as in PyTorch).
-
         v ← μv + g     p ← p - lr · (g + μv)
-
     Sutskever et al. (2013), but with lr outside: http://proceedings.mlr.press/v28/sutskever13.html
     """
     v = momentum * v + g
@@ -106,9 +94,7 @@ def sgd_nesterov(p, g, v, /, t, lr=1e-3, momentum=0.9):
 @rule
 def heavy_ball(p, g, v, /, t, lr=1e-3, momentum=0.9):
     """Move on with the last step, a little slower (lr inside, as in Keras and scikit-learn).
-
         v ← μv - lr · g     p ← p + v
-
     Differs from the summing form when lr changes. Polyak (1964), Some methods of speeding up convergence.
     """
     v = momentum * v - lr * g
@@ -121,9 +107,7 @@ def heavy_ball(p, g, v, /, t, lr=1e-3, momentum=0.9):
 @rule
 def rprop(p, g, g_old, step, /, t, lr=1e-2, etaminus=0.5, etaplus=1.2, step_min=1e-6, step_max=50.0):
     """A step size per weight: longer while the gradient keeps its sign, shorter when it turns.
-
         s ← clip(s · (η⁺, 1 or η⁻ as g · g' is above, at or below 0)), from s = lr     p ← p - s · sign(g)
-
     After a turn g counts as 0, so that the next step is neutral. Riedmiller & Braun (1993), as in PyTorch.
     """
     turn = g * g_old
@@ -138,9 +122,7 @@ def rprop(p, g, g_old, step, /, t, lr=1e-2, etaminus=0.5, etaplus=1.2, step_min=
 @rule
 def lion(p, g, m, /, t, lr=1e-4, beta1=0.9, beta2=0.99):
     """Every weight moves by lr; the mean gradient only says in which direction.
-
         p ← p - lr · sign(β₁m + (1-β₁)g)     m ← β₂m + (1-β₂)g
-
     Chen et al. (2023), Algorithm 2: https://arxiv.org/abs/2302.06675
     """
     p = p - lr * sign(beta1 * m + (1 - beta1) * g)
@@ -153,9 +135,7 @@ def lion(p, g, m, /, t, lr=1e-4, beta1=0.9, beta2=0.99):
 @rule
 def adagrad(p, g, s, /, t, lr=1e-2, lr_decay=0.0, initial_accumulator_value=0.0, eps=1e-10):
     """Divide by the root of the sum of all squared gradients: often-moved weights slow down.
-
         s ← s + g²     p ← p - lr / (1 + (t-1) · lr_decay) · g / (√s + ε)
-
     Duchi, Hazan & Singer (2011): https://jmlr.org/papers/v12/duchi11a.html. Options as in PyTorch.
     """
     initial = initial_accumulator_value if t == 1 else 0
@@ -167,9 +147,7 @@ def adagrad(p, g, s, /, t, lr=1e-2, lr_decay=0.0, initial_accumulator_value=0.0,
 @rule
 def rmsprop(p, g, v, /, t, lr=1e-2, alpha=0.99, eps=1e-8):
     """Divide by the root of the mean of recent squared gradients.
-
         v ← αv + (1-α)g²     p ← p - lr · g / (√v + ε)
-
     Tieleman & Hinton (2012), lecture 6e. ε outside the root, as in PyTorch and MLX.
     """
     v = alpha * v + (1 - alpha) * g * g
@@ -179,7 +157,6 @@ def rmsprop(p, g, v, /, t, lr=1e-2, alpha=0.99, eps=1e-8):
 @rule
 def rmsprop_eps_inside(p, g, v, /, t, lr=1e-3, alpha=0.9, eps=1e-7):
     """RMSprop with ε inside the root, as in Keras (these defaults) and optax.
-
     v ← αv + (1-α)g²     p ← p - lr · g / √(v + ε)
     """
     v = alpha * v + (1 - alpha) * g * g
@@ -189,9 +166,7 @@ def rmsprop_eps_inside(p, g, v, /, t, lr=1e-3, alpha=0.9, eps=1e-7):
 @rule
 def rmsprop_centered(p, g, v, m, /, t, lr=1e-2, alpha=0.99, eps=1e-8):
     """Divide by the standard deviation of recent gradients.
-
         v ← αv + (1-α)g²     m ← αm + (1-α)g     p ← p - lr · g / (√(v - m²) + ε)
-
     Graves (2013), equations 38 to 41, with ε outside the root: https://arxiv.org/abs/1308.0850
     """
     v = alpha * v + (1 - alpha) * g * g
@@ -202,7 +177,6 @@ def rmsprop_centered(p, g, v, m, /, t, lr=1e-2, alpha=0.99, eps=1e-8):
 @rule
 def rmsprop_momentum(p, g, v, b, /, t, lr=1e-2, alpha=0.99, eps=1e-8, momentum=0.9):
     """RMSprop, then the summing form of momentum, as in PyTorch.
-
     v ← αv + (1-α)g²     b ← μb + g / (√v + ε)     p ← p - lr · b
     """
     v = alpha * v + (1 - alpha) * g * g
@@ -213,7 +187,6 @@ def rmsprop_momentum(p, g, v, b, /, t, lr=1e-2, alpha=0.99, eps=1e-8, momentum=0
 @rule
 def rmsprop_centered_momentum(p, g, v, m, b, /, t, lr=1e-2, alpha=0.99, eps=1e-8, momentum=0.9):
     """Centered RMSprop, then the summing form of momentum, as in PyTorch.
-
     v ← αv + (1-α)g²     m ← αm + (1-α)g     b ← μb + g / (√(v - m²) + ε)     p ← p - lr · b
     """
     v = alpha * v + (1 - alpha) * g * g
@@ -225,9 +198,7 @@ def rmsprop_centered_momentum(p, g, v, m, b, /, t, lr=1e-2, alpha=0.99, eps=1e-8
 @rule
 def adadelta(p, g, v, d, /, t, lr=1.0, rho=0.9, eps=1e-6):
     """Steps in the weight's own unit: recent steps' size over recent gradients' size.
-
         v ← ρv + (1-ρ)g²     Δ = √(d + ε) / √(v + ε) · g     d ← ρd + (1-ρ)Δ²     p ← p - lr · Δ
-
     Zeiler (2012), Algorithm 1: https://arxiv.org/abs/1212.5701
     """
     v = rho * v + (1 - rho) * g * g
@@ -241,10 +212,8 @@ def adadelta(p, g, v, d, /, t, lr=1.0, rho=0.9, eps=1e-6):
 @rule
 def adam(p, g, m, v, /, t, lr=1e-3, beta1=0.9, beta2=0.999, eps=1e-8):
     """Follow the mean gradient, scaled per weight by its recent size.
-
         m ← β₁m + (1-β₁)g     v ← β₂v + (1-β₂)g²
         p ← p - lr · m̂ / (√v̂ + ε)    where m̂ = m / (1-β₁ᵗ), v̂ = v / (1-β₂ᵗ)
-
     Kingma & Ba (2015), Algorithm 1: https://arxiv.org/abs/1412.6980
     """
     m = beta1 * m + (1 - beta1) * g
@@ -257,9 +226,7 @@ def adam(p, g, m, v, /, t, lr=1e-3, beta1=0.9, beta2=0.999, eps=1e-8):
 @rule
 def adam_epsilon_hat(p, g, m, v, /, t, lr=1e-3, beta1=0.9, beta2=0.999, eps=1e-7):
     """Adam with ε beside the uncorrected root, as in Keras (these defaults) and scikit-learn (ε = 1e-8).
-
         m ← β₁m + (1-β₁)g     v ← β₂v + (1-β₂)g²     p ← p - lr √(1-β₂ᵗ) / (1-β₁ᵗ) · m / (√v + ε̂)
-
     Kingma & Ba (2015), just before section 2.1: https://arxiv.org/abs/1412.6980
     """
     m = beta1 * m + (1 - beta1) * g
@@ -271,7 +238,6 @@ def adam_epsilon_hat(p, g, m, v, /, t, lr=1e-3, beta1=0.9, beta2=0.999, eps=1e-7
 @rule
 def adam_uncorrected(p, g, m, v, /, t, lr=1e-3, beta1=0.9, beta2=0.999, eps=1e-8):
     """Adam without bias correction, MLX's default: the first steps are up to 3.2 times as long.
-
     m ← β₁m + (1-β₁)g     v ← β₂v + (1-β₂)g²     p ← p - lr · m / (√v + ε)
     """
     m = beta1 * m + (1 - beta1) * g
@@ -282,9 +248,7 @@ def adam_uncorrected(p, g, m, v, /, t, lr=1e-3, beta1=0.9, beta2=0.999, eps=1e-8
 @rule
 def amsgrad(p, g, m, v, v_max, /, t, lr=1e-3, beta1=0.9, beta2=0.999, eps=1e-8):
     """Adam that never forgets the largest v: a rare large gradient keeps its effect.
-
         m, v as in Adam     v⁺ ← max(v⁺, v)     p ← p - lr · m̂ / (√(v⁺ / (1-β₂ᵗ)) + ε)
-
     Reddi, Kale & Kumar (2018): https://arxiv.org/abs/1904.09237. The maximum is of raw v, as in PyTorch.
     """
     m = beta1 * m + (1 - beta1) * g
@@ -297,7 +261,6 @@ def amsgrad(p, g, m, v, v_max, /, t, lr=1e-3, beta1=0.9, beta2=0.999, eps=1e-8):
 @rule
 def amsgrad_corrected(p, g, m, v, v_max, /, t, lr=1e-3, beta1=0.9, beta2=0.999, eps=1e-8):
     """AMSGrad with the maximum of bias-corrected v, as in optax.
-
     m, v as in Adam     v⁺ ← max(v⁺, v / (1-β₂ᵗ))     p ← p - lr · m̂ / (√v⁺ + ε)
     """
     m = beta1 * m + (1 - beta1) * g
@@ -310,9 +273,7 @@ def amsgrad_corrected(p, g, m, v, v_max, /, t, lr=1e-3, beta1=0.9, beta2=0.999, 
 @rule
 def adamw(p, g, m, v, /, t, lr=1e-3, beta1=0.9, beta2=0.999, eps=1e-8, weight_decay=1e-2):
     """Adam, with weights that shrink on their own instead of through the gradient.
-
         p ← (1 - lr · λ) p, then Adam
-
     Loshchilov & Hutter (2019), Algorithm 2, λ times lr as in PyTorch: https://arxiv.org/abs/1711.05101
     """
     m = beta1 * m + (1 - beta1) * g
@@ -326,9 +287,7 @@ def adamw(p, g, m, v, /, t, lr=1e-3, beta1=0.9, beta2=0.999, eps=1e-8, weight_de
 @rule
 def adamax(p, g, m, u, /, t, lr=2e-3, beta1=0.9, beta2=0.999, eps=1e-8):
     """Adam, scaled by the largest recent gradient.
-
         m ← β₁m + (1-β₁)g     u ← max(β₂u, |g| + ε)     p ← p - lr / (1-β₁ᵗ) · m / u
-
     Kingma & Ba (2015), Algorithm 2: https://arxiv.org/abs/1412.6980. The ε inside is PyTorch's.
     """
     m = beta1 * m + (1 - beta1) * g
@@ -340,10 +299,8 @@ def adamax(p, g, m, u, /, t, lr=2e-3, beta1=0.9, beta2=0.999, eps=1e-8):
 @rule
 def nadam(p, g, m, v, /, t, mu_product, lr=2e-3, beta1=0.9, beta2=0.999, eps=1e-8, momentum_decay=4e-3):
     """Adam that looks one step of momentum ahead, with a momentum μ that warms up.
-
         μₜ = β₁(1 - ½ · 0.96^(tψ))     m, v as in Adam
         p ← p - lr · [(1-μₜ) / (1-Πμ) · g + μₜ₊₁ / (1-Πμ·μₜ₊₁) · m] / (√v̂ + ε)
-
     Dozat (2016): https://openreview.net/forum?id=OM0jvwB8jIp57ZJjtNEZ
     """
     mu = beta1 * (1 - 0.5 * 0.96 ** (t * momentum_decay))
@@ -360,10 +317,8 @@ def nadam(p, g, m, v, /, t, mu_product, lr=2e-3, beta1=0.9, beta2=0.999, eps=1e-
 @rule
 def radam(p, g, m, v, /, t, lr=1e-3, beta1=0.9, beta2=0.999, eps=1e-8):
     """Adam that waits with scaling until v can be trusted, then grows into it.
-
         ρ∞ = 2/(1-β₂) - 1     ρ = ρ∞ - 2tβ₂ᵗ / (1-β₂ᵗ)     m, v as in Adam
         p ← p - lr · m̂ · (√((ρ-4)(ρ-2)ρ∞ / ((ρ∞-4)(ρ∞-2)ρ)) · √(1-β₂ᵗ) / (√v + ε) if ρ > 5 else 1)
-
     Liu et al. (2020), Algorithm 2: https://arxiv.org/abs/1908.03265. The place of ε is PyTorch's.
     """
     rho_inf = 2 / (1 - beta2) - 1
@@ -380,9 +335,7 @@ def radam(p, g, m, v, /, t, lr=1e-3, beta1=0.9, beta2=0.999, eps=1e-8):
 @rule
 def adabelief(p, g, m, s, /, t, lr=1e-3, beta1=0.9, beta2=0.999, eps=1e-16):
     """Adam, scaled by how far gradients lie from their mean: long steps where the mean is believable.
-
         m ← β₁m + (1-β₁)g     s ← β₂s + (1-β₂)(g - m)² + ε     p ← p - lr · m̂ / (√ŝ + ε)
-
     Zhuang et al. (2020), Algorithm 2; ε as in the authors' package: https://arxiv.org/abs/2010.07468
     """
     m = beta1 * m + (1 - beta1) * g
@@ -395,9 +348,7 @@ def adabelief(p, g, m, s, /, t, lr=1e-3, beta1=0.9, beta2=0.999, eps=1e-16):
 @rule
 def yogi(p, g, m, v, /, t, lr=1e-2, beta1=0.9, beta2=0.999, eps=1e-3, initial_accumulator_value=1e-6):
     """Adam whose v moves towards g² by a step that depends on g² alone, so it falls slowly.
-
         m ← β₁m + (1-β₁)g     v ← v - (1-β₂) sign(v - g²) g²     p ← p - lr · m / (√v + ε)
-
     Zaheer et al. (2018), Algorithm 2: Adaptive Methods for Nonconvex Optimization. optax corrects the bias.
     """
     m = beta1 * m + (1 - beta1) * g
@@ -410,10 +361,8 @@ def yogi(p, g, m, v, /, t, lr=1e-2, beta1=0.9, beta2=0.999, eps=1e-3, initial_ac
 @rule
 def adan(p, g, m, d, n, g_old, /, t, lr=1e-3, beta1=0.98, beta2=0.92, beta3=0.99, eps=1e-8):
     """Adam with Nesterov's look ahead, estimated from the change of the gradient.
-
         Δ = g - g'     m ← β₁m + (1-β₁)g     d ← β₂d + (1-β₂)Δ     n ← β₃n + (1-β₃)(g + β₂Δ)²
         p ← p - lr · (m̂ + β₂d̂) / (√n̂ + ε), hats divided by 1-βᵗ, and Δ = 0 in the first step
-
     Xie et al. (2022), https://arxiv.org/abs/2208.06677, with the authors' code's complements as β.
     """
     change = where(t > 1, g - g_old, 0)
@@ -431,9 +380,7 @@ def adan(p, g, m, d, n, g_old, /, t, lr=1e-3, beta1=0.98, beta2=0.92, beta3=0.99
 @rule
 def asgd(p, g, average, /, t, eta, lr=1e-2, lambd=1e-4, alpha=0.75, t0=1e6):
     """Gradient descent with a falling step, and the mean of all weights since step t0 beside it.
-
         p ← (1 - λη) p - η · g     a ← a + (p - a) / max(1, t-1-t₀)     η ← lr / (1 + λ · lr · t)^α, from lr
-
     Polyak & Juditsky (1992), Acceleration of stochastic approximation by averaging; details are PyTorch's.
     """
     eta = lr if t == 1 else eta
@@ -449,9 +396,7 @@ def asgd(p, g, average, /, t, eta, lr=1e-2, lambd=1e-4, alpha=0.75, t0=1e6):
 @rule
 def lars(p, g, v, /, t, lr=1e-3, trust=1.0, momentum=0.9, weight_decay=1e-4):
     """Momentum with a step per layer in proportion to its weights: trust = η ‖p‖ / (‖g‖ + λ ‖p‖).
-
         v ← μv + lr · trust · (g + λp)     p ← p - v
-
     You, Gitman & Ginsburg (2017), Algorithm 1: https://arxiv.org/abs/1708.03888
     """
     rate = lr * trust
@@ -462,9 +407,7 @@ def lars(p, g, v, /, t, lr=1e-3, trust=1.0, momentum=0.9, weight_decay=1e-4):
 @rule
 def lamb(p, g, m, v, direction, /, t, beta1=0.9, beta2=0.999, eps=1e-6, weight_decay=1e-2):
     """The direction r of LAMB; the step is then p ← p - lr · ‖p‖ / ‖r‖ · r, per layer.
-
         m, v as in Adam     r = m̂ / (√v̂ + ε) + λp
-
     You et al. (2020), Algorithm 2: https://arxiv.org/abs/1904.00962
     """
     m = beta1 * m + (1 - beta1) * g
@@ -477,9 +420,7 @@ def lamb(p, g, m, v, direction, /, t, beta1=0.9, beta2=0.999, eps=1e-6, weight_d
 @rule
 def muon(p, g, m, direction, /, t, momentum=0.95, nesterov=True):
     """The direction of Muon before its matrix is made orthogonal (by Newton and Schulz's iteration).
-
         m ← μm + (1-μ)g     d = (1-μ)g + μm with Nesterov's look ahead, else m
-
     Jordan (2024): https://kellerjordan.github.io/posts/muon, in PyTorch's averaging form.
     """
     m = momentum * m + (1 - momentum) * g
