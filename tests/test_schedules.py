@@ -128,9 +128,9 @@ def test_warm_up_rises_then_hands_over():
 
 def test_a_definition_is_a_schedule():
     @optim.schedule
-    def InverseRoot(base, step, /, warm=2):
-        """base / √(1 + step / warm)"""
-        return base / math.sqrt(1 + step / warm)
+    def InverseRoot(lr, t, /, warm=2):
+        """lr / √(1 + t / warm)"""
+        return lr / math.sqrt(1 + t / warm)
 
     optimizer = make_optimizer(groups=(1.0,))
     assert curve(InverseRoot(optimizer, warm=1), 4)[:, 0] == pytest.approx([1, 0.5**0.5, 3**-0.5, 0.5])

@@ -45,7 +45,7 @@ limits: dict[str, Limit] = {
 
 def check(owner: str, options: dict[str, Any]) -> None:
     """Raise for the first option that is outside its range."""
-    for name in limits.keys() & options.keys():
+    for name in [name for name in options if name in limits]:
         words, holds = limits[name]
         try:
             good = holds(options[name])

@@ -1,6 +1,6 @@
 """Parameters of one dtype laid end to end, so that one sweep updates them all."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from itertools import accumulate
 from typing import Any
 
@@ -14,15 +14,21 @@ LINE = 64  # bytes: every parameter starts at a cache line of its own
 
 @dataclass
 class Part:
-    """A parameter, its place in the flat arrays, and views of them in its shape."""
+    """A parameter, its place in the flat arrays, and what is its own: views, and the numbers of its steps."""
 
     name: str
     parameter: Tensor
     place: slice
     value: np.ndarray
     gradient: np.ndarray
-    state: dict[str, np.ndarray] = field(default_factory=dict)
-    clock: tuple = (0,)  # steps done, and what the rule carries along: without gradient there is no step
+    state: dict[str, np.ndarray]
+    clock: dict[str, float]  # t, the steps done, and what the rule carries: no gradient, no step
+
+    def restore(self, saved: dict[str, Any]) -> None:
+        """Set the clock and the state."""
+        self.clock = {name: saved[name] for name in self.clock}
+        for name, view in self.state.items():
+            view[...] = saved[name]
 
 
 Run = list[Part]
@@ -45,12 +51,13 @@ class Flat:
         unit = LINE // self.dtype.itemsize
         *starts, self.size = accumulate((-(-p.size // unit) * unit for p in parameters.values()), initial=0)
         self.values, self.gradients = self.zeros(), self.zeros()
-        self.parts = []
+        self.parts: list[Part] = []
         for (name, p), start in zip(parameters.items(), starts, strict=True):
             place = slice(start, start + p.size)
             value, gradient = self.values[place], self.gradients[place]
-            self.parts.append(Part(name, p, place, value.reshape(p.shape), gradient.reshape(p.shape)))
-            self.adopt(self.parts[-1])
+            part = Part(name, p, place, value.reshape(p.shape), gradient.reshape(p.shape), {}, {"t": 0})
+            self.adopt(part)
+            self.parts.append(part)
         self.update: Any = None
 
     def zeros(self) -> np.ndarray:
@@ -63,15 +70,15 @@ class Flat:
         """Step by this sweep from now on; its rule keeps the same state, or it is the first step."""
         old, rule = self.update and self.update.rule, update.rule
         if old is None or (old.state, old.carried) != (rule.state, rule.carried):
-            if any(part.clock[0] for part in self.parts):
+            if any(part.clock["t"] for part in self.parts):
                 raise ArgumentError(
                     f"the options ask for the rule {rule.name} after steps of {old.name}, which keeps other "
                     "state; make a new optimizer."
                 )
             state = {name: self.zeros() for name in rule.state}
-            self.arrays, self.numbers = (self.values, self.gradients, *state.values()), ("t", *rule.carried)
+            self.arrays = (self.values, self.gradients, *state.values())
             for part in self.parts:
-                part.clock = (0, *[0.0] * len(rule.carried))
+                part.clock = {"t": 0} | dict.fromkeys(rule.carried, 0.0)
                 part.state = {n: flat[part.place].reshape(part.value.shape) for n, flat in state.items()}
         self.update, self.update_all = update, update.bind(*self.arrays)
         self.hyperparameters, self.followed = hyperparameters, dict(self.group)
@@ -107,11 +114,12 @@ class Flat:
 
     def sweep(self, run: Run, **more: Any) -> None:
         """One step of a run."""
-        t, *carried = run[0].clock
+        t, *carried = run[0].clock.values()
         update = self.update_all
         if len(run) < len(self.parts):
             update = self.update.bind(*(array[span(run)] for array in self.arrays))
-        clock = (t + 1, *update(t=t + 1, carried=carried, **self.hyperparameters, **more))
+        carried = update(t=t + 1, carried=carried, **self.hyperparameters, **more)
+        clock = dict(zip(run[0].clock, (t + 1, *carried), strict=True))
         for part in run:
             part.clock = clock
             part.parameter._version[0] += 1
@@ -130,14 +138,3 @@ class Flat:
                     f"{len(bad) - nans} infinite elements, the first at index {first}. Nothing has changed; "
                     "`with mg.detect_anomaly():` around the step shows where it begins."
                 )
-
-    def records(self) -> dict[str, dict[str, Any]]:
-        """By parameter name: the step count `t`, the carried numbers and the state (views)."""
-        return {p.name: dict(zip(self.numbers, p.clock, strict=True)) | p.state for p in self.parts}
-
-    def restore(self, saved: dict[str, dict[str, Any]]) -> None:
-        """Set what `records` gives."""
-        for part in self.parts:
-            part.clock = tuple(saved[part.name][number] for number in self.numbers)
-            for name, view in part.state.items():
-                view[...] = saved[part.name][name]

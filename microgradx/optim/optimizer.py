@@ -32,6 +32,7 @@ class Optimizer:
     of options that differ from those given here. What is set in `param_groups` holds from the next step.
     Gradients add up until `zero_grad()`: several backward passes before a step accumulate.
     `check_finite=True` raises NonFiniteError before a NaN or infinite gradient touches anything.
+    `optimizer.source` is the program that a step runs.
     """
 
     options: dict[str, Any]  # what a class takes, and the defaults
@@ -69,7 +70,7 @@ class Optimizer:
 
     @property
     def source(self) -> str:
-        """The program that a step runs: the text of its sweeps, one for each rule and dtype."""
+        """The text of the sweeps that a step runs, one for each rule and dtype."""
         self.follow()
         return "\n\n".join(dict.fromkeys(flat.update.source for flat in self.flats))
 
@@ -92,7 +93,7 @@ class Optimizer:
         check(self.name, options)
         rule = self.choose(**options)
         own = rule.hyperparameters
-        for name in {*tuples.values()} & options.keys():
+        for name in [name for name in options if name in tuples.values()]:
             members, values = [key for key in own if tuples.get(key) == name], options[name]
             if len(values) != len(members):
                 raise ArgumentError(f"{self.name}: {name} must be {len(members)} numbers, got {values}.")
@@ -139,7 +140,7 @@ class Optimizer:
     @property
     def state(self) -> dict[str, dict[str, Any]]:
         """By parameter name: the step count `t`, the rule's carried numbers and its state (views)."""
-        return {name: record for flat in self.flats for name, record in flat.records().items()}
+        return {part.name: part.clock | part.state for flat in self.flats for part in flat.parts}
 
     def state_dict(self) -> dict[str, Any]:
         """A copy of all state by parameter name, and the options of the groups with their rule's name."""
@@ -161,7 +162,8 @@ class Optimizer:
             group |= copy.deepcopy(loaded)
             del group["rule"]
         for flat in self.flats:
-            flat.restore(saved["state"])
+            for part in flat.parts:
+                part.restore(saved["state"][part.name])
 
 
 def outline(state: dict[str, Any]) -> dict[str, Any]:

@@ -29,8 +29,8 @@ class Schedule:
         if not isinstance(optimizer, Optimizer):
             raise ArgumentError(f"{self.name}: an optimizer comes first, not {type(optimizer).__name__}.")
         self.optimizer = optimizer
-        self.options = read_options(self.name, signature(self.lr), 0.0, 0, *args, **options)
-        del self.options["base"], self.options["step"]
+        base, step, *own = read_options(self.name, signature(self.lr), 0.0, 0, *args, **options).items()
+        self.options = dict(own)
         self.last_epoch = 0
         self.base_lrs = [group.setdefault(self.base, group["lr"]) for group in optimizer.param_groups]
         self.apply()
