@@ -84,8 +84,10 @@ def test_a_choice_between_numbers_widens_as_little_as_it_can():
     assert where(condition, 1, 0).dtype == np.int8
     assert where(condition, 1, 0).tolist() == [1, 0]
     assert where(condition, 0, 1).tolist() == [0, 1]
-    assert where(condition, 1, 0.5).dtype == np.float32
     assert where(condition, 1, 0.01).dtype == np.float64
+    nested = where(condition, 1.2, where(condition, 0.5, 1))
+    assert nested.tolist() == [1.2, 1]  # in float64: 1.2 is not rounded to float32 on the way
+    assert where(np.bool_(True), 0.5, 1) == 0.5 and type(where(np.bool_(True), 0.5, 1)) is float
     assert where(condition, np.ones(2, np.float32), 0.01).dtype == np.float32
 
 
