@@ -228,12 +228,16 @@ def test_every_rule_steps_as_its_definition(rule):
 
 
 def test_l2_and_decoupled_decay():
-    for name, l2, expected in [("adam", True, None), ("adamw", False, 0.999), ("lion", False, 0.999)]:
-        p = Tensor(np.full(3, 2.0), requires_grad=True)
-        opt = optim.optimizers[name]([p], lr=0.01, weight_decay=0.1)
-        p.grad = Tensor(np.zeros(3))
-        opt.step()
-        assert np.allclose(p.data, 2 - 0.01 if l2 else 2 * expected)
+    for name in ("adam", "adamw", "sgd", "lion"):
+        for decoupled in (False, True):
+            p = Tensor(np.full(3, 2.0), requires_grad=True)
+            options = {"weight_decay": 0.1, "decoupled_weight_decay": decoupled}
+            opt = optim.optimizers[name]([p], lr=0.01, **options)
+            p.grad = Tensor(np.zeros(3))
+            opt.step()
+            l2 = 2 * 0.999 if name == "sgd" else 2 - 0.01
+            assert np.allclose(p.data, 2 * 0.999 if decoupled else l2)
+        assert optim.optimizers[name].options["decoupled_weight_decay"] == (name in ("adamw", "lion"))
 
 
 # Groups

@@ -71,10 +71,8 @@ class Flat:
         old, rule = self.update and self.update.rule, update.rule
         if old is None or (old.state, old.carried) != (rule.state, rule.carried):
             if any(part.clock["t"] for part in self.parts):
-                raise ArgumentError(
-                    f"the options ask for the rule {rule.name} after steps of {old.name}, which keeps other "
-                    "state; make a new optimizer."
-                )
+                was = f"after steps of {old.name}, which keeps other state"
+                raise ArgumentError(f"the options ask for the rule {rule.name} {was}; make a new optimizer.")
             state = {name: self.zeros() for name in rule.state}
             self.arrays = (self.values, self.gradients, *state.values())
             for part in self.parts:

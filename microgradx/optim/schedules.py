@@ -209,9 +209,7 @@ class OneCycleLR(Schedule):
                 group["momentum"] = momentum
             else:
                 name = self.optimizer.name
-                raise ArgumentError(
-                    f"OneCycleLR: {name} has no momentum to cycle; pass cycle_momentum=False."
-                )
+                raise ArgumentError(f"{name} has no momentum to cycle; pass cycle_momentum=False.")
 
 
 class ReduceLROnPlateau(Schedule):
