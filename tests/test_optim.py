@@ -638,9 +638,19 @@ def test_the_program_of_a_step_can_be_read():
 
 def test_help_shows_the_options():
     assert str(inspect.signature(optim.Adagrad)) == (
-        "(params, lr=0.01, *, lr_decay=0.0, initial_accumulator_value=0.0, eps=1e-10, weight_decay=0.0, "
+        "(params, lr=0.01, lr_decay=0.0, *, initial_accumulator_value=0.0, eps=1e-10, weight_decay=0.0, "
         "decoupled_weight_decay=False, maximize=False)"
     )
+
+
+@pytest.mark.parametrize("name", optim.optimizers)
+def test_two_options_may_come_by_position_as_in_pytorch(name):
+    torch = pytest.importorskip("torch", reason="compares with PyTorch")
+    kind = optim.optimizers[name]
+    ours = list(inspect.signature(kind).parameters.values())[:3]
+    assert [p.kind for p in ours] == [p.POSITIONAL_OR_KEYWORD] * 3
+    if theirs := getattr(torch.optim, kind.__name__, None):
+        assert [p.name for p in ours] == list(inspect.signature(theirs).parameters)[:3]
 
 
 def test_names_differ_across_groups():

@@ -173,8 +173,8 @@ def outline(state: dict[str, Any]) -> dict[str, Any]:
 
 
 def declare(options: dict[str, Any]) -> Signature:
-    """What a class with these options takes: params and the first option by position, too."""
-    kinds = [Parameter.POSITIONAL_OR_KEYWORD] * 2 + [Parameter.KEYWORD_ONLY] * len(options)
+    """What a class takes: params and two options by position too, in PyTorch's order."""
+    kinds = [Parameter.POSITIONAL_OR_KEYWORD] * 3 + [Parameter.KEYWORD_ONLY] * len(options)
     names, defaults = ["params", *options], [Parameter.empty, *options.values()]
     return Signature([Parameter(n, k, default=d) for n, k, d in zip(names, kinds, defaults, strict=False)])
 
