@@ -648,7 +648,7 @@ def test_two_options_may_come_by_position_as_in_pytorch(name):
     torch = pytest.importorskip("torch", reason="compares with PyTorch")
     kind = optim.optimizers[name]
     ours = list(inspect.signature(kind).parameters.values())[:3]
-    assert [p.kind for p in ours] == [p.POSITIONAL_OR_KEYWORD] * 3
+    assert {p.kind for p in ours} == {inspect.Parameter.POSITIONAL_OR_KEYWORD}
     if theirs := getattr(torch.optim, kind.__name__, None):
         assert [p.name for p in ours] == list(inspect.signature(theirs).parameters)[:3]
 
