@@ -11,6 +11,7 @@ import math
 import random
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 from microgradx.errors import ArgumentError
@@ -37,15 +38,14 @@ class Domain:
     def sample(self, count: int, seed: int = 0, margin: float = 0.05) -> list[list[float]]:
         """`count` numbers per input, `margin` away from the kinks and, for two inputs, from a tie."""
         draw = random.Random(seed)
-        columns: list[list[float]] = [[] for _ in self.intervals]
-        while len(columns[0]) < count:
+        points: list[list[float]] = []
+        while len(points) < count:
             point = [draw.uniform(low, high) for low, high in self.intervals]
-            near = [abs(x - k) < margin for x in point for k in self.kinks]
-            tie = len(point) > 1 and abs(point[-1] - point[-2]) < margin
-            if not (any(near) or tie):
-                for column, x in zip(columns, point, strict=True):
-                    column.append(x)
-        return columns
+            gaps = [abs(x - kink) for x in point for kink in self.kinks]
+            gaps += [abs(a - b) for a, b in pairwise(point[-2:])]
+            if min(gaps, default=inf) >= margin:
+                points.append(point)
+        return [list(column) for column in zip(*points, strict=True)]
 
 
 class Elementwise:
@@ -54,18 +54,18 @@ class Elementwise:
     Parameters without a default are inputs; parameters with one are constants (`negative_slope=0.01`).
     """
 
-    def __init__(self, function: Callable[..., Any], domain: Domain | None = None):
+    def __init__(self, function: Callable[..., Any], domain=(-3.0, 3.0), kinks=(), activation=False):
         self.function = function
-        self.name = function.__name__
-        self.__name__, self.__module__ = self.name, function.__module__
-        self.__doc__ = function.__doc__
+        self.name = self.__name__ = function.__name__
+        self.__module__, self.__doc__ = function.__module__, function.__doc__
         self.__signature__ = inspect.signature(function)
         parameters = self.__signature__.parameters.values()
         self.inputs = [p.name for p in parameters if p.default is p.empty]
         self.constants = {p.name: p.default for p in parameters if p.default is not p.empty}
-        self.domain = domain or Domain(((-3.0, 3.0),) * len(self.inputs))
+        each = isinstance(domain[0], tuple)  # an interval per input
+        self.domain = Domain(domain if each else (domain,) * len(self.inputs), kinks)
+        self.activation = activation
         self.slopes: Callable[..., Any] | None = None
-        self.activation = False
 
     def __repr__(self) -> str:
         return f"<elementwise {self.name}{self.__signature__}>"
@@ -85,28 +85,17 @@ class Elementwise:
 
     def bind(self, args: tuple, constants: dict[str, Any]) -> tuple[tuple, dict[str, Any]]:
         """Inputs apart from constants; constants may also come by position, and None means default."""
-        count, given = len(self.inputs), args
-        if len(args) > count:
-            constants = dict(zip(self.constants, args[count:], strict=False)) | constants
-            args = args[:count]
-        if constants:
-            constants = {name: c for name, c in constants.items() if c is not None}
-            if unknown := constants.keys() - self.constants.keys():
-                raise ArgumentError(
-                    f"{self.name}: no constant named {', '.join(sorted(unknown))}; "
-                    f"the signature is {self.name}{self.__signature__}."
-                )
-            if tensors := [name for name, c in constants.items() if type(c) in recorders]:
-                raise ArgumentError(
-                    f"{self.name}: {', '.join(tensors)} must be a number or an array, not a tensor: "
-                    "nothing is differentiated with respect to a constant."
-                )
-        if not count <= len(given) <= count + len(self.constants):
-            raise ArgumentError(
-                f"{self.name} takes {count} inputs, {len(given)} given; "
-                f"the signature is {self.name}{self.__signature__}."
-            )
-        return args, constants
+        count = len(self.inputs)
+        if not constants and len(args) == count:
+            return args, constants
+        named = dict(zip(self.constants, args[count:], strict=False)) | constants
+        if not count <= len(args) <= count + len(self.constants) or not named.keys() <= self.constants.keys():
+            given = ", ".join(["…"] * len(args) + [f"{name}=…" for name in constants])
+            raise ArgumentError(f"{self.name}{self.__signature__} was called as {self.name}({given}).")
+        for name, value in named.items():
+            if type(value) in recorders:
+                raise ArgumentError(f"{self.name}: {name} must be a number or an array, not a tensor.")
+        return args[:count], {name: value for name, value in named.items() if value is not None}
 
     def __call__(self, *args: Any, **constants: Any) -> Any:
         """Numbers give a number; an array or a tensor among the inputs gives its like."""
@@ -118,27 +107,19 @@ class Elementwise:
         return self.function(*args, **constants)
 
 
-def elementwise(function=None, *, domain=None, kinks=(), activation=False):
+def elementwise(function=None, *, domain=(-3.0, 3.0), kinks=(), activation=False):
     """Declare an elementwise function from its definition on plain numbers; its slope follows.
 
-    The body is one expression or straight-line arithmetic over its arguments, numbers and other
-    elementwise functions; use `where(condition, a, b)` instead of `if`. `domain` is the interval (or one
-    per input) where it is tested, `kinks` the points where it has no derivative; `activation` lists it
-    among the choices for a network's layers.
+    The body is arithmetic over its arguments, numbers and other elementwise functions, with
+    `where(condition, a, b)` instead of `if`. `domain` is the interval (or one per input) where it is
+    tested, `kinks` where it has no derivative; `activation` lists it among a network's choices.
     """
 
     def declare(function: Callable[..., Any]) -> Elementwise:
-        op = Elementwise(function)
-        if domain is not None:
-            one = not isinstance(domain[0], tuple)
-            op.domain = Domain((domain,) * len(op.inputs) if one else tuple(domain), tuple(kinks))
-        elif kinks:
-            op.domain = Domain(op.domain.intervals, tuple(kinks))
-        op.activation = activation
-        functions[op.name] = op
+        op = functions[function.__name__] = Elementwise(function, domain, kinks, activation)
         return op
 
-    return declare(function) if function is not None else declare
+    return declare if function is None else declare(function)
 
 
 def differentiable() -> Iterator[Elementwise]:

@@ -161,11 +161,11 @@ def test_constants_by_position_name_and_none():
 
 
 def test_wrong_calls_show_the_signature():
-    with pytest.raises(ArgumentError, match=r"elu: no constant named slope; .* elu\(x, alpha=1.0\)"):
+    with pytest.raises(ArgumentError, match=r"elu\(x, alpha=1.0\) was called as elu\(…, slope=…\)"):
         mg.elu(1.0, slope=2)
-    with pytest.raises(ArgumentError, match=r"maximum takes 2 inputs, 1 given; .* maximum\(a, b\)"):
+    with pytest.raises(ArgumentError, match=r"maximum\(a, b\) was called as maximum\(…\)"):
         mg.maximum(mg.tensor([1.0]))
-    with pytest.raises(ArgumentError, match=r"exp takes 1 inputs, 2 given; .* exp\(x\)"):
+    with pytest.raises(ArgumentError, match=r"exp\(x\) was called as exp\(…, …\)"):
         mg.exp(np.ones(2), 3)
     with pytest.raises(ArgumentError, match=r"clip: min must be a number or an array, not a tensor"):
         mg.clip(mg.ones(2), mg.ones(2), 3.0)
