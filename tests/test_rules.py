@@ -8,6 +8,7 @@ import pytest
 
 from microgradx.errors import ArgumentError, DTypeError, KernelError, ShapeError
 from microgradx.kernels import cpu, pool, sweep
+from microgradx.kernels.lift import Lifted
 from microgradx.rules import Rule, rule, rules
 from microgradx.scalars import Elementwise, sqrt, where
 
@@ -114,6 +115,13 @@ def test_maximize_and_decay_come_before_the_rule(maximize, decay):
         wanted = naive.adam(wanted, g, t, memory)
         naive.flush(memory)
     assert_same_bits([p], [wanted], "adam")
+
+
+@every_rule
+@pytest.mark.parametrize("decay", ["l2", "decoupled"])
+def test_the_names_of_a_decay_are_in_no_rules_way(rule, decay):
+    if "weight_decay" not in rule.hyperparameters:
+        assert "weight_decay" in Lifted(rule, "float32", (decay,)).once_text()
 
 
 @every_rule

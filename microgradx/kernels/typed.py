@@ -1,6 +1,6 @@
 """The text of definitions: read from their source, retyped, written as a careful person would.
 
-`Typed` turns the expressions of a definition on plain numbers into text for one dtype: its literals cast, so
+`Typed` turns the expressions of a definition on plain numbers into text for one dtype: its numbers cast, so
 that no float64 enters float32 arithmetic, and the elementwise functions that it calls written out beside it.
 """
 
@@ -12,36 +12,31 @@ import math
 import textwrap
 from collections.abc import Callable
 from types import CodeType
-from typing import Any
+from typing import Any, NoReturn
 
 from microgradx.errors import KernelError
 from microgradx.scalars import Elementwise
 
 
-def parse(function: Callable[..., Any]) -> ast.FunctionDef:
-    """The syntax tree of a definition: assignments to names, then one return."""
+def parse(function: Callable[..., Any]) -> list[Any]:
+    """The statements of a definition without its docstring: assignments to names, then one return."""
+    name = function.__name__
     try:
         tree = ast.parse(textwrap.dedent(inspect.getsource(function))).body[0]
     except (OSError, TypeError, SyntaxError, IndexError):
-        raise KernelError(
-            f"{function.__name__}: its source text cannot be read, so it cannot be compiled. "
-            "Put the definition into a file or a notebook cell, not into a prompt or exec."
-        ) from None
+        advice = "Put the definition into a file or a notebook cell, not into a prompt or exec."
+        raise KernelError(f"{name}: its source text cannot be read. {advice}") from None
     assert isinstance(tree, ast.FunctionDef)
     constants = compile(ast.Module([tree], []), "", "exec").co_consts
     if meaning(function.__code__) not in [meaning(c) for c in constants if isinstance(c, CodeType)]:
-        raise KernelError(
-            f"{function.__name__}: its file has changed since it was imported, so its text is not that of "
-            "the function. Import it again, or start Python again."
-        )
-    if isinstance(tree.body[0], ast.Expr):
-        del tree.body[0]  # the docstring
-    for statement in tree.body[:-1]:
-        if not (isinstance(statement, ast.Assign) and isinstance(statement.targets[0], ast.Name)):
+        raise KernelError(f"{name}: its file has changed since it was imported; start Python again.")
+    *assignments, last = tree.body[isinstance(tree.body[0], ast.Expr) :]
+    for statement in assignments:
+        if not isinstance(statement, ast.Assign) or [type(x) for x in statement.targets] != [ast.Name]:
             refuse(function, statement, "between docstring and return, only `name = expression`")
-    if not isinstance(tree.body[-1], ast.Return):
-        refuse(function, tree.body[-1], "the last statement must be the return")
-    return tree
+    if not isinstance(last, ast.Return):
+        refuse(function, last, "the last statement must be the return")
+    return [*assignments, last]
 
 
 def meaning(code: CodeType) -> list[Any]:
@@ -50,7 +45,7 @@ def meaning(code: CodeType) -> list[Any]:
     return [i.argval for i in used if "JUMP" not in i.opname]
 
 
-def refuse(function: Callable[..., Any], node: ast.AST, rule: str) -> None:
+def refuse(function: Callable[..., Any], node: ast.AST, rule: str) -> NoReturn:
     """Raise the error for a definition that cannot be compiled."""
     raise KernelError(f"{function.__name__}: `{ast.unparse(node)}` cannot be compiled; {rule}.")
 
@@ -62,41 +57,38 @@ def scope(function: Callable[..., Any]) -> dict[str, Any]:
     return vars(builtins) | function.__globals__ | closed
 
 
+def names(node: ast.AST) -> set[str]:
+    """The names in an expression."""
+    return {n.id for n in ast.walk(node) if isinstance(n, ast.Name)}
+
+
 class Typed(ast.NodeTransformer):
-    """Expressions in one dtype: literals cast, the functions that they call collected as text."""
+    """Expressions of a function in one dtype: numbers cast, the functions that they call kept as text."""
 
-    def __init__(self, dtype: str):
-        self.dtype = dtype
+    def __init__(self, function: Callable[..., Any], dtype: str):
+        self.function, self.dtype = function, dtype
+        self.own = set(function.__code__.co_varnames)
+        self.outside = {name: x for name, x in scope(function).items() if name not in self.own}
         self.imports: set[str] = set()
-        self.helpers: dict[str, tuple[Elementwise, str]] = {}
-        self.function: Callable[..., Any] = lambda: None
-        self.names: dict[str, Any] = {}
-
-    def within(self, function: Callable[..., Any]) -> "Typed":
-        """The same, for the expressions of a function."""
-        inner = Typed(self.dtype)
-        inner.imports, inner.helpers = self.imports, self.helpers
-        inner.function, inner.names = function, scope(function)
-        for name in function.__code__.co_varnames:
-            inner.names.pop(name, None)
-        return inner
+        self.helpers: dict[Elementwise, str] = {}
 
     def cast(self, value: float) -> ast.expr:
-        """A literal in the dtype: `float32(0.5)`."""
+        """A number in the dtype: `float32(0.5)`."""
         self.imports |= {"inf", "nan"} & {repr(abs(value))}
         return ast.parse(f"{self.dtype}({value!r})", mode="eval").body
 
-    def visit_Constant(self, node: ast.Constant) -> ast.expr:
-        """Numbers are cast."""
-        number = isinstance(node.value, int | float) and not isinstance(node.value, bool)
-        return self.cast(node.value) if number else node  # type: ignore[arg-type]
-
-    def visit_UnaryOp(self, node: ast.UnaryOp) -> ast.AST:
-        """-1 is a literal, too."""
-        match node:
-            case ast.UnaryOp(ast.USub(), ast.Constant(int(value) | float(value))):
-                return self.cast(-value)
-        return self.generic_visit(node)
+    def visit(self, node: ast.AST) -> Any:
+        """What is made of numbers alone, such as `math.sqrt(2 / math.pi)`, is computed here, in float64."""
+        if not isinstance(node, ast.expr):
+            return super().visit(node)
+        used = [self.outside.get(name) for name in names(node)]
+        if all(x is math or type(x) in (int, float) for x in used):
+            value = eval(ast.unparse(node), self.outside)
+            if type(value) in (int, float):
+                return self.cast(value)
+        if isinstance(node, ast.Attribute) or getattr(node, "id", "") in self.outside:
+            refuse(self.function, node, "it may use its parameters, numbers and elementwise functions")
+        return super().visit(node)
 
     def visit_BinOp(self, node: ast.BinOp) -> ast.AST:
         """A whole power such as x**2 keeps its integer: it becomes a product."""
@@ -106,26 +98,10 @@ class Typed(ast.NodeTransformer):
                 return node
         return self.generic_visit(node)
 
-    def visit_Name(self, node: ast.Name) -> ast.AST:
-        """Names of the definition stay; a number from outside becomes a literal."""
-        if node.id not in self.names:
-            return node
-        if type(value := self.names[node.id]) not in (int, float):
-            refuse(self.function, node, "it may use its parameters, numbers and elementwise functions")
-        return self.cast(value)
-
-    def visit_Attribute(self, node: ast.Attribute) -> ast.AST:
-        """`math.pi` is a number."""
-        if self.names.get(getattr(node.value, "id", "")) is not math:
-            refuse(self.function, node, "it may use its parameters, numbers and elementwise functions")
-        return self.cast(getattr(math, node.attr))
-
     def visit_Call(self, node: ast.Call) -> ast.AST:
         """`where` is a conditional expression, functions of math are imported, others written out."""
-        if constant := self.constant(node):
-            return constant
         name = ast.unparse(node.func)
-        callee = self.names.get(name)
+        callee = self.outside.get(name)
         args = [self.visit(a) for a in node.args]
         if isinstance(callee, Elementwise):
             if callee.name == "where":
@@ -138,34 +114,21 @@ class Typed(ast.NodeTransformer):
         keywords = [ast.keyword(k.arg, self.visit(k.value)) for k in node.keywords]
         return ast.Call(ast.Name(name), args, keywords)
 
-    def constant(self, node: ast.Call) -> ast.expr | None:
-        """`math.sqrt(2 / math.pi)`, say, is computed here, in float64."""
-        used = {n.id for n in ast.walk(node) if isinstance(n, ast.Name)}
-        if used <= {"math"}:
-            return self.cast(eval(compile(ast.Expression(node), "", "eval"), {"math": math}))
-        return None
-
     def call(self, callee: Elementwise) -> str:
         """The name to call an elementwise function by, after its text is among the helpers."""
-        tree = parse(callee.function)
-        parameters = [*callee.inputs, *callee.constants]
-        body = ast.unparse(tree.body[-1])
-        if len(tree.body) == 1 and body == f"return math.{callee.name}({', '.join(parameters)})":
-            self.imports.add(callee.name)
-            return callee.name
-        if self.helpers.setdefault(callee.name, (callee, ""))[0] is not callee:
-            raise KernelError(f"{self.function.__name__} calls two functions named {callee.name}.")
-        if not self.helpers[callee.name][1]:
-            inner = self.within(callee.function)
-            lines = [text(inner.visit(statement)) for statement in tree.body]
-            defaults = [f"{name}={text(self.cast(c))}" for name, c in callee.constants.items()]
-            doc = quoted(inspect.getdoc(callee) or callee.name)
-            del self.helpers[callee.name]  # behind the functions that it calls
-            self.helpers[callee.name] = (
-                callee,
-                define(callee.name, [*callee.inputs, *defaults], [doc, *lines]),
-            )
-        return callee.name
+        name, statements = callee.name, parse(callee.function)
+        parameters = ", ".join([*callee.inputs, *callee.constants])
+        if [ast.unparse(s) for s in statements] == [f"return math.{name}({parameters})"]:
+            self.imports.add(name)
+        elif callee not in self.helpers:
+            inner = Typed(callee.function, self.dtype)
+            inner.imports, inner.helpers = self.imports, self.helpers
+            lines = [quoted(inspect.getdoc(callee) or name), *(text(inner.visit(s)) for s in statements)]
+            defaults = (f"{constant}={text(self.cast(c))}" for constant, c in callee.constants.items())
+            self.helpers[callee] = define(name, [*callee.inputs, *defaults], lines)
+            if [helper.name for helper in self.helpers].count(name) > 1:
+                raise KernelError(f"{self.function.__name__} calls two functions named {name}.")
+        return name
 
 
 def quoted(doc: str) -> str:
