@@ -12,7 +12,7 @@ from functools import cache
 from typing import Any
 
 import numpy as np
-from numpy import float32, int64
+from numpy import float32, int64, ndarray
 
 from microgradx.errors import ArgumentError
 from microgradx.kernels import jit
@@ -36,9 +36,8 @@ def philox(c0, c1, c2, c3, k0, k1):
 def words(start, stop, out, block, k0, k1):
     """Blocks start to stop, counted from `block`: four 32-bit words each."""
     for i in range(start, stop):
-        c = block + i
-        a, b, c, d = philox(c & 0xFFFFFFFF, c >> 32, 0, 0, k0, k1)
-        out[4 * i], out[4 * i + 1], out[4 * i + 2], out[4 * i + 3] = a, b, c, d
+        at, c = 4 * i, block + i
+        out[at], out[at + 1], out[at + 2], out[at + 3] = philox(c & 0xFFFFFFFF, c >> 32, 0, 0, k0, k1)
 
 
 def units(start, stop, out, block, k0, k1):
@@ -61,15 +60,13 @@ def shuffle(start, stop, order, unit):
 @cache
 def compiled() -> dict[str, Callable[..., None]]:
     """The loops above as machine code."""
-    texts = ["from numpy import float32, int64\n"]
-    texts += [inspect.getsource(function) for function in (philox, words, units, shuffle)]
-    counters = "int64 int64 int64"
+    texts = [inspect.getsource(function) for function in (philox, words, units, shuffle)]
     signatures = {
-        "words": f"int64 int64 uint32* {counters}",
-        "units": f"int64 int64 float32* {counters}",
+        "words": "int64 int64 uint32* int64 int64 int64",
+        "units": "int64 int64 float32* int64 int64 int64",
         "shuffle": "int64 int64 int64* float64*",
     }
-    return jit.load("\n\n".join(texts), signatures, "philox")
+    return jit.load("\n\n".join(["from numpy import float32, int64\n", *texts]), signatures, "philox")
 
 
 class Generator:
@@ -100,7 +97,7 @@ class Generator:
         self.seed(state["seed"])
         self._block = int(state["block"])
 
-    def draw(self, kernel: str, n: int, dtype: Any) -> np.ndarray:
+    def draw(self, kernel: str, n: int, dtype: Any) -> ndarray:
         """(n,) numbers from the next blocks."""
         blocks = -(-n // 4)
         out = np.empty(4 * blocks, dtype)
@@ -109,48 +106,45 @@ class Generator:
         self._block += blocks
         return out[:n]
 
-    def bits(self, n: int) -> np.ndarray:
+    def bits(self, n: int) -> ndarray:
         """(n,) random 32-bit words."""
         return self.draw("words", n, np.uint32)
 
-    def unit(self, n: int, dtype: Any) -> np.ndarray:
-        """(n,) numbers in [0, 1): 24 random bits for float32, 53 for float64."""
-        if dtype == np.float32:
-            return self.draw("units", n, np.float32)
+    def unit(self, shape: Any, dtype: Any) -> ndarray:
+        """Numbers in [0, 1): 24 random bits for float32, 53 for float64."""
+        n = size(shape)
+        if dtype == float32:
+            return self.draw("units", n, float32).reshape(shape)
         high, low = self.bits(2 * n).reshape(n, 2).T.astype(np.float64)
-        return (np.floor(high / 32) * 2**26 + np.floor(low / 64)) * 2**-53
+        return ((np.floor(high / 32) * 2**26 + np.floor(low / 64)) * 2**-53).reshape(shape)
 
-    def uniform(
-        self, shape: Any = (), low: float = 0.0, high: float = 1.0, dtype: Any = np.float32
-    ) -> np.ndarray:
+    def uniform(self, shape: Any = (), low: float = 0, high: float = 1, dtype: Any = float32) -> ndarray:
         """Numbers in [low, high)."""
         dtype = np.dtype(dtype).type
-        unit = self.unit(size(shape), dtype).reshape(shape)
+        unit = self.unit(shape, dtype)
         return unit if (low, high) == (0, 1) else dtype(low) + dtype(high - low) * unit
 
-    def normal(self, shape: Any = (), dtype: Any = np.float32) -> np.ndarray:
+    def normal(self, shape: Any = (), dtype: Any = float32) -> ndarray:
         """Numbers of mean 0 and variance 1, by the method of Box and Muller (1958), in float64."""
         n = size(shape)
-        radius, turn = self.unit(n + n % 2, np.float64).reshape(2, -1)
+        radius, turn = self.unit((2, -(-n // 2)), np.float64)
         radius = np.sqrt(-2 * np.log1p(-radius))  # 1 - radius is in (0, 1]
         pair = radius * np.stack([np.cos(2 * np.pi * turn), np.sin(2 * np.pi * turn)])
         return pair.ravel()[:n].reshape(shape).astype(dtype)
 
-    def integers(self, low: int, high: int, shape: Any = ()) -> np.ndarray:
+    def integers(self, low: int, high: int, shape: Any = ()) -> ndarray:
         """Integers from low to high - 1, int64."""
         if not low < high:
             raise ArgumentError(f"integers: low {low} must be below high {high}.")
-        return low + np.floor(self.unit(size(shape), np.float64) * (high - low)).astype(np.int64).reshape(
-            shape
-        )
+        return low + (self.unit(shape, np.float64) * (high - low)).astype(int64)
 
-    def permutation(self, n: int) -> np.ndarray:
+    def permutation(self, n: int) -> ndarray:
         """(n,) the integers 0 to n - 1 in random order, int64."""
         order, unit = np.arange(n), self.unit(n, np.float64)
         compiled()["shuffle"](0, n, order.ctypes.data, unit.ctypes.data)
         return order
 
-    def choice(self, n: int, size: int, replace: bool = True) -> np.ndarray:
+    def choice(self, n: int, size: int, replace: bool = True) -> ndarray:
         """(size,) of the integers 0 to n - 1, with repetitions or without."""
         return self.integers(0, n, (size,)) if replace else self.permutation(n)[:size]
 
