@@ -14,7 +14,7 @@ import numpy as np
 from microgradx import scalars
 from microgradx.errors import ArgumentError, DTypeError, ShapeError
 from microgradx.kernels.random import generator
-from microgradx.nn.module import Module, Sequential, check_features
+from microgradx.nn.module import Module, Sequential
 from microgradx.primitives.indexing import getitem
 from microgradx.primitives.products import affine, matmul
 from microgradx.primitives.reductions import log_softmax, mean, softmax, var
@@ -50,7 +50,9 @@ class Linear(Module):
 
     def forward(self, x):
         """x @ weight + bias"""
-        check_features("Linear", x, self.in_features)
+        n = self.in_features
+        if x.ndim == 0 or x.shape[-1] != n:
+            raise ShapeError(f"Linear: the last axis must have size {n}, the shape is {x.shape}.")
         if self.bias is None:
             return matmul(x, self.weight)
         return affine(x, self.weight, self.bias) if x.ndim == 2 else matmul(x, self.weight) + self.bias

@@ -5,8 +5,8 @@ from typing import Any
 
 import numpy as np
 
-from microgradx.errors import ArgumentError, CheckpointError, ShapeError
-from microgradx.tensor import Tensor, as_dtype
+from microgradx.errors import ArgumentError, CheckpointError
+from microgradx.tensor import Tensor
 
 
 class Module:
@@ -32,8 +32,7 @@ class Module:
             if isinstance(value, Module):
                 yield name, value
             elif isinstance(value, list | tuple):
-                items = [(f"{name}.{i}", m) for i, m in enumerate(value) if isinstance(m, Module)]
-                yield from items
+                yield from ((f"{name}.{i}", m) for i, m in enumerate(value) if isinstance(m, Module))
 
     def modules(self) -> Iterator["Module"]:
         """This module and all inside."""
@@ -43,16 +42,14 @@ class Module:
 
     def named_tensors(self, prefix: str = "") -> Iterator[tuple[str, Tensor]]:
         """Every parameter and buffer with its full name, "0.weight"; a shared one once."""
-        seen: set[int] = set()
-        for name, value in vars(self).items():
-            if isinstance(value, Tensor) and value.is_leaf and id(value) not in seen:
-                seen.add(id(value))
-                yield prefix + name, value
+        found: dict[int, tuple[str, Tensor]] = {}
+        for name, t in vars(self).items():
+            if isinstance(t, Tensor) and t.is_leaf:
+                found.setdefault(id(t), (prefix + name, t))
         for name, child in self.children():
-            for full, value in child.named_tensors(f"{prefix}{name}."):
-                if id(value) not in seen:
-                    seen.add(id(value))
-                    yield full, value
+            for full, t in child.named_tensors(f"{prefix}{name}."):
+                found.setdefault(id(t), (full, t))
+        yield from found.values()
 
     def named_parameters(self) -> Iterator[tuple[str, Tensor]]:
         """The Tensors that are trained, with their names."""
@@ -74,16 +71,12 @@ class Module:
         own = dict(self.named_tensors())
         missing, extra = own.keys() - state.keys(), state.keys() - own.keys()
         if strict and (missing or extra):
-            parts = [f"missing: {', '.join(sorted(missing))}"] * bool(missing)
-            parts += [f"not in the model: {', '.join(sorted(extra))}"] * bool(extra)
-            raise CheckpointError(f"the state does not fit the model; {'; '.join(parts)}.")
+            names = f"missing {sorted(missing)}, not in the model {sorted(extra)}"
+            raise CheckpointError(f"the state does not fit the model: {names}.")
         values = {name: np.asarray(state[name]) for name in own if name in state}
         for name, value in values.items():
-            if value.shape != own[name].shape:
-                raise CheckpointError(
-                    f"{name}: the state has shape {value.shape}, the model {own[name].shape}. "
-                    "Build the model with the sizes that were saved."
-                )
+            if value.shape != (shape := own[name].shape):
+                raise CheckpointError(f"{name}: saved as {value.shape}, here {shape}; build the same model.")
         for name, value in values.items():
             np.copyto(own[name]._data, value, casting="same_kind")
             own[name]._version[0] += 1
@@ -106,23 +99,19 @@ class Module:
     def to(self, target: Any) -> "Module":
         """Convert all floating-point Tensors to a dtype, in place; or name the device "cpu"."""
         for _, t in self.named_tensors():
-            if isinstance(target, str) and target.startswith(("cpu", "cuda")):
-                t.to(target)
-            elif t.dtype.kind == "f" and t.dtype != (dtype := as_dtype(target)):
-                t._data, t._grad, t._home = t._data.astype(dtype), None, None
+            data = t.detach().to(target).data
+            if t.dtype.kind == "f" and t.dtype != data.dtype:
+                t._data, t._grad, t._home = data, None, None
                 t._version[0] += 1
         return self
 
     def __repr__(self) -> str:
         lines = [f"({name}): {child!r}".replace("\n", "\n  ") for name, child in self.children()]
-        settings = {k: v for k, v in vars(self).items() if isinstance(v, int | float | str | tuple | None)}
-        settings.pop("training", None)
-        inside = (
-            "\n  " + "\n  ".join(lines) + "\n"
-            if lines
-            else ", ".join(f"{k}={v}" for k, v in settings.items())
-        )
-        return f"{type(self).__name__}({inside})"
+        if lines:
+            return "\n  ".join([f"{type(self).__name__}(", *lines]) + "\n)"
+        kinds = int | float | str | tuple | None
+        settings = (f"{k}={v}" for k, v in vars(self).items() if isinstance(v, kinds) and k != "training")
+        return f"{type(self).__name__}({', '.join(settings)})"
 
 
 class Sequential(Module):
@@ -149,9 +138,3 @@ class Sequential(Module):
             if isinstance(module, Module):
                 x = module(x)
         return x
-
-
-def check_features(layer: str, x: Any, features: int) -> None:
-    """Raise ShapeError where the last axis of the input is not what a layer was made for."""
-    if x.ndim == 0 or x.shape[-1] != features:
-        raise ShapeError(f"{layer}: the last axis must have size {features}, the shape is {x.shape}.")
