@@ -5,8 +5,8 @@ Names, arguments and defaults are PyTorch's, except that `Linear.weight` is (in_
 
 import math
 from collections.abc import Callable, Sequence
-from difflib import get_close_matches
 from inspect import signature
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -23,15 +23,15 @@ from microgradx.scalars import rsqrt
 from microgradx.tensor import Tensor, wrap
 
 
-def uniform(shape: tuple[int, ...], bound: float) -> Tensor:
-    """A parameter drawn from U(-bound, bound)."""
-    return Tensor(generator.uniform(shape, -bound, bound), requires_grad=True)
+def parameter(array: np.ndarray) -> Tensor:
+    """A Tensor to be trained."""
+    return Tensor(array, requires_grad=True)
 
 
 def check_size(layer: str, **sizes: int) -> None:
     """Raise ArgumentError for a size that is not a positive whole number."""
     for name, size in sizes.items():
-        if isinstance(size, bool) or not isinstance(size, int | np.integer) or size < 1:
+        if not isinstance(size, int | np.integer) or size < 1:
             raise ArgumentError(f"{layer}: {name} must be a positive whole number, not {size!r}.")
 
 
@@ -44,9 +44,9 @@ class Linear(Module):
     def __init__(self, in_features: int, out_features: int, bias: bool = True):
         check_size("Linear", in_features=in_features, out_features=out_features)
         self.in_features, self.out_features = in_features, out_features
-        bound = 1 / math.sqrt(in_features)
-        self.weight = uniform((in_features, out_features), bound)
-        self.bias = uniform((out_features,), bound) if bias else None
+        a = 1 / math.sqrt(in_features)
+        self.weight = parameter(generator.uniform((in_features, out_features), -a, a))
+        self.bias = parameter(generator.uniform(out_features, -a, a)) if bias else None
 
     def forward(self, x):
         """x @ weight + bias"""
@@ -71,7 +71,7 @@ class Function(Module):
 
     def forward(self, x):
         """The function of x."""
-        return type(self).function(x, **{name: getattr(self, name) for name in self.defaults})
+        return type(self).function(x, *[getattr(self, name) for name in self.defaults])
 
     def __reduce__(self):  # copies and pickles name the function: its class may have been made on the way
         return as_module, (type(self).function,), vars(self)
@@ -82,23 +82,13 @@ made: dict[Callable[..., Any], type[Function]] = {}
 
 
 def layer(name: str, function: Callable[..., Any], **defaults: Any) -> type[Function]:
-    """The module class of a function; what has a default in its signature can be set."""
-    if function in made:
-        return made[function]
-    known = {p.name: p.default for p in signature(function).parameters.values() if p.default is not p.empty}
-    body = {"function": function, "defaults": known | defaults, "__doc__": function.__doc__}
-    made[function] = type(name, (Function,), body | {"__module__": __name__})
+    """The module class of a function; its constants are those given, or what has a default."""
+    if function not in made:
+        optional = [p for p in signature(function).parameters.values() if p.default is not p.empty]
+        defaults = defaults or {p.name: p.default for p in optional if p.kind is not p.KEYWORD_ONLY}
+        body = {"function": function, "defaults": defaults, "__doc__": function.__doc__}
+        made[function] = type(name, (Function,), body)
     return made[function]
-
-
-def softmax_along(x, dim=-1):
-    """softmax, with the axis by PyTorch's name"""
-    return softmax(x, dim)
-
-
-def log_softmax_along(x, dim=-1):
-    """log_softmax, with the axis by PyTorch's name"""
-    return log_softmax(x, dim)
 
 
 ReLU = layer("ReLU", scalars.relu)
@@ -110,9 +100,9 @@ GELUTanh = layer("GELUTanh", scalars.gelu_tanh)
 Softplus = layer("Softplus", scalars.softplus)
 Sigmoid = layer("Sigmoid", scalars.sigmoid)
 Tanh = layer("Tanh", scalars.tanh)
-Softmax = layer("Softmax", softmax_along)
-LogSoftmax = layer("LogSoftmax", log_softmax_along)
-Flatten = layer("Flatten", flatten, start_dim=1)
+Softmax = layer("Softmax", softmax, dim=-1)
+LogSoftmax = layer("LogSoftmax", log_softmax, dim=-1)
+Flatten = layer("Flatten", flatten, start_dim=1, end_dim=-1)
 
 
 def as_module(choice: "str | Callable[..., Any] | Module") -> Module:
@@ -120,13 +110,10 @@ def as_module(choice: "str | Callable[..., Any] | Module") -> Module:
     if isinstance(choice, Module):
         return choice
     if isinstance(choice, str):
-        known = {name: f for name, f in scalars.functions.items() if len(f.inputs) == 1 and f.slopes}
-        if choice not in known:
-            near = get_close_matches(choice, known, 1)
-            hint = f" Did you mean {near[0]!r}?" if near else ""
-            names = ", ".join(name for name, f in known.items() if f.activation)
-            raise ArgumentError(f"no activation {choice!r}.{hint} There are {names}.")
-        return layer(choice, known[choice])()
+        if choice not in scalars.functions:
+            names = ", ".join(name for name, f in scalars.functions.items() if f.activation)
+            raise ArgumentError(f"no activation {choice!r}; there are {names}.")
+        choice = scalars.functions[choice]
     return layer(getattr(choice, "__name__", "Function"), choice)()
 
 
@@ -140,7 +127,7 @@ class MLP(Sequential):
         if len(sizes) < 2:
             raise ArgumentError(f"MLP needs input and output sizes, such as [784, 10], not {list(sizes)}.")
         layers: list[Module] = []
-        for n, m in zip(sizes, sizes[1:], strict=False):
+        for n, m in pairwise(sizes):
             layers += [Linear(n, m, bias), as_module(activation)]
             layers += [Dropout(dropout)] if dropout else []
         super().__init__(*layers[: -2 if dropout else -1])
@@ -168,8 +155,8 @@ class Norm(Module):
     def __init__(self, shape: tuple[int, ...], eps: float, affine: bool, bias: bool = True):
         check_size(type(self).__name__, **{f"shape[{i}]": n for i, n in enumerate(shape)})
         self.eps = eps
-        self.weight = Tensor(np.ones(shape, np.float32), requires_grad=True) if affine else None
-        self.bias = Tensor(np.zeros(shape, np.float32), requires_grad=True) if affine and bias else None
+        self.weight = parameter(np.ones(shape, np.float32)) if affine else None
+        self.bias = parameter(np.zeros(shape, np.float32)) if affine and bias else None
 
     def normalise(self, x, centre, spread, across: tuple[int, ...]):
         """(x - centre) / √(spread + eps) · weight + bias, these in a shape that runs across x."""
@@ -181,9 +168,7 @@ class Norm(Module):
 class LayerNorm(Norm):
     """Mean 0 and variance 1 over the last axes, those of `normalized_shape`: arXiv 1607.06450."""
 
-    def __init__(
-        self, normalized_shape, eps: float = 1e-5, elementwise_affine: bool = True, bias: bool = True
-    ):
+    def __init__(self, normalized_shape, eps=1e-5, elementwise_affine: bool = True, bias: bool = True):
         shape = tuple(normalized_shape) if isinstance(normalized_shape, Sequence) else (normalized_shape,)
         super().__init__(shape, eps, elementwise_affine, bias)
         self.normalized_shape = shape
@@ -191,10 +176,8 @@ class LayerNorm(Norm):
     def forward(self, x):
         """x normalised row by row."""
         shape = self.normalized_shape
-        if tuple(x.shape[-len(shape) :]) != shape:
-            raise ShapeError(
-                f"LayerNorm: the last axes of the input must be {shape}, its shape is {x.shape}."
-            )
+        if x.shape[-len(shape) :] != shape:
+            raise ShapeError(f"LayerNorm: the last axes must be {shape}, the shape is {x.shape}.")
         axes = tuple(range(-len(shape), 0))
         return self.normalise(x, mean(x, axes, True), var(x, axes, keepdims=True), shape)
 
@@ -238,7 +221,7 @@ class Embedding(Module):
     def __init__(self, num_embeddings: int, embedding_dim: int):
         check_size("Embedding", num_embeddings=num_embeddings, embedding_dim=embedding_dim)
         self.num_embeddings, self.embedding_dim = num_embeddings, embedding_dim
-        self.weight = Tensor(generator.normal((num_embeddings, embedding_dim)), requires_grad=True)
+        self.weight = parameter(generator.normal((num_embeddings, embedding_dim)))
 
     def forward(self, index):
         """The rows that the integers name."""
