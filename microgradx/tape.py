@@ -8,6 +8,7 @@ no recursion, no separate sort, any depth.
 import contextlib
 import contextvars
 import linecache
+import math
 import os
 import sys
 import threading
@@ -113,15 +114,8 @@ class Node:
         self.dtype = like.dtype
         self.line = ""
 
-    @property
-    def ndim(self) -> int:
-        """The number of axes of the output."""
-        return len(self.shape)
-
-    @property
-    def size(self) -> int:
-        """The number of elements of the output."""
-        return int(np.prod(self.shape, dtype=np.int64))
+    ndim = property(lambda self: len(self.shape), doc="The number of axes of the output.")
+    size = property(lambda self: math.prod(self.shape), doc="The number of elements of the output.")
 
     def check(self) -> None:
         """Raise where the node was freed or where a value that it reads has changed since."""
@@ -182,17 +176,21 @@ def backward(start, g, *, retain_graph=False, graph=None, watch=None, check=Fals
         if graph is not None:
             saved = list(map(graph, saved, node.edges))
             out = out if out is None else graph(out, node)
-        grads = node.op.pull(g, out, *saved, **node.params)
+        op = node.op
+        if op.rule is None:
+            raise GradientError(f"{op.name} has no {op.declares}. Declare one with @{op.name}.{op.declares}.")
+        grads = op.pull(g, out, *saved, **node.params)
+        grads = grads if isinstance(grads, tuple) else (grads,)
         if len(grads) != len(node.edges):
             counts = f"{len(grads)} gradients for {len(node.edges)} inputs"
-            raise GradientError(f"{node.op.name}: its rule gave {counts}; it returns one, or None, for each.")
+            raise GradientError(f"{op.name}: its rule gave {counts}; it returns one, or None, for each.")
         for edge, d in zip(node.edges, grads, strict=True):
             if edge is None or d is None:
                 continue
             if callable(d):  # a rule may put off what is costly: not every input wants its gradient
                 d = d()
             if d.shape != edge.shape:
-                d = unbroadcast(node.op, d, edge.shape)
+                d = unbroadcast(op, d, edge.shape)
             if d.dtype != edge.dtype:
                 d = cast(d, dtype=edge.dtype)
             if check and not np.isfinite(d if graph is None else d.data).all():

@@ -168,7 +168,7 @@ ERRORS = {
     "cat": (lambda x: mg.cat([x, x.T]), r"cat: the shapes \(2, 3\), \(3, 2\) differ beside axis 0"),
     "stack": (lambda x: mg.stack([x, x.T]), r"stack: all shapes must be equal.*\(2, 3\), \(3, 2\)"),
     "split": (lambda x: x.split(2, axis=1), r"axis 1 of \(2, 3\) does not divide into 2 equal parts"),
-    "max": (lambda x: x[:0].max(axis=0), r"max: the shape \(0, 3\) has no elements along axis 0"),
+    "max": (lambda x: x[:0].max(axis=0), r"max: .*\(0, 3\).* zero-size"),
     "gather shape": (lambda x: x.gather([0], 0), r"gather: the index of shape \(1,\) does not fit \(2, 3\)"),
     "einsum": (lambda x: mg.einsum("ij,jk", x, x), r"einsum: 'ij,jk' does not fit the shapes \(2, 3\)"),
     "setitem": (lambda x: x.__setitem__(0, np.ones(2)), r"\(2,\)"),
@@ -200,7 +200,7 @@ def test_wrong_values_name_the_valid_ones():
 
 def test_wrong_calls_show_the_signature():
     for call in (lambda x: x.sum(0, True, 3), lambda x: x.sum(0, axis=1), lambda x: mg.sum(x.data, 0, 1, 2)):
-        with pytest.raises(ArgumentError, match=r"sum: more arguments than its signature sum\(x, axis=None"):
+        with pytest.raises(ArgumentError, match=r"sum: more arguments than sum\(x, axis=None"):
             call(mg.ones(2, 3))
     np.testing.assert_array_equal(mg.cumsum(np.ones((2, 3)), 0), [[1] * 3, [2] * 3])
     with pytest.raises(TypeError, match=r"unexpected keyword argument 'dim'"):
@@ -242,7 +242,7 @@ def test_an_operation_without_a_rule():
 
     y = middle(mg.tensor([1.0, 5.0, 2.0], requires_grad=True))
     assert y.item() == 2
-    with pytest.raises(GradientError, match=r"middle has no derivative. Declare one with @middle.vjp"):
+    with pytest.raises(GradientError, match=r"middle has no vjp. Declare one with @middle.vjp"):
         y.backward()
 
     @middle.vjp

@@ -10,10 +10,10 @@ import ast
 import inspect
 import textwrap
 from collections.abc import Callable
-from functools import cached_property, partial
+from functools import cached_property, partial, update_wrapper
 from typing import Any
 
-from microgradx.errors import ArgumentError, GradientError
+from microgradx.errors import ArgumentError
 from microgradx.kernels.cpu import body
 from microgradx.scalars import Elementwise
 
@@ -25,6 +25,8 @@ cases: dict[str, tuple["Case", ...]] = {}
 
 executors: dict[type, Callable[..., Any]] = {}
 """How to run a primitive on types other than NumPy's arrays."""
+
+SIZES = ("shape", "ndim", "size", "dtype")
 
 
 class Case:
@@ -47,16 +49,18 @@ class Case:
 
 
 class Primitive:
-    """An array operation with a derivative rule.
+    """A differentiable array operation, from its NumPy code; its rule follows with `.vjp`.
 
-    Arguments without a default are arrays; those with one, and those after `*`, are parameters.
+    Arguments without a default are arrays (or Tensors); those with one, and those after `*`, are
+    parameters without gradient.
     """
 
-    def __init__(self, forward: Callable[..., Any], name: str | None = None):
+    declares = "vjp"
+
+    def __init__(self, forward: Callable[..., Any]):
+        update_wrapper(self, forward, updated=())
         self.forward = forward
-        self.name = self.__name__ = name or forward.__name__
-        self.__module__ = forward.__module__
-        self.__doc__ = forward.__doc__
+        self.name = forward.__name__
         self.__signature__ = inspect.signature(forward)
         declared = self.__signature__.parameters.values()
         inputs = [p for p in declared if p.default is p.empty and p.kind != p.KEYWORD_ONLY]
@@ -64,7 +68,8 @@ class Primitive:
         self.inputs = [p.name for p in inputs]
         self.parameters = [p.name for p in declared if p not in inputs]
         self.defaults = {p.name: p.default for p in declared if p.default is not p.empty}
-        self.rule: Callable[..., Any] | None = None
+        self.rule: Any = None
+        self.places: tuple = ("g", "out", *range(len(inputs)))  # what the rule's arguments are
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.name}{self.__signature__}>"
@@ -83,16 +88,9 @@ class Primitive:
         self.__dict__.pop("reads", None)
         return rule
 
-    def pull(self, g, out, *inputs, **parameters) -> tuple:
+    def pull(self, g, out, *inputs, **parameters):
         """The gradients of the inputs, given the gradient `g` of the output."""
-        if self.rule is None:
-            raise GradientError(f"{self.name} has no derivative. Declare one with @{self.name}.vjp.")
-        grads = self.rule(g, out, *inputs, **parameters)
-        return grads if isinstance(grads, tuple) else (grads,)
-
-    def rule_arguments(self) -> tuple[Callable[..., Any] | None, slice, int]:
-        """The rule, and where its inputs and the output stand among its arguments."""
-        return self.rule, slice(2, None), 1
+        return self.rule(g, out, *inputs, **parameters)
 
     @cached_property
     def reads(self) -> frozenset:
@@ -101,36 +99,31 @@ class Primitive:
         What it does not use need not be kept for backward, and may change in the meantime. Taking only
         the shape of an array does not count as using it. Without source text everything counts.
         """
-        rule, inputs, out = self.rule_arguments()
         everything = frozenset([*range(self.arity), "out"])
         try:
-            tree = ast.parse(textwrap.dedent(inspect.getsource(rule)))  # type: ignore[arg-type]
+            tree = ast.parse(textwrap.dedent(inspect.getsource(self.rule)))
         except (OSError, TypeError, SyntaxError):
             return everything
-        if not isinstance(tree.body[0], ast.FunctionDef):  # of a lambda, the text may be a part only
+        rule = tree.body[0]
+        if not isinstance(rule, ast.FunctionDef):  # of a lambda, the text may be a part only
             return everything
-        looks = {  # x.shape and the like
-            id(a.value)
-            for a in ast.walk(tree)
-            if isinstance(a, ast.Attribute) and a.attr in ("shape", "ndim", "size", "dtype")
-        }
-        used = {n.id for n in ast.walk(tree) if isinstance(n, ast.Name) and id(n) not in looks}
-        arguments = inspect.signature(rule).parameters.values()  # type: ignore[arg-type]
-        names = [p.name for p in arguments if p.kind != p.KEYWORD_ONLY]
-        if any(p.kind == p.VAR_POSITIONAL and p.name in used for p in arguments):
+        sizes = [n for n in ast.walk(rule) if isinstance(n, ast.Attribute) and n.attr in SIZES]
+        looks = {id(n.value) for n in sizes}
+        used = {n.id for n in ast.walk(rule) if isinstance(n, ast.Name) and id(n) not in looks}
+        if rule.args.vararg and rule.args.vararg.arg in used:
             return everything
-        found = [i for i, name in enumerate(names[inputs]) if name in used and i < self.arity]
-        return frozenset([*found, "out"] if names[out] in used else found)
+        pairs = zip(self.places, rule.args.posonlyargs + rule.args.args, strict=False)
+        return frozenset(place for place, argument in pairs if argument.arg in used) - {"g"}
 
     def __call__(self, *arrays, **parameters):
         """Arrays give an array; a Tensor among them gives a Tensor."""
         if len(arrays) > self.arity:
-            arrays, given = arrays[: self.arity], arrays[self.arity :]
-            names = self.parameters[: len(given)]
-            if len(names) < len(given) or not parameters.keys().isdisjoint(names):
-                signature = f"{self.name}{self.__signature__}"
-                raise ArgumentError(f"{self.name}: more arguments than its signature {signature} takes.")
-            parameters |= zip(names, given, strict=True)
+            given = dict(zip(self.parameters, arrays[self.arity :], strict=False))
+            if len(given) < len(arrays) - self.arity or given.keys() & parameters:
+                raise ArgumentError(
+                    f"{self.name}: more arguments than {self.name}{self.__signature__} takes."
+                )
+            arrays, parameters = arrays[: self.arity], given | parameters
         for array in arrays:
             if run := executors.get(type(array)):
                 break
@@ -142,19 +135,15 @@ class Primitive:
 class ElementwisePrimitive(Primitive):
     """The array operation of an elementwise function: its rule multiplies by the slope."""
 
-    def __init__(self, function: Elementwise):
-        super().__init__(function, function.name)
-        self.forward = body(function)
-        self.rule = function.slopes
+    declares = "slope"
 
-    def rule_arguments(self):
-        """A slope takes `(*inputs, output)`, then the constants."""
-        return self.rule, slice(0, self.arity), self.arity
+    def __init__(self, function: Elementwise):
+        super().__init__(function)
+        self.forward, self.rule = body(function), function.slopes
+        self.places = (*range(self.arity), "out")
 
     def pull(self, g, out, *inputs, **constants) -> tuple:
         """g times each slope; the numbers 1 and -1 cost nothing and next to nothing."""
-        if self.rule is None:
-            raise GradientError(f"{self.name} has no slope. Declare one with @{self.name}.slope.")
         constants = self.defaults | constants
         try:
             slopes = self.rule(*inputs, out, **constants)
@@ -194,10 +183,5 @@ def operation(*examples: Case):
     return enter
 
 
-def primitive(forward: Callable[..., Any]) -> Primitive:
-    """Declare a differentiable array operation by its NumPy code; its rule follows with `.vjp`.
-
-    Arguments without a default are arrays (or Tensors); those with one, and those after `*`, are
-    parameters without gradient.
-    """
-    return Primitive(forward)
+primitive = Primitive
+"""The decorator that declares an array operation: `@primitive def outer(a, b): ...`."""

@@ -1,30 +1,16 @@
 """Sums, means, extremes, products and normalisations along axes. Names and arguments are NumPy's."""
 
 import math
-from collections.abc import Callable
-from typing import Any
 
 import numpy as np
 
-from microgradx.errors import ShapeError
-from microgradx.primitives.core import Case, Primitive, operation, primitive
-from microgradx.primitives.indexing import getitem
+from microgradx.primitives.core import Case, operation, primitive
 from microgradx.primitives.shapes import axes_of, expand_to, permute_axes, reshape_to, spread
 from microgradx.scalars import exp, sqrt, where
 
 REDUCTIONS = (
-    Case((2, 3)),
-    Case((2, 3), axis=0),
-    Case((2, 3, 4), axis=(0, -1), keepdims=True),
-    Case((2, 3), axis=-1),
-)
-
-
-def count_over(shape, axis) -> int:
-    """How many elements a reduction of `shape` over `axis` takes together."""
-    if axis is None:
-        return math.prod(shape)
-    return math.prod(shape[a] for a in axes_of(axis, len(shape)))
+    Case((2, 3)), Case((2, 3), axis=0), Case((2, 3), axis=-1), Case((2, 3, 4), axis=(0, -1), keepdims=True),
+)  # fmt: skip
 
 
 @operation(*REDUCTIONS, Case(()), Case((0, 3), axis=0))
@@ -43,20 +29,22 @@ def _(g, out, x, axis, keepdims):
 @primitive
 def mean(x, axis=None, keepdims=False):
     """The mean over `axis`, over all axes without."""
-    return np.add.reduce(x, axis, keepdims=keepdims) / (count_over(x.shape, axis) or math.nan)
+    total = np.add.reduce(x, axis, keepdims=keepdims)
+    return total / (x.size // (total.size or 1) or math.nan)  # each by the number of its elements
 
 
 @mean.vjp
 def _(g, out, x, axis, keepdims):
-    return expand_to(spread(g, x.shape, axis, keepdims) / count_over(x.shape, axis), shape=x.shape)
+    return expand_to(spread(g, x.shape, axis, keepdims) / (x.size // (g.size or 1)), shape=x.shape)
 
 
 @operation(*REDUCTIONS, Case((4, 3), axis=0, ddof=1))
 def var(x, axis=None, ddof=0, keepdims=False):
     """The mean squared distance from the mean, Σ(x - mean)² / (n - ddof)."""
     centred = x - mean(x, axis, True)
-    n = count_over(x.shape, axis) - ddof
-    return sum(centred * centred, axis, keepdims) / (n if n > 0 else math.nan)
+    squares = sum(centred * centred, axis, keepdims)
+    n = x.size // (squares.size or 1) - ddof
+    return squares / (n if n > 0 else math.nan)
 
 
 @operation(*REDUCTIONS, Case((4, 3), axis=0, ddof=1))
@@ -66,27 +54,25 @@ def std(x, axis=None, ddof=0, keepdims=False):
     return where(v == 0, v, sqrt(where(v == 0, v + 1, v)))
 
 
-def extreme(name: str, reduce: Callable[..., Any]) -> Primitive:
-    """Declare max or min."""
-
-    def forward(x, axis=None, keepdims=False):
-        if x.size == 0 and count_over(x.shape, axis) == 0:
-            raise ShapeError(f"{name}: the shape {x.shape} has no elements along axis {axis}.")
-        return reduce(x, axis, keepdims=keepdims)
-
-    op = Primitive(forward, name)
-    op.__doc__ = f"The {name}imum over `axis`; elements that tie share the gradient, as in PyTorch's a{name}."
-
-    @op.vjp
-    def _(g, out, x, axis, keepdims):
-        hit = x == spread(out, x.shape, axis, keepdims)
-        return spread(g, x.shape, axis, keepdims) * hit / sum(hit, axis, True)
-
-    return operation(*REDUCTIONS, Case(()))(op)
+@operation(*REDUCTIONS, Case(()))
+@primitive
+def max(x, axis=None, keepdims=False):  # noqa: A001
+    """The maximum over `axis`; elements that tie share the gradient, as in PyTorch's amax."""
+    return np.maximum.reduce(x, axis, keepdims=keepdims)
 
 
-max = extreme("max", np.maximum.reduce)  # noqa: A001
-min = extreme("min", np.minimum.reduce)  # noqa: A001
+@operation(*REDUCTIONS, Case(()))
+@primitive
+def min(x, axis=None, keepdims=False):  # noqa: A001
+    """The minimum over `axis`; elements that tie share the gradient, as in PyTorch's amin."""
+    return np.minimum.reduce(x, axis, keepdims=keepdims)
+
+
+@max.vjp
+@min.vjp
+def _(g, out, x, axis, keepdims):
+    hit = x == spread(out, x.shape, axis, keepdims)
+    return spread(g, x.shape, axis, keepdims) * hit / sum(hit, axis, True)
 
 
 @operation(*REDUCTIONS)
@@ -103,31 +89,25 @@ def _(g, out, x, axis, keepdims):
     # Beside a zero, multiply the others: one row per element left out, with a one in its place.
     axes = axes_of(axis, x.ndim)
     rest = tuple(a for a in range(x.ndim) if a not in axes)
-    order, n = rest + axes, count_over(x.shape, axes)
+    order, n = rest + axes, x.size // g.size
     rows = reshape_to(permute_axes(x, axes=order), shape=(*(x.shape[a] for a in rest), 1, n))
     others = prod(where(np.eye(n, dtype=bool), 1 + 0 * rows, rows), axis=-1)
     others = reshape_to(others, shape=tuple(x.shape[a] for a in order))
     return spread(g, x.shape, axis, keepdims) * permute_axes(others, axes=tuple(np.argsort(order)))
 
 
+@operation(Case((2, 3), axis=0), Case((2, 3), axis=-1), Case((2, 3)))
 @primitive
-def cumsum_along(x, *, axis):
-    """np.cumsum along one axis"""
+def cumsum(x, axis=None):
+    """The running sum along `axis`, over all elements in order without."""
     return np.cumsum(x, axis)
 
 
-@cumsum_along.vjp
+@cumsum.vjp
 def _(g, out, x, axis):
-    backwards = (slice(None),) * (axis % x.ndim) + (slice(None, None, -1),)
-    return getitem(cumsum_along(getitem(g, index=backwards), axis=axis), index=backwards)
-
-
-@operation(Case((2, 3), axis=0), Case((2, 3), axis=-1), Case((2, 3)))
-def cumsum(x, axis=None):
-    """The running sum along `axis`, over all elements in order without."""
-    if axis is None:
-        return cumsum_along(reshape_to(x, shape=(-1,)), axis=0)
-    return cumsum_along(x, axis=axes_of(axis, x.ndim)[0])
+    before = (slice(None),) * (0 if axis is None else axis % x.ndim)
+    backwards = (*before, slice(None, None, -1))
+    return reshape_to(cumsum(g[backwards], axis)[backwards], shape=x.shape)
 
 
 @operation()
@@ -144,17 +124,12 @@ def argmin(x, axis=None, keepdims=False):
     return np.argmin(x, axis, keepdims=keepdims)
 
 
-def highest(x, axis):
-    """The maximum, kept finite so that it can be subtracted."""
-    top = np.max(x, axis, keepdims=True, initial=-np.inf)
-    return np.where(np.isfinite(top), top, top.dtype.type(0))
-
-
 @operation(*REDUCTIONS)
 @primitive
 def logsumexp(x, axis=None, keepdims=False):
     """log Σ exp(x) over `axis`, without overflow."""
-    top = highest(x, axis)
+    top = np.max(x, axis, keepdims=True, initial=-np.inf)
+    top = np.where(np.isfinite(top), top, 0)  # so that it can be subtracted
     with np.errstate(divide="ignore"):  # log 0 = -∞ where nothing but -∞ is summed
         out = np.log(np.sum(np.exp(x - top), axis, keepdims=True)) + top
     return out if keepdims else np.squeeze(out, axes_of(axis, x.ndim))
