@@ -236,12 +236,7 @@ class Tensor:
         return scalars.square(self) if square else scalars.power(self, exponent)
 
     def __getitem__(self, index) -> "Tensor":
-        index = raw_index(index)
-        try:
-            return getitem(self, index=index)
-        except IndexError as error:
-            what = f"index {index} does not fit a tensor of shape {self.shape}"
-            raise ArgumentError(f"{what}: {error}.") from None
+        return getitem(self, index=raw_index(index))
 
     def __setitem__(self, index, values) -> None:
         if self.requires_grad and mode.record:
@@ -336,16 +331,15 @@ def apply(op: Primitive, *args, **params) -> Tensor:
         edges.append(edge)
     try:
         value = mode.calm.copy().run(op.forward, *arrays, **params)
-    except ValueError as error:
+    except (ValueError, IndexError) as error:
         if "truth value" in str(error):
-            raise ArgumentError(
-                f"{op.name}: its definition branches on the value of an array; "
-                "write where(condition, a, b) instead of if, and & | instead of and, or."
-            ) from error
+            advice = "write where(condition, a, b) instead of if, and & | instead of and, or."
+            raise ArgumentError(f"{op.name}: its definition branches on an array; {advice}") from error
         if isinstance(error, MicrogradxError) or not op.__module__.startswith("microgradx."):
             raise
         shapes = ", ".join(str(np.shape(a)) for a in arrays)
-        raise ShapeError(f"{op.name}: the shapes {shapes} do not fit together: {error}.") from None
+        kind = ShapeError if isinstance(error, ValueError) else ArgumentError
+        raise kind(f"{op.name} does not fit the shape {shapes}: {error}.") from None
     out = wrap(value)
     data = out._data
     promoted = data.dtype.char == "d" and mode.number.char != "d" and "dtype" not in params

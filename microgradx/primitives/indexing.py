@@ -83,9 +83,6 @@ def cat(tensors, axis=0):
 @operation(Case((2, 3), (2, 3), as_list=True), Case((2,), (2,), as_list=True, axis=-1))
 def stack(tensors, axis=0):
     """Join a list of arrays of one shape along a new axis."""
-    shapes = {tuple(np.shape(x)) for x in tensors}
-    if len(shapes) != 1:
-        raise ShapeError(f"stack: all shapes must be equal, here are {sorted(shapes) or 'none'}.")
     return cat([unsqueeze(x, axis) for x in tensors], axis)
 
 
@@ -123,20 +120,15 @@ def pad(x, pad_width, value=0.0):
     return pad_by(x, width=tuple(map(tuple, width)), value=value)
 
 
-@primitive
-def one_hot_rows(labels, *, num_classes, dtype):
-    """The rows of the identity matrix that the labels name."""
-    return np.eye(num_classes, dtype=dtype)[labels]
-
-
 @operation()
+@primitive
 def one_hot(labels, num_classes=None, dtype=np.float32):
     """Integer labels of any shape to (..., num_classes): 1 at the label, 0 elsewhere."""
-    values = np.asarray(labels)
-    if values.dtype.kind not in "iu":
-        raise ArgumentError(f"one_hot: labels must be integers, these are {values.dtype}.")
-    low, high = int(values.min(initial=0)), int(values.max(initial=-1))
+    labels = np.asarray(labels)
+    if labels.dtype.kind not in "iu":
+        raise ArgumentError(f"one_hot: labels must be integers, these are {labels.dtype}.")
+    low, high = (int(labels.min()), int(labels.max())) if labels.size else (0, -1)
     n = high + 1 if num_classes is None else num_classes
     if low < 0 or high >= n:
         raise ArgumentError(f"one_hot: {n} classes allow labels 0 to {n - 1}, here {low} to {high}.")
-    return one_hot_rows(labels, num_classes=n, dtype=dtype)
+    return np.eye(n, dtype=dtype)[labels]

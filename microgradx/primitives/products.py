@@ -7,7 +7,7 @@ import numpy as np
 
 from microgradx.errors import ShapeError
 from microgradx.primitives.core import Case, operation, primitive
-from microgradx.primitives.shapes import expand_to, reshape_to, squeeze, transpose, unsqueeze
+from microgradx.primitives.shapes import reshape_to, squeeze, transpose, unsqueeze
 
 
 @primitive
@@ -21,15 +21,13 @@ def _(g, out, a, b):
     return lambda: multiply_matrices(g, transpose(b)), lambda: multiply_matrices(transpose(a), g)
 
 
-@operation(
-    Case((2, 3), (3, 4)),
-    Case((3,), (3,)),
-    Case((2, 3), (3,)),
-    Case((3,), (3, 2)),
-    Case((5, 2, 3), (3, 2)),
-    Case((2, 1, 2, 3), (4, 3, 1)),
-    Case((0, 3), (3, 2)),
-)
+MATRICES = (
+    Case((2, 3), (3, 4)), Case((3,), (3,)), Case((2, 3), (3,)), Case((3,), (3, 2)), Case((5, 2, 3), (3, 2)),
+    Case((2, 1, 2, 3), (4, 3, 1)), Case((0, 3), (3, 2)),
+)  # fmt: skip
+
+
+@operation(*MATRICES)
 def matmul(a, b):
     """(..., n, k) @ (..., k, m) -> (..., n, m); a vector is a row on the left, a column on the right."""
     if a.ndim == 2 == b.ndim and a.shape[1] == b.shape[0]:
@@ -38,10 +36,8 @@ def matmul(a, b):
         raise ShapeError(f"matmul: {a.shape} @ {b.shape} - a single number has no matrix product; use *.")
     columns, rows = a.shape[-1], b.shape[-2 if b.ndim > 1 else 0]
     if columns != rows:
-        raise ShapeError(
-            f"matmul: {a.shape} @ {b.shape} - the inner sizes differ: "
-            f"left has {columns} columns, right has {rows} rows."
-        )
+        sizes = f"left has {columns} columns, right has {rows} rows"
+        raise ShapeError(f"matmul: {a.shape} @ {b.shape} - the inner sizes differ: {sizes}.")
     out = multiply_matrices(unsqueeze(a, 0) if a.ndim == 1 else a, unsqueeze(b, 1) if b.ndim == 1 else b)
     ends = [axis for axis, x in ((-2, a), (-1, b)) if x.ndim == 1]
     return squeeze(out, tuple(ends)) if ends else out
@@ -76,24 +72,20 @@ def _(g, out, *operands, equation):
         left = ",".join([result, *(terms[i] for i in others)])
         known = "".join(c for c in terms[k] if c in left)
         d = contract(g, *(operands[i] for i in others), equation=f"{left}->{known}")
-        # a letter that stands in this operand alone was summed over: its gradient repeats
-        sizes = zip(terms[k], operands[k].shape, strict=True)
-        d = reshape_to(d, shape=tuple(d.shape[known.index(c)] if c in known else 1 for c, _ in sizes))
-        return expand_to(d, shape=operands[k].shape)
+        # a letter that stands in this operand alone was summed over: its gradient repeats, by the tape
+        return reshape_to(d, shape=tuple(d.shape[known.index(c)] if c in known else 1 for c in terms[k]))
 
     return tuple(partial(gradient, k) for k in range(len(terms)))
 
 
-@operation(
-    Case((2, 3), (3, 4), first=("ij,jk->ik",)),
-    Case((3, 3), first=("ii->i",)),
-    Case((3, 3), first=("ii",)),
-    Case((2, 3), first=("ij->j",)),
-    Case((2, 3), (2, 3), first=("ij,ij",)),
-    Case((2,), (3,), first=("i,j->ij",)),
-    Case((5, 2, 3), (5, 3, 4), first=("...ij,...jk->...ik",)),
-    Case((2, 3), (3, 4), (4,), first=("ij,jk,k->i",)),
-)
+EQUATIONS: dict[str, list[tuple]] = {
+    "ij,jk->ik": [(2, 3), (3, 4)], "ii->i": [(3, 3)], "ii": [(3, 3)], "ij->j": [(2, 3)],
+    "ij,ij": [(2, 3), (2, 3)], "i,j->ij": [(2,), (3,)], "...ij,...jk->...ik": [(5, 2, 3), (5, 3, 4)],
+    "ij,jk,k->i": [(2, 3), (3, 4), (4,)],
+}  # fmt: skip
+
+
+@operation(*[Case(*shapes, first=(equation,)) for equation, shapes in EQUATIONS.items()])
 def einsum(equation, *operands):
     """Einstein summation, np.einsum with an equation; diagonals and ellipses included."""
     try:
