@@ -5,21 +5,23 @@ and `lift` write its text, `jit` turns text into machine code, `cache` keeps tha
 among threads, `cpu` and `cuda` call it. `random` is the generator of random numbers.
 """
 
+import functools
 from typing import Any
 
 import numpy as np
 
 from microgradx.errors import ArgumentError, DTypeError
-from microgradx.kernels import cpu
+from microgradx.kernels import cpu, cuda
 from microgradx.kernels.pool import set_threads, threads
 from microgradx.rules import Rule
 
 __all__ = ["set_threads", "sweep", "threads"]
 
+make: Any = functools.cache(lambda kind, *which: kind(*which))
+"""A sweep of one kind or the other, made once."""
 
-def sweep(
-    rule: Rule, dtype: Any, maximize: bool = False, decay: str | None = None, device: str = "cpu"
-) -> Any:
+
+def sweep(rule: Rule, dtype: Any, maximize=False, decay: str | None = None, device: str = "cpu") -> Any:
     """The update of whole arrays by a rule: `update(p, g, *state, t=1, carried=(), lr=..., ...)`, in place.
 
     `maximize` turns g around first; `decay` "l2" then adds weight_decay · p to it, "decoupled" multiplies p
@@ -36,10 +38,7 @@ def sweep(
     if decay == "decoupled" and "lr" not in rule.hyperparameters:
         raise ArgumentError(f"{rule.name} has no lr, which decoupled weight decay is scaled by.")
     options = ("maximize",) * maximize + ((decay,) if decay else ())
-    if device == "cpu":
-        return cpu.compiled(rule, name, options)
-    if device != "cuda":
+    kinds = {"cpu": cpu.Sweep, "cuda": cuda.Sweep}
+    if device not in kinds:
         raise ArgumentError(f"device {device!r}: the devices are 'cpu' and 'cuda'.")
-    from microgradx.kernels.cuda import compiled
-
-    return compiled(rule, name, options)
+    return make(kinds[device], rule, name, options)

@@ -2,7 +2,6 @@
 
 import ctypes
 from collections.abc import Callable
-from functools import cache
 from typing import Any
 
 import numpy as np
@@ -62,16 +61,13 @@ def run(function: Elementwise, *args: Any, **constants: Any) -> Any:
         return function.function(*args, **constants)
 
 
-scalars.executors |= dict.fromkeys(
-    (np.ndarray, np.bool_, *(np.dtype(code).type for code in "bhilqBHILQefd")), run
-)
+scalars.executors |= dict.fromkeys([np.ndarray, *(np.dtype(code).type for code in "?bhilqBHILQefd")], run)
 
 
 # Update rules
 
 alone = 1 << 21
 """With fewer numbers in all its arrays a sweep runs on the calling thread: waking others takes longer."""
-
 
 nothing = ctypes.c_char * 0
 
@@ -89,8 +85,7 @@ class Sweep:
 
     def __init__(self, rule: Rule, dtype: str, options: tuple[str, ...] = ()):
         lifted = Lifted(rule, dtype, options)
-        self.rule, self.dtype = rule, np.dtype(dtype)
-        self.names = ("p", "g", *rule.state)
+        self.rule, self.dtype, self.names = rule, np.dtype(dtype), ("p", "g", *rule.state)
         self.once = lifted.once_function()
         self.source, self.run = self.compile(lifted)
 
@@ -98,8 +93,7 @@ class Sweep:
         """The text of the loop, and the loop as machine code."""
         source, dtype = lifted.source(), lifted.dtype
         types = ["int64 int64", *[f"{dtype}*"] * len(lifted.arrays), *[dtype] * len(lifted.numbers)]
-        label = f"{lifted.rule.name}_{dtype}"
-        return source, jit.load(source, {"sweep": " ".join(types)}, label)["sweep"]
+        return source, jit.load(source, {"sweep": " ".join(types)}, f"{self.rule.name}_{dtype}")["sweep"]
 
     def __repr__(self) -> str:
         return f"<sweep of {self.rule.name} over {self.dtype} arrays>"
@@ -121,48 +115,32 @@ class Sweep:
                 pool.split(lambda i, end: self.run(i, end, *addresses, *numbers), size, piece(size))
             return carried
 
-        update.arrays = arrays  # type: ignore[attr-defined]  # keeps their memory alive
-        return update
+        return update  # which keeps `arrays` alive
 
     def address(self, name: str, array: Any) -> int:
         """Where an array begins: through the buffer protocol, five times as fast as NumPy's `ctypes.data`."""
         try:
             return ctypes.addressof(nothing.from_buffer(array))
         except (TypeError, ValueError, BufferError):
-            raise ArgumentError(
-                f"{self.rule.name}: {name} must be contiguous and writeable; copy it first."
-            ) from None
+            what = f"{self.rule.name}: {name}"
+            raise ArgumentError(f"{what} must be contiguous and writeable; copy it first.") from None
 
     def numbers(self, t: int, carried: tuple, hyperparameters: dict[str, Any]) -> tuple[tuple, tuple]:
         """What the loop needs beside the arrays, and the new carried numbers."""
         try:
             return self.once(t, *(carried or (0.0,) * len(self.rule.carried)), **hyperparameters)
         except (TypeError, ArithmeticError) as error:
-            given = ", ".join(f"{name}={value!r}" for name, value in hyperparameters.items())
-            raise ArgumentError(
-                f"{self.rule.name}: no step with t={t}, {given}: {error}; "
-                f"the rule is {self.rule.name}{self.rule.__signature__}."
-            ) from None
+            raise ArgumentError(f"{self.rule!r}: no step with t={t}, {hyperparameters}: {error}.") from None
 
     def check(self, arrays: tuple[np.ndarray, ...]) -> int:
         """The common size of the arrays, which must be what the loop takes them for."""
-        if len(arrays) != len(self.names):
-            names = ", ".join(self.names)
-            raise ArgumentError(f"{self.rule.name}: takes the arrays {names}; {len(arrays)} were given.")
-        for name, array in zip(self.names, arrays, strict=True):
+        rule, names = self.rule.name, self.names
+        if len(arrays) != len(names):
+            raise ArgumentError(f"{rule}: takes the arrays {', '.join(names)}; {len(arrays)} were given.")
+        for name, array in zip(names, arrays, strict=True):
             if array.dtype != self.dtype:
-                raise DTypeError(
-                    f"{self.rule.name}: {name} is {array.dtype}; this sweep is for {self.dtype}."
-                )
-            if array.ndim != 1 or array.shape != arrays[0].shape:
-                shapes = ", ".join(f"{n} {a.shape}" for n, a in zip(self.names, arrays, strict=True))
-                raise ShapeError(f"{self.rule.name}: a sweep takes 1-D arrays of one size, not {shapes}.")
-            if not (array.flags.c_contiguous and array.flags.writeable):
-                raise ArgumentError(
-                    f"{self.rule.name}: {name} must be contiguous and writeable; copy it first."
-                )
+                raise DTypeError(f"{rule}: {name} is {array.dtype}; this sweep is for {self.dtype}.")
+        if {array.shape for array in arrays} != {(arrays[0].size,)}:
+            shapes = ", ".join(f"{name} {array.shape}" for name, array in zip(names, arrays, strict=True))
+            raise ShapeError(f"{rule}: a sweep takes 1-D arrays of one size, not {shapes}.")
         return arrays[0].size
-
-
-compiled: Callable[..., Sweep] = cache(Sweep)
-"""The sweep for a rule, dtype and options, made once."""

@@ -95,10 +95,6 @@ class Sweep(cpu.Sweep):
         return update
 
 
-compiled: Callable[..., Sweep] = cache(Sweep)
-"""The sweep for a rule, dtype and options, made once."""
-
-
 @cache
 def map(function: Elementwise, dtype: str) -> Callable[..., None]:  # noqa: A001 - its name everywhere
     """An elementwise function as a kernel: `run(out, *inputs, **constants)` over 1-D arrays of `dtype`."""
