@@ -76,7 +76,7 @@ def test_cross_entropy_with_smoothing_and_with_probabilities(torch, shapes, redu
     scores, labels = normal(*shapes[0], dtype=np.float64), np.asarray(pick(shapes[1]))
     options = {"reduction": reduction, "label_smoothing": smoothing}
     p = np.abs(normal(*shapes[0], dtype=np.float64))
-    for weight in ({}, {"weight": WEIGHT.astype(np.float64)}):
+    for weight in ({}, {"weight": WEIGHT.astype(np.float64)}, {"weight": np.array([0, 1, 2, 0.25, 3])}):
         compare(torch, "cross_entropy", scores, labels, **options, **weight)
         compare(torch, "cross_entropy", scores, p, **options, **weight)
         if labels.size > 1:
@@ -153,9 +153,9 @@ def test_losses_have_second_derivatives():
         (lambda x: nn.cross_entropy(x, [0, 1]), ShapeError,
          r"cross_entropy: labels of shape \(2,\) do not fit predictions of shape \(3, 4\)"),
         (lambda x: nn.cross_entropy(x, [0, 4, 1]), ArgumentError,
-         r"cross_entropy: 4 classes allow labels 0 to 3, these run from 0 to 4"),
+         r"cross_entropy: 4 classes allow labels 0 to 3, not 0 to 4"),
         (lambda x: nn.nll_loss(x, [0, -1, 1]), ArgumentError,
-         r"nll_loss: 4 classes allow labels 0 to 3, these run from -1 to 1"),
+         r"nll_loss: 4 classes allow labels 0 to 3, not -1 to 1"),
         (lambda x: nn.nll_loss(x, [0.0, 1.0, 2.0]), DTypeError,
          r"nll_loss: labels must be integers, these are float64"),
         (lambda x: nn.cross_entropy(x, [0, 1, 2], reduction="avg"), ArgumentError,

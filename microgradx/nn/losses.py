@@ -6,38 +6,31 @@ Every loss takes `reduction`: "mean", "sum" or "none".
 import numpy as np
 
 from microgradx.errors import ArgumentError, DTypeError, ShapeError
-from microgradx.primitives.indexing import getitem
+from microgradx.primitives.indexing import getitem, one_hot
 from microgradx.primitives.reductions import cross_entropy_rows, log_softmax, mean
 from microgradx.primitives.reductions import sum as sum_over
 from microgradx.primitives.shapes import permute, reshape
 from microgradx.scalars import absolute, exp, log, softplus, square, where
 from microgradx.tensor import Tensor, as_array
 
-REDUCTIONS = ("mean", "sum", "none")
 
-
-def reduce(losses, reduction: str, total: float | None = None):
-    """The mean (or the sum over `total`, where weights add up to that), the sum, or all of the losses."""
-    if reduction not in REDUCTIONS:
-        raise ArgumentError(f"reduction must be one of {', '.join(REDUCTIONS)}, not {reduction!r}.")
+def reduce(losses, reduction: str, weights=None):
+    """The mean, the sum, or all of the losses; weights are in them already, and divide the mean."""
+    if reduction == "mean":
+        return mean(losses) if weights is None else sum_over(losses) / float(weights.sum())
+    if reduction == "sum":
+        return sum_over(losses)
     if reduction == "none":
         return losses
-    if reduction == "mean" and total is None:
-        return mean(losses)
-    return sum_over(losses) if reduction == "sum" else sum_over(losses) / total
+    raise ArgumentError(f"reduction must be one of mean, sum, none, not {reduction!r}.")
 
 
 def like(name: str, prediction, target):
     """The target in the prediction's dtype; shapes must be equal, broadcasting here is mostly a mistake."""
-    if not isinstance(target, Tensor):
-        target = as_array(target, prediction.dtype)
-    elif target.dtype != prediction.dtype:
-        target = target.to(prediction.dtype)
-    if target.shape != prediction.shape:
-        raise ShapeError(
-            f"{name}: the prediction has shape {prediction.shape}, the target {target.shape}. "
-            "Reshape one to the other."
-        )
+    dtype, shape = prediction.dtype, prediction.shape
+    target = target.to(dtype) if isinstance(target, Tensor) else as_array(target, dtype)
+    if target.shape != shape:
+        raise ShapeError(f"{name}: the prediction has shape {shape}, the target {target.shape}; reshape one.")
     return target
 
 
@@ -52,30 +45,26 @@ def rows_of(loss: str, x, labels, weight, ignore_index: int):
     if x.ndim != labels.ndim + 1 or labels.shape != (x.shape[:1] + x.shape[2:] if x.ndim > 1 else ()):
         raise ShapeError(f"{loss}: labels of shape {labels.shape} do not fit predictions of shape {x.shape}.")
     if x.ndim != 2:
-        classes = x.shape[0 if x.ndim == 1 else 1]
-        x = reshape(permute(x, 0, *range(2, x.ndim), 1) if x.ndim > 1 else x, -1, classes)
-        labels = labels.reshape(-1)
-    classes = x.shape[1]
-    weights = None
+        order = (0, *range(2, x.ndim), 1)[: x.ndim]
+        x, labels = reshape(permute(x, order), -1, x.shape[order[-1]]), labels.reshape(-1)
+    n, weights = x.shape[1], None
     unsigned = labels.view(f"u{labels.itemsize}")  # in which a negative number is larger than any class
-    if np.maximum.reduce(unsigned, initial=0) >= classes or weight is not None or ignore_index >= 0:
+    if np.maximum.reduce(unsigned, initial=0) >= n or weight is not None or ignore_index >= 0:
         counts = labels != ignore_index
         labels = np.where(counts, labels, 0)
         low, high = labels.min(initial=0), labels.max(initial=-1)
-        if low < 0 or high >= classes:
-            valid = f"{classes} classes allow labels 0 to {classes - 1}"
-            raise ArgumentError(f"{loss}: {valid}, these run from {low} to {high}.")
-        each = np.ones(classes) if weight is None else np.asarray(weight)
-        if each.shape != (classes,):
-            raise ShapeError(f"{loss}: {classes} classes need as many weights, here {each.shape}.")
+        if low < 0 or high >= n:
+            raise ArgumentError(f"{loss}: {n} classes allow labels 0 to {n - 1}, not {low} to {high}.")
+        each = np.ones(n) if weight is None else np.asarray(weight)
+        if each.shape != (n,):
+            raise ShapeError(f"{loss}: {n} classes need as many weights, here {each.shape}.")
         weights = (each[labels] * counts).astype(x.dtype)
     return x, labels, weights
 
 
 def reduce_rows(losses, weights, reduction: str, shape: tuple[int, ...]):
-    """Reduce the losses of rows that are already weighted; unreduced they take the labels' shape."""
-    out = reduce(losses, reduction, None if weights is None else float(weights.sum()))
-    return reshape(out, shape=shape) if reduction == "none" and out.shape != shape else out
+    """Reduce the losses of rows, in the shape that the labels have."""
+    return reduce(losses if losses.shape == shape else reshape(losses, shape=shape), reduction, weights)
 
 
 def nll_loss(log_probabilities, labels, weight=None, ignore_index: int = -100, reduction: str = "mean"):
@@ -89,9 +78,7 @@ def nll_loss(log_probabilities, labels, weight=None, ignore_index: int = -100, r
     return reduce_rows(losses, weights, reduction, np.shape(labels))
 
 
-def cross_entropy(
-    logits, labels, weight=None, ignore_index: int = -100, reduction="mean", label_smoothing=0.0
-):  # fmt: skip
+def cross_entropy(logits, labels, weight=None, ignore_index=-100, reduction="mean", label_smoothing=0.0):
     """-log softmax of the labelled class: logits (n, classes, ...), integer labels (n, ...).
 
     Labels may also be probabilities of the logits' shape. `label_smoothing` mixes the labels with the
@@ -102,14 +89,14 @@ def cross_entropy(
     if (given := np.asarray(labels)).dtype.kind == "f" and given.shape == logits.shape:
         return soft_cross_entropy(logits, labels, weight, reduction, label_smoothing)
     rows, flat, weights = rows_of("cross_entropy", logits, labels, weight, ignore_index)
-    losses = cross_entropy_rows(rows, labels=flat)
-    losses = losses if weights is None else losses * weights
     if label_smoothing:
-        each = 1 if weight is None else np.asarray(weight, rows.dtype)
-        uniform = -mean(log_softmax(rows) * each, 1)
-        uniform = uniform if weights is None else uniform * (weights != 0).astype(rows.dtype)
-        losses = losses * (1 - label_smoothing) + uniform * label_smoothing
-    return reduce_rows(losses, weights, reduction, np.shape(labels))
+        p = one_hot(flat, rows.shape[1], rows.dtype)
+        losses = soft_cross_entropy(rows, p, weight, "none", label_smoothing)
+        losses = losses * (given.reshape(-1) != ignore_index)
+    else:
+        losses = cross_entropy_rows(rows, labels=flat)
+        losses = losses if weights is None else losses * weights
+    return reduce_rows(losses, weights, reduction, given.shape)
 
 
 def soft_cross_entropy(logits, probabilities, weight, reduction: str, label_smoothing: float):
