@@ -322,7 +322,7 @@ def test_shared_modules_are_visited_once():
         (lambda: nn.LayerNorm((2, 3))(mg.ones(4, 3)), ShapeError,
          r"LayerNorm: the last axes must be \(2, 3\), the shape is \(4, 3\)"),
         (lambda: nn.BatchNorm1d(3)(mg.ones(4, 2)), ShapeError,
-         r"the input must be \(n, 3\) or \(n, 3, length\), its shape is \(4, 2\)"),
+         r"the input must be \(n, 3\) or \(n, 3, length\), not \(4, 2\)"),
         (lambda: nn.BatchNorm1d(3)(mg.ones(1, 3)), ShapeError, r"needs two values per feature.*\(1, 3\)"),
         (lambda: nn.Embedding(5, 2)(np.array([1, 5])), ArgumentError,
          r"Embedding: 5 rows allow indices 0 to 4, not 0 to 5"),

@@ -1,33 +1,10 @@
 """Modules, layers and losses."""
 
 from microgradx.nn.layers import (
-    ELU,
-    GELU,
-    MLP,
-    BatchNorm1d,
-    Dropout,
-    Embedding,
-    Flatten,
-    Function,
-    GELUTanh,
-    LayerNorm,
-    LeakyReLU,
-    Linear,
-    LogSoftmax,
-    ReLU,
-    Sigmoid,
-    SiLU,
-    Softmax,
-    Softplus,
-    Tanh,
-)
+    ELU, GELU, MLP, BatchNorm1d, Dropout, Embedding, Flatten, Function, GELUTanh, LayerNorm, LeakyReLU,
+    Linear, LogSoftmax, ReLU, Sigmoid, SiLU, Softmax, Softplus, Tanh,
+)  # fmt: skip
 from microgradx.nn.losses import (
-    binary_cross_entropy_with_logits,
-    cross_entropy,
-    huber_loss,
-    kl_div,
-    l1_loss,
-    mse_loss,
-    nll_loss,
-)
+    binary_cross_entropy_with_logits, cross_entropy, huber_loss, kl_div, l1_loss, mse_loss, nll_loss,
+)  # fmt: skip
 from microgradx.nn.module import Module, Sequential

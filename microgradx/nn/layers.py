@@ -197,15 +197,14 @@ class BatchNorm1d(Norm):
 
     def forward(self, x):
         """x normalised feature by feature."""
-        count = self.num_features
-        if x.ndim not in (2, 3) or x.shape[1] != count:
-            wanted = f"(n, {count}) or (n, {count}, length)"
-            raise ShapeError(f"BatchNorm1d: the input must be {wanted}, its shape is {x.shape}.")
+        c = self.num_features
+        if x.ndim not in (2, 3) or x.shape[1] != c:
+            raise ShapeError(f"BatchNorm1d: the input must be (n, {c}) or (n, {c}, length), not {x.shape}.")
         across = (1, -1, 1)[: x.ndim]
         if not self.training:
-            running = reshape(self.running_mean, across), reshape(self.running_var, across)
-            return self.normalise(x, *running, across)
-        axes, n = (0, 2)[: x.ndim - 1], x.size // count
+            centre, spread = reshape(self.running_mean, across), reshape(self.running_var, across)
+            return self.normalise(x, centre, spread, across)
+        axes, n = (0, 2)[: x.ndim - 1], x.size // c
         if n < 2:
             raise ShapeError(f"BatchNorm1d: training needs two values per feature, the input is {x.shape}.")
         centre, spread = mean(x, axes, True), var(x, axes, keepdims=True)
