@@ -53,7 +53,9 @@ def _(g, out, x, shape):
     return reshape_to(g, shape=x.shape)
 
 
-@operation(Case((2, 6), shape=(3, 4)), Case((2, 3), shape=-1), Case((), shape=(1, 1)), Case((0, 2), shape=0))
+@operation(
+    Case((2, 6), shape=(3, 4)), Case((2, 3), shape=(-1,)), Case((), shape=(1,)), Case((0, 2), shape=(0,))
+)
 def reshape(x, *sizes, shape=None):
     """The same elements in another shape: `reshape(x, 3, -1)`, `reshape(x, (3, -1))`; one size may be -1."""
     return reshape_to(x, shape=one_shape(sizes if shape is None else (shape,)))
@@ -123,7 +125,7 @@ def _(g, out, x, shape):
 
 
 @operation(
-    Case((1, 3), shape=(2, 3)), Case((3,), shape=(2, 2, 3)), Case((2, 1), shape=(-1, 4)), Case((), shape=2)
+    Case((1, 3), shape=(2, 3)), Case((3,), shape=(2, 3)), Case((2, 1), shape=(-1, 4)), Case((), shape=(2,))
 )
 def expand(x, *sizes, shape=None):
     """Repeat axes of size 1 up to the given sizes; -1 keeps a size."""
