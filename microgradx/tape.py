@@ -38,42 +38,40 @@ class Mode(threading.local):
         self.calm = contextvars.copy_context()  # where NumPy is silent: infinities and NaNs are results
         self.calm.run(np.seterr, all="ignore")
 
+    @contextlib.contextmanager
+    def having(self, **changes: Any):
+        """Change attributes for the length of a `with` block (or of a decorated function)."""
+        before = {name: getattr(self, name) for name in changes}
+        self.__dict__.update(changes)
+        try:
+            yield
+        finally:
+            self.__dict__.update(before)
+
 
 mode = Mode()
 
 
-@contextlib.contextmanager
 def no_grad():
     """Within `with mg.no_grad():` (or a function decorated with it) nothing is recorded."""
-    before, mode.record = mode.record, False
-    try:
-        yield
-    finally:
-        mode.record = before
+    return mode.having(record=False)
 
 
-@contextlib.contextmanager
 def detect_anomaly():
     """Find where a NaN or infinity is born: NonFiniteError names the operation and your line. Slow.
 
     Covers forward and backward; also notices changes of arrays that bypass the Tensor (through NumPy).
     """
-    before, mode.detect = mode.detect, True
-    try:
-        yield
-    finally:
-        mode.detect = before
+    return mode.having(detect=True)
 
 
 def inspect_values(op: Primitive, arrays: list, out: np.ndarray) -> None:
     """Raise NonFiniteError where an operation makes a NaN or an infinity out of finite numbers."""
     bad = ~np.isfinite(out)
-    if bad.any() and all(np.isfinite(a).all() for a in arrays if np.asarray(a).dtype.kind == "f"):
-        first = tuple(int(i) for i in np.argwhere(bad)[0])
-        raise NonFiniteError(
-            f"{op.name} produced {out[first]} from finite inputs: {int(bad.sum())} of {out.size} "
-            f"elements, the first at index {first}.{user_line()}"
-        )
+    if bad.any() and all(np.isfinite(a).all() for a in arrays):
+        first = tuple(np.argwhere(bad)[0].tolist())
+        count = f"{bad.sum()} of {out.size} elements, the first at index {first}"
+        raise NonFiniteError(f"{op.name} produced {out[first]} from finite inputs: {count}.{user_line()}")
 
 
 def user_line() -> str:
@@ -87,15 +85,6 @@ def user_line() -> str:
 
 numbers = count()
 
-AGAIN = (
-    "backward has already run through this graph and freed what it needed ({op}). Run the forward pass "
-    "again, or keep the graph the first time with backward(retain_graph=True)."
-)
-CHANGED = (
-    "{op}: backward needs {what}, but that was changed in place after it was used. "
-    "Change a copy, or make the change after backward().{line}"
-)
-
 
 class Node:
     """One recorded operation: what it was, where its inputs came from, what its derivative reads."""
@@ -104,27 +93,28 @@ class Node:
 
     def __init__(self, op: Primitive, params: dict, edges: list, saved: list, out, guards: list, like):
         self.number = next(numbers)
-        self.op = op
-        self.params = params
+        self.op, self.params = op, params
         self.edges = edges  # per input: the node that made it, a leaf Tensor, or None without gradient
         self.saved: Any = saved  # per input: its array where the rule reads it, else what knows its shape
         self.out = out  # the output array where the rule reads it
         self.guards = guards  # of every value that was saved: its version now and then
-        self.shape = like.shape
-        self.dtype = like.dtype
-        self.line = ""
+        self.shape, self.dtype = like.shape, like.dtype
+        self.line = user_line() if mode.detect else ""
 
     ndim = property(lambda self: len(self.shape), doc="The number of axes of the output.")
     size = property(lambda self: math.prod(self.shape), doc="The number of elements of the output.")
 
     def check(self) -> None:
         """Raise where the node was freed or where a value that it reads has changed since."""
+        name = self.op.name
         if self.saved is None:
-            raise GradientError(AGAIN.format(op=self.op.name))
+            advice = "Run the forward pass again, or keep the graph with backward(retain_graph=True)."
+            raise GradientError(f"an earlier backward freed what it needed ({name}). {advice}")
         for which, version, then, bytes_then in self.guards:
             if version[0] != then or (bytes_then and bytes_then[0].tobytes() != bytes_then[1]):
                 what = "its output" if which == "out" else f"its input {which}"
-                raise GradientError(CHANGED.format(op=self.op.name, what=what, line=self.line))
+                advice = f"Change a copy, or make the change after backward().{self.line}"
+                raise GradientError(f"{name}: backward needs {what}, but it was changed in place. {advice}")
 
     def free(self) -> None:
         """Let go of everything that the derivative reads."""
@@ -194,10 +184,8 @@ def backward(start, g, *, retain_graph=False, graph=None, watch=None, check=Fals
             if d.dtype != edge.dtype:
                 d = cast(d, dtype=edge.dtype)
             if check and not np.isfinite(d if graph is None else d.data).all():
-                raise NonFiniteError(
-                    f"{node.op.name}: its derivative produced a NaN or an infinity in the gradient of an "
-                    f"input of shape {edge.shape}.{node.line}"
-                )
+                what = f"its derivative produced a NaN or an infinity for an input of shape {edge.shape}"
+                raise NonFiniteError(f"{op.name}: {what}.{node.line}")
             arrive(edge, d)
         if not retain_graph:
             node.free()

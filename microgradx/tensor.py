@@ -23,7 +23,7 @@ from microgradx.primitives.indexing import getitem
 from microgradx.primitives.products import matmul
 from microgradx.primitives.shapes import cast, permute
 from microgradx.scalars import Elementwise
-from microgradx.tape import inspect_values, mode, user_line
+from microgradx.tape import inspect_values, mode
 
 
 class Tensor:
@@ -371,14 +371,11 @@ def record(op: Primitive, args, arrays, edges, params, out: Tensor) -> None:
                 guards.append(guard(i, args[i]))
         elif edge is not None:
             saved[i] = edge  # knows its shape and dtype, which is all that the rule asks for
-    if "out" in reads:
+    kept = out._data if "out" in reads else None
+    if kept is not None:
         guards.append(guard("out", out))
-    out._node = node = tape.Node(
-        op, params, edges, saved, out._data if "out" in reads else None, guards, out._data
-    )
+    out._node = tape.Node(op, params, edges, saved, kept, guards, out._data)
     out.requires_grad = True
-    if mode.detect:
-        node.line = user_line()
 
 
 def guard(which: int | str, t: Tensor) -> tuple:
@@ -392,31 +389,24 @@ def guard(which: int | str, t: Tensor) -> tuple:
 def differentiate(y: Tensor, gradient=None, *, retain_graph=False, create_graph=False, watch=None) -> None:
     """Run the tape backward from y; see `tape.backward`."""
     if not y.requires_grad:
-        raise GradientError(
-            "this tensor does not depend on any tensor with requires_grad=True, or was computed under "
-            "no_grad(): there is nothing to differentiate."
-        )
+        why = "it depends on no tensor with requires_grad=True, or was computed under no_grad()"
+        raise GradientError(f"there is nothing to differentiate in this tensor: {why}.")
     if gradient is None:
         if y.size != 1:
-            raise GradientError(
-                f"backward() of a tensor of shape {y.shape} needs the gradient of what follows: "
-                "backward(gradient), or reduce it first, for example y.sum().backward()."
-            )
+            advice = "use backward(gradient), or reduce it first, for example y.sum().backward()"
+            raise GradientError(f"a tensor of shape {y.shape} needs the gradient of what follows: {advice}.")
         gradient = np.ones(y.shape, y.dtype)
     g: Any = as_array(gradient, y.dtype)
     if g.shape != y.shape:
         raise ShapeError(f"backward: the gradient has shape {g.shape}, the tensor {y.shape}.")
-    options = {"retain_graph": retain_graph, "watch": watch, "check": mode.detect}
-    before = mode.number, mode.detect
-    if create_graph:
-        g = gradient if isinstance(gradient, Tensor) else wrap(g)
-        options |= {"retain_graph": True, "graph": revive}
-        # constants in slopes take the gradients' dtype; what a slope computes and does not use is no anomaly
-        mode.number, mode.detect = y.dtype, False
-    try:
-        mode.calm.copy().run(tape.backward, y._node or y, g, **options)
-    finally:
-        mode.number, mode.detect = before
+    run, start, check = mode.calm.copy().run, y._node or y, mode.detect
+    if not create_graph:
+        run(tape.backward, start, g, retain_graph=retain_graph, watch=watch, check=check)
+        return
+    g = gradient if isinstance(gradient, Tensor) else wrap(g)
+    # constants in slopes take the gradients' dtype; what a slope computes and does not use is no anomaly
+    with mode.having(number=y.dtype, detect=False):
+        run(tape.backward, start, g, retain_graph=True, watch=watch, check=check, graph=revive)
 
 
 def revive(value, edge):

@@ -270,7 +270,7 @@ def test_a_changed_input_is_noticed(change):
     x = leaf(1.0, 2.0)
     y = mg.sin(x)
     change(x)
-    message = r"sin: backward needs its input 0, but that was changed in place.* Change a copy, or make the"
+    message = r"sin: backward needs its input 0, but it was changed in place.* Change a copy, or make the"
     with pytest.raises(GradientError, match=message):
         y.sum().backward()
 
@@ -280,7 +280,7 @@ def test_a_changed_output_is_noticed(change):
     y = mg.exp(leaf(1.0, 2.0))
     z = y.sum()
     change(y)
-    with pytest.raises(GradientError, match=r"exp: backward needs its output, but that was changed"):
+    with pytest.raises(GradientError, match=r"exp: backward needs its output, but it was changed"):
         z.backward()
 
 
