@@ -335,7 +335,7 @@ def where(condition, a, b):
 
 @where.slope
 def _(condition, a, b, y):
-    return None, where(condition, 1, 0), where(condition, 0, 1)
+    return None, condition != 0, condition == 0
 
 
 @elementwise(kinks=(0,))
@@ -379,7 +379,7 @@ def clip(x, min=-inf, max=inf):  # noqa: A002 - NumPy's names
 
 @clip.slope
 def _(x, y, min, max):  # noqa: A002
-    return where((x >= min) & (x <= max), 1, 0)
+    return (x >= min) & (x <= max)
 
 
 # Activations
@@ -415,7 +415,7 @@ def relu(x):
 
 @relu.slope
 def _(x, y):
-    return where(y > 0, 1, 0)
+    return y > 0  # True and False count as 1 and 0
 
 
 @elementwise(kinks=(0,), activation=True)
