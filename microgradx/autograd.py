@@ -19,7 +19,6 @@ def value_and_grad(f: Callable[..., Any], argnums: int | Sequence[int] = 0, crea
     numbers become Tensors. The gradients can be differentiated again where an argument requires gradients
     itself, as within another `grad`, or with `create_graph=True`.
     """
-    several = isinstance(argnums, Sequence)
     positions = tuple(argnums) if isinstance(argnums, Sequence) else (argnums,)
 
     @wraps(f)
@@ -28,20 +27,19 @@ def value_and_grad(f: Callable[..., Any], argnums: int | Sequence[int] = 0, crea
             raise ArgumentError(f"argnums={argnums} does not fit a call with {len(args)} arguments.")
         if not mode.record:
             raise GradientError("nothing is recorded under no_grad(); take gradients outside of it.")
-        again = create_graph
-        if again is None:
-            again = any(isinstance(a, Tensor) and a.requires_grad for a in args)
+        nested = any(isinstance(a, Tensor) and a.requires_grad for a in args)
+        again = nested if create_graph is None else create_graph
         points = list(args)
         for i in positions:
             points[i] = variable(points[i])
         value = f(*points, **kwargs)
         if not isinstance(value, Tensor) or value.size != 1:
             what = f"shape {value.shape}" if isinstance(value, Tensor) else f"type {type(value).__name__}"
-            raise GradientError(
-                f"grad needs a function that returns a Tensor of one number, this one gave {what}."
-            )
+            raise GradientError(f"grad needs a function that returns one number as a Tensor, not {what}.")
         grads = gradients(value, [points[i] for i in positions], create_graph=again)
-        return (value if again else value.detach()), (tuple(grads) if several else grads[0])
+        return (value if again else value.detach()), (
+            tuple(grads) if isinstance(argnums, Sequence) else grads[0]
+        )
 
     return run
 
@@ -101,9 +99,7 @@ def hessian(f: Callable[..., Any]):
     return run
 
 
-def check_grad(
-    f, *inputs, order: int = 1, eps: float = 1e-6, rtol: float = 1e-5, atol: float = 1e-7, seed: int = 0
-):
+def check_grad(f, *inputs, order: int = 1, eps=1e-6, rtol=1e-5, atol=1e-7, seed: int = 0) -> bool:
     """Compare the derivatives of f with central differences in float64; True, or GradientError.
 
     f takes float arrays (others are passed on as they are) and returns one Tensor of any shape, which is
@@ -143,8 +139,6 @@ def compare(f, points, free, order, eps, rtol, atol) -> None:
                 ends.append(f(*[Tensor(p) for p in moved]).item())
             expected, actual = (ends[0] - ends[1]) / (2 * eps), float(g.data[index])
             if not abs(actual - expected) <= atol + rtol * abs(expected):
-                raise GradientError(
-                    f"check_grad: derivative of order {order}, input {i} of shape {points[i].shape}, element "
-                    f"{index} = {points[i][index]:.6g}: the rule gives {actual:.8g}, central differences "
-                    f"{expected:.8g}."
-                )
+                where = f"input {i} of shape {points[i].shape}, element {index} = {points[i][index]:.6g}"
+                both = f"the rule gives {actual:.8g}, central differences {expected:.8g}"
+                raise GradientError(f"check_grad: derivative of order {order}, {where}: {both}.")

@@ -113,9 +113,9 @@ def test_the_hessian_of_a_matrix_has_four_axes():
 def test_errors_of_grad():
     with pytest.raises(ArgumentError, match=r"argnums=2 does not fit a call with 1 arguments"):
         mg.grad(rosenbrock, argnums=2)(POINT)
-    with pytest.raises(GradientError, match=r"returns a Tensor of one number, this one gave shape \(3,\)"):
+    with pytest.raises(GradientError, match=r"returns one number as a Tensor, not shape \(3,\)"):
         mg.grad(lambda x: x * 2)(POINT)
-    with pytest.raises(GradientError, match=r"this one gave type float"):
+    with pytest.raises(GradientError, match=r"not type float"):
         mg.grad(lambda x: 1.0)(POINT)
     with pytest.raises(DTypeError, match=r"this one is int64"):
         mg.grad(rosenbrock)(np.arange(3))
@@ -178,7 +178,9 @@ def test_check_grad_takes_other_arguments_as_they_are():
 
 
 def test_check_grad_needs_a_tensor():
-    with pytest.raises(GradientError, match=r"a function that returns a Tensor of one number, this one gave"):
+    with pytest.raises(
+        GradientError, match=r"a function that returns one number as a Tensor, not type float"
+    ):
         mg.check_grad(lambda x: 1.0, POINT)
 
 
