@@ -10,14 +10,7 @@ from typing import Any
 import numpy as np
 
 from microgradx import primitives, scalars, tape
-from microgradx.errors import (
-    ArgumentError,
-    DeviceError,
-    DTypeError,
-    GradientError,
-    MicrogradxError,
-    ShapeError,
-)
+from microgradx.errors import ArgumentError, DeviceError, DTypeError, GradientError, ShapeError
 from microgradx.primitives import Primitive, lift
 from microgradx.primitives.indexing import getitem
 from microgradx.primitives.products import matmul
@@ -38,26 +31,18 @@ class Tensor:
     number = -1  # on the tape, a leaf is older than any node
     device = "cpu"
 
-    _data: np.ndarray
-    _grad: "Tensor | None"
-    _home: np.ndarray | None  # where an optimizer wants the gradient written
-    _node: tape.Node | None
-    _version: list[int]  # how often the data was changed in place; views share it
-    requires_grad: bool
-    name: str | None
-
     def __init__(self, values, dtype=None, device=None, requires_grad: bool = False):
-        if device not in (None, "cpu"):
-            check_device(device)
+        check_device(device)
         self._data = as_array(values, dtype)
         if requires_grad and self._data.dtype.kind != "f":
-            raise DTypeError(
-                f"only floating-point tensors can require gradients, this one is {self._data.dtype}. "
-                "Give it dtype=np.float32 first."
-            )
-        self._grad = self._home = self._node = self.name = None
-        self._version = [0]
+            what = f"this one is {self._data.dtype}. Give it dtype=np.float32 first"
+            raise DTypeError(f"only floating-point tensors can require gradients, {what}.")
+        self._grad: Tensor | None = None
+        self._home: np.ndarray | None = None  # where an optimizer wants the gradient written
+        self._node: tape.Node | None = None
+        self._version = [0]  # how often the data was changed in place; views share it
         self.requires_grad = bool(requires_grad)
+        self.name: str | None = None
 
     def __init_subclass__(cls) -> None:
         raise DTypeError("Tensor has no subclasses; put Tensors into an nn.Module, or write functions.")
@@ -73,9 +58,7 @@ class Tensor:
     def data(self, values) -> None:
         array = as_array(values, self._data.dtype)
         if array is not self._data and array.shape != self._data.shape and self._node is not None:
-            raise ShapeError(
-                f"cannot assign data of shape {array.shape} to a computed tensor of {self.shape}."
-            )
+            raise ShapeError(f"data of shape {array.shape} does not fit a computed tensor of {self.shape}.")
         self._data = array
         self._version[0] += 1
 
@@ -86,13 +69,11 @@ class Tensor:
 
     @grad.setter
     def grad(self, value) -> None:
-        if value is None:
-            self._grad = None
-            return
-        grad = value.to(self.dtype) if isinstance(value, Tensor) else Tensor(value, dtype=self.dtype)
-        if grad.shape != self.shape:
-            raise ShapeError(f"a gradient of shape {grad.shape} does not fit a tensor of shape {self.shape}.")
-        self._grad = grad
+        if value is not None:
+            value = value.to(self.dtype) if isinstance(value, Tensor) else Tensor(value, self.dtype)
+            if value.shape != self.shape:
+                raise ShapeError(f"a gradient of shape {value.shape} does not fit a tensor of {self.shape}.")
+        self._grad = value
 
     shape = property(attrgetter("_data.shape"), doc="The size of each axis.")
     ndim = property(attrgetter("_data.ndim"), doc="The number of axes.")
@@ -129,17 +110,10 @@ class Tensor:
             raise ShapeError("a tensor without axes has no length.")
         return len(self._data)
 
-    def __iter__(self):
-        return (self[i] for i in range(len(self)))
-
-    def __bool__(self) -> bool:
-        return bool(self.item())
-
-    def __float__(self) -> float:
-        return float(self.item())
-
-    def __int__(self) -> int:
-        return int(self.item())
+    __iter__ = lambda self: (self[i] for i in range(len(self)))
+    __bool__ = lambda self: bool(self.item())
+    __float__ = lambda self: float(self.item())
+    __int__ = lambda self: int(self.item())
 
     def __index__(self) -> int:
         if self.dtype.kind not in "iu":
@@ -156,8 +130,7 @@ class Tensor:
     def to(self, target) -> "Tensor":
         """Another dtype, or device "cpu"; itself where nothing changes. Gradients flow through."""
         if isinstance(target, str) and target.split(":")[0] in ("cpu", "cuda"):
-            if target != "cpu":
-                check_device(target)
+            check_device(target)
             return self
         dtype = as_dtype(target)
         return self if dtype == self.dtype else cast(self, dtype=dtype)
@@ -172,10 +145,8 @@ class Tensor:
 
     def __reduce__(self):
         if self._node is not None:
-            raise GradientError(
-                "a computed tensor cannot be copied or pickled with its history; "
-                "use clone(), or detach() to leave the history behind."
-            )
+            advice = "use clone(), or detach() to leave the history behind"
+            raise GradientError(f"a computed tensor cannot be copied or pickled with its history; {advice}.")
         state = {"_grad": self._grad, "name": self.name}
         return Tensor, (self._data, None, None, self.requires_grad), (None, state)
 
@@ -208,7 +179,7 @@ class Tensor:
 
     # Operators
 
-    __add__ = lambda a, b: scalars.add(a, b)  # noqa: E731
+    __add__ = lambda a, b: scalars.add(a, b)
     __radd__ = lambda a, b: scalars.add(b, a)
     __sub__ = lambda a, b: scalars.subtract(a, b)
     __rsub__ = lambda a, b: scalars.subtract(b, a)
@@ -240,11 +211,8 @@ class Tensor:
 
     def __setitem__(self, index, values) -> None:
         if self.requires_grad and mode.record:
-            raise GradientError(
-                "cannot assign to elements of a tensor that requires gradients. Use where(mask, new, old), "
-                "or assign inside `with mg.no_grad():`."
-            )
-        values = values._data if isinstance(values, Tensor) else values
+            advice = "Use where(mask, new, old), or assign inside `with mg.no_grad():`."
+            raise GradientError(f"cannot assign to elements of a tensor that requires gradients. {advice}")
         try:
             self._data[raw_index(index)] = values
         except (ValueError, IndexError) as error:
@@ -293,7 +261,7 @@ def as_array(values, dtype=None) -> np.ndarray:
 
 def as_operand(value):
     """What a binary array operation takes beside a Tensor: a Tensor or an array."""
-    return value if isinstance(value, Tensor | np.ndarray) else as_array(value)
+    return value if isinstance(value, Tensor) else as_array(value)
 
 
 def raw_index(index):
@@ -307,8 +275,9 @@ def raw_index(index):
 
 
 def check_device(device) -> None:
-    """Raise DeviceError: tensors live on the CPU; kernels on CUDA are reached through `sweep`."""
-    raise DeviceError(f'device {device!r} is not available for tensors; use device="cpu".')
+    """Tensors live on the CPU; kernels on CUDA are reached through `sweep`."""
+    if device not in (None, "cpu"):
+        raise DeviceError(f'device {device!r} is not available for tensors; use device="cpu".')
 
 
 # Recording
@@ -335,7 +304,7 @@ def apply(op: Primitive, *args, **params) -> Tensor:
         if "truth value" in str(error):
             advice = "write where(condition, a, b) instead of if, and & | instead of and, or."
             raise ArgumentError(f"{op.name}: its definition branches on an array; {advice}") from error
-        if isinstance(error, MicrogradxError) or not op.__module__.startswith("microgradx."):
+        if isinstance(error, ArgumentError | ShapeError) or not op.__module__.startswith("microgradx."):
             raise
         shapes = ", ".join(str(np.shape(a)) for a in arrays)
         kind = ShapeError if isinstance(error, ValueError) else ArgumentError
@@ -343,7 +312,7 @@ def apply(op: Primitive, *args, **params) -> Tensor:
     out = wrap(value)
     data = out._data
     promoted = data.dtype.char == "d" and mode.number.char != "d" and "dtype" not in params
-    if promoted and not any(map(is_double, arrays)):
+    if promoted and not any(isinstance(a, np.ndarray) and a.dtype.char == "d" for a in arrays):
         data = out._data = data.astype(mode.number)  # integers with fractions give float32
     if data.base is not None:  # perhaps a view: changing one changes the other
         for a in args:
@@ -354,11 +323,6 @@ def apply(op: Primitive, *args, **params) -> Tensor:
     if mode.detect:
         inspect_values(op, arrays, data)
     return out
-
-
-def is_double(a) -> bool:
-    """Whether an input asks for float64."""
-    return isinstance(a, np.ndarray) and a.dtype.char == "d"
 
 
 def record(op: Primitive, args, arrays, edges, params, out: Tensor) -> None:
@@ -434,20 +398,16 @@ def apply_elementwise(function: Elementwise, *args, **constants) -> Tensor:
 scalars.recorders[Tensor] = apply_elementwise
 primitives.executors[Tensor] = apply
 
-ALIASES = {"abs": scalars.absolute}
-
 
 def method(function):
     """An operation as a method: t.exp() is exp(t)."""
 
-    def call(self, *args, **kwargs):
-        return function(self, *args, **kwargs)
-
+    call = lambda self, *args, **kwargs: function(self, *args, **kwargs)
     call.__doc__ = function.__doc__
     return call
 
 
-for _name, _function in (scalars.functions | primitives.operations | ALIASES).items():
+for _name, _function in (scalars.functions | primitives.operations | {"abs": scalars.absolute}).items():
     takes_one = not any(case.first or case.as_list for case in primitives.cases.get(_name, ()))
     if takes_one and not hasattr(Tensor, _name):
         setattr(Tensor, _name, method(_function))

@@ -242,11 +242,9 @@ def test_data_and_gradients_are_checked():
     x = mg.ones(2, requires_grad=True)
     x.data = [3, 4]
     assert x.dtype == np.float32 and x.tolist() == [3, 4]
-    with pytest.raises(
-        ShapeError, match=r"cannot assign data of shape \(3,\) to a computed tensor of \(2,\)"
-    ):
+    with pytest.raises(ShapeError, match=r"data of shape \(3,\) does not fit a computed tensor of \(2,\)"):
         (x * 2).data = np.ones(3)
-    with pytest.raises(ShapeError, match=r"a gradient of shape \(3,\) does not fit a tensor of shape \(2,\)"):
+    with pytest.raises(ShapeError, match=r"a gradient of shape \(3,\) does not fit a tensor of \(2,\)"):
         x.grad = np.ones(3)
     x.grad = np.ones(2)
     assert x.grad.dtype == np.float32
