@@ -158,7 +158,7 @@ def test_an_unusable_folder_gives_one_warning_and_kernels_still_work(empty_cache
         empty_cache.chmod(0o777 if why == "open to others" else 0o500)
     if why == "read-only":  # root may write everywhere
         monkeypatch.setattr(os, "access", lambda path, mode: False)
-    with pytest.warns(CacheWarning, match="cannot be used .*Set MICROGRADX_CACHE to a folder") as caught:
+    with pytest.warns(CacheWarning, match="cannot be used: .*Set MICROGRADX_CACHE to a folder") as caught:
         assert double() == [0, 2, 4, 6, 8]
     assert len(caught) == 1
     with warnings.catch_warnings():

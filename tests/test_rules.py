@@ -287,8 +287,8 @@ refusals = {
     prints: r"`print\(p - g\)` cannot be compiled; it may call elementwise functions",
     text: "`kind` cannot be compiled; it may use its parameters, numbers",
     too_few: "it must return the new p, m",
-    twice: "`lr` has been used per element: give this another name",
-    per_element: "`lr` is the same for all elements: give this another name",
+    twice: "`lr` has been used per element: rename this",
+    per_element: "`lr` is the same for all elements: rename this",
     taken: "start: these names are taken by the loop",
 }
 

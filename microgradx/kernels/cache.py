@@ -18,12 +18,10 @@ unusable: set[Path] = set()
 
 def folder() -> Path | None:
     """MICROGRADX_CACHE or the user's cache folder, made if need be; None if it is unusable."""
-    if place := os.environ.get("MICROGRADX_CACHE"):
-        path = Path(place).absolute() / "kernels"
-    else:
-        from platformdirs import user_cache_path
+    from platformdirs import user_cache_path
 
-        path = user_cache_path("microgradx") / "kernels"
+    place = os.environ.get("MICROGRADX_CACHE") or user_cache_path("microgradx")
+    path = Path(place).absolute() / "kernels"
     try:
         path.mkdir(mode=0o700, parents=True, exist_ok=True)
         if not os.access(path, os.W_OK | os.X_OK):
@@ -33,12 +31,8 @@ def folder() -> Path | None:
     except OSError as error:
         if path not in unusable:
             unusable.add(path)
-            warnings.warn(
-                f"the kernel cache {path} cannot be used ({error.strerror or error}), so each process "
-                "compiles its kernels anew. Set MICROGRADX_CACHE to a folder of your own.",
-                CacheWarning,
-                stacklevel=2,
-            )
+            problem = f"the kernel cache {path} cannot be used: {error.strerror or error}"
+            warnings.warn(f"{problem}. Set MICROGRADX_CACHE to a folder of your own.", CacheWarning, 2)
         return None
     return path
 

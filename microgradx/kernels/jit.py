@@ -26,15 +26,8 @@ loaded: dict[str, dict[str, Callable[..., None]]] = {}
 engines: list[Any] = []  # they own the machine code, so they live as long as the process
 lock = threading.RLock()
 
-
-def new_lock() -> None:
-    """A forked child must not inherit a lock that a thread of its parent holds."""
-    global lock
-    lock = threading.RLock()
-
-
-if hasattr(os, "register_at_fork"):  # not on Windows, which does not fork
-    os.register_at_fork(after_in_child=new_lock)
+if hasattr(os, "register_at_fork"):  # not on Windows; a child must not inherit another thread's lock
+    os.register_at_fork(before=lock.acquire, after_in_parent=lock.release, after_in_child=lock.release)
 
 
 def load(source: str, signatures: dict[str, str], label: str = "kernel") -> dict[str, Callable[..., None]]:
@@ -103,10 +96,9 @@ def optimised(source: str, signatures: dict[str, str], path: str) -> Any:
         part = llvm.parse_assembly(kernel.inspect_llvm())
         part.get_function(kernel.native_name).name = name
         module.link_in(part)
-    outside = (f.name for f in module.functions if f.is_declaration and not f.name.startswith("llvm."))
-    for name in outside:
-        if not hasattr(ctypes.CDLL(None), name):
-            raise KernelError(f"{path}: needs `{name}`, which exists only inside Numba.")
+    for f in module.functions:
+        if f.is_declaration and not f.name.startswith("llvm.") and not hasattr(ctypes.CDLL(None), f.name):
+            raise KernelError(f"{path}: needs `{f.name}`, which exists only inside Numba.")
     return module
 
 

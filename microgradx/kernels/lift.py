@@ -76,13 +76,12 @@ class Lifted(Typed):
         name, value = statement.targets[0].id, statement.value
         if names(value) & self.elements:
             if name in {"t", *self.rule.carried, *self.rule.hyperparameters, *self.numbers}:
-                rule = f"`{name}` is the same for all elements: give this another name"
-                refuse(self.function, statement, rule)
+                refuse(self.function, statement, f"`{name}` is the same for all elements: rename this")
             self.loop.append(f"{name} = {text(self.visit(value))}")
             self.elements.add(name)
             return
         if name in self.elements | self.read:
-            refuse(self.function, statement, f"`{name}` has been used per element: give this another name")
+            refuse(self.function, statement, f"`{name}` has been used per element: rename this")
         self.once.append(text(statement))
 
     def visit(self, node: ast.AST) -> Any:
@@ -124,12 +123,11 @@ class Lifted(Typed):
         """The function `once`: (t, *carried, **hyperparameters) -> numbers for the loop, carried numbers."""
         decay = {"weight_decay": 0.0} if "weight_decay" in self.before else {}
         defaults = (f"{name}={value!r}" for name, value in (self.rule.hyperparameters | decay).items())
-        doc = '"""What is the same for every element: computed once per step, in float64."""'
         numbers = wrap("return (", list(self.numbers.values()), ",)" if len(self.numbers) == 1 else ")")
         carried = ", ".join(self.carried) + "," * (len(self.carried) == 1)
-        return define(
-            "once", ["t", *self.rule.carried, *defaults], [doc, *self.once, f"{numbers}, ({carried})"]
-        )
+        doc = '"""What is the same for every element: computed once per step, in float64."""'
+        lines = [doc, *self.once, f"{numbers}, ({carried})"]
+        return define("once", ["t", *self.rule.carried, *defaults], lines)
 
     def once_function(self) -> Callable[..., tuple[tuple, tuple]]:
         """`once` as a function, in the rule's own surroundings."""

@@ -57,10 +57,9 @@ def split(run: Callable[[int, int], None], size: int, piece: int) -> None:
                 done.put(error)
 
     extra = threads() - 1
-    while len(helpers) < extra:
-        helper = threading.Thread(target=serve, args=(jobs,), daemon=True, name="microgradx-kernels")
-        helpers.append(helper)
-        helper.start()
+    for _ in range(len(helpers), extra):
+        helpers.append(threading.Thread(target=serve, args=(jobs,), daemon=True, name="microgradx"))
+        helpers[-1].start()
     for _ in range(extra):
         jobs.put(work)
     work()
