@@ -37,9 +37,8 @@ def value_and_grad(f: Callable[..., Any], argnums: int | Sequence[int] = 0, crea
             what = f"shape {value.shape}" if isinstance(value, Tensor) else f"type {type(value).__name__}"
             raise GradientError(f"grad needs a function that returns one number as a Tensor, not {what}.")
         grads = gradients(value, [points[i] for i in positions], create_graph=again)
-        return (value if again else value.detach()), (
-            tuple(grads) if isinstance(argnums, Sequence) else grads[0]
-        )
+        slope = tuple(grads) if isinstance(argnums, Sequence) else grads[0]
+        return value if again else value.detach(), slope
 
     return run
 
@@ -62,19 +61,15 @@ def variable(x) -> Tensor:
     return Tensor(x, requires_grad=True)
 
 
-def gradients(y: Tensor, inputs: Sequence[Tensor], gradient=None, create_graph: bool = False) -> list[Tensor]:
+def gradients(y: Tensor, inputs: Sequence[Tensor], create_graph: bool = False) -> list[Tensor]:
     """The gradients of y with respect to `inputs`, zero where it does not depend on them."""
-    if not y.requires_grad:
-        return [wrap(np.zeros_like(x.data)) for x in inputs]
     edges = [x._node or x for x in inputs]
-    watch: dict[Any, list] = {edge: [] for edge in edges}
-    differentiate(y, gradient, create_graph=create_graph, watch=watch)
-    totals = []
-    for x, edge in zip(inputs, edges, strict=True):
-        arrived = watch[edge]
-        total = sum(arrived[1:], start=arrived[0]) if arrived else np.zeros_like(x.data)
-        totals.append(total if isinstance(total, Tensor) else wrap(total))
-    return totals
+    found: dict[Any, Any] = dict.fromkeys(edges)
+    if y.requires_grad:
+        differentiate(y, create_graph=create_graph, watch=found)
+    pairs = zip(inputs, map(found.get, edges), strict=True)
+    grads = [np.zeros_like(x.data) if g is None else g for x, g in pairs]
+    return [g if isinstance(g, Tensor) else wrap(g) for g in grads]
 
 
 def hvp(f: Callable[..., Any], x, v) -> Tensor:

@@ -138,7 +138,7 @@ def backward(start, g, *, retain_graph=False, graph=None, watch=None, check=Fals
 
     `graph`, where given, turns what was saved into Tensors (`graph(array, edge)`), so that the rules
     record what they compute and the gradients can be differentiated again. `watch` maps nodes and
-    leaves to lists that collect their gradients; then nothing is accumulated in leaves, and what is older
+    leaves to their gradients, None at first; then nothing is accumulated in leaves, and what is older
     than all of them is not visited. `check` raises at the first gradient that is not finite.
     """
     pending: dict[Any, Any] = {}
@@ -147,7 +147,7 @@ def backward(start, g, *, retain_graph=False, graph=None, watch=None, check=Fals
 
     def arrive(edge, g) -> None:
         if watch is not None and edge in watch:
-            watch[edge].append(g)
+            watch[edge] = g if watch[edge] is None else watch[edge] + g
         if type(edge) is not Node:
             if watch is None:
                 edge.accumulate(g)

@@ -57,7 +57,7 @@ class Tensor:
     @data.setter
     def data(self, values) -> None:
         array = as_array(values, self._data.dtype)
-        if array is not self._data and array.shape != self._data.shape and self._node is not None:
+        if array.shape != self.shape and self._node is not None:
             raise ShapeError(f"data of shape {array.shape} does not fit a computed tensor of {self.shape}.")
         self._data = array
         self._version[0] += 1
@@ -363,14 +363,15 @@ def differentiate(y: Tensor, gradient=None, *, retain_graph=False, create_graph=
     g: Any = as_array(gradient, y.dtype)
     if g.shape != y.shape:
         raise ShapeError(f"backward: the gradient has shape {g.shape}, the tensor {y.shape}.")
-    run, start, check = mode.calm.copy().run, y._node or y, mode.detect
-    if not create_graph:
-        run(tape.backward, start, g, retain_graph=retain_graph, watch=watch, check=check)
-        return
-    g = gradient if isinstance(gradient, Tensor) else wrap(g)
-    # constants in slopes take the gradients' dtype; what a slope computes and does not use is no anomaly
-    with mode.having(number=y.dtype, detect=False):
-        run(tape.backward, start, g, retain_graph=True, watch=watch, check=check, graph=revive)
+    run, start = mode.calm.copy().run, y._node or y
+    options: dict[str, Any] = {"watch": watch, "check": mode.detect}
+    if create_graph:
+        g = gradient if isinstance(gradient, Tensor) else wrap(g)
+        # constants in slopes take the gradients' dtype; what a slope computes and does not use is no anomaly
+        with mode.having(number=y.dtype, detect=False):
+            run(tape.backward, start, g, retain_graph=True, graph=revive, **options)
+    else:
+        run(tape.backward, start, g, retain_graph=retain_graph, **options)
 
 
 def revive(value, edge):
@@ -401,7 +402,6 @@ primitives.executors[Tensor] = apply
 
 def method(function):
     """An operation as a method: t.exp() is exp(t)."""
-
     call = lambda self, *args, **kwargs: function(self, *args, **kwargs)
     call.__doc__ = function.__doc__
     return call
