@@ -41,7 +41,7 @@ def eye(n: int, m: int | None = None, dtype=None, device=None, requires_grad: bo
 
 def arange(start, stop=None, step=1, dtype=None, device=None, requires_grad: bool = False) -> Tensor:
     """Evenly spaced numbers as np.arange; int64 for integers, else float32."""
-    values = np.arange(start, stop, step) if stop is not None else np.arange(0, start, step)
+    values = np.arange(start, stop, step)  # without stop, NumPy counts from 0 to start
     kind = dtype or (mode.number if values.dtype.kind == "f" else None)
     return Tensor(values, kind, device, requires_grad)
 

@@ -37,10 +37,7 @@ def _(h, out, g, index, shape):
     return getitem(h, index=index)
 
 
-@operation(
-    Case((3, 4), index=np.array([[0, 1], [3, 3], [2, 0]]), axis=1),
-    Case((3, 2), index=np.array([[2, 2]]), axis=0),
-)
+@operation(Case((3, 4), index=[[0, 1], [3, 3], [2, 0]], axis=1), Case((3, 2), index=[[2, 2]], axis=0))
 def gather(x, index, axis):
     """Pick along one axis, out[i, j] = x[i, index[i, j]] for axis=1: PyTorch's gather."""
     index = np.asarray(index)
