@@ -40,8 +40,12 @@ def load(source: str, signatures: dict[str, str], label: str = "kernel") -> dict
     key = fingerprint(source, signatures)
     with lock:
         if key not in loaded:
-            stem = f"{label}_{key[:16]}"
-            code = read(f"{stem}.o") or compile_and_keep(source, signatures, stem)
+            name = f"{label}_{key[:16]}"
+            code = read(f"{name}.o")
+            if code is None:
+                path = write(f"{name}.py", source.encode()) or f"<{name}>"
+                code = machine().emit_object(optimised(source, signatures, path))
+                write(f"{name}.o", code, digest=True)
             loaded[key] = link(code, signatures)
         return loaded[key]
 
@@ -58,14 +62,6 @@ def fingerprint(source: str, signatures: dict[str, str]) -> str:
     cpu = llvm.get_host_cpu_name(), llvm.get_host_cpu_features().flatten()
     parts = (form, llvmlite.__version__, version, *cpu, source, repr(sorted(signatures.items())))
     return hashlib.sha256("\0".join(parts).encode()).hexdigest()
-
-
-def compile_and_keep(source: str, signatures: dict[str, str], stem: str) -> bytes:
-    """Compile, and keep source and object file in the cache folder if there is one."""
-    path = write(f"{stem}.py", source.encode())
-    code = machine().emit_object(optimised(source, signatures, path or f"<{stem}>"))
-    write(f"{stem}.o", code, digest=True)
-    return code
 
 
 def optimised(source: str, signatures: dict[str, str], path: str) -> Any:
