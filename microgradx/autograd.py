@@ -46,12 +46,7 @@ def value_and_grad(f: Callable[..., Any], argnums: int | Sequence[int] = 0, crea
 def grad(f: Callable[..., Any], argnums: int | Sequence[int] = 0, create_graph: bool | None = None):
     """A function that returns the gradient of f; see `value_and_grad`. Nests: `grad(grad(f))`."""
     both = value_and_grad(f, argnums, create_graph)
-
-    @wraps(f)
-    def run(*args, **kwargs):
-        return both(*args, **kwargs)[1]
-
-    return run
+    return wraps(f)(lambda *args, **kwargs: both(*args, **kwargs)[1])
 
 
 def variable(x) -> Tensor:

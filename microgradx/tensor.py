@@ -216,8 +216,7 @@ class Tensor:
         try:
             self._data[raw_index(index)] = values
         except (ValueError, IndexError) as error:
-            what = f"cannot assign an array of shape {np.shape(values)} into shape {self.shape}"
-            raise ShapeError(f"{what}: {error}.") from None
+            raise ShapeError(f"cannot assign shape {np.shape(values)} into {self.shape}: {error}.") from None
         self._version[0] += 1
 
 

@@ -234,7 +234,7 @@ def test_assignment():
     t[0, 1] = 5
     t[1] = mg.arange(3)
     assert t.tolist() == [[0, 5, 0], [0, 1, 2]]
-    with pytest.raises(ShapeError, match=r"cannot assign an array of shape \(2,\) into shape \(2, 3\)"):
+    with pytest.raises(ShapeError, match=r"cannot assign shape \(2,\) into \(2, 3\)"):
         t[0] = np.ones(2)
 
 
