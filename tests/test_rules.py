@@ -6,11 +6,12 @@ import naive
 import numpy as np
 import pytest
 
+import microgradx as mg
 from microgradx.errors import ArgumentError, DTypeError, KernelError, ShapeError
 from microgradx.kernels import cpu, pool, sweep
 from microgradx.kernels.lift import Lifted
 from microgradx.rules import Rule, rule, rules
-from microgradx.scalars import Elementwise, sqrt, where
+from microgradx.scalars import Elementwise, sign, sqrt, where
 
 every_rule = pytest.mark.parametrize("rule", rules.values(), ids=lambda rule: rule.name)
 STEPS, SIZE = 1000, 200  # more elements than one piece of a parallel sweep
@@ -350,3 +351,24 @@ def test_arguments_that_do_not_fit_are_refused():
         sweep(rules["muon"], np.float32, decay="decoupled")
     with pytest.raises(ArgumentError, match="device 'tpu': the devices are 'cpu' and 'cuda'"):
         sweep(rules["sgd"], np.float32, device="tpu")
+
+
+def test_functions_may_be_called_by_the_name_of_the_package():
+    @rule
+    def by_package(p, g, v, /, t, lr=0.1, beta=0.9):
+        v = beta * v + (1 - beta) * g * g
+        return p - lr / mg.sqrt(1 - beta**t) * mg.sign(g) * mg.sqrt(v), v
+
+    @rule
+    def by_name(p, g, v, /, t, lr=0.1, beta=0.9):
+        v = beta * v + (1 - beta) * g * g
+        return p - lr / sqrt(1 - beta**t) * sign(g) * sqrt(v), v
+
+    results = []
+    for same in (by_package, by_name):
+        p, g, v = (np.linspace(-1, 1, 7, dtype=np.float32) for _ in range(3))
+        v *= v
+        sweep(same, np.float32)(p, g, v, t=3)
+        results.append(p)
+    np.testing.assert_array_equal(*results)
+    assert rules.pop("by_package") and rules.pop("by_name")  # as it was

@@ -26,15 +26,9 @@ def erf(x):
 
 
 def where(condition, a, b):
-    """np.where, which a choice between plain numbers does not make wider than need be.
-
-    A single condition picks one of the two as it is; 1 and 0 for a whole array become bytes, so that a
-    slope made of them leaves float32 what it is.
-    """
+    """np.where, in which a single condition picks one of two plain numbers as it is: it has no dtype."""
     if np.ndim(condition) == 0 and np.ndim(a) == 0 and np.ndim(b) == 0:
         return a if condition else b
-    if type(a) is type(b) is int and a + b == 1 == a * a + b * b:
-        return np.asarray(condition if a else np.logical_not(condition), bool).view(np.int8)
     return np.where(condition, a, b)
 
 

@@ -101,7 +101,8 @@ class Typed(ast.NodeTransformer):
     def visit_Call(self, node: ast.Call) -> ast.AST:
         """`where` is a conditional expression, functions of math are imported, others written out."""
         name = ast.unparse(node.func)
-        callee = self.outside.get(name)
+        room, _, member = name.rpartition(".")  # sqrt, or mg.sqrt
+        callee = getattr(self.outside.get(room), member, None) if room else self.outside.get(name)
         args = [self.visit(a) for a in node.args]
         if isinstance(callee, Elementwise):
             if callee.name == "where":
