@@ -31,7 +31,7 @@ def growth(step, steps: int) -> tuple[int, int]:
     """Bytes of Python's and NumPy's memory, and of the process, gained over so many steps."""
     gc.collect()
     tracemalloc.start()
-    for _ in range(100):
+    for _ in range(steps // 2):  # Python fills its free lists in the first thousands
         step()
     before, process = tracemalloc.get_traced_memory()[0], resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     for _ in range(steps):
@@ -51,12 +51,14 @@ def run(quick: bool = False) -> list[dict[str, object]]:
             step()
         steps = 100 if quick or sizes[1] > 128 else 10_000
         kept, peak = activations(sizes, batch), peak_of(step)
+        largest = 4 * max(n * m for n, m in zip(sizes, sizes[1:], strict=False))  # before it is in its place
         gained, process = growth(step, steps)
         rows.append(
             {
                 "network": "-".join(map(str, sizes)),
                 "batch": batch,
                 "activations": f"{kept / 1e3:.1f} kB",
+                "largest gradient": f"{largest / 1e3:.1f} kB",
                 "peak of a step": f"{peak / 1e3:.1f} kB",
                 "steps": steps,
                 "growth of arrays": f"{gained / 1e3:.1f} kB",
