@@ -251,7 +251,7 @@ def as_array(values, dtype=None) -> np.ndarray:
     try:
         array = np.asarray(values)
     except ValueError as error:
-        raise ShapeError(f"these values do not form an array: {error}.") from None
+        raise ShapeError(f"these values do not form an array: {str(error).rstrip('.')}.") from None
     if dtype is None:
         given = isinstance(values, np.ndarray | np.generic)  # keeps its dtype
         dtype = array.dtype if given or array.dtype.kind != "f" else mode.number
@@ -305,9 +305,9 @@ def apply(op: Primitive, *args, **params) -> Tensor:
             raise ArgumentError(f"{op.name}: its definition branches on an array; {advice}") from error
         if isinstance(error, ArgumentError | ShapeError) or not op.__module__.startswith("microgradx."):
             raise
-        shapes = ", ".join(str(np.shape(a)) for a in arrays)
+        shapes, why = ", ".join(str(np.shape(a)) for a in arrays), str(error).rstrip(" .")
         kind = ShapeError if isinstance(error, ValueError) else ArgumentError
-        raise kind(f"{op.name} does not fit the shape {shapes}: {error}.") from None
+        raise kind(f"{op.name} does not fit the shape{'s' * (len(arrays) > 1)} {shapes}: {why}.") from None
     out = wrap(value)
     data = out._data
     promoted = data.dtype.char == "d" and mode.number.char != "d" and "dtype" not in params

@@ -92,7 +92,9 @@ def einsum(equation, *operands):
         _, report = np.einsum_path(equation, *(np.empty(x.shape, bool) for x in operands))
     except ValueError as error:
         shapes = ", ".join(str(x.shape) for x in operands)
-        raise ShapeError(f"einsum: {equation!r} does not fit the shapes {shapes}: {error}.") from None
+        raise ShapeError(
+            f"einsum: {equation!r} does not fit the shapes {shapes}: {str(error).rstrip('.')}."
+        ) from None
     # NumPy's report gives the equation in full: ellipses spelled out, the result explicit
     left, result = report.split("Complete contraction:")[1].split("\n")[0].replace(" ", "").split("->")
     terms, factors = left.split(","), list(operands)
