@@ -158,7 +158,7 @@ ERRORS = {
     "matmul 0-d": (lambda x: mg.matmul(x, mg.tensor(1.0)), r"\(2, 3\) @ \(\) .* use \*"),
     "matmul batch": (
         lambda x: mg.ones(2, 2, 3) @ mg.ones(3, 3, 2),
-        r"fit the shape \(2, 2, 3\), \(3, 3, 2\)",
+        r"fit the shapes \(2, 2, 3\), \(3, 3, 2\)",
     ),
     "add": (lambda x: x + np.ones(4), r"add does not fit the shapes \(2, 3\), \(4,\): .*[^ .]\.$"),
     "axis": (lambda x: x.sum(axis=2), r"sum .*axis 2 is out of bounds"),
