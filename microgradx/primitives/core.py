@@ -60,7 +60,7 @@ class Primitive:
     def __init__(self, forward: Callable[..., Any]):
         update_wrapper(self, forward, updated=())
         self.forward = forward
-        self.name = forward.__name__
+        self.__name__ = self.name = forward.__name__  # the name in messages may be set apart
         self.__signature__ = inspect.signature(forward)
         declared = self.__signature__.parameters.values()
         inputs = [p for p in declared if p.default is p.empty and p.kind != p.KEYWORD_ONLY]
@@ -75,7 +75,7 @@ class Primitive:
         return f"<{type(self).__name__} {self.name}{self.__signature__}>"
 
     def __reduce__(self) -> str:  # pickled by name, as Python's functions are
-        return self.name
+        return self.__name__
 
     def vjp(self, rule: Callable[..., Any]) -> Callable[..., Any]:
         """Declare the rule `(g, out, *inputs, **parameters)`: one gradient (or None) per input."""

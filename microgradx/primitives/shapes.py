@@ -132,3 +132,6 @@ def expand(x, *sizes, shape=None):
     shape = one_shape(sizes if shape is None else (shape,))
     old = (1,) * (len(shape) - x.ndim) + tuple(x.shape)
     return expand_to(x, shape=tuple(o if n == -1 else n for o, n in zip(old, shape, strict=False)))
+
+
+reshape_to.name, permute_axes.name, expand_to.name = "reshape", "permute", "expand"  # as users call them
