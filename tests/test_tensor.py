@@ -334,3 +334,10 @@ def test_models_and_functions_can_be_pickled():
         np.testing.assert_array_equal(other(x).data, model(x).data)
     for f in (mg.relu, mg.abs, mg.matmul, mg.sum, mg.max):
         assert pickle.loads(pickle.dumps(f)) is f
+
+
+def test_a_choice_between_single_numbers_is_a_copy():
+    a, b = mg.tensor(1.0), mg.tensor(2.0)
+    chosen = mg.where(mg.tensor(True), a, b)
+    a.data += 5
+    assert chosen.item() == 1

@@ -27,7 +27,7 @@ def erf(x):
 
 def where(condition, a, b):
     """np.where, in which a single condition picks one of two plain numbers as it is: it has no dtype."""
-    if np.ndim(condition) == 0 and np.ndim(a) == 0 and np.ndim(b) == 0:
+    if not any(isinstance(x, np.ndarray) for x in (condition, a, b)):  # a picked array would not be a copy
         return a if condition else b
     return np.where(condition, a, b)
 
