@@ -39,3 +39,9 @@ def nothing_leaks():
     before = state()
     yield
     assert state() == before, "the test changed global state and did not change it back"
+
+
+@pytest.fixture(scope="session")
+def torch():
+    """PyTorch, to compare with; the test is skipped where it is missing."""
+    return pytest.importorskip("torch", reason="PyTorch is in the extra 'bench'")

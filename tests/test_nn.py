@@ -10,11 +10,6 @@ from microgradx.errors import ArgumentError, CheckpointError, DeviceError, DType
 rng = np.random.default_rng(0)
 
 
-@pytest.fixture(scope="module")
-def torch():
-    return pytest.importorskip("torch", reason="PyTorch is in the extra 'bench'")
-
-
 def normal(*shape, dtype=np.float32):
     return rng.normal(size=shape).astype(dtype)
 
