@@ -313,10 +313,10 @@ def apply(op: Primitive, *args, **params) -> Tensor:
     promoted = data.dtype.char == "d" and mode.number.char != "d" and "dtype" not in params
     if promoted and not any(isinstance(a, np.ndarray) and a.dtype.char == "d" for a in arrays):
         data = out._data = data.astype(mode.number)  # integers with fractions give float32
-    if data.base is not None:  # perhaps a view: changing one changes the other
-        for a in args:
-            if type(a) is Tensor and (data.base is a._data or data.base is a._data.base):
-                out._version = a._version
+    base = data if data.base is None else data.base
+    for a in args:  # the output may be a view, or the input itself: changing one changes the other
+        if type(a) is Tensor and (base is a._data or base is a._data.base):
+            out._version = a._version
     if wanted and mode.record and data.dtype.kind == "f":
         record(op, args, arrays, edges, params, out)
     if mode.detect:

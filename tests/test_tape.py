@@ -450,3 +450,19 @@ def test_threads_train_side_by_side():
         thread.join()
     for x, g in results.values():
         np.testing.assert_allclose(g, (2 * x - x * x) * np.exp(-x), rtol=1e-12)
+
+
+def test_a_change_of_an_input_that_was_handed_on_is_noticed():
+    @mg.primitive
+    def same(x):
+        return x
+
+    @same.vjp
+    def _(g, out, x):
+        return g
+
+    x = mg.tensor([1.0, 2.0], requires_grad=True)
+    y = mg.exp(same(x)) * same(x)
+    x.data += 1
+    with pytest.raises(mg.MicrogradxError, match="changed in place"):
+        y.sum().backward()
