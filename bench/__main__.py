@@ -16,12 +16,12 @@ PINNED = ("OPENBLAS_CORETYPE", "OPENBLAS_L2_SIZE")
 
 
 def benchmarks() -> dict[str, str]:
-    """Every benchmark by name, with the first line of its description."""
+    """Every module with a `run`, by name, with the first line of its description."""
     found = {}
-    for module in pkgutil.iter_modules([str(Path(__file__).parent)]):
-        if not module.name.startswith("_") and module.name != "measure":
-            text = importlib.import_module(f"bench.{module.name}").__doc__ or ""
-            found[module.name] = text.strip().splitlines()[0]
+    for name in (info.name for info in pkgutil.iter_modules([str(Path(__file__).parent)])):
+        module = None if name.startswith("_") else importlib.import_module(f"bench.{name}")
+        if hasattr(module, "run"):
+            found[name] = (module.__doc__ or "").strip().splitlines()[0]
     return found
 
 

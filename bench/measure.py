@@ -5,11 +5,12 @@ import os
 import platform
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import date
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
+pause = 0.05  # seconds before a burst: BLAS threads of the contender before spin that long for more work
 RESULTS = Path(__file__).parent / "results"
 
 Maker = Callable[[], Callable[[], object]]
@@ -29,7 +30,21 @@ def serve(make: Callable[[], Callable[[], object]], pipe) -> None:
         pipe.send((time.perf_counter() - start) / count)
 
 
-def race(makers: dict[str, Maker], seconds: float = 2.0, rounds: int = 30) -> dict[str, dict[str, float]]:
+def works(make: Maker, seconds: float) -> bool:
+    """Whether a contender can be made, and run once, in so much time."""
+    process = multiprocessing.get_context("spawn").Process(target=attempt, args=(make,), daemon=True)
+    process.start()
+    process.join(seconds)
+    process.kill()
+    return process.exitcode == 0
+
+
+def attempt(make: Maker) -> None:
+    """Make a contender and run it once."""
+    make()()
+
+
+def race(makers: Mapping[str, Maker], seconds: float = 2.0, rounds: int = 30) -> dict[str, dict[str, float]]:
     """Time contenders in turn, A B C A B C ..., each in a process of its own.
 
     Each gets as many bursts as the others, so that what disturbs the machine for a while disturbs all,
@@ -49,6 +64,7 @@ def race(makers: dict[str, Maker], seconds: float = 2.0, rounds: int = 30) -> di
         calls[name] = max(1, round(seconds / rounds / len(makers) / pipe.recv()))
     for _ in range(rounds):
         for name, pipe in pipes.items():
+            time.sleep(pause)
             pipe.send(calls[name])
             times[name].append(pipe.recv())
     for pipe, process in zip(pipes.values(), processes, strict=True):

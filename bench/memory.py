@@ -4,14 +4,13 @@ import gc
 import resource
 import tracemalloc
 
-import numpy as np
-
+from bench.models import Network
 from bench.steps import ours
 
-JOBS = [([2, 16, 16, 2], 100), ([784, 128, 10], 128), ([784, 1000, 1000, 10], 128)]
+JOBS = [((2, 16, 16, 2), 100), ((784, 128, 10), 128), ((784, 1000, 1000, 10), 128)]
 
 
-def activations(sizes: list[int], batch: int) -> int:
+def activations(sizes: tuple[int, ...], batch: int) -> int:
     """Bytes of float32 that a forward pass makes: every layer before and after its ReLU, and the logits."""
     return 4 * batch * (2 * sum(sizes[1:-1]) + sizes[-1])
 
@@ -45,8 +44,7 @@ def run(quick: bool = False) -> list[dict[str, object]]:
     """A row per network."""
     rows = []
     for sizes, batch in JOBS:
-        draw = np.random.default_rng(0)
-        step = ours(sizes, draw.random((batch, sizes[0]), np.float32), draw.integers(0, sizes[-1], batch))
+        step = ours(Network(sizes), batch)
         for _ in range(5):
             step()
         steps = 100 if quick or sizes[1] > 128 else 10_000

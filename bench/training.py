@@ -9,6 +9,7 @@ import numpy as np
 
 import microgradx as mg
 from bench.measure import duration
+from bench.models import Network
 from microgradx import data, nn, optim
 
 JOBS = [
@@ -43,10 +44,7 @@ def torchs(sets, sizes: list[int], epochs: int, seed: int) -> tuple[float, float
 
     (x, y), (x_test, y_test) = ((torch.from_numpy(x), torch.from_numpy(y)) for x, y in sets)
     torch.manual_seed(seed)
-    layers: list[torch.nn.Module] = []
-    for n, m in zip(sizes, sizes[1:], strict=False):
-        layers += [torch.nn.Linear(n, m), torch.nn.ReLU()]
-    model = torch.nn.Sequential(*layers[:-1])
+    model = Network(tuple(sizes)).built(torch.nn)
     optimizer = torch.optim.Adam(model.parameters(), lr=1e-3, fused=True)
     start = time.perf_counter()
     for _ in range(epochs):
