@@ -359,14 +359,6 @@ def test_doctor_finds_an_older_blas_core(core, features, pinned, advice):
     assert advice in found and bool(found) == bool(advice)
 
 
-def test_cache_shows_and_clears(command, monkeypatch, tmp_path):
-    monkeypatch.setenv("MICROGRADX_CACHE", str(tmp_path / "c"))
-    assert "0 files, 0.00 MB" in command("cache")[1]
-    (tmp_path / "c/kernels/x.o").write_bytes(b"x" * 20_000)
-    assert "1 files, 0.02 MB, cleared" in command("cache", "clear")[1]
-    assert "0 files" in command("cache")[1]
-
-
 def test_a_closed_pipe_is_silent():
     with subprocess.Popen([*COMMAND, "optimizers"], stdout=PIPE, stderr=PIPE, cwd=ROOT) as process:
         process.stdout.close()
