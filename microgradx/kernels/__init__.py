@@ -2,7 +2,8 @@
 
 `sweep(rule, dtype)` makes a compiled update of whole arrays from a rule. In the order to read them: `typed`
 and `lift` write its text, `jit` turns text into machine code, `cache` keeps that, `pool` shares the elements
-among threads, `cpu` and `cuda` call it. `random` is the generator of random numbers.
+among threads, `cpu` and `cuda` call it. `block` and `blas` are for whole compiled steps: the words that these
+are written in, and matrix products. `random` is the generator of random numbers.
 """
 
 import functools

@@ -80,7 +80,7 @@ class Sweep:
     def __init__(self, rule: Rule, dtype: str, options: tuple[str, ...] = ()):
         lifted = Lifted(rule, dtype, options)
         self.rule, self.dtype, self.names = rule, np.dtype(dtype), ("p", "g", *rule.state)
-        self.once = lifted.once_function()
+        self.options, self.lifted, self.once = options, lifted, lifted.once_function()
         self.source, self.run = self.compile(lifted)
 
     def compile(self, lifted: Lifted) -> tuple[str, Callable[..., None]]:

@@ -10,12 +10,13 @@ import hashlib
 import importlib.util
 import os
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Any
 
 from microgradx.errors import KernelError
-from microgradx.kernels.cache import read, write
+from microgradx.kernels import blas
+from microgradx.kernels.cache import locked, read, write
 
 form = "1"  # of the object files: raise it when what is done below to the same source changes
 
@@ -30,27 +31,31 @@ if hasattr(os, "register_at_fork"):  # not on Windows; a child must not inherit 
     os.register_at_fork(before=lock.acquire, after_in_parent=lock.release, after_in_child=lock.release)
 
 
-def load(source: str, signatures: dict[str, str], label: str = "kernel") -> dict[str, Callable[..., None]]:
+def load(
+    source: str, signatures: dict[str, str], label: str = "kernel", exact: Collection[str] | None = None
+) -> dict[str, Callable[..., None]]:
     """The functions of `source` named in `signatures`, compiled; they return nothing and release the GIL.
 
     `source` is a whole Python file; a signature lists the types of a function's parameters, such as
     "int64 int64 float32* float32". Functions without one are compiled into their callers. Indices are not
-    checked. `label` begins the file's name.
+    checked. `label` begins the file's name. Where `exact` is given, the source may use the words of `block`,
+    and a * b + c may be rounded once, not twice, except in the functions that `exact` names.
     """
-    key = fingerprint(source, signatures)
+    key = fingerprint(source, signatures, exact)
     with lock:
         if key not in loaded:
             name = f"{label}_{key[:16]}"
-            code = read(f"{name}.o")
-            if code is None:
-                path = write(f"{name}.py", source.encode()) or f"<{name}>"
-                code = machine().emit_object(optimised(source, signatures, path))
-                write(f"{name}.o", code, digest=True)
+            with locked(name):  # another process may be compiling it just now
+                code = read(f"{name}.o")
+                if code is None:
+                    path = write(f"{name}.py", source.encode()) or f"<{name}>"
+                    code = machine().emit_object(optimised(source, signatures, path, exact))
+                    write(f"{name}.o", code, digest=True)
             loaded[key] = link(code, signatures)
         return loaded[key]
 
 
-def fingerprint(source: str, signatures: dict[str, str]) -> str:
+def fingerprint(source: str, signatures: dict[str, str], exact: Collection[str] | None = None) -> str:
     """A digest of all that machine code depends on: source, compilers, processor."""
     import llvmlite
     import llvmlite.binding as llvm
@@ -60,11 +65,16 @@ def fingerprint(source: str, signatures: dict[str, str]) -> str:
         raise KernelError("kernels are compiled by Numba, which is not installed: pip install numba")
     version = Path(numba.origin).with_name("_version.py").read_text()
     cpu = llvm.get_host_cpu_name(), llvm.get_host_cpu_features().flatten()
-    parts = (form, llvmlite.__version__, version, *cpu, source, repr(sorted(signatures.items())))
+    parts = [form, llvmlite.__version__, version, *cpu, source, repr(sorted(signatures.items()))]
+    if exact is not None:
+        words = (Path(__file__).with_name(name).read_text() for name in ("block.py", "blas.py", "small.py"))
+        parts += [repr(sorted(exact)), *words]
     return hashlib.sha256("\0".join(parts).encode()).hexdigest()
 
 
-def optimised(source: str, signatures: dict[str, str], path: str) -> Any:
+def optimised(
+    source: str, signatures: dict[str, str], path: str, exact: Collection[str] | None = None
+) -> Any:
     """LLVM's module with one function per signature, as Numba and LLVM's optimiser leave it."""
     import llvmlite.binding as llvm
     import numba
@@ -74,11 +84,18 @@ def optimised(source: str, signatures: dict[str, str], path: str) -> Any:
         "error_model": "numpy",  # x / 0 is inf: Python's check of every divisor would forbid SIMD
         "fastmath": False,  # the same bits as NumPy: no fused or reordered operations
     }
+    inner = settings | {"inline": "always"}
+    if exact is not None:
+        settings |= {"fastmath": {"contract"}, "_nrt": False}
+        inner = settings | {"no_cpython_wrapper": True, "no_cfunc_wrapper": True}
     names: dict[str, Any] = {"__name__": Path(path).stem}
     exec(compile(source, path, "exec"), names)
     for name, value in list(names.items()):
         if getattr(getattr(value, "__code__", None), "co_filename", "") == path and name not in signatures:
-            names[name] = numba.njit(value, inline="always", **settings)
+            strict = {"fastmath": False} if name in (exact or ()) else {}
+            names[name] = numba.njit(value, **inner | strict)
+    if exact is not None:
+        blas.register()  # Numba links what it compiles
     module = llvm.parse_assembly("")
     for name, signature in signatures.items():
         types = [
@@ -92,10 +109,28 @@ def optimised(source: str, signatures: dict[str, str], path: str) -> Any:
         part = llvm.parse_assembly(kernel.inspect_llvm())
         part.get_function(kernel.native_name).name = name
         module.link_in(part)
+    if exact is not None:
+        close(module, signatures)
     for f in module.functions:
-        if f.is_declaration and not f.name.startswith("llvm.") and not hasattr(ctypes.CDLL(None), f.name):
+        known = f.name.startswith("llvm.") or f.name in blas.symbols or hasattr(ctypes.CDLL(None), f.name)
+        if f.is_declaration and not known:
             raise KernelError(f"{path}: needs `{f.name}`, which exists only inside Numba.")
     return module
+
+
+def close(module: Any, entries: Collection[str]) -> None:
+    """Optimise a module that is called at its entries alone.
+
+    Only so is a function that cannot fail known not to, and what its callers would do about it, inside
+    Numba and Python, goes away.
+    """
+    import llvmlite.binding as llvm
+
+    for f in module.functions:
+        if not f.is_declaration and f.name not in entries:
+            f.linkage = "internal"
+    builder = llvm.create_pass_builder(machine(), llvm.create_pipeline_tuning_options(speed_level=3))
+    builder.getModulePassManager().run(module, builder)
 
 
 def machine() -> Any:
@@ -112,6 +147,8 @@ def link(code: bytes, signatures: dict[str, str]) -> dict[str, Callable[..., Non
     """Load an object file into this process."""
     import llvmlite.binding as llvm
 
+    if b"microgradx_" in code:
+        blas.register()
     engine = llvm.create_mcjit_compiler(llvm.parse_assembly(""), machine())
     engine.add_object_file(llvm.ObjectFileRef.from_data(code))
     engine.finalize_object()

@@ -143,11 +143,20 @@ class Lifted(Typed):
         doc.append(f"Written from its definition in {rule.function.__module__}:")
         doc.append(textwrap.indent(inspect.getdoc(rule) or rule.name, "    "))
         tiny = f"tiny = {self.dtype}({np.finfo(self.dtype).tiny})  # state below it is slow: zero instead"
-        read = f"{', '.join(('p', 'g', *rule.state))} = {', '.join(f'{a}[i]' for a in self.arrays)}"
+        return file(doc, self, [tiny], [self.once_text()], self.loop_text("sweep", bounds, loop))
+
+    def loop_text(self, name: str, bounds: str, loop: str, table: str = "") -> str:
+        """The text of the loop alone, as a function of that name; it needs `tiny`, imports and helpers.
+
+        The numbers are parameters; where `table` names "numbers, step, first", it reads them from there.
+        """
+        read = f"{', '.join(('p', 'g', *self.rule.state))} = {', '.join(f'{a}[i]' for a in self.arrays)}"
         body = textwrap.indent("\n".join([read, *self.loop]), "    ")
-        parameters = [bounds, *self.arrays, *self.numbers.values()]
-        sweep = define("sweep", parameters, [f"for i in {loop}:", body])
-        return file(doc, self, [tiny], [self.once_text()], sweep)
+        parameters, lines = [bounds, *self.arrays], [f"for i in {loop}:", body]
+        if not table or not self.numbers:
+            return define(name, [*parameters, *self.numbers.values()], lines)
+        found = (f"{n} = {self.dtype}(numbers[step, first + {k}])" for k, n in enumerate(self.numbers.values()))
+        return define(name, [*parameters, table], [*found, *lines])
 
 
 def map_source(function: Elementwise, dtype: str, bounds: str, loop: str) -> str:

@@ -5,6 +5,7 @@ for pieces that a helper has begun. A forked child starts helpers of its own.
 """
 
 import os
+import sys
 import threading
 from collections.abc import Callable
 from itertools import count
@@ -19,7 +20,7 @@ def cores() -> int:
 
 
 wanted = 0  # threads, the caller included; 0 until first needed
-helpers: list[threading.Thread] = []
+crew: list[threading.Thread] = []
 jobs: SimpleQueue[Callable[[], None]] = SimpleQueue()
 
 
@@ -56,28 +57,46 @@ def split(run: Callable[[int, int], None], size: int, piece: int) -> None:
             except BaseException as error:
                 done.put(error)
 
-    extra = threads() - 1
-    for _ in range(len(helpers), extra):
-        helpers.append(threading.Thread(target=serve, args=(jobs,), daemon=True, name="microgradx"))
-        helpers[-1].start()
-    for _ in range(extra):
-        jobs.put(work)
+    call(work, threads() - 1)
     work()
     for _ in range(0, size, piece):
         if error := done.get():
             raise error
 
 
+def together(run: Callable[[], None], helpers: int) -> None:
+    """Call run() here, and on up to `helpers` other threads; return when the call here does.
+
+    For compiled steps whose pieces are claimed one by one: they wait for all pieces themselves, and a helper
+    that comes late, even after the return, must find none left. So the tickets of a call are its own memory,
+    which `run` keeps alive.
+    """
+    call(run, helpers)
+    run()
+
+
+def call(work: Callable[[], None], extra: int) -> None:
+    """Let so many helpers call work(); they are started when first needed."""
+    for _ in range(len(crew), extra):
+        crew.append(threading.Thread(target=serve, args=(jobs,), daemon=True, name="microgradx"))
+        crew[-1].start()
+    for _ in range(extra):
+        jobs.put(work)
+
+
 def serve(jobs: SimpleQueue[Callable[[], None]]) -> None:
-    """What a helper does all its life."""
+    """What a helper does all its life; an error is reported as of a thread that ends by it."""
     while True:
-        jobs.get()()
+        try:
+            jobs.get()()
+        except BaseException:
+            threading.excepthook(threading.ExceptHookArgs([*sys.exc_info(), threading.current_thread()]))
 
 
 def forget() -> None:
     """Only the forking thread lives on in a child."""
     global jobs
-    helpers.clear()
+    crew.clear()
     jobs = SimpleQueue()
 
 

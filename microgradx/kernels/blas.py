@@ -1,0 +1,109 @@
+"""Matrix products for compiled code: where SciPy's gemm lies, and one thread while pieces call it."""
+
+import ctypes
+import importlib.util
+import os
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cache
+from importlib.machinery import PathFinder
+from pathlib import Path
+from typing import Any
+
+symbols = {"microgradx_sgemm": "sgemm", "microgradx_dgemm": "dgemm"}
+"""What compiled code calls, and what it is named in SciPy."""
+
+
+@cache
+def extension() -> Any:
+    """SciPy's `linalg.cython_blas`, its file alone: in 15 ms, where the import of scipy.linalg takes 250."""
+    name = "scipy.linalg.cython_blas"
+    if name in sys.modules:
+        return sys.modules[name]
+    try:
+        scipy = Path(importlib.util.find_spec("scipy").origin).parent  # type: ignore[union-attr,arg-type]
+        spec: Any = PathFinder.find_spec(name, [str(scipy / "linalg")])
+        module = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(module)
+        return module
+    except (AttributeError, ImportError):  # such as Windows, where `import scipy` first names the libraries
+        return importlib.import_module(name)
+
+
+@cache
+def register() -> None:
+    """Tell LLVM's linker the addresses."""
+    import llvmlite.binding as llvm
+
+    python, capsule = ctypes.pythonapi, ctypes.py_object
+    name = ctypes.PYFUNCTYPE(ctypes.c_char_p, capsule)(("PyCapsule_GetName", python))
+    address = ctypes.PYFUNCTYPE(ctypes.c_void_p, capsule, ctypes.c_char_p)(("PyCapsule_GetPointer", python))
+    for symbol, function in symbols.items():
+        entry = extension().__pyx_capi__[function]
+        llvm.add_symbol(symbol, address(entry, name(entry)))
+
+
+@cache
+def libraries() -> list[Any]:
+    """threadpoolctl's controllers of the BLAS that SciPy calls: its own copy, else any but NumPy's own."""
+    import numpy
+    from threadpoolctl import ThreadpoolController
+
+    extension()
+    loaded = ThreadpoolController().select(user_api="blas").lib_controllers
+    numpys = os.path.realpath(
+        os.path.dirname(numpy.__file__)
+    )  # its libraries: in numpy.libs or numpy/.dylibs
+    scipys = os.path.join(os.path.dirname(numpys), "scipy")
+    own = [library for library in loaded if library.filepath.startswith(scipys)]
+    return own or [library for library in loaded if not library.filepath.startswith(numpys)]
+
+
+def set_threads(library: Any, threads: int) -> None:
+    """Set a library's threads from any thread; threadpoolctl heeds only the first one that asks."""
+    getattr(library, "_real_set_num_threads", library.set_num_threads)(threads)
+
+
+inside = 0  # threads that are in one_thread
+before: list[int] = []  # each library's number of threads when the first came
+lock = threading.Lock()
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """SciPy's BLAS computes on the thread that calls it, until the last caller here has left."""
+    global inside, before
+    with lock:
+        if not inside:
+            before = [library.get_num_threads() for library in libraries()]
+            for library in libraries():
+                set_threads(library, 1)
+        inside += 1
+    try:
+        yield
+    finally:
+        with lock:
+            inside -= 1
+            if not inside:
+                restore()
+
+
+def restore() -> None:
+    """Give the libraries their threads back."""
+    for library, threads in zip(libraries(), before, strict=True):
+        set_threads(library, threads)
+
+
+def forget() -> None:
+    """A forked child has none of the threads that were inside."""
+    global inside, lock
+    lock = threading.Lock()
+    if inside:
+        restore()
+    inside = 0
+
+
+if hasattr(os, "register_at_fork"):  # not on Windows, which does not fork
+    os.register_at_fork(after_in_child=forget)
