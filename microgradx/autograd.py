@@ -7,9 +7,10 @@ from typing import Any
 import numpy as np
 
 from microgradx.errors import ArgumentError, GradientError, ShapeError
+from microgradx.primitives.indexing import stack
 from microgradx.primitives.shapes import reshape_to
 from microgradx.tape import mode
-from microgradx.tensor import Tensor, as_array, differentiate, wrap
+from microgradx.tensor import Tensor, as_array, constant, differentiate, wrap
 
 
 def value_and_grad(f: Callable[..., Any], argnums: int | Sequence[int] = 0, create_graph: bool | None = None):
@@ -63,7 +64,7 @@ def gradients(y: Tensor, inputs: Sequence[Tensor], create_graph: bool = False) -
     if y.requires_grad:
         differentiate(y, create_graph=create_graph, watch=found)
     pairs = zip(inputs, map(found.get, edges), strict=True)
-    grads = [np.zeros_like(x.data) if g is None else g for x, g in pairs]
+    grads = [constant(np.zeros_like(x._data)) if g is None else g for x, g in pairs]
     return [g if isinstance(g, Tensor) else wrap(g) for g in grads]
 
 
@@ -71,7 +72,7 @@ def hvp(f: Callable[..., Any], x, v) -> Tensor:
     """The product of the Hessian of f at x with v (of x's shape), by reverse over reverse."""
     x = variable(x)
     g = grad(f)(x)
-    v = as_array(v, x.dtype)
+    v = wrap(as_array(v, x.dtype))
     if v.shape != x.shape:
         raise ShapeError(f"hvp: the vector has shape {v.shape}, the point {x.shape}; they must be equal.")
     return gradients((g * v).sum(), [x])[0]
@@ -83,8 +84,8 @@ def hessian(f: Callable[..., Any]):
     @wraps(f)
     def run(x) -> Tensor:
         x = variable(x)
-        rows = [hvp(f, x, row).data for row in np.eye(x.size).reshape(x.size, *x.shape)]
-        return wrap(np.array(rows, x.dtype).reshape(x.shape + x.shape))
+        rows = [hvp(f, x, row) for row in np.eye(x.size).reshape(x.size, *x.shape)]
+        return reshape_to(stack(rows), shape=x.shape + x.shape)
 
     return run
 

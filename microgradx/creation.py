@@ -3,6 +3,8 @@
 All take `dtype` (float32 unless the values say otherwise), `device` and `requires_grad`.
 """
 
+from typing import Any
+
 import numpy as np
 
 from microgradx.kernels.random import generator
@@ -14,7 +16,7 @@ from microgradx.tensor import Tensor, as_dtype
 def tensor(values, dtype=None, device=None, requires_grad: bool = False) -> Tensor:
     """A Tensor with a copy of the values; float32 for Python's numbers, else the dtype they have."""
     t = Tensor(values, dtype, device, requires_grad)
-    t._data = t._data.copy()
+    t._data = t.detach().clone()._data if isinstance(values, Tensor) else t._data.copy()
     return t
 
 
@@ -48,11 +50,19 @@ def arange(start, stop=None, step=1, dtype=None, device=None, requires_grad: boo
 
 def rand(*shape, dtype=None, device=None, requires_grad: bool = False) -> Tensor:
     """Uniform random numbers in [0, 1)."""
-    values = generator.uniform(one_shape(shape), dtype=as_dtype(dtype or mode.number))
-    return Tensor(values, None, device, requires_grad)
+    options = {"shape": one_shape(shape), "low": 0, "high": 1, "dtype": as_dtype(dtype or mode.number)}
+    return draw("uniform", options, device, requires_grad)
 
 
 def randn(*shape, dtype=None, device=None, requires_grad: bool = False) -> Tensor:
     """Random numbers of the standard normal distribution."""
-    values = generator.normal(one_shape(shape), dtype=as_dtype(dtype or mode.number))
-    return Tensor(values, None, device, requires_grad)
+    options = {"shape": one_shape(shape), "dtype": as_dtype(dtype or mode.number)}
+    return draw("normal", options, device, requires_grad)
+
+
+def draw(method: str, options: dict[str, Any], device, requires_grad: bool) -> Tensor:
+    """A Tensor of fresh random numbers, from a method of the generator."""
+    t = Tensor(getattr(generator, method)(**options), None, device, requires_grad)
+    if mode.recorder is not None:
+        mode.recorder.drawn(t, method, options)
+    return t

@@ -32,6 +32,7 @@ class Mode(threading.local):
 
     record = True
     detect = False
+    recorder: Any = None  # learns every operation, while a compiler listens
     number = np.dtype(np.float32)  # what Python's numbers become
 
     def __init__(self) -> None:
@@ -136,14 +137,15 @@ def unbroadcast(op: Primitive, g, shape: tuple[int, ...]):
 def backward(start, g, *, retain_graph=False, graph=None, watch=None, check=False) -> None:
     """Walk back from `start`, a node or leaf, whose gradient is `g`; leaves accumulate theirs.
 
-    `graph`, where given, turns what was saved into Tensors (`graph(array, edge)`), so that the rules
-    record what they compute and the gradients can be differentiated again. `watch` maps nodes and
+    `graph`, where given, turns what was saved into Tensors (`graph(array, edge)`), so that what the rules
+    compute is recorded: the gradients can be differentiated again, or compiled. `watch` maps nodes and
     leaves to their gradients, None at first; then nothing is accumulated in leaves, and what is older
     than all of them is not visited. `check` raises at the first gradient that is not finite.
     """
     pending: dict[Any, Any] = {}
     heap: list[tuple[int, Node]] = []
     oldest = -1 if watch is None else min(edge.number for edge in watch)
+    recorder = mode.recorder
 
     def arrive(edge, g) -> None:
         if watch is not None and edge in watch:
@@ -162,6 +164,8 @@ def backward(start, g, *, retain_graph=False, graph=None, watch=None, check=Fals
         node = heappop(heap)[1]
         g = pending.pop(node)
         node.check()
+        if recorder is not None:
+            recorder.back(node, g)
         saved, out = node.saved, node.out
         if graph is not None:
             saved = list(map(graph, saved, node.edges))
@@ -183,9 +187,11 @@ def backward(start, g, *, retain_graph=False, graph=None, watch=None, check=Fals
                 d = unbroadcast(op, d, edge.shape)
             if d.dtype != edge.dtype:
                 d = cast(d, dtype=edge.dtype)
-            if check and not np.isfinite(d if graph is None else d.data).all():
+            if check and not np.isfinite(d if graph is None else d._data).all():
                 what = f"its derivative produced a NaN or an infinity for an input of shape {edge.shape}"
                 raise NonFiniteError(f"{op.name}: {what}.{node.line}")
             arrive(edge, d)
         if not retain_graph:
             node.free()
+    if recorder is not None:
+        recorder.back(None, None)

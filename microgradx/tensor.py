@@ -12,7 +12,7 @@ import numpy as np
 from microgradx import primitives, scalars, tape
 from microgradx.errors import ArgumentError, DeviceError, DTypeError, GradientError, ShapeError
 from microgradx.primitives import Primitive, lift
-from microgradx.primitives.indexing import getitem
+from microgradx.primitives.indexing import Slot, fill, getitem
 from microgradx.primitives.products import matmul
 from microgradx.primitives.shapes import cast, permute
 from microgradx.scalars import Elementwise
@@ -52,19 +52,23 @@ class Tensor:
     @property
     def data(self) -> np.ndarray:
         """The array inside, not a copy. Assigning (`t.data -= step` too) counts as a change in place."""
-        return self._data
+        return look(self, "data")
 
     @data.setter
     def data(self, values) -> None:
         array = as_array(values, self._data.dtype)
         if array.shape != self.shape and self._node is not None:
             raise ShapeError(f"data of shape {array.shape} does not fit a computed tensor of {self.shape}.")
+        if mode.recorder is not None:
+            mode.recorder.assign(self, wrap(array))
         self._data = array
         self._version[0] += 1
 
     @property
     def grad(self) -> "Tensor | None":
         """The gradient that backward() added up, in this tensor's shape and dtype, or None."""
+        if mode.recorder is not None:
+            mode.recorder.gradient(self)
         return self._grad
 
     @grad.setter
@@ -73,6 +77,8 @@ class Tensor:
             value = value.to(self.dtype) if isinstance(value, Tensor) else Tensor(value, self.dtype)
             if value.shape != self.shape:
                 raise ShapeError(f"a gradient of shape {value.shape} does not fit a tensor of {self.shape}.")
+        if mode.recorder is not None:
+            mode.recorder.gradient(self, reset=True)
         self._grad = value
 
     shape = property(attrgetter("_data.shape"), doc="The size of each axis.")
@@ -84,23 +90,23 @@ class Tensor:
 
     def numpy(self) -> np.ndarray:
         """The array inside, not a copy."""
-        return self._data
+        return look(self, "numpy()")
 
     def item(self) -> Any:
         """The one element as a Python number."""
         if self.size != 1:
             raise ShapeError(f"item() needs one element, this tensor of shape {self.shape} has {self.size}.")
-        return self._data.item()
+        return look(self, "item()").item()
 
     def tolist(self) -> Any:
         """Nested lists of Python numbers."""
-        return self._data.tolist()
+        return look(self, "tolist()").tolist()
 
     def __array__(self, dtype=None, copy=None):
-        return np.array(self._data, dtype=dtype, copy=copy)
+        return np.array(look(self, "conversion to an array"), dtype=dtype, copy=copy)
 
     def __repr__(self) -> str:
-        text = np.array2string(self._data, separator=", ", prefix="tensor(")
+        text = np.array2string(look(self, "printing"), separator=", ", prefix="tensor(")
         kind = "" if self.dtype == np.float32 else f", dtype={self.dtype}"
         made = f", from={self._node.op.name}" if self._node else ", requires_grad=True" * self.requires_grad
         return f"tensor({text}{kind}{made})"
@@ -148,7 +154,7 @@ class Tensor:
             advice = "use clone(), or detach() to leave the history behind"
             raise GradientError(f"a computed tensor cannot be copied or pickled with its history; {advice}.")
         state = {"_grad": self._grad, "name": self.name}
-        return Tensor, (self._data, None, None, self.requires_grad), (None, state)
+        return Tensor, (look(self, "copying or pickling"), None, None, self.requires_grad), (None, state)
 
     # Gradients
 
@@ -162,17 +168,20 @@ class Tensor:
 
     def accumulate(self, g) -> None:
         """Add a gradient to `.grad`: written into the optimizer's buffer where there is one."""
-        old = self._grad
-        if isinstance(g, Tensor):
-            self._grad = g if old is None else old + g
+        recorder, old = mode.recorder, self._grad
+        if recorder is not None:
+            recorder.gradient(self)
+        if isinstance(g, Tensor) and (recorder is None or g.requires_grad):
+            self._grad = g if old is None else old + g  # to be differentiated again
         elif old is None:
-            if self._home is None:
-                self._grad = wrap(np.array(g))
-            else:
-                np.copyto(self._home, g)
-                self._grad = wrap(self._home)
+            place = np.empty_like(self._data) if self._home is None else self._home
+            write(place, g)
+            self._grad = wrap(place)
         elif old._node is None:
-            old._data += g
+            if isinstance(g, Tensor):
+                write(old._data, old + g)
+            else:
+                old._data += g
             old._version[0] += 1
         else:
             self._grad = old + g
@@ -207,14 +216,18 @@ class Tensor:
         return scalars.square(self) if square else scalars.power(self, exponent)
 
     def __getitem__(self, index) -> "Tensor":
-        return getitem(self, index=raw_index(index))
+        index, arrays = take_apart(index)
+        return getitem(self, *arrays, index=index)
 
     def __setitem__(self, index, values) -> None:
         if self.requires_grad and mode.record:
             advice = "Use where(mask, new, old), or assign inside `with mg.no_grad():`."
             raise GradientError(f"cannot assign to elements of a tensor that requires gradients. {advice}")
+        array = look(self, "assignment to elements")
+        new = look(values, "assignment to elements") if isinstance(values, Tensor) else values
         try:
-            self._data[raw_index(index)] = values
+            index, arrays = take_apart(index)
+            array[fill(index, [np.asarray(a) for a in arrays])] = new
         except (ValueError, IndexError) as error:
             raise ShapeError(f"cannot assign shape {np.shape(values)} into {self.shape}: {error}.") from None
         self._version[0] += 1
@@ -247,7 +260,7 @@ def as_dtype(dtype) -> np.dtype:
 def as_array(values, dtype=None) -> np.ndarray:
     """The array of what a user gave: float32 for Python's numbers, else the dtype it has."""
     if isinstance(values, Tensor):
-        values = values._data
+        values = (values if dtype is None else values.to(as_dtype(dtype)))._data
     try:
         array = np.asarray(values)
     except ValueError as error:
@@ -263,14 +276,32 @@ def as_operand(value):
     return value if isinstance(value, Tensor) else as_array(value)
 
 
-def raw_index(index):
-    """An index with arrays in place of Tensors and lists."""
-    if isinstance(index, tuple):
-        return tuple(map(raw_index, index))
-    if isinstance(index, Tensor | np.ndarray | list):
-        array = np.array(index)  # a copy: backward needs it as it is now
-        return array if array.size or array.dtype.kind == "b" else array.astype(np.intp)
-    return index
+def take_apart(index) -> tuple[Any, list]:
+    """An index with slots for its Tensors, arrays and lists; and these, as Tensors and arrays."""
+    parts, arrays = [], []
+    for part in index if isinstance(index, tuple) else (index,):
+        if isinstance(part, ARRAYS):
+            arrays.append(kept(part))
+            part = Slot(len(arrays) - 1)
+        parts.append(part)
+    return tuple(parts) if arrays or isinstance(index, tuple) else index, arrays
+
+
+def kept(part):
+    """A copy of what stands for an array within an index: backward needs it as it is now."""
+    given = isinstance(part, Tensor)
+    array = np.array(part._data if given else part)
+    array = array if array.size or array.dtype.kind == "b" else array.astype(np.intp)
+    if not given:
+        return array
+    if array.dtype.kind == "b":
+        look(part, "a boolean mask as an index")  # it decides on the shape
+    tell(array, part)
+    return wrap(array)
+
+
+ARRAYS = (Tensor, np.ndarray, list, tuple)
+"""What stands for an array within an index."""
 
 
 def check_device(device) -> None:
@@ -279,7 +310,42 @@ def check_device(device) -> None:
         raise DeviceError(f'device {device!r} is not available for tensors; use device="cpu".')
 
 
-# Recording
+# Recording: on the tape for derivatives, and for a compiler that listens
+
+
+def look(t: Tensor, what: str) -> np.ndarray:
+    """The array inside, for somebody outside; refused where a recording would take its values for fixed."""
+    if mode.recorder is not None:
+        mode.recorder.look(t, what)
+    return t._data
+
+
+def write(array: np.ndarray, new) -> None:
+    """Copy an array, or what a Tensor holds, into an array."""
+    if isinstance(new, Tensor):
+        np.copyto(array, new._data)
+        tell(array, new)
+    else:
+        np.copyto(array, new)
+
+
+def tell(array: np.ndarray, held: Tensor) -> None:
+    """Let a recorder know that an array now holds what a Tensor does."""
+    if mode.recorder is not None:
+        mode.recorder.alias(array, held)
+
+
+def constant(array: np.ndarray) -> Tensor:
+    """A Tensor around an array of the library's own that is the same in every call."""
+    t = wrap(array)
+    if mode.recorder is not None:
+        mode.recorder.constant(t)
+    return t
+
+
+def settled(t: Tensor) -> np.ndarray | None:
+    """The array inside, or None while its values are those of one call of many."""
+    return None if mode.recorder is not None and mode.recorder.traced(t) else t._data
 
 
 def apply(op: Primitive, *args, **params) -> Tensor:
@@ -321,6 +387,8 @@ def apply(op: Primitive, *args, **params) -> Tensor:
         record(op, args, arrays, edges, params, out)
     if mode.detect:
         inspect_values(op, arrays, data)
+    if mode.recorder is not None:
+        mode.recorder.record(op, args, params, out)
     return out
 
 
@@ -354,21 +422,21 @@ def differentiate(y: Tensor, gradient=None, *, retain_graph=False, create_graph=
     if not y.requires_grad:
         why = "it depends on no tensor with requires_grad=True, or was computed under no_grad()"
         raise GradientError(f"there is nothing to differentiate in this tensor: {why}.")
-    if gradient is None:
-        if y.size != 1:
-            advice = "use backward(gradient), or reduce it first, for example y.sum().backward()"
-            raise GradientError(f"a tensor of shape {y.shape} needs the gradient of what follows: {advice}.")
-        gradient = np.ones(y.shape, y.dtype)
-    g: Any = as_array(gradient, y.dtype)
+    if gradient is None and y.size != 1:
+        advice = "use backward(gradient), or reduce it first, for example y.sum().backward()"
+        raise GradientError(f"a tensor of shape {y.shape} needs the gradient of what follows: {advice}.")
+    g: Any = np.ones(y.shape, y.dtype) if gradient is None else as_array(gradient, y.dtype)
     if g.shape != y.shape:
         raise ShapeError(f"backward: the gradient has shape {g.shape}, the tensor {y.shape}.")
     run, start = mode.calm.copy().run, y._node or y
     options: dict[str, Any] = {"watch": watch, "check": mode.detect}
-    if create_graph:
-        g = gradient if isinstance(gradient, Tensor) else wrap(g)
+    if create_graph or mode.recorder is not None:
+        given = create_graph and isinstance(gradient, Tensor)
+        g = gradient if given else constant(g) if gradient is None else wrap(g)
+        retain_graph = retain_graph or create_graph
         # constants in slopes take the gradients' dtype; what a slope computes and does not use is no anomaly
-        with mode.having(number=y.dtype, detect=False):
-            run(tape.backward, start, g, retain_graph=True, graph=revive, **options)
+        with mode.having(record=create_graph and mode.record, number=y.dtype, detect=False):
+            run(tape.backward, start, g, retain_graph=retain_graph, graph=revive, **options)
     else:
         run(tape.backward, start, g, retain_graph=retain_graph, **options)
 
@@ -397,6 +465,7 @@ def apply_elementwise(function: Elementwise, *args, **constants) -> Tensor:
 
 scalars.recorders[Tensor] = apply_elementwise
 primitives.executors[Tensor] = apply
+primitives.readers[Tensor] = settled
 
 
 def method(function):

@@ -12,14 +12,17 @@ from typing import Any
 import numpy as np
 
 from microgradx import scalars
+from microgradx.creation import rand
 from microgradx.errors import ArgumentError, DTypeError, ShapeError
 from microgradx.kernels.random import generator
 from microgradx.nn.module import Module, Sequential
-from microgradx.primitives.indexing import getitem
+from microgradx.primitives import values
+from microgradx.primitives.indexing import Slot, getitem
 from microgradx.primitives.products import affine, matmul
 from microgradx.primitives.reductions import log_softmax, mean, softmax, var
-from microgradx.primitives.shapes import flatten, reshape
+from microgradx.primitives.shapes import cast, flatten, reshape
 from microgradx.scalars import rsqrt
+from microgradx.tape import no_grad
 from microgradx.tensor import Tensor, wrap
 
 
@@ -145,8 +148,8 @@ class Dropout(Module):
         """x with some elements dropped; x itself in evaluation."""
         if not self.training or self.p == 0:
             return x
-        keep = generator.uniform(x.shape) >= self.p
-        return x * (keep / (1 - self.p)).astype(x.dtype)
+        keep = rand(x.shape, dtype=np.float32) >= self.p
+        return x * (cast(keep, dtype=x.dtype) * (1 / (1 - self.p)))
 
 
 class Norm(Module):
@@ -208,9 +211,9 @@ class BatchNorm1d(Norm):
         if n < 2:
             raise ShapeError(f"BatchNorm1d: training needs two values per feature, the input is {x.shape}.")
         centre, spread = mean(x, axes, True), var(x, axes, keepdims=True)
-        unbiased = spread.data * (n / (n - 1))
-        for average, batch in (self.running_mean, centre.data), (self.running_var, unbiased):
-            average.data += self.momentum * (batch.reshape(-1) - average.data)
+        with no_grad():
+            for average, batch in (self.running_mean, centre), (self.running_var, spread * (n / (n - 1))):
+                average.data = average + self.momentum * (reshape(batch, -1) - average)
         return self.normalise(x, centre, spread, across)
 
 
@@ -224,10 +227,11 @@ class Embedding(Module):
 
     def forward(self, index):
         """The rows that the integers name."""
-        index = np.asarray(index)
+        settled, rows = values(index), self.num_embeddings
+        index = index if settled is None else settled
         if index.dtype.kind not in "iu":
             raise DTypeError(f"Embedding: indices must be integers, these are {index.dtype}.")
-        low, high, rows = index.min(initial=0), index.max(initial=-1), self.num_embeddings
+        low, high = (0, -1) if settled is None else (index.min(initial=0), index.max(initial=-1))
         if low < 0 or high >= rows:
             raise ArgumentError(f"Embedding: {rows} rows allow indices 0 to {rows - 1}, not {low} to {high}.")
-        return getitem(self.weight, index=index)
+        return getitem(self.weight, index, index=(Slot(0),))

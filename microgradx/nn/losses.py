@@ -6,10 +6,11 @@ Every loss takes `reduction`: "mean", "sum" or "none".
 import numpy as np
 
 from microgradx.errors import ArgumentError, DTypeError, ShapeError
-from microgradx.primitives.indexing import getitem, one_hot
+from microgradx.primitives import values
+from microgradx.primitives.indexing import Slot, getitem, one_hot
 from microgradx.primitives.reductions import cross_entropy_rows, log_softmax, mean
 from microgradx.primitives.reductions import sum as sum_over
-from microgradx.primitives.shapes import permute, reshape
+from microgradx.primitives.shapes import cast, permute, reshape
 from microgradx.scalars import absolute, exp, log, softplus, square, where
 from microgradx.tensor import Tensor, as_array
 
@@ -17,7 +18,7 @@ from microgradx.tensor import Tensor, as_array
 def reduce(losses, reduction: str, weights=None):
     """The mean, the sum, or all of the losses; weights are in them already, and divide the mean."""
     if reduction == "mean":
-        return mean(losses) if weights is None else sum_over(losses) / float(weights.sum())
+        return mean(losses) if weights is None else sum_over(losses) / sum_over(weights)
     if reduction == "sum":
         return sum_over(losses)
     if reduction == "none":
@@ -34,12 +35,19 @@ def like(name: str, prediction, target):
     return target
 
 
+def beside(given, dtype=None):
+    """What stands beside the predictions and has no gradient: an array, a Tensor where it is traced."""
+    known = values(given)
+    known = given.detach() if known is None else known
+    return known if dtype is None else cast(known, dtype=dtype)
+
+
 def rows_of(loss: str, x, labels, weight, ignore_index: int):
     """Predictions as rows (n, classes), labels (n,) that all name a class, and the weight of each row.
 
     The weights are None where all are 1. Classes are on axis 1 of (n, classes, ...), or alone.
     """
-    labels = np.asarray(labels)
+    labels = beside(labels)
     if labels.dtype.kind not in "iu":
         raise DTypeError(f"{loss}: labels must be integers, these are {labels.dtype}.")
     if x.ndim != labels.ndim + 1 or labels.shape != (x.shape[:1] + x.shape[2:] if x.ndim > 1 else ()):
@@ -48,18 +56,25 @@ def rows_of(loss: str, x, labels, weight, ignore_index: int):
         order = (0, *range(2, x.ndim), 1)[: x.ndim]
         x, labels = reshape(permute(x, order), -1, x.shape[order[-1]]), labels.reshape(-1)
     n, weights = x.shape[1], None
-    unsigned = labels.view(f"u{labels.itemsize}")  # in which a negative number is larger than any class
-    if np.maximum.reduce(unsigned, initial=0) >= n or weight is not None or ignore_index >= 0:
+    if weight is not None or ignore_index >= 0 or not all_name(labels, n):
         counts = labels != ignore_index
-        labels = np.where(counts, labels, 0)
-        low, high = labels.min(initial=0), labels.max(initial=-1)
-        if low < 0 or high >= n:
-            raise ArgumentError(f"{loss}: {n} classes allow labels 0 to {n - 1}, not {low} to {high}.")
-        each = np.ones(n) if weight is None else np.asarray(weight)
+        labels = where(counts, labels, 0)
+        if not all_name(labels, n):
+            ends = f"{labels.min()} to {labels.max()}"
+            raise ArgumentError(f"{loss}: {n} classes allow labels 0 to {n - 1}, not {ends}.")
+        each = np.ones(n) if weight is None else beside(weight)
         if each.shape != (n,):
             raise ShapeError(f"{loss}: {n} classes need as many weights, here {each.shape}.")
-        weights = (each[labels] * counts).astype(x.dtype)
+        weights = cast(getitem(each, labels, index=(Slot(0),)) * counts, dtype=x.dtype)
     return x, labels, weights
+
+
+def all_name(labels, n: int) -> bool:
+    """Whether all labels name one of n classes; of traced ones it is taken for granted."""
+    if isinstance(labels, Tensor) or not labels.size:
+        return True
+    unsigned = labels.view(f"u{labels.itemsize}")  # in which a negative number is larger than any class
+    return np.maximum.reduce(unsigned, initial=0) < n
 
 
 def reduce_rows(losses, weights, reduction: str, shape: tuple[int, ...]):
@@ -73,7 +88,7 @@ def nll_loss(log_probabilities, labels, weight=None, ignore_index: int = -100, r
     `weight` (classes,) weighs each class; labels equal to `ignore_index` do not count.
     """
     rows, flat, weights = rows_of("nll_loss", log_probabilities, labels, weight, ignore_index)
-    losses = -getitem(rows, index=(np.arange(len(flat)), flat))
+    losses = -getitem(rows, np.arange(len(flat)), flat, index=(Slot(0), Slot(1)))
     losses = losses if weights is None else losses * weights
     return reduce_rows(losses, weights, reduction, np.shape(labels))
 
@@ -86,15 +101,15 @@ def cross_entropy(logits, labels, weight=None, ignore_index=-100, reduction="mea
     """
     if not 0 <= label_smoothing <= 1:
         raise ArgumentError(f"cross_entropy: label_smoothing must be between 0 and 1, not {label_smoothing}.")
-    if (given := np.asarray(labels)).dtype.kind == "f" and given.shape == logits.shape:
+    if (given := beside(labels)).dtype.kind == "f" and given.shape == logits.shape:
         return soft_cross_entropy(logits, labels, weight, reduction, label_smoothing)
-    rows, flat, weights = rows_of("cross_entropy", logits, labels, weight, ignore_index)
+    rows, flat, weights = rows_of("cross_entropy", logits, given, weight, ignore_index)
     if label_smoothing:
         p = one_hot(flat, rows.shape[1], rows.dtype)
         losses = soft_cross_entropy(rows, p, weight, "none", label_smoothing)
         losses = losses * (given.reshape(-1) != ignore_index)
     else:
-        losses = cross_entropy_rows(rows, labels=flat)
+        losses = cross_entropy_rows(rows, flat)
         losses = losses if weights is None else losses * weights
     return reduce_rows(losses, weights, reduction, given.shape)
 
@@ -106,7 +121,7 @@ def soft_cross_entropy(logits, probabilities, weight, reduction: str, label_smoo
     if label_smoothing:
         p = p * (1 - label_smoothing) + label_smoothing / logits.shape[axis]
     if weight is not None:
-        p = p * np.asarray(weight, logits.dtype).reshape((-1,) + (1,) * (logits.ndim - axis - 1))
+        p = p * reshape(beside(weight, logits.dtype), (-1,) + (1,) * (logits.ndim - axis - 1))
     return reduce(-sum_over(log_softmax(logits, axis) * p, axis), reduction)
 
 
@@ -134,9 +149,9 @@ def binary_cross_entropy_with_logits(logits, target, weight=None, reduction: str
     if pos_weight is None:
         losses = softplus(logits) - logits * t
     else:
-        losses = (1 - t) * logits + (1 + (np.asarray(pos_weight, logits.dtype) - 1) * t) * softplus(-logits)
+        losses = (1 - t) * logits + (1 + (beside(pos_weight, logits.dtype) - 1) * t) * softplus(-logits)
     if weight is not None:
-        losses = losses * np.asarray(weight, logits.dtype)
+        losses = losses * beside(weight, logits.dtype)
     return reduce(losses, reduction)
 
 

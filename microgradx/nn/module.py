@@ -6,7 +6,10 @@ from typing import Any
 import numpy as np
 
 from microgradx.errors import ArgumentError, CheckpointError
-from microgradx.tensor import Tensor
+from microgradx.tensor import Tensor, look
+
+structure = [0]
+"""How often an attribute of any Module was set to something else: compiled steps look whether it moved."""
 
 
 class Module:
@@ -17,6 +20,11 @@ class Module:
     """
 
     training = True
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if vars(self).get(name, structure) is not value:
+            structure[0] += 1
+        super().__setattr__(name, value)
 
     def forward(self, *args: Any) -> Any:
         """What the module computes; subclasses define it."""
@@ -61,7 +69,7 @@ class Module:
 
     def state_dict(self) -> dict[str, np.ndarray]:
         """A copy of every parameter and buffer, by name."""
-        return {name: t.data.copy() for name, t in self.named_tensors()}
+        return {name: look(t, "state_dict()").copy() for name, t in self.named_tensors()}
 
     def load_state_dict(self, state: dict[str, Any], strict: bool = True) -> None:
         """Copy saved values in; names and shapes must fit, unless `strict=False` lets names differ.
@@ -78,13 +86,14 @@ class Module:
             if value.shape != (shape := own[name].shape):
                 raise CheckpointError(f"{name}: saved as {value.shape}, here {shape}; build the same model.")
         for name, value in values.items():
-            np.copyto(own[name]._data, value, casting="same_kind")
+            np.copyto(look(own[name], "load_state_dict()"), value, casting="same_kind")
             own[name]._version[0] += 1
 
     def train(self, mode: bool = True) -> "Module":
         """Switch dropout on and batch statistics to the batch's own."""
         for module in self.modules():
-            module.training = mode
+            if module.training != mode:
+                module.training = mode
         return self
 
     def eval(self) -> "Module":  # noqa: A003

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from microgradx.optim.checks import check, compare, named
+from microgradx.tensor import look
 
 
 class Average:
@@ -23,7 +24,8 @@ class Average:
         weight = self.weight(self.updates) if self.updates else 1.0
         for name, average in self.averages.items():
             step = self.scratch[: average.nbytes].view(average.dtype).reshape(average.shape)
-            np.subtract(self.parameters[name].data, average, out=step)
+            now = look(self.parameters[name], "an average of weights; update it outside the step")
+            np.subtract(now, average, out=step)
             step *= average.dtype.type(weight)
             average += step
         self.updates += 1
@@ -41,7 +43,7 @@ class Average:
     def assign(self, values: dict[str, np.ndarray]) -> None:
         """Give the parameters new values, in place: an optimizer's flat buffers stay bound."""
         for name, parameter in self.parameters.items():
-            parameter._data[...] = values[name]
+            look(parameter, "assignment of averages")[...] = values[name]
             parameter._version[0] += 1
 
     def state_dict(self) -> dict[str, Any]:

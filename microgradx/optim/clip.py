@@ -7,15 +7,26 @@ from typing import Any
 import numpy as np
 
 from microgradx.errors import ArgumentError, NonFiniteError
+from microgradx.optim.flat import operand, store
 from microgradx.optim.optimizer import Optimizer
-from microgradx.tensor import Tensor
+from microgradx.primitives.indexing import stack
+from microgradx.primitives.reductions import max as max_over
+from microgradx.primitives.reductions import sum as sum_over
+from microgradx.scalars import absolute, clip, sqrt, square, where
+from microgradx.tape import mode
+from microgradx.tensor import Tensor, look
 
 CHUNK = 8192  # elements: BLAS sums these on one thread, in one order, so a norm always has the same bits
 
 
-def norm(array: np.ndarray, order: float = 2.0) -> float:
-    """(Σ |x|^order)^(1/order) of all elements, summed in chunks; order inf is the largest |x|."""
-    flat = array.reshape(-1)
+def norm(x: Any, order: float = 2.0) -> Any:
+    """(Σ |x|^order)^(1/order) of all elements, order inf is the largest |x|: a number of an array.
+
+    The norm of a Tensor is a Tensor.
+    """
+    if isinstance(x, Tensor):
+        return recorded_norm(x, order)
+    flat = x.reshape(-1)
     if order == math.inf:
         return float(np.max(np.abs(flat), initial=0))
     chunks = (flat[i : i + CHUNK] for i in range(0, flat.size, CHUNK))
@@ -27,17 +38,34 @@ def norm(array: np.ndarray, order: float = 2.0) -> float:
     return total if total < math.inf else float(np.linalg.norm(flat.astype(np.float64)))
 
 
-def gradients(parameters: Optimizer | Tensor | Iterable[Tensor]) -> list[np.ndarray]:
-    """The arrays to clip: an optimizer's long ones, or one per tensor that has a gradient."""
+def recorded_norm(x: Tensor, order: float) -> Tensor:
+    """The same in Tensor operations, in float64: it has room for the squares of float32."""
+    y = absolute(x.to(np.float64))
+    if order == math.inf:
+        total = max_over(y)
+    elif order == 2:
+        total = sqrt(sum_over(square(y)))
+    else:
+        total = sum_over(y**order) ** (1 / order)
+    return total.to(x.dtype)
+
+
+def gradients(parameters: Optimizer | Tensor | Iterable[Tensor]) -> list[Any]:
+    """What to clip: an optimizer's long arrays, or one per tensor with a gradient; Tensors for a recorder."""
     if isinstance(parameters, Optimizer):
-        return parameters.gradients()
-    tensors = [parameters] if isinstance(parameters, Tensor) else parameters
-    return [t._grad._data for t in tensors if t._grad is not None]
+        if mode.recorder is None:
+            return parameters.gradients()
+        parameters = parameters.parameters.values()
+    tensors = [parameters] if isinstance(parameters, Tensor) else list(parameters)
+    if mode.recorder is not None:
+        for t in tensors:
+            mode.recorder.gradient(t)
+    return [operand(t._grad._data) for t in tensors if t._grad is not None]
 
 
 def clip_grad_norm_(
     parameters: Any, max_norm: float, norm_type: float = 2.0, error_if_nonfinite: bool = False
-) -> float:
+) -> Any:
     """Scale all gradients together to a norm of at most max_norm; returns the norm that it was.
 
     An optimizer in the place of the parameters is fastest: its flat buffers are scaled.
@@ -45,15 +73,23 @@ def clip_grad_norm_(
     if not (max_norm >= 0 and norm_type > 0):
         got = f"got {max_norm} and {norm_type}"
         raise ArgumentError(f"clip_grad_norm_: max_norm must be at least 0 and norm_type above 0, {got}.")
-    arrays = gradients(parameters)
-    total = norm(np.array([norm(array, norm_type) for array in arrays], np.float64), norm_type)
-    if error_if_nonfinite and not math.isfinite(total):
-        advice = "optimizer.check_finite = True names the parameter"
-        raise NonFiniteError(f"the norm of the gradients is {total}; nothing was scaled; {advice}.")
+    found = gradients(parameters)
+    norms = [norm(g, norm_type) for g in found]
+    recorded = any(isinstance(g, Tensor) for g in found)
+    total = norm(stack(norms) if recorded else np.array(norms, np.float64), norm_type)
+    if error_if_nonfinite:
+        if recorded:
+            look(total, "error_if_nonfinite=True")
+        if not math.isfinite(total):
+            advice = "optimizer.check_finite = True names the parameter"
+            raise NonFiniteError(f"the norm of the gradients is {total}; nothing was scaled; {advice}.")
     scale = max_norm / (total + 1e-6)  # as in PyTorch
-    if not scale >= 1:
-        for array in arrays:
-            array *= array.dtype.type(scale)
+    scale = where(scale >= 1, 1.0, scale)
+    if recorded or scale != 1:
+        for place in found:
+            g = place
+            g *= scale
+            store(place, g)
     return total
 
 
@@ -61,5 +97,8 @@ def clip_grad_value_(parameters: Any, clip_value: float) -> None:
     """Clip every element of the gradients to [-clip_value, clip_value]."""
     if not clip_value >= 0:
         raise ArgumentError(f"clip_grad_value_: clip_value must be at least 0, got {clip_value}.")
-    for array in gradients(parameters):
-        np.clip(array, -clip_value, clip_value, out=array)
+    for g in gradients(parameters):
+        if isinstance(g, Tensor):
+            store(g, clip(g, -clip_value, clip_value))
+        else:
+            np.clip(g, -clip_value, clip_value, out=g)

@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 
 from microgradx.errors import ArgumentError, NonFiniteError, ShapeError
-from microgradx.tensor import Tensor, wrap
+from microgradx.tape import mode
+from microgradx.tensor import Tensor, wrap, write
 
 LINE = 64  # bytes: every parameter starts at a cache line of its own
 
@@ -40,6 +41,19 @@ def span(run: Run) -> slice:
     return slice(run[0].place.start, run[-1].place.stop)
 
 
+def operand(array: np.ndarray) -> Any:
+    """An array to compute with: itself, or a Tensor around it while a recorder wants to see what happens."""
+    return array if mode.recorder is None else wrap(array)
+
+
+def store(place: Any, new: Any) -> None:
+    """Put into an operand what was computed from it: an array has changed in place, a Tensor has not."""
+    if new is not place:
+        new = new.to(place.dtype)
+        np.copyto(place._data, new._data)
+        mode.recorder.assign(place, new)
+
+
 class Flat:
     """The values, gradients and states of some parameters: one array each, `parameter.data` a view.
 
@@ -66,6 +80,12 @@ class Flat:
         start = -raw.ctypes.data % LINE
         return raw[start : start - LINE].view(self.dtype)
 
+    def option(self, name: str) -> Any:
+        """A number among the group's options as it is now; a recorder looks it up anew in every step."""
+        if mode.recorder is None:
+            return self.group[name]
+        return mode.recorder.number(lambda: self.group[name], self.dtype)
+
     def follow(self, update: Any, hyperparameters: dict[str, Any]) -> None:
         """Step by this sweep from now on; its rule keeps the same state, or it is the first step."""
         old, rule = self.update and self.update.rule, update.rule
@@ -83,6 +103,9 @@ class Flat:
 
     def gather(self) -> list[Run]:
         """Bring values and gradients home; the runs of all parameters that have a gradient."""
+        if mode.recorder is not None:
+            for part in self.parts:
+                mode.recorder.gradient(part.parameter)
         runs: list[Run] = []
         clock = None  # of the run that goes on
         for part in self.parts:
@@ -93,7 +116,7 @@ class Flat:
                 clock = None
                 continue
             if gradient._data is not part.gradient:
-                part.gradient[...] = gradient._data
+                write(part.gradient, gradient)
                 parameter._grad = wrap(part.gradient)
             if part.clock != clock:
                 runs.append([])
@@ -107,11 +130,14 @@ class Flat:
         if now.shape != view.shape or now.dtype != self.dtype:
             was = f"parameter {part.name} of shape {view.shape} and {self.dtype}"
             raise ShapeError(f"{was} has become {now.shape} and {now.dtype}; make a new optimizer for it.")
-        view[...] = now._data
+        write(view, now)
         now._data, now._home = view, part.gradient
 
     def sweep(self, run: Run, **more: Any) -> None:
-        """One step of a run."""
+        """One step of a run; `more` are hyperparameters of the moment, numbers or (recorded) Tensors."""
+        if mode.recorder is not None:
+            mode.recorder.sweep(self, run, more)
+            more = {name: x._data.item() if isinstance(x, Tensor) else x for name, x in more.items()}
         t, *carried = run[0].clock.values()
         update = self.update_all
         if len(run) < len(self.parts):

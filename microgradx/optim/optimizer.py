@@ -12,6 +12,7 @@ from microgradx.kernels import sweep
 from microgradx.optim.checks import check, compare, named, read_options
 from microgradx.optim.flat import Flat, Run, span
 from microgradx.rules import Rule
+from microgradx.tape import mode
 from microgradx.tensor import Tensor
 
 optimizers: dict[str, type["Optimizer"]] = {}
@@ -116,6 +117,9 @@ class Optimizer:
 
     def zero_grad(self) -> None:
         """Forget all gradients; the next backward pass writes over them."""
+        if mode.recorder is not None:
+            for parameter in self.parameters.values():
+                mode.recorder.gradient(parameter, reset=True)
         for parameter in self.parameters.values():
             parameter._grad = None
 
@@ -123,8 +127,10 @@ class Optimizer:
         """Update every parameter that has a gradient; the others, and their step counts, stay."""
         self.follow()
         jobs = [(flat, run) for flat in self.flats for run in flat.gather()]
-        if self.check_finite:
-            for flat, run in jobs:
+        for flat, run in jobs:
+            if mode.recorder is not None:
+                mode.recorder.step(self, flat, run)
+            elif self.check_finite:
                 flat.check_finite(run)
         for flat, run in jobs:
             self.advance(flat, run)

@@ -15,6 +15,7 @@ from typing import Any
 from microgradx.errors import ArgumentError
 from microgradx.optim.checks import compare, limits, read_options
 from microgradx.optim.optimizer import Optimizer
+from microgradx.tape import mode
 
 
 class Schedule:
@@ -49,6 +50,8 @@ class Schedule:
 
     def step(self) -> None:
         """Go on to the next step."""
+        if mode.recorder is not None:
+            mode.recorder.schedule(self)
         self.last_epoch += 1
         self.apply()
 
@@ -237,6 +240,8 @@ class ReduceLROnPlateau(Schedule):
 
     def step(self, metric: float) -> None:  # type: ignore[override]  # as in PyTorch
         """Take note of a metric, and reduce the learning rates if it is time and makes a difference."""
+        if mode.recorder is not None:
+            mode.recorder.schedule(self)
         o = self.options
         self.last_epoch += 1
         self.num_bad_epochs += 1

@@ -1,14 +1,14 @@
 """Optimizers that look at a parameter as a whole, at its norm or as a matrix: LARS, LAMB, Muon."""
 
 import math
-
-import numpy as np
+from typing import Any
 
 from microgradx import rules
 from microgradx.errors import ArgumentError
 from microgradx.optim.clip import norm
-from microgradx.optim.flat import Flat, Run
+from microgradx.optim.flat import Flat, Run, operand, store
 from microgradx.optim.optimizer import Optimizer
+from microgradx.scalars import maximum, where
 
 
 class LARS(Optimizer):
@@ -23,9 +23,10 @@ class LARS(Optimizer):
     def advance(self, flat: Flat, run: Run) -> None:
         """One sweep per parameter, each with a trust of its own."""
         for part in run:
-            weights, slope = norm(part.value), norm(part.gradient)
-            ratio = weights / (slope + flat.group["weight_decay"] * weights) if weights and slope else 1
-            flat.sweep([part], trust=flat.group["trust_coefficient"] * ratio)
+            weights, slope = norm(operand(part.value)), norm(operand(part.gradient))
+            zero = (weights == 0) | (slope == 0)
+            ratio = where(zero, 1, weights) / where(zero, 1, slope + flat.option("weight_decay") * weights)
+            flat.sweep([part], trust=flat.option("trust_coefficient") * ratio)
 
 
 class LAMB(Optimizer):
@@ -38,10 +39,13 @@ class LAMB(Optimizer):
         """One sweep for all directions, then a scaled step per parameter."""
         flat.sweep(run)
         for part in run:
-            weights, direction = part.value, part.state["direction"]
-            ratio = norm(weights) / (norm(direction) or 1) or 1
-            direction *= weights.dtype.type(flat.group["lr"] * ratio)
+            places = weights, direction = operand(part.value), operand(part.state["direction"])
+            length = norm(direction)
+            ratio = norm(weights) / where(length == 0, 1, length)
+            direction *= flat.option("lr") * where(ratio == 0, 1, ratio)
             weights -= direction
+            store(places[0], weights)
+            store(places[1], direction)
 
 
 class Muon(Optimizer):
@@ -70,21 +74,23 @@ class Muon(Optimizer):
         flat.sweep(run)
         group = flat.group
         for part in run:
-            weights, direction = part.value, part.state["direction"]
+            place = weights = operand(part.value)
+            direction = operand(part.state["direction"])
             step = orthogonal(direction, group["ns_coefficients"], group["ns_steps"], group["eps"])
             inputs, outputs = weights.shape
             scale = math.sqrt(max(1, outputs / inputs))
             if group["adjust_lr_fn"] == "match_rms_adamw":
                 scale = 0.2 * math.sqrt(max(inputs, outputs))
             if group["decoupled_weight_decay"]:
-                weights *= weights.dtype.type(1 - group["lr"] * group["weight_decay"])
-            weights -= weights.dtype.type(group["lr"] * scale) * step
+                weights *= 1 - flat.option("lr") * flat.option("weight_decay")
+            weights -= flat.option("lr") * scale * step
+            store(place, weights)
 
 
-def orthogonal(matrix: np.ndarray, coefficients: tuple, steps: int, eps: float) -> np.ndarray:
+def orthogonal(matrix: Any, coefficients: tuple, steps: int, eps: float) -> Any:
     """(n, m) -> (n, m), singular values near 1, by Newton and Schulz: x ← ax + b(xxᵀ)x + c(xxᵀ)²x"""
-    a, b, c = (matrix.dtype.type(coefficient) for coefficient in coefficients)
-    x = matrix / matrix.dtype.type(max(norm(matrix), eps))
+    a, b, c = coefficients
+    x = matrix / maximum(norm(matrix), eps)
     x = x.T if matrix.shape[0] > matrix.shape[1] else x
     for _ in range(steps):
         gram = x @ x.T

@@ -13,6 +13,8 @@ from collections.abc import Callable
 from functools import cached_property, partial, update_wrapper
 from typing import Any
 
+import numpy as np
+
 from microgradx.errors import ArgumentError
 from microgradx.kernels.cpu import body
 from microgradx.scalars import Elementwise
@@ -26,26 +28,36 @@ cases: dict[str, tuple["Case", ...]] = {}
 executors: dict[type, Callable[..., Any]] = {}
 """How to run a primitive on types other than NumPy's arrays."""
 
+readers: dict[type, Callable[[Any], Any]] = {}
+"""How to read the values of such types; None where they are not settled, as while a compiler listens."""
+
 SIZES = ("shape", "ndim", "size", "dtype")
+
+
+def values(x) -> np.ndarray | None:
+    """The array of what a user gave; None where nothing may depend on its values, only on its shape."""
+    return readers.get(type(x), np.asarray)(x)
 
 
 class Case:
     """A call of an operation: `Case((3, 4), axis=0)` draws an input of shape (3, 4) and passes axis=0.
 
-    `first` comes before the inputs (einsum's equation); `as_list` passes the inputs as one list.
+    `first` comes before the inputs (einsum's equation), `last` after them (labels, which are no floats);
+    `as_list` passes the inputs as one list.
     """
 
-    def __init__(self, *shapes: tuple, first: tuple = (), as_list: bool = False, **parameters: Any):
-        self.shapes, self.first, self.as_list, self.parameters = shapes, first, as_list, parameters
+    def __init__(self, *shapes: tuple, first=(), last=(), as_list: bool = False, **parameters: Any):
+        self.shapes, self.first, self.last = shapes, first, last
+        self.as_list, self.parameters = as_list, parameters
 
     def call(self, operation: Callable[..., Any], arrays: list) -> Any:
         """The operation's value at these arrays."""
         inputs = [arrays] if self.as_list else arrays
-        return operation(*self.first, *inputs, **self.parameters)
+        return operation(*self.first, *inputs, *self.last, **self.parameters)
 
     def __repr__(self) -> str:
         rest = [f"{name}={value!r}" for name, value in self.parameters.items()]
-        return "-".join(map(str, (*self.first, *self.shapes, *rest))).replace(" ", "")
+        return "-".join(map(str, (*self.first, *self.shapes, *self.last, *rest))).replace(" ", "")
 
 
 class Primitive:
@@ -110,10 +122,14 @@ class Primitive:
         sizes = [n for n in ast.walk(rule) if isinstance(n, ast.Attribute) and n.attr in SIZES]
         looks = {id(n.value) for n in sizes}
         used = {n.id for n in ast.walk(rule) if isinstance(n, ast.Name) and id(n) not in looks}
+        named = rule.args.posonlyargs + rule.args.args
+        found = {place for place, argument in zip(self.places, named, strict=False) if argument.arg in used}
         if rule.args.vararg and rule.args.vararg.arg in used:
-            return everything
-        pairs = zip(self.places, rule.args.posonlyargs + rule.args.args, strict=False)
-        return frozenset(place for place, argument in pairs if argument.arg in used) - {"g"}
+            rest = self.places[len(named) :]
+            if not rest or "out" in rest:
+                return everything
+            found.update(range(rest[0], self.arity))
+        return frozenset(found) - {"g"}
 
     def __call__(self, *arrays, **parameters):
         """Arrays give an array; a Tensor among them gives a Tensor."""
@@ -139,7 +155,7 @@ class ElementwisePrimitive(Primitive):
 
     def __init__(self, function: Elementwise):
         super().__init__(function)
-        self.forward, self.rule = body(function), function.slopes
+        self.elementwise, self.forward, self.rule = function, body(function), function.slopes
         self.places = (*range(self.arity), "out")
 
     def pull(self, g, out, *inputs, **constants) -> tuple:

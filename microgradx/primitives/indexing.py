@@ -1,55 +1,82 @@
 """Picking elements, and joining arrays."""
 
+from dataclasses import dataclass
 from itertools import pairwise
 
 import numpy as np
 
 from microgradx.errors import ArgumentError, ShapeError
-from microgradx.primitives.core import Case, operation, primitive
+from microgradx.primitives.core import Case, operation, primitive, values
 from microgradx.primitives.shapes import axes_of, unsqueeze
 
 
+@dataclass(frozen=True)
+class Slot:
+    """In an index, the place of the array of this number."""
+
+    number: int
+
+
+def fill(index, arrays):
+    """An index with the arrays in their slots, as NumPy takes it."""
+    if not arrays or len(arrays) == len(index):
+        return tuple(arrays) or index
+    return tuple([arrays[part.number] if type(part) is Slot else part for part in index])
+
+
 @primitive
-def getitem(x, *, index):
-    """x[index]: basic slices, integer arrays, boolean masks."""
-    return x[index]
+def getitem(x, *indices, index):
+    """x[index]: basic slices; in its slots integer arrays and boolean masks."""
+    return x[fill(index, indices)]
 
 
 @getitem.vjp
-def _(g, out, x, index):
-    return put(g, index=index, shape=x.shape)
+def _(g, out, x, *indices, index):
+    return put(g, *indices, index=index, shape=x.shape), *(None for _ in indices)
 
 
 @primitive
-def put(g, *, index, shape):
+def put(g, *indices, index, shape):
     """Zeros of `shape` with g added at `index`: the transpose of getitem."""
     out = np.zeros(shape, g.dtype)
-    parts = index if isinstance(index, tuple) else (index,)
-    if any(isinstance(p, np.ndarray) and p.dtype != bool for p in parts):
-        np.add.at(out, index, g)  # integer arrays may meet an element more than once
+    if any(array.dtype != bool for array in indices):
+        np.add.at(out, fill(index, indices), g)  # integer arrays may meet an element more than once
     else:
-        out[index] = g
+        out[fill(index, indices)] = g
     return out
 
 
 @put.vjp
-def _(h, out, g, index, shape):
-    return getitem(h, index=index)
+def _(h, out, g, *indices, index, shape):
+    return getitem(h, *indices, index=index), *(None for _ in indices)
+
+
+@primitive
+def pick(x, index):
+    """One element of each row, x[i, index[i]]: (n, m), integers (n,) -> (n,)."""
+    return x[np.arange(len(x)), index]
+
+
+@pick.vjp
+def _(g, out, x, index):
+    rows = np.arange(x.shape[0])
+    return put(g, rows, index, index=(Slot(0), Slot(1)), shape=x.shape), None
 
 
 @operation(Case((3, 4), index=[[0, 1], [3, 3], [2, 0]], axis=1), Case((3, 2), index=[[2, 2]], axis=0))
 def gather(x, index, axis):
     """Pick along one axis, out[i, j] = x[i, index[i, j]] for axis=1: PyTorch's gather."""
-    index = np.asarray(index)
+    settled = values(index)
+    index = index if settled is None else settled
     (a,) = axes_of(axis, x.ndim)
     fits = zip(index.shape, x.shape, range(x.ndim), strict=False)
     if index.ndim != x.ndim or any(n > m for n, m, i in fits if i != a):
         raise ShapeError(f"gather: the index of shape {index.shape} does not fit {x.shape} beside axis {a}.")
-    low, high = index.min(initial=0), index.max(initial=-1)
+    low, high = (0, -1) if settled is None else (index.min(initial=0), index.max(initial=-1))
     if low < 0 or high >= x.shape[a]:
         raise ArgumentError(f"gather: axis {a} has size {x.shape[a]}, the indices run from {low} to {high}.")
     grid = np.ix_(*map(np.arange, index.shape))
-    return getitem(x, index=(*grid[:a], index, *grid[a + 1 :]))
+    return getitem(x, *grid[:a], index, *grid[a + 1 :], index=tuple(map(Slot, range(x.ndim))))
 
 
 @primitive
@@ -117,15 +144,24 @@ def pad(x, pad_width, value=0.0):
     return pad_by(x, width=tuple(map(tuple, width)), value=value)
 
 
-@operation()
 @primitive
+def encode(labels, *, num_classes, dtype):
+    """(...) -> (..., num_classes)"""
+    return np.eye(num_classes, dtype=dtype)[labels]
+
+
+@operation()
 def one_hot(labels, num_classes=None, dtype=np.float32):
     """Integer labels of any shape to (..., num_classes): 1 at the label, 0 elsewhere."""
-    labels = np.asarray(labels)
+    labels = labels if hasattr(labels, "dtype") else np.asarray(labels)
     if labels.dtype.kind not in "iu":
         raise ArgumentError(f"one_hot: labels must be integers, these are {labels.dtype}.")
-    low, high = (int(labels.min()), int(labels.max())) if labels.size else (0, -1)
+    known = np.asarray(labels) if num_classes is None else values(labels)
+    low, high = (0, -1) if known is None or not known.size else (int(known.min()), int(known.max()))
     n = high + 1 if num_classes is None else num_classes
     if low < 0 or high >= n:
         raise ArgumentError(f"one_hot: {n} classes allow labels 0 to {n - 1}, here {low} to {high}.")
-    return np.eye(n, dtype=dtype)[labels]
+    return encode(labels, num_classes=n, dtype=dtype)
+
+
+encode.name = "one_hot"  # as users call it

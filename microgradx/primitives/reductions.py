@@ -4,7 +4,8 @@ import math
 
 import numpy as np
 
-from microgradx.primitives.core import Case, operation, primitive
+from microgradx.primitives.core import Case, operation, primitive, values
+from microgradx.primitives.indexing import pick
 from microgradx.primitives.shapes import axes_of, expand_to, permute_axes, reshape_to, spread
 from microgradx.scalars import exp, sqrt, where
 
@@ -84,7 +85,8 @@ def prod(x, axis=None, keepdims=False):
 
 @prod.vjp
 def _(g, out, x, axis, keepdims):
-    if np.all(np.asarray(x) != 0):
+    known = values(x)
+    if known is not None and np.all(known != 0):
         return spread(g * out, x.shape, axis, keepdims) / x
     # Beside a zero, multiply the others: one row per element left out, with a one in its place.
     axes = axes_of(axis, x.ndim)
@@ -166,9 +168,9 @@ def _(g, out, x, axis):
     return g - exp(out) * sum(g, axis, True)
 
 
-@operation(Case((3, 4), labels=np.array([0, 3, 0])))
+@operation(Case((3, 4), last=(np.array([0, 3, 0]),)))
 @primitive
-def cross_entropy_rows(logits, *, labels):
+def cross_entropy_rows(logits, labels):
     """-log softmax of the labelled class: logits (n, classes), integers (n,) -> (n,)."""
     z = np.array(logits.T, order="C")  # classes first: NumPy is quickest along the first axis
     z -= np.maximum.reduce(z, 0, initial=-np.inf)
@@ -177,6 +179,5 @@ def cross_entropy_rows(logits, *, labels):
 
 @cross_entropy_rows.vjp
 def _(g, out, logits, labels):
-    picked = logits[np.arange(len(labels)), labels]
-    p = exp(logits - (out + picked)[:, None])  # softmax: -log p is out where labelled
-    return (p - (labels[:, None] == np.arange(logits.shape[1]))) * g[:, None]
+    p = exp(logits - (out + pick(logits, labels))[:, None])  # softmax: -log p is out where labelled
+    return (p - (labels[:, None] == np.arange(logits.shape[1]))) * g[:, None], None
