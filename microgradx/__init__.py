@@ -27,6 +27,7 @@ from microgradx.tensor import Tensor
 from microgradx.creation import arange, eye, full, ones, rand, randn, tensor, zeros  # isort: skip
 from microgradx.autograd import check_grad, grad, hessian, hvp, value_and_grad  # isort: skip
 from microgradx import data, nn, optim  # isort: skip
+from microgradx.compiler import jit  # isort: skip
 from microgradx.training import fit  # isort: skip
 
 __version__ = "0.1.0"

@@ -33,6 +33,14 @@ class KernelError(MicrogradxError, RuntimeError):
     """A definition that cannot be turned into a kernel."""
 
 
+class CaptureError(MicrogradxError, RuntimeError):
+    """A step that cannot be compiled as it is written: the line, and what to write instead."""
+
+
+class CompileError(MicrogradxError, RuntimeError):
+    """A compiler pass that broke the program it worked on."""
+
+
 class DataError(MicrogradxError, ValueError):
     """A data file or set that is malformed, missing or cannot be downloaded."""
 

@@ -1,0 +1,278 @@
+"""From a schedule to the text of a Python file: one function per chain, and `run`, which calls them.
+
+The file is for reading: names are the user's, a comment gives the user's line, loops do plain arithmetic.
+"""
+
+import ast
+import inspect
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from microgradx.compiler.bodies import Bodies, dtype_name, indent, times, wrapped_call
+from microgradx.compiler.expressions import plus
+from microgradx.compiler.loops import Host, Sweep
+from microgradx.compiler.schedule import PIECE, Chain, Schedule
+from microgradx.kernels import random
+from microgradx.kernels.typed import define, quoted
+
+RUN = "int64 int64 int64* int64* int64*"
+"""The types of `run(steps, gathering, gate, status, table)`."""
+
+
+@dataclass
+class Emitted:
+    """A file, and what its `run` functions expect: sources of addresses, columns of numbers."""
+
+    text: str
+    segments: list[Any]  # names of functions, and Hosts between them
+    addresses: list[Any]  # what the entries of the table point to
+    columns: dict[int, int]  # first column of the numbers of an event
+    width: int  # columns of numbers
+    blocks: int  # of random numbers that a step takes
+    exact: set[str] = field(default_factory=set)  # functions whose arithmetic must not be contracted
+
+
+class Emitter(Bodies):
+    """Writes one file."""
+
+    def __init__(self, plan: Schedule, title: str, blocks: int, batch: int):
+        super().__init__(plan, blocks)
+        self.title, self.batch = title, batch
+        self.write.taken |= set(
+            [
+                "run",
+                "step",
+                "steps",
+                "gate",
+                "status",
+                "table",
+                "gathering",
+                "numbers",
+                "order",
+                "random",
+                "arena",
+            ]
+        )
+        self.addresses: list[Any] = [("arena",), ("numbers",), ("order",), ("random",)]
+        self.functions: dict[Chain, tuple[str, list[str]]] = {}
+
+    def emit(self) -> Emitted:
+        """The whole file."""
+        for buffer in dict.fromkeys(v.buffer for i in self.plan.items for v, _ in [*i.reads(), *i.writes()]):
+            buffer.name = self.write.name(buffer.name)
+        texts = []
+        for chain in self.plan.chains:
+            if not isinstance(chain.items[0], Host):
+                texts.append(self.chain(chain))
+        segments, runs = [], []
+        part: list[list[Chain]] = []
+        for stage in [*self.plan.stages, None]:
+            host = stage is not None and isinstance(stage[0].items[0], Host)
+            if stage is None or host:
+                if part or not (segments or host):
+                    name = "run" if not runs else f"run_{len(runs) + 1}"
+                    runs.append(self.run(name, part))
+                    segments.append(name)
+                part = []
+            if host:
+                segments += [item for chain in stage for item in chain.items]
+            elif stage is not None:
+                part.append(stage)
+        body = [*self.helpers(), *self.rule_texts, *self.random(), *texts, *runs]
+        text = "\n\n\n".join(["\n\n".join([quoted(self.title), *self.heads(body)]), *body]) + "\n"
+        return Emitted(
+            text, segments, self.addresses, self.write.columns, self.write.width, self.blocks, self.exact
+        )
+
+    # Parts of the file
+
+    def helpers(self) -> list[str]:
+        """The elementwise functions that the loops call."""
+        return [helper for typed in self.write.typed.values() for helper in typed.helpers.values()]
+
+    def random(self) -> list[str]:
+        """The generator, where it is used."""
+        if "units" not in self.vocabulary:
+            return []
+        self.vocabulary.discard("units")
+        return [inspect.getsource(f).rstrip() for f in (random.philox, random.units)]
+
+    def heads(self, body: list[str]) -> list[str]:
+        """Imports and constants: what the rest of the file uses."""
+        used = {n.id for part in body for n in ast.walk(ast.parse(part)) if isinstance(n, ast.Name)}
+        maths = {name for typed in self.write.typed.values() for name in typed.imports} | {
+            "inf",
+            "nan",
+            "sqrt",
+        }
+        dtypes = [
+            "bool_",
+            "float32",
+            "float64",
+            "int32",
+            "int64",
+            "uint8",
+            "int8",
+            "int16",
+            "uint16",
+            "uint32",
+            "uint64",
+        ]
+        vocabulary = self.vocabulary | {"claim", "done", "wait", "inside", "within", "plus"}
+        lines = []
+        for module, names in (("math", maths), ("numpy", dtypes), ("microgradx.kernels.block", vocabulary)):
+            if found := sorted(set(names) & used):
+                lines.append(f"from {module} import {', '.join(found)}")
+        tiny = (
+            [f"tiny = {self.tiny}({np.finfo(self.tiny).tiny})  # state below it is slow: zero instead"]
+            if "tiny" in used
+            else []
+        )
+        return ["\n".join(lines), *tiny]
+
+    def chain(self, chain: Chain) -> str:
+        """A function that takes some rows through the items of a chain."""
+        self.write.used = {}
+        self.whole = chain.pieces == 1
+        lines: list[str] = []
+        said = None
+        for item in chain.items:
+            written = self.item(item)
+            if item.line is not None and item.line != said:
+                lines.append(f"# {item.line}")
+                said = item.line
+            lines += written
+        parameters = [] if self.whole else ["start", "stop"]
+        names = list(self.write.used)
+        chain.name = self.write.name(self.describe(chain))
+        self.functions[chain] = chain.name, names
+        return define(chain.name, [*parameters, *names], lines)
+
+    def describe(self, chain: Chain) -> str:
+        """A name for a chain: what it updates, or the last thing that it leaves behind."""
+        swept = [item for item in chain.items if isinstance(item, Sweep)]
+        if len(swept) == 1:
+            return f"update_{swept[0].arrays[0].buffer.name}"
+        made = [view.buffer for item in chain.items for view, _ in item.writes()]
+        rows = [b for b in made if b.source is None and b.shape[:1] == (self.batch,)]
+        if rows:
+            back = any(b.name.startswith("g_") for b in rows)
+            return "forward_and_back" if back and not self.functions else "back" if back else "forward"
+        return "update" if swept else f"make_{made[-1].name}" if made else "nothing"
+
+    # The function that runs steps
+
+    def run(self, name: str, stages: list[list[Chain]]) -> str:
+        """`run`: in order on one thread, or by pieces that any number of threads take."""
+        names = {n for stage in stages for chain in stage for n in self.functions[chain][1]}
+        lines = [f'"""{self.does()}"""', *self.memory(names)]
+        checks = [k for k, stage in enumerate(stages) for c in stage for item in c.items if item.checks]
+        if self.plan.serial:
+            lines.append("for step in range(steps):")
+            lines += ["    status[1] = step"] * bool(checks)
+            for k, stage in enumerate(stages):
+                for chain in stage:
+                    lines += indent(self.call(chain, None))
+                if checks and k == max(checks):
+                    lines += ["    if status[0] != 0:", "        return"]
+        else:
+            lines += self.tickets(stages, bool(checks))
+        return define(name, ["steps", "gathering", "gate", "status", "table"], lines)
+
+    def does(self) -> str:
+        """The docstring of `run`."""
+        if self.plan.serial:
+            return "Run some steps, one after the other."
+        return "Run some steps, piece by piece: any number of threads may call this at once."
+
+    def call(self, chain: Chain, piece: str | None) -> list[str]:
+        """The call of a chain for one of its pieces."""
+        name, names = self.functions[chain]
+        bounds = []
+        if chain.pieces > 1:
+            start = times(chain.piece, piece)
+            stop = f"{start} + {chain.piece}"
+            bounds = [start, stop if chain.rows % chain.piece == 0 else f"min({stop}, {chain.rows})"]
+        return wrapped_call(name, [*bounds, *names])
+
+    def tickets(self, stages: list[list[Chain]], checks: bool) -> list[str]:
+        """The loop in which a thread takes pieces until none is left."""
+        groups: list[
+            tuple[int, list[Chain]]
+        ] = []  # (first ticket of the stage, chains in one piece or one chain)
+        total = 0
+        for stage in stages:
+            first = total
+            small: list[Chain] = []
+            for chain in stage:
+                if chain.pieces == 1 and sum(c.cost for c in small) + chain.cost < PIECE:
+                    small.append(chain)
+                else:
+                    groups.append((first, [chain]))
+                    total += chain.pieces
+            if small:
+                groups.append((first, small))
+                total += 1
+        lines = ["ticket = claim(gate)", f"while ticket < {total} * steps:"]
+        inner = [f"step, piece = ticket // {total}, ticket % {total}"]
+        at = 0
+        for k, (first, chains) in enumerate(groups):
+            pieces = chains[0].pieces if len(chains) == 1 else 1
+            end = at + pieces
+            inner.append("else:" if k == len(groups) - 1 and k else f"{'el' * (k > 0)}if piece < {end}:")
+            body = [f"wait(gate, {plus([(total, 'step')], first)})"]
+            piece = "piece" if at == 0 else f"(piece - {at})"
+            work = [line for chain in chains for line in self.call(chain, piece)]
+            if checks:
+                work = [
+                    "if status[0] == 0:",
+                    *(["    status[1] = step"] * (k == 0 and pieces == 1)),
+                    *indent(work),
+                ]
+            inner += indent(body + work)
+            at = end
+        inner += ["done(gate)", "ticket = claim(gate)"]
+        self.pieces = total
+        return [*lines, *indent(inner), f"wait(gate, {total} * steps)"]
+
+    def memory(self, names: set[str]) -> list[str]:
+        """Where the blocks lie that the chains use."""
+        lines = []
+        if "numbers" in names:
+            lines.append(f"numbers = block_at(table, 1, (1, {max(self.write.width, 1)}), float64)")
+        if "order" in names:
+            lines.append("order = block_at(table, 2, (1,), int64)")
+        if "random" in names:
+            lines.append("random = block_at(table, 3, (3,), int64)")
+        for data, (k, out) in self.data.items():
+            if data in names:
+                lines.append(
+                    f"{data} = block_at(table, {self.address(('data', k))}, {out.shape}, {dtype_name(out.dtype)})"
+                )
+        inside = False
+        for name, (buffer, offset, shape) in self.write.blocks.items():
+            if name not in names:
+                continue
+            kind = dtype_name(buffer.dtype)
+            full = (1, *shape) if buffer.stepped and shape else shape or (1,)
+            if buffer.source is None:
+                if not inside:
+                    lines.append("arena = block_at(table, 0, (1,), uint8)")
+                    inside = True
+                lines.append(
+                    f"{name} = block(arena, {buffer.place + offset * buffer.dtype.itemsize}, {full}, {kind})"
+                )
+            elif offset:
+                base = self.address(buffer.source)
+                lines.append(f"{name} = block(block_at(table, {base}, (1,), {kind}), {offset}, {full})")
+            else:
+                lines.append(f"{name} = block_at(table, {self.address(buffer.source)}, {full}, {kind})")
+        return lines
+
+    def address(self, source: Any) -> int:
+        """Which entry of the table holds the address of something outside."""
+        if source not in self.addresses:
+            self.addresses.append(source)
+        return self.addresses.index(source)

@@ -1,0 +1,165 @@
+"""A training step as data: three record types, a checker that runs after every pass, a printer.
+
+A `Program` is a list of `Instruction`s over `Value`s, in an order in which they may run. What it reads from
+outside is bound: to an argument, to a Tensor's or an optimizer's memory, or to an array that stays the same.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from microgradx.errors import CompileError
+from microgradx.primitives import Primitive
+from microgradx.primitives.core import ElementwisePrimitive
+
+
+@dataclass(eq=False)
+class Value:
+    """An array of known shape and dtype, computed once in every step."""
+
+    name: str
+    shape: tuple[int, ...]
+    dtype: np.dtype
+
+    size = property(lambda self: int(np.prod(self.shape, dtype=np.int64)))
+    ndim = property(lambda self: len(self.shape))
+
+    def __repr__(self) -> str:
+        return f"{self.name}: {self.dtype}{list(self.shape)}"
+
+
+@dataclass(frozen=True)
+class Line:
+    """A line of the user's own code."""
+
+    file: str
+    number: int
+    text: str
+
+    def __str__(self) -> str:
+        return f"{self.file.replace(chr(92), '/').rpartition('/')[2]}:{self.number}  {self.text}"
+
+
+@dataclass(eq=False)
+class Instruction:
+    """One operation: `outputs = op(*inputs, **params)`; inputs are Values and plain numbers."""
+
+    op: Any  # a Primitive, an Update or a Draw
+    inputs: tuple[Any, ...]
+    params: dict[str, Any]
+    outputs: tuple[Value, ...]
+    line: Line | None = None
+
+    @property
+    def out(self) -> Value:
+        """The only output."""
+        (out,) = self.outputs
+        return out
+
+    def reads(self) -> Iterator[Value]:
+        """The Values among the inputs."""
+        return (x for x in self.inputs if isinstance(x, Value))
+
+    def __repr__(self) -> str:
+        inputs = [x.name if isinstance(x, Value) else repr(x) for x in self.inputs]
+        params = [f"{name}={value!r}" for name, value in self.params.items()]
+        return f"{', '.join(map(repr, self.outputs))} = {self.op.name}({', '.join([*inputs, *params])})"
+
+
+@dataclass(frozen=True)
+class Draw:
+    """Fresh random numbers: of the generator's method `name`, from its block `block` of the step."""
+
+    name: str
+    block: int
+
+
+@dataclass(eq=False)
+class Update:
+    """An optimizer's rule over the parameter of one part of a flat buffer: inputs are p, g and the state."""
+
+    flat: Any
+    part: Any
+    sweep: Any  # kernels' sweep of the rule
+    event: int  # which of the step's events gives its numbers
+    more: tuple[str, ...] = ()  # hyperparameters that are inputs too, such as LARS' trust
+
+    name = property(lambda self: self.sweep.rule.name)
+
+
+@dataclass
+class Program:
+    """A step: what it is bound to, what it does, what it leaves behind."""
+
+    name: str
+    arguments: list[Value] = field(default_factory=list)
+    bound: dict[Value, Any] = field(default_factory=dict)  # state and constants: Value -> Binding
+    instructions: list[Instruction] = field(default_factory=list)
+    outputs: list[Value] = field(default_factory=list)
+    writes: dict[Value, Value] = field(
+        default_factory=dict
+    )  # bound Value -> what its memory holds at the end
+
+    def __str__(self) -> str:
+        lines = [f"def {self.name}({', '.join(map(repr, self.arguments))}):"]
+        lines += [f"    {value!r} = {binding}" for value, binding in self.bound.items()]
+        last = None
+        for instruction in self.instructions:
+            if instruction.line is not None and instruction.line != last:
+                lines.append(f"    # {instruction.line}")
+                last = instruction.line
+            lines.append(f"    {instruction!r}")
+        lines += [f"    {home.name} <- {value.name}" for home, value in self.writes.items()]
+        lines.append(f"    return {', '.join(value.name for value in self.outputs) or None}")
+        return "\n".join(lines)
+
+
+def check(program: Program, after: str) -> Program:
+    """Raise CompileError if a pass has broken the program; the program itself otherwise."""
+
+    def refuse(what: str, instruction: Any) -> None:
+        raise CompileError(
+            f"after {after}, the program is broken: {what}, in `{instruction!r}`. Please report this."
+        )
+
+    known = {*program.arguments, *program.bound}
+    for instruction in program.instructions:
+        for value in instruction.reads():
+            if value not in known:
+                refuse(f"{value.name} is read before it is computed", instruction)
+        for value in instruction.outputs:
+            if value in known:
+                refuse(f"{value.name} is computed twice", instruction)
+            known.add(value)
+        if problem := mismatch(instruction):
+            refuse(problem, instruction)
+    for value in [*program.outputs, *program.writes.values()]:
+        if value not in known:
+            refuse(f"{value.name} is needed at the end and never computed", value)
+    for home, value in program.writes.items():
+        if (home.shape, home.dtype) != (value.shape, value.dtype):
+            refuse(f"{value!r} does not fit into {home!r}", value)
+    return program
+
+
+def mismatch(instruction: Instruction) -> str:
+    """What is wrong with the shapes and dtypes of an instruction; empty if nothing is."""
+    op, shapes = instruction.op, [getattr(x, "shape", ()) for x in instruction.inputs]
+    if isinstance(op, Update):
+        p = instruction.inputs[0]
+        same = [*instruction.inputs[: 2 + len(op.sweep.rule.state)], *instruction.outputs]
+        return "" if all((x.shape, x.dtype) == (p.shape, p.dtype) for x in same) else "the arrays differ"
+    if isinstance(op, ElementwisePrimitive):
+        try:
+            found = np.broadcast_shapes(*shapes)
+        except ValueError:
+            return f"the shapes {shapes} do not broadcast"
+        return "" if found == instruction.out.shape else f"the shapes {shapes} give {found}"
+    if isinstance(op, Primitive) and op.name in ("multiply_matrices", "affine"):
+        *_, n, k = shapes[0]
+        *_, rows, m = shapes[1]
+        fits = k == rows and instruction.out.shape[-2:] == (n, m)
+        return "" if fits else f"the shapes {shapes} do not give {instruction.out.shape}"
+    return ""

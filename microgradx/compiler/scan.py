@@ -1,0 +1,91 @@
+"""A pass over data in compiled code: `step.scan(x, y, batch_size=128)`."""
+
+import time
+from typing import Any
+
+import numpy as np
+
+from microgradx.compiler.results import detached, emptied, fill
+from microgradx.compiler.variant import Changed, Variant
+from microgradx.tape import mode
+from microgradx.tensor import wrap
+
+
+class Scan:
+    """One pass over the data."""
+
+    def __init__(self, step: Any, arrays: list[np.ndarray], order: np.ndarray, size: int):
+        self.step, self.arrays, self.order, self.size = step, arrays, order, size
+        self.results: list[tuple[Any, list[np.ndarray]]] = []  # structure, and outputs over some steps
+
+    def run(self) -> Any:
+        """All full batches in compiled code, a little at a time so that Ctrl-C is heard; then what is left."""
+        done, steps = 0, len(self.order) // self.size
+        chunk = 64
+        while done < steps:
+            variant = self.ahead(done)
+            if variant is None:
+                self.alone(done)
+                done += 1
+                continue
+            now = self.order[done * self.size :]
+            start = time.perf_counter()
+            count = min(chunk, steps - done)
+            try:
+                outs, finished = variant.run(self.arrays, count, now)
+            except Changed:
+                self.step.variants.clear()
+                continue
+            self.results.append((variant.result, [out[:finished] for out in outs]))
+            done += finished
+            if finished < count:  # an index was out of range in the next step: run it eagerly
+                self.eager(done)
+                done += 1
+            if time.perf_counter() - start < 0.05:
+                chunk *= 2
+        if len(self.order) % self.size:
+            self.alone(done)
+        return self.stacked()
+
+    def rows(self, step: int) -> list[np.ndarray]:
+        """The batch of a step."""
+        rows = self.order[step * self.size : (step + 1) * self.size]
+        return [a[rows] for a in self.arrays]
+
+    def ahead(self, step: int) -> Variant | None:
+        """The variant for full batches; None while the step runs line by line."""
+        if mode.recorder is not None or mode.detect:
+            return None
+        values, arrays, key = self.step.read(self.rows(step))
+        variant = self.step.find(key) or self.step.capture(key, values, arrays)
+        variant.compile()
+        return variant
+
+    def alone(self, step: int) -> None:
+        """One batch through the step's own call."""
+        self.keep(self.step(*self.rows(step)))
+
+    def eager(self, step: int) -> None:
+        """One batch through the user's function."""
+        self.keep(detached(self.step.function(*map(wrap, self.rows(step)))))
+
+    def keep(self, result: Any) -> None:
+        """The result of one step, as if of several."""
+        found: list[np.ndarray] = []
+        structure = emptied(result, found)
+        self.results.append((structure, [array[None] for array in found]))
+
+    def stacked(self) -> Any:
+        """The results of all steps as one."""
+        if not self.results:
+            return None
+        structure = self.results[0][0]
+        count = len(self.results[0][1])
+        columns: list[Any] = []
+        for k in range(count):
+            parts = [outs[k] for _, outs in self.results]
+            if len({p.shape[1:] for p in parts}) == 1:
+                columns.append(np.concatenate(parts))
+            else:
+                columns.append([wrap(row) for part in parts for row in part])
+        return fill(structure, iter(columns))

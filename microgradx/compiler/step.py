@@ -1,0 +1,162 @@
+"""`jit(step)`: the user's own function, captured on its first call, compiled whole, called like before.
+
+A `Step` keeps one `Variant` for every combination of shapes, dtypes and Python values that it meets. State
+stays the user's: compiled code works in the memory of parameters, gradients and optimizers.
+"""
+
+import inspect
+from collections.abc import Callable, Sequence
+from functools import update_wrapper
+from typing import Any
+
+import numpy as np
+
+from microgradx.compiler.guards import print_of
+from microgradx.compiler.program import Program
+from microgradx.compiler.results import detached, fill
+from microgradx.compiler.scan import Scan
+from microgradx.compiler.schedule import Schedule
+from microgradx.compiler.variant import Changed, Variant
+from microgradx.errors import ArgumentError, CaptureError, ShapeError
+from microgradx.tape import mode
+from microgradx.tensor import Tensor, wrap
+
+MANY = 64
+"""Variants of one step above which something must be wrong."""
+
+
+class Step:
+    """A step that runs as compiled code; see `jit`."""
+
+    def __init__(self, function: Callable[..., Any]):
+        update_wrapper(self, function)
+        self.function = function
+        self.variants: dict[Any, list[Variant]] = {}
+        self.last: Variant | None = None
+
+    def __repr__(self) -> str:
+        return f"<compiled step {self.__name__}, {sum(map(len, self.variants.values()))} variants>"
+
+    def __get__(self, instance: Any, owner: Any = None) -> Any:
+        """Works as a method, too."""
+        if instance is None:
+            return self
+        key = f"_jit_{self.function.__name__}"
+        if key not in vars(instance):
+            vars(instance)[key] = Step(self.function.__get__(instance, owner))
+        return vars(instance)[key]
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """One step."""
+        if mode.recorder is not None or mode.detect:  # part of another step, or line by line to find a NaN
+            return self.function(*args, **kwargs)
+        if kwargs:
+            bound = inspect.signature(self.function).bind(*args, **kwargs)
+            bound.apply_defaults()
+            args = bound.args
+        values, arrays, key = self.read(args)
+        while True:
+            variant = self.find(key) or self.capture(key, values, arrays)
+            try:
+                outs, finished = variant.run([values[i] for _, i in arrays])
+                break
+            except Changed:
+                self.variants[key].remove(variant)
+        if not finished:  # an index was out of range: the function itself says what is wrong with it
+            return detached(self.function(*(wrap(v) if isinstance(v, np.ndarray) else v for v in values)))
+        return fill(variant.result, iter([out.reshape(out.shape[1:]) for out in outs]))
+
+    def read(self, args: Sequence[Any]) -> tuple[list[Any], list[tuple[str, int]], Any]:
+        """The arguments, which of them are arrays, and what a variant must have in common with them."""
+        values, arrays, key = list(args), [], [mode.record, mode.number.char]
+        for i, x in enumerate(args):
+            if isinstance(x, Tensor) and not x.requires_grad:
+                x = x._data
+            if isinstance(x, np.ndarray):
+                values[i] = x if x.flags.c_contiguous else np.ascontiguousarray(x)
+                arrays.append((self.names(i), i))
+                key += [x.shape, x.dtype.char]
+            else:
+                key.append(print_of(x))
+        return values, arrays, tuple(key)
+
+    def names(self, i: int) -> str:
+        """The name of a parameter of the function."""
+        if not hasattr(self, "_names"):
+            kinds = inspect.signature(self.function).parameters.values()
+            self._names = [p.name for p in kinds if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
+        return self._names[i] if i < len(self._names) else f"argument_{i}"
+
+    def find(self, key: Any) -> Variant | None:
+        """The variant that fits."""
+        for variant in self.variants.get(key, ()):
+            if variant.fits():
+                self.last = variant
+                return variant
+        return None
+
+    def capture(self, key: Any, values: list[Any], arrays: list[tuple[str, int]]) -> Variant:
+        """Write down what the function does with such arguments."""
+        if sum(map(len, self.variants.values())) >= MANY:
+            raise CaptureError(
+                f"{self.__name__} has been captured {MANY} times, for other shapes, dtypes or Python values each "
+                "time. Pass numbers that change as arrays, mg.tensor(0.1), and batches of few different sizes."
+            )
+        self.last = variant = Variant(self.function, values, arrays)
+        self.variants.setdefault(key, []).append(variant)
+        return variant
+
+    def scan(self, *data: Any, batch_size: int, order: Any = None) -> Any:
+        """A pass over all rows of the data, batch by batch, without returning to Python in between.
+
+        data: arrays of as many rows; every step gets `batch_size` of them, the last one what is left.
+        order: (rows,) integers, which rows in which order; as they are without. Returns what the steps
+        returned, stacked along a new first axis (a list where shapes differ from step to step).
+        """
+        arrays = [x._data if isinstance(x, Tensor) else np.asarray(x) for x in data]
+        if not arrays or any(a.ndim == 0 or len(a) != len(arrays[0]) for a in arrays):
+            shapes = ", ".join(str(a.shape) for a in arrays)
+            raise ShapeError(f"scan: the data must be arrays of as many rows, not {shapes or 'none'}.")
+        rows = len(arrays[0])
+        if not isinstance(batch_size, int | np.integer) or batch_size < 1:
+            raise ArgumentError(f"scan: batch_size must be a positive whole number, not {batch_size!r}.")
+        picked = np.arange(rows) if order is None else np.ascontiguousarray(order, np.int64).ravel()
+        if len(picked) and not (picked.min() >= 0 and picked.max() < rows):
+            raise ArgumentError(
+                f"scan: order must be integers from 0 to {rows - 1}; it has {picked.min()} to {picked.max()}."
+            )
+        return Scan(self, list(map(np.ascontiguousarray, arrays)), picked, int(batch_size)).run()
+
+    # Looking inside
+
+    @property
+    def variant(self) -> Variant:
+        """The variant that ran last."""
+        if self.last is None:
+            raise CaptureError(f"{self.__name__} has not run yet; call it once, then look at it.")
+        return self.last
+
+    @property
+    def source(self) -> str:
+        """The file that the step was compiled from."""
+        return self.variant.compile().text
+
+    @property
+    def program(self) -> Program:
+        """The captured program."""
+        return self.variant.program
+
+    @property
+    def stages(self) -> Schedule:
+        """What is done together, and in what order."""
+        self.variant.compile()
+        return self.variant.plan
+
+
+def compile_step(function: Callable[..., Any]) -> Step:
+    """Make a function a compiled step."""
+    if isinstance(function, Step):
+        return function
+    if not callable(function):
+        raise ArgumentError(f"jit takes a function, not {type(function).__name__}.")
+    return Step(function)

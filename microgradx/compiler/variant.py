@@ -1,0 +1,340 @@
+"""A step compiled for some shapes, dtypes and values: its program, its machine code, the memory it works in."""
+
+import ctypes
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from microgradx.compiler.capture import capture
+from microgradx.compiler.emit import RUN, Emitted, Emitter
+from microgradx.compiler.guards import Guards
+from microgradx.compiler.loops import Gather, Host, Matmul, View
+from microgradx.compiler.lower import lower
+from microgradx.compiler.program import Program
+from microgradx.compiler.schedule import Schedule, check, schedule
+from microgradx.compiler.simplify import simplify
+from microgradx.errors import CaptureError
+from microgradx.kernels import blas, pool
+from microgradx.kernels import jit as machine
+from microgradx.kernels.random import generator
+from microgradx.tensor import wrap
+
+nothing = ctypes.c_char * 0
+
+
+def address(array: np.ndarray) -> int:
+    """Where an array begins."""
+    try:
+        return ctypes.addressof(nothing.from_buffer(array))
+    except (TypeError, ValueError, BufferError):  # not writeable
+        return array.ctypes.data
+
+
+class Changed(Exception):
+    """What a variant is bound to has another shape or dtype now."""
+
+
+class Variant:
+    """A step compiled for some shapes, dtypes and values."""
+
+    def __init__(self, function: Callable[..., Any], args: list[Any], arrays: list[tuple[str, int]]):
+        self.guards = Guards(function)
+        self.result, recorder = capture(function, args, arrays, self.guards.things)
+        self.blocks = recorder.blocks
+        self.recorder = recorder
+        self.events = recorder.events
+        self.program: Program = simplify(recorder.program)
+        self.title = title_of(function, self.program)
+        self.compiled: Emitted | None = None
+        self.gradients = [(leaf, before) for leaf, before in recorder.before.items() if before is not None]
+
+    # Whether it still fits
+
+    def fits(self) -> bool:
+        """Whether the world is as it was at the capture, as far as the program depends on it."""
+        return (
+            all((leaf._grad is not None) == before for leaf, before in self.gradients)
+            and self.guards.hold()
+            and self.follows()
+        )
+
+    def follows(self) -> bool:
+        """Whether the optimizers still step by the same loops."""
+        for event in self.events:
+            if event[0] == "sweep":
+                _, optimizer, flat, _, update = event
+                if flat.group != flat.followed:
+                    optimizer.bind(flat)
+                if flat.update is not update:
+                    return False
+        return True
+
+    # Compiling
+
+    def compile(self) -> Emitted:
+        """The machine code, made when it is first needed."""
+        if self.compiled is not None:
+            return self.compiled
+        items = lower(self.program)
+        rows = {v.shape[:1] for v in self.program.arguments}
+        self.gathers = len(rows) == 1 and rows != {()}
+        if self.gathers:
+            read = {v.buffer.source: v.buffer for item in items for v, _ in item.reads() if v.buffer.source}
+            buffers = [(read[source], source[1]) for source in read if source[0] == "argument"]
+            items = [Gather(None, [(b.view(), k) for b, k in buffers]), *items] if buffers else items
+        self.plan: Schedule = check(schedule(items))
+        batch = self.program.arguments[0].shape[0] if self.gathers else 0
+        self.compiled = Emitter(self.plan, self.title, self.blocks, batch).emit()
+        names = [s for s in self.compiled.segments if isinstance(s, str)]
+        label = "".join(c if c.isalnum() else "_" for c in self.program.name)
+        loaded = machine.load(self.compiled.text, dict.fromkeys(names, RUN), label, exact=self.compiled.exact)
+        self.parts = [loaded[s] if isinstance(s, str) else s for s in self.compiled.segments]
+        self.table = np.zeros(len(self.compiled.addresses), np.int64)
+        self.arena = np.zeros(self.plan.arena + 64, np.uint8)
+        self.table[0] = address(self.arena) + -address(self.arena) % 64
+        self.status = np.zeros(2, np.int64)
+        self.random = np.zeros(3, np.int64)
+        self.table[3] = address(self.random)
+        places = {source: k for k, source in enumerate(self.compiled.addresses)}
+        self.places = places
+        self.argument_at = [places.get(("argument", k)) for k in range(len(self.program.arguments))]
+        self.data_at = [places.get(("data", k)) for k in range(len(self.program.arguments))]
+        self.output_at = [places.get(("output", k)) for k in range(len(self.program.outputs))]
+        self.bound = [
+            (places[("bound", v)], b, v) for v, b in self.program.bound.items() if ("bound", v) in places
+        ]
+        self.watched: list[tuple[Any, np.ndarray]] = []
+        self.written = [self.program.bound[home].owner for home in self.program.writes
+                        if self.program.bound[home].kind == "data"]  # fmt: skip
+        self.products = any(isinstance(item, Matmul) for item in self.plan.items)
+        self.hosted = any(isinstance(item, Host) for item in self.plan.items)
+        self.checks = any(item.checks for item in self.plan.items)
+        most = max((sum(c.pieces for c in stage) for stage in self.plan.stages), default=1)
+        self.helpers = 0 if self.plan.serial else most - 1
+        self.bind()
+        return self.compiled
+
+    def bind(self) -> None:
+        """Find the memory that the program works in."""
+        self.watched = []
+        self.flats = []
+        self.homes = []
+        for event in self.events:
+            if event[0] == "sweep":
+                flat = event[2]
+                for part in flat.parts:
+                    if part.parameter._data is not part.value:
+                        flat.adopt(part)
+                self.flats.append((flat, flat.arrays))
+        self.kept = []
+        for place, binding, value in self.bound:
+            array = binding.array()
+            if array.shape != value.shape or array.dtype != value.dtype:
+                raise Changed(f"{value.name} is {array.dtype}{list(array.shape)} now")
+            if not array.flags.c_contiguous:
+                array = np.ascontiguousarray(array)
+                if binding.kind == "data" and value in self.program.writes:
+                    binding.owner._data = array
+            self.kept.append(array)
+            self.table[place] = address(array)
+            if binding.kind == "data":
+                self.watched.append((binding.owner, binding.owner._data))
+            elif binding.kind == "grad":
+                self.homes.append((binding.owner, array))
+        final = self.recorder.final
+        self.after = []
+        for leaf, has in final.items():
+            if not has:
+                self.after.append((leaf, None))
+            else:
+                home = next((a for owner, a in self.homes if owner is leaf), None)
+                if home is not None:
+                    self.after.append((leaf, wrap(home)))
+        self.accumulated = [leaf for leaf, before in self.gradients if before]
+
+    def ready(self) -> None:
+        """Bind again where memory has been replaced."""
+        if (
+            all(t._data is array for t, array in self.watched)
+            and all(flat.arrays is arrays for flat, arrays in self.flats)
+            and not self.accumulated
+        ):
+            return
+        for leaf in self.accumulated:
+            home = leaf._home
+            if home is not None and leaf._grad is not None and leaf._grad._data is not home:
+                home[...] = leaf._grad._data
+                leaf._grad = wrap(home)
+        self.bind()
+
+    # Running
+
+    def numbers(self, steps: int) -> np.ndarray:
+        """(steps, columns) what the optimizers' rules need of every step; on with schedules and step counts."""
+        assert self.compiled is not None
+        table = np.zeros((steps, max(1, self.compiled.width)))
+        columns = self.compiled.columns
+        for row in table:
+            for k, (kind, *event) in enumerate(self.events):
+                if kind == "schedule":
+                    event[0].step()
+                elif kind == "number":
+                    if k in columns:
+                        row[columns[k]] = event[0]()
+                else:
+                    optimizer, flat, run, update = event
+                    if flat.group != flat.followed:
+                        optimizer.bind(flat)
+                        if flat.update is not update:
+                            raise CaptureError(
+                                "a schedule changed which rule an optimizer follows, in a scan."
+                            )
+                    t, *carried = run[0].clock.values()
+                    found, carried = update.numbers(t + 1, carried, flat.hyperparameters)
+                    clock = dict(zip(run[0].clock, (t + 1, *carried), strict=True))
+                    for part in run:
+                        part.clock = clock
+                    if k in columns:
+                        row[columns[k] : columns[k] + len(found)] = found
+        return table
+
+    def run(
+        self, arrays: list[np.ndarray], steps: int = 1, order: np.ndarray | None = None
+    ) -> tuple[list, int]:
+        """So many steps: the outputs, each (steps, *shape), and how many steps were done."""
+        self.compile()
+        self.ready()
+        shots = self.snapshot() if self.checks else None
+        numbers = self.numbers(steps)
+        outs = [np.empty((steps, *value.shape), value.dtype) for value in self.program.outputs]
+        self.table[1] = address(numbers)
+        state = generator.state_dict()
+        self.random[:] = state["block"], state["seed"] & 0xFFFFFFFF, state["seed"] >> 32
+        if order is None:
+            for place, array in zip(self.argument_at, arrays, strict=True):
+                if place is not None:
+                    self.table[place] = address(array)
+        else:
+            self.table[2] = address(order)
+            for k, array in enumerate(arrays):
+                if self.data_at[k] is not None:
+                    self.table[self.data_at[k]] = address(array)
+                    self.table[self.argument_at[k]] = address(self.batch(k))
+        for place, out in zip(self.output_at, outs, strict=True):
+            if place is not None:
+                self.table[place] = address(out)
+        if self.hosted:
+            finished = self.run_hosted(steps, order, outs, numbers)
+        else:
+            self.execute(self.parts[0], steps, order is not None)
+            finished = steps if not self.status[0] else int(self.status[1])
+        if self.status[0]:
+            self.status[:] = 0
+            self.back(shots, finished)
+        if self.blocks:
+            generator._block += self.blocks * finished
+        if finished:
+            self.leave()
+        return outs, finished
+
+    def batch(self, k: int) -> np.ndarray:
+        """Where a scan gathers the rows of an argument."""
+        if not hasattr(self, "batches"):
+            self.batches: dict[int, np.ndarray] = {}
+        if k not in self.batches:
+            value = self.program.arguments[k]
+            self.batches[k] = np.empty(value.shape, value.dtype)
+        return self.batches[k]
+
+    def execute(self, function: Callable[..., None], steps: int, gathering: bool) -> None:
+        """Call compiled code, on as many threads as there is work for."""
+        helpers = min(self.helpers, pool.threads() - 1)
+        gate = np.zeros(16, np.int64)
+        arguments = steps, int(gathering), address(gate), address(self.status), address(self.table)
+        if not self.products:
+            if helpers:
+                pool.together(
+                    lambda: function(*arguments, keep=gate) if False else function(*arguments), helpers
+                )
+            else:
+                function(*arguments)
+            return
+        with blas.one_thread():
+            if helpers:
+                kept = gate, self.table, self.status, self.arena
+                pool.together(lambda: (function(*arguments), kept)[0], helpers)
+            else:
+                function(*arguments)
+
+    def run_hosted(self, steps: int, order: Any, outs: list, numbers: np.ndarray) -> int:
+        """Steps with parts that are NumPy's or the user's: compiled code before, between and behind them."""
+        arena = self.arena[-address(self.arena) % 64 :]
+        block = generator._block
+        for step in range(steps):
+            if step:
+                for place, out in zip(self.output_at, outs, strict=True):
+                    if place is not None:
+                        self.table[place] = address(out[step:])
+                self.table[1] = address(numbers[step:])
+                self.random[0] += self.blocks
+                if order is not None:
+                    self.table[2] += order.itemsize * self.program.arguments[0].shape[0]
+            for part in self.parts:
+                if not isinstance(part, Host):
+                    self.execute(part, 1, order is not None)
+                    if self.status[0]:
+                        return step
+                    continue
+                inputs = [self.seen(x, arena) if isinstance(x, View) else x for x in part.inputs]
+                if part.draw is not None:
+                    generator._block = block + self.blocks * step + part.draw
+                result = part.call(*inputs)
+                generator._block = block
+                for out in part.outs:
+                    self.seen(out, arena)[...] = result
+        return steps
+
+    def seen(self, view: View, arena: np.ndarray) -> np.ndarray:
+        """A view as NumPy's array."""
+        buffer = view.buffer
+        if buffer.source is None:
+            flat = arena[buffer.place : buffer.place + buffer.bytes].view(buffer.dtype)
+        else:
+            start = int(self.table[self.places[buffer.source]])
+            flat = np.frombuffer((ctypes.c_char * buffer.bytes).from_address(start), buffer.dtype)
+        strides = [s * buffer.dtype.itemsize for s in view.strides]
+        return np.lib.stride_tricks.as_strided(flat[view.offset :], view.shape, strides)
+
+    def leave(self) -> None:
+        """Tell Tensors what the step has done to them."""
+        for tensor in self.written:
+            tensor._version[0] += 1
+        for leaf, grad in self.after:
+            leaf._grad = grad
+
+    def snapshot(self) -> Any:
+        """Step counts and schedules, to go back to where an index was out of range."""
+        parts = [(part, part.clock) for event in self.events if event[0] == "sweep" for part in event[3]]
+        schedules = [(e[1], e[1].state_dict()) for e in self.events if e[0] == "schedule"]
+        kept = [a.copy() for a in self.kept] if self.plan.late else []
+        return parts, schedules, kept
+
+    def back(self, shots: Any, finished: int) -> None:
+        """Undo the counts of the steps that were not done."""
+        parts, schedules, kept = shots
+        for part, clock in parts:
+            part.clock = clock
+        for one, state in schedules:
+            one.load_state_dict(state)
+        for array, before in zip(self.kept, kept, strict=False):
+            array[...] = before
+        self.numbers(finished if not kept else 0)
+
+
+def title_of(function: Callable[..., Any], program: Program) -> str:
+    """The first lines of the emitted file."""
+    code = getattr(function, "__code__", None)
+    where = f", line {code.co_firstlineno} of {code.co_filename.rpartition('/')[2]}" if code else ""
+    arguments = ", ".join(f"{v.name} {v.dtype}{list(v.shape)}" for v in program.arguments)
+    return f"The step `{program.name}`{where}, for {arguments or 'no arguments'}.\n"

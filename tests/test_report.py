@@ -1,0 +1,216 @@
+"""The report of a compiled step: numbers, wording, edge cases, the picture; and the limits of the machine."""
+
+import json
+import re
+import sys
+import time
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from microgradx.compiler import limits as machine
+from microgradx.compiler.limits import Limits
+from microgradx.compiler.report import SIDES, Measured, Report, digits, label, overlap, percent, scaled
+from microgradx.errors import ArgumentError
+from microgradx.kernels import cache
+
+LIMITS = Limits(gemm=400e9, bandwidth=50e9, threads=2, processor="Some <CPU>")
+HIDDEN = Measured("hidden", "relu(x @ W1 + b1)", 80e-6, flop=16e6, bytes=1e6)
+GATHER = Measured("gather", "x[rows]", 20e-6, flop=0, bytes=0.5e6)
+LOSS = Measured("loss", "cross_entropy", 4e-6, flop=30e3, bytes=10e3)
+ADAM = Measured("adam", "W1, b1", 12.5e-6, flop=1.4e6, bytes=1.25e6)
+REPORT = Report([HIDDEN, GATHER, LOSS, ADAM], LIMITS, step_seconds=125e-6)
+
+TABLE = """\
+kernel     us  of step    FLOP   bytes  GFLOP/s   GB/s  of limit  bound by    what
+-----------------------------------------------------------------------------------------------
+hidden   80.0   64.0 %  16.0 M  1.00 M    200.0   12.5    50.0 %  arithmetic  relu(x @ W1 + b1)
+gather   20.0   16.0 %       0   500 k      0.0   25.0    50.0 %  memory      x[rows]
+loss      4.0    3.2 %  30.0 k  10.0 k      7.5    2.5     5.0 %  overhead    cross_entropy
+adam     12.5   10.0 %  1.40 M  1.25 M    112.0  100.0   200.0 %  memory      W1, b1
+-----------------------------------------------------------------------------------------------
+total   125.0  100.0 %  17.4 M  2.76 M    139.4   22.1    50.2 %              at best 62.7 us
+
+limits: 400 GFLOP/s in float32 and 50.0 GB/s of memory, 2 threads of Some <CPU>
+between the kernels: 8.50 us, 6.8 % of the step
+above 100 % of the limit: the data came from a cache"""
+
+
+# Numbers and wording
+
+
+def test_the_table_of_a_step():
+    assert str(REPORT) == repr(REPORT) == TABLE
+
+
+def test_the_larger_of_two_times_bounds_a_kernel():
+    assert HIDDEN.best(LIMITS) == 40e-6 and HIDDEN.bound(LIMITS) == "arithmetic"
+    assert GATHER.best(LIMITS) == 10e-6 and GATHER.bound(LIMITS) == "memory"
+    balanced = Measured("", "", 1e-3, flop=8e6, bytes=1e6)
+    assert balanced.best(LIMITS) == 20e-6 and balanced.bound(LIMITS) == "arithmetic"
+
+
+@pytest.mark.parametrize(
+    "seconds, flop, bound",
+    [
+        (4.9e-6, 0.19e6, "overhead"),
+        (4.9e-6, 0.20e6, "arithmetic"),  # a tenth of what is possible
+        (5.1e-6, 0.19e6, "arithmetic"),  # slow, but not because it is short
+        (1e-3, 0, "overhead"),  # nothing that could bound it
+        (0, 0, "overhead"),
+    ],
+)
+def test_overhead_is_what_a_short_kernel_spends_besides_its_work(seconds, flop, bound):
+    assert Measured("", "", seconds, flop, 0).bound(LIMITS) == bound
+
+
+def test_a_kernel_that_beats_memory_counts_with_its_own_time():
+    assert ADAM.best(LIMITS) == 25e-6
+    assert REPORT.best == pytest.approx(40e-6 + 10e-6 + 0.2e-6 + 12.5e-6)
+
+
+def test_notes_stand_only_where_they_apply():
+    text = str(Report([HIDDEN], LIMITS, step_seconds=79e-6))  # timed alone, a kernel may take longer
+    assert "between" not in text and "cache" not in text and "101.3 %" in text
+    assert "1 thread of x" in str(Report([], Limits(1e9, 1e9, 1, "x"), 1.0))
+
+
+@pytest.mark.parametrize("row", [Measured("a", "b", 0, 0, 0), Measured("a", "b", 0, 1e6, 1e6), None])
+def test_nothing_measured_is_a_dash_not_an_error(row):
+    report = Report([row] if row else [], LIMITS, step_seconds=0)
+    total = str(report).splitlines()[-3]
+    assert total.split()[:3] == ["total", "0.0", "-"] and total.endswith("-            at best 0 us")
+    assert "nan" not in str(report) and "inf" not in str(report)
+
+
+def test_numbers_are_short():
+    numbers = [0, 0.01234, 1.234, 12.34, 123.4, 12345]
+    assert [digits(n) for n in numbers] == ["0", "0.012", "1.23", "12.3", "123", "12,345"]
+    assert [scaled(n) for n in (0, 7, 1280, 25.7e6, 3e12)] == ["0", "7", "1.28 k", "25.7 M", "3.00 T"]
+    assert percent(1, 8) == "12.5 %" and percent(1, 0) == "-"
+
+
+def test_a_notebook_shows_the_same_cells():
+    text = REPORT._repr_html_()
+    cells = re.findall(r"<t[dh] [^>]*>([^<]*)</t[dh]>", text)
+    assert cells == [cell for row in REPORT.cells() for cell in row]
+    assert text.count("<tr>") == 6 and "Some &lt;CPU&gt;" in text and "<CPU>" not in text
+
+
+# The picture
+
+
+@pytest.mark.parametrize("suffix, start", [("png", b"\x89PNG"), ("svg", b"<?xml"), ("pdf", b"%PDF")])
+def test_the_picture_is_written(tmp_path, suffix, start):
+    path = tmp_path / f"roofline.{suffix}"
+    REPORT.picture(path)
+    assert path.read_bytes().startswith(start)
+    if suffix == "png":
+        pixels = np.asarray(Image.open(path).convert("RGB"))
+        assert pixels.shape == (832, 1280, 3) and len(np.unique(pixels.reshape(-1, 3), axis=0)) > 100
+
+
+def test_names_in_the_picture_cover_neither_points_nor_each_other():
+    from matplotlib.figure import Figure
+    from matplotlib.text import Text
+
+    ax = Figure(figsize=(8, 5)).subplots()
+    at = np.array([[0.5, 0.5], [0.5, 0.51], [0.52, 0.5], [0.9, 0.9], [0.02, 0.5]])
+    ax.scatter(*at.T, label="points")
+    ax.set(xlim=(0, 1), ylim=(0, 1))
+    ax.legend(loc="lower right")
+    label(ax, ["a name"] * len(at), at, np.full(len(at), 80), taken=np.empty((0, 4)))
+    ax.figure.draw_without_rendering()
+    boxes = np.array([Text.get_window_extent(text).extents for text in ax.texts])  # without leading lines
+    points = ax.transData.transform(at)
+    for i, box in enumerate(boxes):
+        assert overlap(box, np.delete(boxes, i, axis=0)) == 0
+        assert overlap(box, np.hstack([points - 5, points + 5])) == 0
+        assert overlap(box, ax.get_window_extent().extents[None]) == pytest.approx(np.prod(box[2:] - box[:2]))
+    assert sum(text.arrowprops is not None for text in ax.texts) <= 2 < len(SIDES)
+
+
+def test_the_picture_says_what_it_lacks(tmp_path, monkeypatch):
+    for rows in ([], [GATHER], [Measured("a", "", 0, 1, 1)]):
+        with pytest.raises(ArgumentError, match="needs a kernel with FLOP, bytes and seconds above 0"):
+            Report(rows, LIMITS, 1e-4).picture(tmp_path / "x.png")
+    monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
+    with pytest.raises(ArgumentError, match=r"needs matplotlib: pip install 'microgradx\[plot\]'\.$"):
+        REPORT.picture(tmp_path / "x.png")
+
+
+# The machine
+
+
+@pytest.fixture
+def place(tmp_path, monkeypatch):
+    """An empty cache folder, and a process that has measured nothing."""
+    monkeypatch.setenv("MICROGRADX_CACHE", str(tmp_path))
+    monkeypatch.setattr(cache, "unusable", set())
+    machine.remembered.cache_clear()
+    yield tmp_path / "kernels"
+    machine.remembered.cache_clear()
+
+
+@pytest.fixture
+def measured(monkeypatch):
+    """What is measured, without taking the time."""
+    calls = []
+    monkeypatch.setattr(machine, "gemm", lambda n: calls.append(n) or 1e11 * n)
+    monkeypatch.setattr(machine, "bandwidth", lambda n: 2e10)
+    return calls
+
+
+@pytest.mark.slow
+def test_the_limits_are_measured_within_seconds_and_plausible(place):
+    started = time.perf_counter()
+    found = machine.limits()
+    assert time.perf_counter() - started < 10  # one or so, on a machine with nothing else to do
+    assert 1e8 < found.bandwidth < 1e13 and 1e9 < found.gemm < 1e15
+    assert found.threads >= 1 and found.processor
+
+
+def test_the_limits_are_kept_for_each_processor_and_number_of_threads(place, measured, monkeypatch):
+    monkeypatch.setattr(machine, "processor", lambda: "AMD EPYC 9R45 (TM) @ 2.6GHz")
+    monkeypatch.delenv("OPENBLAS_CORETYPE", raising=False)
+    assert machine.remembered(3) == Limits(3e11, 2e10, 3, "AMD EPYC 9R45 (TM) @ 2.6GHz")
+    assert [path.name for path in place.iterdir()] == ["limits_amd-epyc-9r45-tm-2-6ghz_3.json"]
+    for _ in range(2):
+        machine.remembered.cache_clear()
+        assert machine.remembered(3).gemm == 3e11
+    machine.remembered(4)
+    monkeypatch.setenv("OPENBLAS_CORETYPE", "Haswell")
+    machine.remembered.cache_clear()
+    machine.remembered(3)
+    assert measured == [3, 4, 3] and cache.entries() == []  # limits are no kernels
+
+
+@pytest.mark.parametrize("damage", ["old", "future", "cut", "nan", "absent", "a list"])
+def test_limits_that_make_no_sense_are_measured_again(place, measured, damage):
+    machine.remembered(2)
+    (path,) = place.glob("*.json")
+    found = json.loads(path.read_text())
+    match damage:
+        case "old":
+            path.write_text(json.dumps(found | {"measured": time.time() - 31 * 86_400}))
+        case "future":
+            path.write_text(json.dumps(found | {"measured": time.time() + 86_400}))
+        case "cut":
+            path.write_text(path.read_text()[:-5])
+        case "nan":
+            path.write_text(json.dumps(found | {"gemm": float("nan")}))
+        case "absent":
+            path.unlink()
+        case "a list":
+            path.write_text("[]")
+    machine.remembered.cache_clear()
+    machine.remembered(2)
+    machine.remembered(2)
+    assert measured == [2, 2] and json.loads(path.read_text())["gemm"] == 2e11
+
+
+def test_without_a_folder_limits_are_measured_once_in_a_process(place, measured, monkeypatch):
+    monkeypatch.setattr(cache, "folder", lambda: None)
+    monkeypatch.setattr(machine, "folder", lambda: None)
+    assert machine.remembered(2) == machine.remembered(2) and measured == [2]
