@@ -51,3 +51,7 @@ class CheckpointError(MicrogradxError, ValueError):
 
 class CacheWarning(UserWarning):
     """The kernel cache cannot be used as asked; kernels still work, compiled anew where needed."""
+
+
+class CompileWarning(UserWarning):
+    """A step that cannot be compiled runs line by line instead, with the same results, slower."""

@@ -172,8 +172,8 @@ sys.path.insert(0, {tests!r})
 import test_training as t
 from microgradx.training import loop
 if "slow" in sys.argv:
-    step = loop.Trainer.step
-    loop.Trainer.step = lambda *args: (time.sleep(0.01), step(*args))[1]
+    steps = loop.Trainer.steps_over
+    loop.Trainer.steps_over = lambda *args: (time.sleep(0.03), steps(*args))[1]
 print("go", flush=True)
 t.trained(8, out=sys.argv[1], seed=1, resume=True, save_every=0.0, batch_size=8)
 """

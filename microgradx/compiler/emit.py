@@ -170,7 +170,7 @@ class Emitter(Bodies):
         lines = [f'"""{self.does()}"""', *self.memory(names)]
         checks = [k for k, stage in enumerate(stages) for c in stage for item in c.items if item.checks]
         if self.plan.serial:
-            lines.append("for step in range(steps):")
+            lines.append("for step in range(steps):" if stages else "pass")
             lines += ["    status[1] = step"] * bool(checks)
             for k, stage in enumerate(stages):
                 for chain in stage:

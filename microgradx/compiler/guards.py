@@ -1,10 +1,13 @@
 """What a compiled step took for fixed: the Python values that the user's code reads, watched for changes."""
 
+import inspect
 import os
 import site
+import sys
 import sysconfig
 import types
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -16,7 +19,7 @@ from microgradx.tape import PACKAGE
 from microgradx.tensor import Tensor
 
 PLAIN = (int, float, complex, str, bytes, bool, type(None), np.generic, np.dtype, range)
-SEEN = (Optimizer, Schedule, Tensor, np.ndarray, types.ModuleType, types.FunctionType, type)
+SEEN = (Optimizer, Schedule, Tensor, np.ndarray, types.FunctionType, types.BuiltinFunctionType)
 """What a recording follows on its own, or what does not change by itself."""
 
 INSTALLED = (PACKAGE, sysconfig.get_paths()["stdlib"] + os.sep, *site.getsitepackages())
@@ -38,8 +41,7 @@ class Guards:
     def walk(self, f: Any, known: set[int]) -> None:
         """Note what a function reaches, and the functions among that."""
         if isinstance(f, types.MethodType):
-            self.things.append(f.__self__)
-            self.note("self", f.__self__, set(), known)
+            self.note("self", f.__self__, all_names(f.__func__.__code__), known)
             f = f.__func__
         if (
             not isinstance(f, types.FunctionType)
@@ -56,6 +58,8 @@ class Guards:
                 continue
             self.cells.append((cell, value))
             self.note(name, value, names, known)
+        for value in (*(f.__defaults__ or ()), *(f.__kwdefaults__ or {}).values()):
+            self.note(f"a default of {f.__name__}", value, names, known)
         for name in names & f.__globals__.keys():
             self.globals.append((f.__globals__, name, f.__globals__[name]))
             self.note(name, f.__globals__[name], names, known)
@@ -68,11 +72,17 @@ class Guards:
         elif isinstance(value, Module):
             for m in value.modules():
                 self.walk(type(m).forward, known)
-        elif isinstance(value, list | dict | set):
-            self.loose.append((name, lambda: print_of(value), print_of(value)))
-        elif not isinstance(value, (*PLAIN, *SEEN, tuple)) and hasattr(value, "__dict__"):
-            look = lambda: {k: print_of(v) for k, v in vars(value).items() if k in names}  # noqa: E731
-            self.loose.append((name, look, look()))
+                for key, inner in vars(m).items():
+                    self.watch(f"{name}.{key}", inner, names | all_names(type(m).forward.__code__))
+        else:
+            self.watch(name, value, names)
+
+    def watch(self, name: str, value: Any, names: set[str]) -> None:
+        """Look into a value at every call, if it can change inside without being replaced."""
+        if isinstance(value, (*PLAIN, *SEEN, Module)) or installed(value):
+            return
+        look = partial(inside, value, names)
+        self.loose.append((name, look, look()))
 
     def hold(self) -> bool:
         """Whether everything is as it was."""
@@ -88,6 +98,39 @@ class Guards:
                 return False
             self.changes = modules.structure[0]
         return all(look() == then for _, look, then in self.loose)
+
+
+def installed(value: Any) -> bool:
+    """Whether a module or a class belongs to an installed package, whose attributes are not watched."""
+    if isinstance(value, types.ModuleType):
+        file = getattr(value, "__file__", None)  # those that are built in have a spec and no file
+        return file.startswith(INSTALLED) if file else value.__spec__ is not None
+    home = sys.modules.get(value.__module__) if isinstance(value, type) else None
+    return home is not None and installed(home)
+
+
+def inside(value: Any, names: set[str], depth: int = 4) -> Any:
+    """What a step may read inside a value: items, and the attributes whose names stand in its code."""
+    if isinstance(value, PLAIN):
+        return print_of(value)
+    if isinstance(value, (*SEEN, Module)) or depth == 0 or installed(value):
+        return id(value)
+    if isinstance(value, dict):
+        return tuple((key, inside(x, names, depth - 1)) for key, x in list(value.items())[:100])
+    if isinstance(value, list | tuple | set):
+        return type(value), len(value), tuple(inside(x, names, depth - 1) for x in list(value)[:100])
+    found = ((name, attribute(value, name)) for name in sorted(names))
+    return id(value), tuple((name, inside(x, names, depth - 1)) for name, x in found if x is not None)
+
+
+def attribute(value: Any, name: str) -> Any:
+    """An attribute of an object, or of its class if that is the user's own; None for methods and the like."""
+    found = inspect.getattr_static(value, name, None)
+    if isinstance(found, types.MemberDescriptorType):  # of __slots__
+        return getattr(value, name, None)
+    if name in getattr(value, "__dict__", ()) or not installed(type(value)) or isinstance(value, type):
+        return None if isinstance(found, types.FunctionType | property | classmethod | staticmethod) else found
+    return None
 
 
 def all_names(code: types.CodeType) -> set[str]:

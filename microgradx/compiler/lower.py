@@ -282,11 +282,11 @@ def is_free(part: Any) -> bool:
 
 
 @lowers(indexing.getitem)
-def _(low, x, *indices, index):
+def _(low, x, *indices, index, strict=False):
     if not indices:
         return x.through(lambda a: a[index])
     shape = low.at.out.shape
-    base, at = places(low, shape, x, indices, index)
+    base, at = places(low, shape, x, indices, index, not strict)
     return low.compute("", None, Pick(base, at), dtype=x.dtype, shape=shape)
 
 

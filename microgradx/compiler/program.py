@@ -153,7 +153,7 @@ def mismatch(instruction: Instruction) -> str:
         return "" if all((x.shape, x.dtype) == (p.shape, p.dtype) for x in same) else "the arrays differ"
     if isinstance(op, ElementwisePrimitive):
         try:
-            found = np.broadcast_shapes(*shapes)
+            found = np.broadcast_shapes(*shapes, instruction.out.shape)  # a number may stand for an array
         except ValueError:
             return f"the shapes {shapes} do not broadcast"
         return "" if found == instruction.out.shape else f"the shapes {shapes} give {found}"

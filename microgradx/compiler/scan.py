@@ -7,6 +7,7 @@ import numpy as np
 
 from microgradx.compiler.results import detached, emptied, fill
 from microgradx.compiler.variant import Changed, Variant
+from microgradx.errors import ArgumentError, ShapeError
 from microgradx.tape import mode
 from microgradx.tensor import wrap
 
@@ -23,7 +24,12 @@ class Scan:
         done, steps = 0, len(self.order) // self.size
         chunk = 64
         while done < steps:
-            variant = self.ahead(done)
+            try:
+                variant = self.ahead(done)
+            except (ArgumentError, ShapeError):  # perhaps in other words than the step's own
+                self.eager(done)
+                done += 1
+                continue
             if variant is None:
                 self.alone(done)
                 done += 1

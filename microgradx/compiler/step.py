@@ -56,15 +56,21 @@ class Step:
             args = bound.args
         values, arrays, key = self.read(args)
         while True:
-            variant = self.find(key) or self.capture(key, values, arrays)
             try:
+                variant = self.find(key) or self.capture(key, values, arrays)
                 outs, finished = variant.run([values[i] for _, i in arrays])
                 break
             except Changed:
                 self.variants[key].remove(variant)
+            except (ArgumentError, ShapeError):  # perhaps in other words than the step's own
+                return self.eagerly(values)
         if not finished:  # an index was out of range: the function itself says what is wrong with it
-            return detached(self.function(*(wrap(v) if isinstance(v, np.ndarray) else v for v in values)))
+            return self.eagerly(values)
         return fill(variant.result, iter([out.reshape(out.shape[1:]) for out in outs]))
+
+    def eagerly(self, values: list[Any]) -> Any:
+        """The step line by line."""
+        return detached(self.function(*(wrap(v) if isinstance(v, np.ndarray) else v for v in values)))
 
     def read(self, args: Sequence[Any]) -> tuple[list[Any], list[tuple[str, int]], Any]:
         """The arguments, which of them are arrays, and what a variant must have in common with them."""

@@ -122,7 +122,9 @@ def block_at(typing, table, entry, shape, dtype):
     kind = Block(dtype.dtype, tuple(size.literal_value for size in shape))
 
     def code(context, builder, sig, args):
-        address = builder.load(builder.gep(args[0], [context.cast(builder, args[1], sig.args[1], types.int64)]))
+        address = builder.load(
+            builder.gep(args[0], [context.cast(builder, args[1], sig.args[1], types.int64)])
+        )
         return builder.inttoptr(address, context.get_value_type(kind))
 
     return kind(table, entry, shape, dtype), code

@@ -67,8 +67,8 @@ def fingerprint(source: str, signatures: dict[str, str], exact: Collection[str] 
     cpu = llvm.get_host_cpu_name(), llvm.get_host_cpu_features().flatten()
     parts = [form, llvmlite.__version__, version, *cpu, source, repr(sorted(signatures.items()))]
     if exact is not None:
-        words = (Path(__file__).with_name(name).read_text() for name in ("block.py", "blas.py", "small.py"))
-        parts += [repr(sorted(exact)), *words]
+        words = ("block.py", "blas.py", "small.py", "maths.py")
+        parts += [repr(sorted(exact)), *(Path(__file__).with_name(word).read_text() for word in words)]
     return hashlib.sha256("\0".join(parts).encode()).hexdigest()
 
 

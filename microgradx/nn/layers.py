@@ -234,4 +234,4 @@ class Embedding(Module):
         low, high = (0, -1) if settled is None else (index.min(initial=0), index.max(initial=-1))
         if low < 0 or high >= rows:
             raise ArgumentError(f"Embedding: {rows} rows allow indices 0 to {rows - 1}, not {low} to {high}.")
-        return getitem(self.weight, index, index=(Slot(0),))
+        return getitem(self.weight, index, index=(Slot(0),), strict=True)

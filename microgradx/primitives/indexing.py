@@ -25,13 +25,16 @@ def fill(index, arrays):
 
 
 @primitive
-def getitem(x, *indices, index):
-    """x[index]: basic slices; in its slots integer arrays and boolean masks."""
+def getitem(x, *indices, index, strict=False):
+    """x[index]: basic slices; in its slots integer arrays and boolean masks.
+
+    Where `strict`, negative numbers have been refused before: compiled code must refuse them, too.
+    """
     return x[fill(index, indices)]
 
 
 @getitem.vjp
-def _(g, out, x, *indices, index):
+def _(g, out, x, *indices, index, strict):
     return put(g, *indices, index=index, shape=x.shape), *(None for _ in indices)
 
 
@@ -76,7 +79,8 @@ def gather(x, index, axis):
     if low < 0 or high >= x.shape[a]:
         raise ArgumentError(f"gather: axis {a} has size {x.shape[a]}, the indices run from {low} to {high}.")
     grid = np.ix_(*map(np.arange, index.shape))
-    return getitem(x, *grid[:a], index, *grid[a + 1 :], index=tuple(map(Slot, range(x.ndim))))
+    index_of = tuple(map(Slot, range(x.ndim)))
+    return getitem(x, *grid[:a], index, *grid[a + 1 :], index=index_of, strict=True)
 
 
 @primitive

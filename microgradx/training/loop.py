@@ -8,6 +8,7 @@ import math
 import signal
 import threading
 import time
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -16,7 +17,11 @@ from typing import Any
 
 import numpy as np
 
-from microgradx.errors import ArgumentError, CheckpointError, NonFiniteError
+from microgradx.compiler import jit
+from microgradx.creation import zeros
+from microgradx.errors import (
+    ArgumentError, CaptureError, CheckpointError, CompileWarning, KernelError, NonFiniteError,
+)  # fmt: skip
 from microgradx.kernels.random import generator
 from microgradx.nn import Module, cross_entropy
 from microgradx.optim import Optimizer, ReduceLROnPlateau, Schedule, clip_grad_norm_
@@ -24,7 +29,6 @@ from microgradx.tensor import Tensor
 from microgradx.training import checkpoints
 from microgradx.training.evaluation import Loss, evaluate
 from microgradx.training.history import History, Record, watched
-from microgradx.training.metrics import judged
 from microgradx.training.progress import Progress
 from microgradx.training.runs import Run, draw
 
@@ -47,6 +51,7 @@ def fit(
     out: str | Path | None = None,
     resume: bool = False,
     seed: int | None = None,
+    eager: bool = False,
     save_every: float = 30.0,
     callbacks: Sequence[Callback] = (),
     progress: bool = True,
@@ -62,6 +67,7 @@ def fit(
     patience: stop after so many epochs without a smaller validation loss (or training loss, without `valid`).
     out: the run folder, see `Run`; resume: go on with what is in it, from the start if there is nothing yet.
     seed: of the shuffle and dropout; without one they go on from where `mg.seed` and earlier draws left them.
+    eager: run every operation on its own, instead of whole steps as compiled code (which `jit` makes).
     save_every: seconds between checkpoints inside an epoch; there is one after each epoch anyway.
     callbacks: each is called with the history after every epoch; one that returns True ends the run.
     config, classes: more for `config.json`, and the names of the labels for the confusion matrix.
@@ -76,7 +82,7 @@ def fit(
     if seed is not None:
         generator.seed(seed)
     run = Run(out) if out is not None else None
-    trainer = Trainer(model, optimizer, train, batch_size, loss, schedule, clip_norm, run)
+    trainer = Trainer(model, optimizer, train, batch_size, loss, schedule, clip_norm, run, eager)
     if run and resume and run.last.exists():
         trainer.resume(run)
     elif run:
@@ -133,29 +139,41 @@ class Trainer:
     schedule: Schedule | None
     clip_norm: float | None
     run: Run | None
+    eager: bool
 
     def __post_init__(self) -> None:
         self.rows = len(self.train[0])
         self.steps = math.ceil(self.rows / self.batch_size)
         self.at = Position()
         self.history = History(self.run.history if self.run else None)
+        self.compiled, self.chunk = jit(self.step), 1
         self.shuffle = generator.state_dict()  # as it was when the order of this epoch was drawn
 
-    def step(self, x: np.ndarray, y: np.ndarray) -> tuple[float, np.ndarray]:
-        """One update from one batch: its loss and the outputs. A compiled step has the same signature."""
+    def step(self, x: Tensor, y: Tensor) -> tuple[Tensor, ...]:
+        """One update from one batch: its loss, how many outputs are right, and how many can be."""
         self.optimizer.zero_grad()
-        outputs = self.model(Tensor(x))
+        outputs = self.model(x)
         loss = self.loss(outputs, y)
-        value = loss.item()
-        if not math.isfinite(value):
-            raise self.diverged(f"the loss is {value}")
         loss.backward()
         if self.clip_norm is not None:
             clip_grad_norm_(self.optimizer, self.clip_norm)
         self.optimizer.step()
         if self.schedule is not None and not isinstance(self.schedule, ReduceLROnPlateau):
             self.schedule.step()
-        return value, outputs.numpy()
+        return loss, *right(outputs, y)
+
+    def steps_over(self, rows: np.ndarray) -> list[list[float]]:
+        """The steps of some batches of rows: losses, right outputs and judged ones, a list of each."""
+        if not self.eager:
+            try:
+                return [t.tolist() for t in self.compiled.scan(*self.train, batch_size=self.batch_size, order=rows)]
+            except (CaptureError, KernelError) as error:
+                warnings.warn(f"fit goes on line by line, as with eager=True: {error}", CompileWarning, 4)
+                self.eager = True
+        starts = range(0, len(rows), self.batch_size)
+        batches = ([part[rows[i : i + self.batch_size]] for part in self.train] for i in starts)
+        results = [self.step(Tensor(x), Tensor(y)) for x, y in batches]
+        return [[t.item() for t in column] for column in zip(*results, strict=True)]
 
     def epoch(self, bar: Progress, interrupt: threading.Event, save_every: float) -> None:
         """The steps that the current epoch has left."""
@@ -168,16 +186,18 @@ class Trainer:
             generator.load_state_dict(before)
         self.model.train()
         since = saved = time.perf_counter()
-        for batch in range(at.batch, self.steps):
-            rows = order[batch * size : (batch + 1) * size]
-            x, y = (part[rows] for part in self.train)
-            value, outputs = self.step(x, y)
-            at.batch += 1
-            at.loss += value * len(rows)
-            if pair := judged(outputs, y):
-                at.hits += int((pair[0] == pair[1]).sum())
-                at.judged += len(pair[0])
+        while at.batch < self.steps:
+            start = time.perf_counter()
+            rows = order[at.batch * size : (at.batch + self.chunk) * size]
+            for step, (value, hits, judged) in enumerate(zip(*self.steps_over(rows), strict=True)):
+                if not math.isfinite(value):
+                    raise self.diverged(f"the loss is {value}")
+                at.batch += 1
+                at.loss += value * len(rows[step * size : (step + 1) * size])
+                at.hits, at.judged = at.hits + int(hits), at.judged + int(judged)
             seen, now = min(at.batch * size, self.rows), time.perf_counter()
+            if not self.eager and now - start < 0.02:  # seldom back to Python, yet often enough for Ctrl-C
+                self.chunk *= 2
             bar.step(at.epoch + 1, at.epoch * self.steps + at.batch, len(rows), at.loss / seen, at.accuracy)
             if interrupt.is_set() or (now - saved > save_every and at.batch < self.steps):
                 at.seconds, since, saved = at.seconds + now - since, now, now
@@ -265,6 +285,19 @@ class Trainer:
             f"Lower the learning rate (now {rate:g}), bound the gradients with clip_norm, or look for values "
             f"that are not finite in the data; mg.detect_anomaly() names the operation.{kept}"
         )
+
+
+def right(outputs: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+    """How many predictions are right, and how many labels there are; both 0 where targets are no labels."""
+    if outputs.ndim > 1 and outputs.shape[1] > 1:
+        predicted = outputs.argmax(1)
+    else:
+        predicted = outputs > 0
+    if y.dtype.kind not in "iub" or predicted.size != y.size:
+        return zeros(), zeros()
+    labels = y.reshape(-1)
+    counts = labels >= 0  # a negative label, such as PyTorch's -100, says that the row does not count
+    return ((predicted.reshape(-1) == labels) & counts).sum(), counts.sum()
 
 
 def positive(**values: float | None) -> None:
