@@ -43,6 +43,7 @@ class Recipe:
     seed: int = 0
     device: str = "cpu"
     threads: int | None = None  # None: all cores
+    eager: bool = False  # every operation on its own, instead of compiled steps
 
     @classmethod
     def read(cls, run: Run) -> "Recipe":

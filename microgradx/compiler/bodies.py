@@ -96,7 +96,8 @@ class Bodies:
         lifted = update.sweep.lifted
         name = self.rule(update.sweep)
         p = item.arrays[0]
-        blocks = [self.write.block(v.buffer, v.offset, (v.size,)) for v in item.arrays]
+        self.vocabulary.add("flat")
+        blocks = [f"flat({self.write.block(v.buffer, v.offset, v.shape)})" for v in item.arrays]
         row = p.size // max(item.rows, 1)
         bounds = f"0, {p.size}" if self.whole else f"{times(row, 'start')}, {times(row, 'stop')}"
         first = self.write.column(update.event, len(lifted.numbers))
@@ -126,7 +127,8 @@ class Bodies:
         """Call the generator."""
         self.vocabulary.add("units")
         out = item.out
-        name = self.write.block(out.buffer, 0, (out.size,))
+        self.vocabulary.add("flat")
+        name = f"flat({self.write.block(out.buffer)})"
         self.write.use("random")
         self.write.use("step")
         blocks = -(-out.size // 4)

@@ -467,14 +467,16 @@ def capture(
         if event == "return" and frame.f_code is code:
             recorder.read_names(frame.f_locals)
 
-    profile, random = sys.getprofile(), generator.state_dict()
-    sys.setprofile(leaving)
+    random, watch = generator.state_dict(), sys.getprofile() is None  # a profiler at work is left alone
     try:
+        if watch:
+            sys.setprofile(leaving)
         with mode.having(recorder=recorder):
             result = function(*args)
         return recorder.finish(result), recorder
     finally:
-        sys.setprofile(profile)
+        if watch:
+            sys.setprofile(None)
         generator.load_state_dict(random)
         for undo in reversed(recorder.undo):
             undo()

@@ -12,7 +12,7 @@ import numpy as np
 
 from microgradx.compiler.bodies import Bodies, dtype_name, indent, times, wrapped_call
 from microgradx.compiler.expressions import plus
-from microgradx.compiler.loops import Host, Sweep
+from microgradx.compiler.loops import Buffer, Host, Sweep
 from microgradx.compiler.schedule import PIECE, Chain, Schedule
 from microgradx.kernels import random
 from microgradx.kernels.typed import define, quoted
@@ -58,8 +58,8 @@ class Emitter(Bodies):
         self.addresses: list[Any] = [("arena",), ("numbers",), ("order",), ("random",)]
         self.functions: dict[Chain, tuple[str, list[str]]] = {}
 
-    def emit(self) -> Emitted:
-        """The whole file."""
+    def emit(self, apart: bool = False) -> Emitted:
+        """The whole file; `apart` has a function `run` for every stage, to measure it."""
         for buffer in dict.fromkeys(v.buffer for i in self.plan.items for v, _ in [*i.reads(), *i.writes()]):
             buffer.name = self.write.name(buffer.name)
         texts = []
@@ -70,8 +70,8 @@ class Emitter(Bodies):
         part: list[list[Chain]] = []
         for stage in [*self.plan.stages, None]:
             host = stage is not None and isinstance(stage[0].items[0], Host)
-            if stage is None or host:
-                if part or not (segments or host):
+            if stage is None or host or apart:
+                if part or (stage is None and not segments):
                     name = "run" if not runs else f"run_{len(runs) + 1}"
                     runs.append(self.run(name, part))
                     segments.append(name)
@@ -251,25 +251,24 @@ class Emitter(Bodies):
                 lines.append(
                     f"{data} = block_at(table, {self.address(('data', k))}, {out.shape}, {dtype_name(out.dtype)})"
                 )
-        inside = False
-        for name, (buffer, offset, shape) in self.write.blocks.items():
-            if name not in names:
-                continue
-            kind = dtype_name(buffer.dtype)
-            full = (1, *shape) if buffer.stepped and shape else shape or (1,)
-            if buffer.source is None:
-                if not inside:
-                    lines.append("arena = block_at(table, 0, (1,), uint8)")
-                    inside = True
-                lines.append(
-                    f"{name} = block(arena, {buffer.place + offset * buffer.dtype.itemsize}, {full}, {kind})"
-                )
-            elif offset:
-                base = self.address(buffer.source)
-                lines.append(f"{name} = block(block_at(table, {base}, (1,), {kind}), {offset}, {full})")
-            else:
-                lines.append(f"{name} = block_at(table, {self.address(buffer.source)}, {full}, {kind})")
+        used = {name: what for name, what in self.write.blocks.items() if name in names}
+        buffers = dict.fromkeys(buffer for buffer, *_ in used.values())
+        if any(buffer.source is None for buffer in buffers):
+            lines.append("arena = block_at(table, 0, (1,), uint8)")
+        for buffer in buffers:
+            lines.append(self.place(buffer))
+        for name, (buffer, offset, shape) in used.items():
+            if name != buffer.name:
+                lines.append(f"{name} = block({buffer.name}, {offset}, {shape or (1,)})")
         return lines
+
+    def place(self, buffer: Buffer) -> str:
+        """Where a buffer lies."""
+        shape, kind = self.write.blocks[buffer.name][2], dtype_name(buffer.dtype)
+        full = (1, *shape) if buffer.stepped and shape else shape or (1,)
+        if buffer.source is not None:
+            return f"{buffer.name} = block_at(table, {self.address(buffer.source)}, {full}, {kind})"
+        return f"{buffer.name} = block(arena, {buffer.place}, {full}, {kind})"
 
     def address(self, source: Any) -> int:
         """Which entry of the table holds the address of something outside."""

@@ -226,6 +226,8 @@ class Expressions:
             return expression
         if dtype == BOOL:
             return f"{wrapped(expression, 5)} != 0", 6, BOOL
+        if kind == BOOL:  # so that LLVM selects one of two numbers
+            return f"{self.number(1, dtype)} if {wrapped(expression, 7)} else {self.number(0, dtype)}", 8, dtype
         self.imports.add(dtype.name)
         return f"{dtype.name}({value})", 0, dtype
 

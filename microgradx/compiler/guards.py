@@ -129,7 +129,9 @@ def attribute(value: Any, name: str) -> Any:
     if isinstance(found, types.MemberDescriptorType):  # of __slots__
         return getattr(value, name, None)
     if name in getattr(value, "__dict__", ()) or not installed(type(value)) or isinstance(value, type):
-        return None if isinstance(found, types.FunctionType | property | classmethod | staticmethod) else found
+        return (
+            None if isinstance(found, types.FunctionType | property | classmethod | staticmethod) else found
+        )
     return None
 
 

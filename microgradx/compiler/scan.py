@@ -49,8 +49,8 @@ class Scan:
                 done += 1
             if time.perf_counter() - start < 0.05:
                 chunk *= 2
-        if len(self.order) % self.size:
-            self.alone(done)
+        if len(self.order) % self.size:  # one step: not worth another program
+            self.eager(done)
         return self.stacked()
 
     def rows(self, step: int) -> list[np.ndarray]:

@@ -385,31 +385,29 @@ def arguments(s: Statement) -> tuple:
 
 
 def settle(plan: Schedule) -> int:
-    """Give every stored buffer of the arena a place; those never needed at once may share one. The size."""
+    """Give every stored buffer of the arena a slot; those never needed at once may share one. The bytes of all."""
     spans: dict[Buffer, list[int]] = {}
-    times = [(k if not plan.serial else n, item) for n, (k, item) in enumerate(
-        (k, item) for k, stage in enumerate(plan.stages) for chain in stage for item in chain.items)]  # fmt: skip
-    for time, item in times:
+    moments = [(k, item) for k, stage in enumerate(plan.stages) for chain in stage for item in chain.items]
+    for n, (stage, item) in enumerate(moments):
+        time = n if plan.serial else stage
         for view, _ in [*item.reads(), *item.writes()]:
             if view.buffer.source is None and view.buffer in plan.stored:
                 spans.setdefault(view.buffer, [time, time])[1] = time
-    placed: list[Buffer] = []
-    size = 0
-    for buffer, (start, stop) in sorted(spans.items(), key=lambda pair: (pair[1][0], -pair[0].bytes)):
-        room = -(-max(buffer.bytes, 1) // LINE) * LINE
-        taken = sorted(
-            (b.place, b.place + -(-max(b.bytes, 1) // LINE) * LINE)
-            for b in placed if spans[b][0] <= stop and start <= spans[b][1]
-        )  # fmt: skip
-        at = 0
-        for low, high in taken:
-            if at + room <= low:
+    slots: list[list[Buffer]] = []
+    for buffer in sorted(spans, key=lambda b: (-b.bytes, spans[b])):
+        start, stop = spans[buffer]
+        for slot in slots:
+            if all(spans[b][1] < start or stop < spans[b][0] for b in slot):
+                slot.append(buffer)
                 break
-            at = max(at, high)
-        buffer.place = at
-        placed.append(buffer)
-        size = max(size, at + room)
-    return size
+        else:
+            slots.append([buffer])
+    at = 0
+    for slot in slots:
+        for buffer in slot:
+            buffer.place = at
+        at += -(-max(slot[0].bytes, 1) // LINE) * LINE
+    return at
 
 
 def check(plan: Schedule) -> Schedule:

@@ -13,6 +13,7 @@ import numpy as np
 
 from microgradx.compiler.guards import print_of
 from microgradx.compiler.program import Program
+from microgradx.compiler.report import Report
 from microgradx.compiler.results import detached, fill
 from microgradx.compiler.scan import Scan
 from microgradx.compiler.schedule import Schedule
@@ -151,6 +152,12 @@ class Step:
     def program(self) -> Program:
         """The captured program."""
         return self.variant.program
+
+    def report(self) -> Report:
+        """Every kernel of the step that ran last, measured against what this machine can do."""
+        from microgradx.compiler.measure import report
+
+        return report(self.variant)
 
     @property
     def stages(self) -> Schedule:

@@ -84,8 +84,13 @@ class Variant:
             buffers = [(read[source], source[1]) for source in read if source[0] == "argument"]
             items = [Gather(None, [(b.view(), k) for b, k in buffers]), *items] if buffers else items
         self.plan: Schedule = check(schedule(items))
+        self.load(self.plan)
+        return self.compiled  # type: ignore[return-value]
+
+    def load(self, plan: Schedule, apart: bool = False) -> None:
+        """Emit and compile a schedule, and lay out its memory; `apart` gives every item a function to call."""
         batch = self.program.arguments[0].shape[0] if self.gathers else 0
-        self.compiled = Emitter(self.plan, self.title, self.blocks, batch).emit()
+        self.compiled = Emitter(plan, self.title, self.blocks, batch).emit(apart)
         names = [s for s in self.compiled.segments if isinstance(s, str)]
         label = "".join(c if c.isalnum() else "_" for c in self.program.name)
         loaded = machine.load(self.compiled.text, dict.fromkeys(names, RUN), label, exact=self.compiled.exact)
@@ -113,7 +118,6 @@ class Variant:
         most = max((sum(c.pieces for c in stage) for stage in self.plan.stages), default=1)
         self.helpers = 0 if self.plan.serial else most - 1
         self.bind()
-        return self.compiled
 
     def bind(self) -> None:
         """Find the memory that the program works in."""
@@ -244,7 +248,7 @@ class Variant:
             self.batches: dict[int, np.ndarray] = {}
         if k not in self.batches:
             value = self.program.arguments[k]
-            self.batches[k] = np.empty(value.shape, value.dtype)
+            self.batches[k] = np.zeros(value.shape, value.dtype)
         return self.batches[k]
 
     def execute(self, function: Callable[..., None], steps: int, gathering: bool) -> None:
@@ -322,6 +326,11 @@ class Variant:
 
     def back(self, shots: Any, finished: int) -> None:
         """Undo the counts of the steps that were not done."""
+        self.undo(shots)
+        self.numbers(finished)
+
+    def undo(self, shots: Any) -> None:
+        """Step counts, schedules and memory as they were at the snapshot."""
         parts, schedules, kept = shots
         for part, clock in parts:
             part.clock = clock
@@ -329,7 +338,6 @@ class Variant:
             one.load_state_dict(state)
         for array, before in zip(self.kept, kept, strict=False):
             array[...] = before
-        self.numbers(finished if not kept else 0)
 
 
 def title_of(function: Callable[..., Any], program: Program) -> str:

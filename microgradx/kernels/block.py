@@ -24,11 +24,14 @@ omitted = types.Omitted(None)
 
 
 class Block(types.Type):
-    """A type of Numba's: `shape` elements of `dtype` in C order, somewhere in memory."""
+    """A type of Numba's: `shape` elements of `dtype` in C order, somewhere in memory.
 
-    def __init__(self, dtype: types.Type, shape: tuple[int, ...]):
-        self.dtype, self.shape = dtype, shape
-        super().__init__(f"Block({dtype}, {shape})")
+    Blocks of two regions share no memory, which LLVM then need not check before it makes vectors of a loop.
+    """
+
+    def __init__(self, dtype: types.Type, shape: tuple[int, ...], region: str = ""):
+        self.dtype, self.shape, self.region = dtype, shape, region
+        super().__init__(f"Block({dtype}, {shape}, {region!r})")
 
 
 @register_model(Block)
@@ -83,7 +86,7 @@ def place(context: Any, builder: Any, sig: Any, args: tuple) -> Any:
 @lower_builtin(operator.getitem, Block, types.Any)
 def get(context, builder, sig, args):
     """Load an element; a boolean is whatever is not 0."""
-    element = builder.load(place(context, builder, sig, args))
+    element = mark(builder, builder.load(place(context, builder, sig, args)), sig.args[0])
     if sig.return_type == types.boolean:  # Numba's own unpacking branches, which stands in the way of vectors
         return builder.icmp_unsigned("!=", element, element.type(0))
     return element
@@ -92,19 +95,32 @@ def get(context, builder, sig, args):
 @lower_builtin(operator.setitem, Block, types.Any, types.Any)
 def put(context, builder, sig, args):
     """Store an element."""
-    context.pack_value(builder, sig.args[2], args[2], place(context, builder, sig, args))
+    value = context.data_model_manager[sig.args[2]].as_data(builder, args[2])
+    mark(builder, builder.store(value, place(context, builder, sig, args)), sig.args[0])
+
+
+def mark(builder: Any, access: Any, block: Block) -> Any:
+    """Say which region a load or a store is in, as if regions were types that never lie in the same place."""
+    if block.region:
+        add = builder.module.add_metadata
+        kind = add([block.region, add(["microgradx"]), i64(0)])
+        access.set_metadata("tbaa", add([kind, kind, i64(0)]))
+    return access
 
 
 @intrinsic(prefer_literal=True)
 def block(typing, memory, offset, shape, dtype=None):
     """The block at an offset from a pointer or a block: in elements, or in bytes where a dtype is given.
 
-    Bytes must be a multiple of the dtype's size; the shape is written out in the source.
+    Bytes must be a multiple of the dtype's size; the shape is written out in the source. In bytes, blocks at
+    other offsets must not overlap: each offset is a region.
     """
     if not all(isinstance(size, types.IntegerLiteral) for size in shape):
         return None
     given = isinstance(dtype, types.NumberClass)
-    kind = Block(dtype.dtype if given else memory.dtype, tuple(size.literal_value for size in shape))
+    region = f"{offset.literal_value} bytes" if given and isinstance(offset, types.IntegerLiteral) else ""
+    region = region or getattr(memory, "region", "")
+    kind = Block(dtype.dtype if given else memory.dtype, tuple(size.literal_value for size in shape), region)
 
     def code(context, builder, sig, args):
         start = builder.bitcast(args[0], i8.as_pointer()) if given else args[0]
@@ -116,10 +132,10 @@ def block(typing, memory, offset, shape, dtype=None):
 
 @intrinsic(prefer_literal=True)
 def block_at(typing, table, entry, shape, dtype):
-    """The block at an address that stands in a table of addresses."""
-    if not all(isinstance(size, types.IntegerLiteral) for size in shape):
+    """The block at an address that stands in a table of addresses; each entry is a region."""
+    if not all(isinstance(size, types.IntegerLiteral) for size in (*shape, entry)):
         return None
-    kind = Block(dtype.dtype, tuple(size.literal_value for size in shape))
+    kind = Block(dtype.dtype, tuple(size.literal_value for size in shape), f"entry {entry.literal_value}")
 
     def code(context, builder, sig, args):
         address = builder.load(
@@ -128,6 +144,13 @@ def block_at(typing, table, entry, shape, dtype):
         return builder.inttoptr(address, context.get_value_type(kind))
 
     return kind(table, entry, shape, dtype), code
+
+
+@intrinsic
+def flat(typing, memory):
+    """The same memory as elements in a row, of no certain number: for functions that take any block."""
+    kind = Block(memory.dtype, (1,))
+    return kind(memory), lambda context, builder, sig, args: args[0]
 
 
 @intrinsic

@@ -10,7 +10,8 @@ import hashlib
 import importlib.util
 import os
 import threading
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterator
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from microgradx.errors import KernelError
 from microgradx.kernels import blas
 from microgradx.kernels.cache import locked, read, write
 
-form = "1"  # of the object files: raise it when what is done below to the same source changes
+form = "2"  # of the object files: raise it when what is done below to the same source changes
 
 ctypes_of: dict[str, Any] = {"int64": ctypes.c_int64, "float32": ctypes.c_float, "float64": ctypes.c_double}
 """Types in a signature; with a `*` behind, such as `float32*` or `uint32*`, a pointer."""
@@ -103,7 +104,8 @@ def optimised(
             for t in signature.split()
         ]
         try:
-            kernel = numba.cfunc(numba.void(*types), **settings)(names[name])
+            with nullcontext() if exact is None else untouched():
+                kernel = numba.cfunc(numba.void(*types), **settings)(names[name])
         except NumbaError as error:
             raise KernelError(f"{path}: Numba cannot compile `{name}`: {error}") from None
         part = llvm.parse_assembly(kernel.inspect_llvm())
@@ -118,6 +120,23 @@ def optimised(
     return module
 
 
+@contextmanager
+def untouched() -> Iterator[None]:
+    """Within, Numba does not optimise: it would unroll short loops, and `close` does better on the whole."""
+    from numba.core import config
+    from numba.core.compiler_lock import global_compiler_lock
+    from numba.core.registry import cpu_target
+
+    assert cpu_target.target_context  # for everybody else made with the usual settings
+    with global_compiler_lock:
+        usual: Any = config.OPT  # type: ignore[attr-defined]
+        config.OPT = type(usual)(0)  # type: ignore[attr-defined]
+        try:
+            yield
+        finally:
+            config.OPT = usual  # type: ignore[attr-defined]
+
+
 def close(module: Any, entries: Collection[str]) -> None:
     """Optimise a module that is called at its entries alone.
 
@@ -129,7 +148,10 @@ def close(module: Any, entries: Collection[str]) -> None:
     for f in module.functions:
         if not f.is_declaration and f.name not in entries:
             f.linkage = "internal"
-    builder = llvm.create_pass_builder(machine(), llvm.create_pipeline_tuning_options(speed_level=3))
+    options = llvm.create_pipeline_tuning_options(speed_level=3)
+    options.loop_vectorization = options.slp_vectorization = True
+    options.loop_unrolling = False  # a short loop becomes one vector, unless it has been unrolled before
+    builder = llvm.create_pass_builder(machine(), options)
     builder.getModulePassManager().run(module, builder)
 
 

@@ -155,7 +155,9 @@ class Lifted(Typed):
         parameters, lines = [bounds, *self.arrays], [f"for i in {loop}:", body]
         if not table or not self.numbers:
             return define(name, [*parameters, *self.numbers.values()], lines)
-        found = (f"{n} = {self.dtype}(numbers[step, first + {k}])" for k, n in enumerate(self.numbers.values()))
+        found = (
+            f"{n} = {self.dtype}(numbers[step, first + {k}])" for k, n in enumerate(self.numbers.values())
+        )
         return define(name, [*parameters, table], [*found, *lines])
 
 

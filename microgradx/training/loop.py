@@ -20,7 +20,12 @@ import numpy as np
 from microgradx.compiler import jit
 from microgradx.creation import zeros
 from microgradx.errors import (
-    ArgumentError, CaptureError, CheckpointError, CompileWarning, KernelError, NonFiniteError,
+    ArgumentError,
+    CaptureError,
+    CheckpointError,
+    CompileWarning,
+    KernelError,
+    NonFiniteError,
 )  # fmt: skip
 from microgradx.kernels.random import generator
 from microgradx.nn import Module, cross_entropy
@@ -166,7 +171,10 @@ class Trainer:
         """The steps of some batches of rows: losses, right outputs and judged ones, a list of each."""
         if not self.eager:
             try:
-                return [t.tolist() for t in self.compiled.scan(*self.train, batch_size=self.batch_size, order=rows)]
+                return [
+                    t.tolist()
+                    for t in self.compiled.scan(*self.train, batch_size=self.batch_size, order=rows)
+                ]
             except (CaptureError, KernelError) as error:
                 warnings.warn(f"fit goes on line by line, as with eager=True: {error}", CompileWarning, 4)
                 self.eager = True
