@@ -8,23 +8,10 @@ from typing import Any
 import numpy as np
 
 from microgradx.compiler.expressions import AXES, Expression, Expressions, plus
-from microgradx.compiler.loops import (
-    Buffer,
-    Gather,
-    Item,
-    Matmul,
-    Nest,
-    Read,
-    Reduce,
-    Rows,
-    Running,
-    Scatter,
-    Sweep,
-    Uniform,
-    View,
-    operands,
-)  # fmt: skip
-from microgradx.compiler.schedule import Schedule, one_per_row
+from microgradx.compiler.fuse import one_per_row
+from microgradx.compiler.items import Gather, Matmul, Running, Scatter, Sweep, Uniform
+from microgradx.compiler.loops import Buffer, Item, Nest, Read, Reduce, Rows, View, operands
+from microgradx.compiler.schedule import Schedule
 from microgradx.scalars import functions
 
 RESULT = {"argmax": np.dtype(np.int64), "argmin": np.dtype(np.int64)}
@@ -67,7 +54,7 @@ class Bodies:
                 return self.group(item)
             case Gather():
                 return self.gather(item)
-            case Uniform(out=out, draw=draw):
+            case Uniform():
                 return self.uniform(item)
             case Scatter():
                 return self.scatter(item)
@@ -306,7 +293,7 @@ def dtype_of(arg: Any) -> np.dtype:
 
 def dtype_name(dtype: np.dtype) -> str:
     """A dtype in the text."""
-    return "bool_" if dtype == bool else dtype.name
+    return "bool_" if dtype.kind == "b" else dtype.name
 
 
 def indent(lines: list[str]) -> list[str]:

@@ -12,7 +12,8 @@ import numpy as np
 
 from microgradx.compiler.bodies import Bodies, dtype_name, indent, times, wrapped_call
 from microgradx.compiler.expressions import plus
-from microgradx.compiler.loops import Buffer, Host, Sweep
+from microgradx.compiler.items import Host, Sweep
+from microgradx.compiler.loops import Buffer
 from microgradx.compiler.schedule import PIECE, Chain, Schedule
 from microgradx.kernels import random
 from microgradx.kernels.typed import define, quoted
@@ -66,7 +67,8 @@ class Emitter(Bodies):
         for chain in self.plan.chains:
             if not isinstance(chain.items[0], Host):
                 texts.append(self.chain(chain))
-        segments, runs = [], []
+        segments: list[Any] = []
+        runs: list[str] = []
         part: list[list[Chain]] = []
         for stage in [*self.plan.stages, None]:
             host = stage is not None and isinstance(stage[0].items[0], Host)
@@ -76,7 +78,7 @@ class Emitter(Bodies):
                     runs.append(self.run(name, part))
                     segments.append(name)
                 part = []
-            if host:
+            if stage is not None and host:
                 segments += [item for chain in stage for item in chain.items]
             elif stage is not None:
                 part.append(stage)
@@ -174,7 +176,7 @@ class Emitter(Bodies):
             lines += ["    status[1] = step"] * bool(checks)
             for k, stage in enumerate(stages):
                 for chain in stage:
-                    lines += indent(self.call(chain, None))
+                    lines += indent(self.call(chain, "0"))
                 if checks and k == max(checks):
                     lines += ["    if status[0] != 0:", "        return"]
         else:
@@ -187,7 +189,7 @@ class Emitter(Bodies):
             return "Run some steps, one after the other."
         return "Run some steps, piece by piece: any number of threads may call this at once."
 
-    def call(self, chain: Chain, piece: str | None) -> list[str]:
+    def call(self, chain: Chain, piece: str) -> list[str]:
         """The call of a chain for one of its pieces."""
         name, names = self.functions[chain]
         bounds = []
@@ -248,9 +250,8 @@ class Emitter(Bodies):
             lines.append("random = block_at(table, 3, (3,), int64)")
         for data, (k, out) in self.data.items():
             if data in names:
-                lines.append(
-                    f"{data} = block_at(table, {self.address(('data', k))}, {out.shape}, {dtype_name(out.dtype)})"
-                )
+                entry, kind = self.address(("data", k)), dtype_name(out.dtype)
+                lines.append(f"{data} = block_at(table, {entry}, {out.shape}, {kind})")
         used = {name: what for name, what in self.write.blocks.items() if name in names}
         buffers = dict.fromkeys(buffer for buffer, *_ in used.values())
         if any(buffer.source is None for buffer in buffers):

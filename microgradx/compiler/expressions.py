@@ -11,7 +11,7 @@ from microgradx.kernels.typed import Typed, text
 AXES = "ijklmnopqrst"
 """The loop variables of the axes of a domain."""
 
-Expression = tuple[str, int, np.dtype]
+Expression = tuple[Any, int, np.dtype]
 """Text, how loosely its outermost operator binds (0 for a name or a call), and its dtype."""
 
 INFIX = {
@@ -227,7 +227,11 @@ class Expressions:
         if dtype == BOOL:
             return f"{wrapped(expression, 5)} != 0", 6, BOOL
         if kind == BOOL:  # so that LLVM selects one of two numbers
-            return f"{self.number(1, dtype)} if {wrapped(expression, 7)} else {self.number(0, dtype)}", 8, dtype
+            return (
+                f"{self.number(1, dtype)} if {wrapped(expression, 7)} else {self.number(0, dtype)}",
+                8,
+                dtype,
+            )
         self.imports.add(dtype.name)
         return f"{dtype.name}({value})", 0, dtype
 

@@ -1,4 +1,4 @@
-"""What a program becomes before it is text: loops over elements, matrix products, sweeps, over buffers.
+"""What a program becomes before it is text: loops over elements, over buffers; other work is in `items`.
 
 A `View` says where in a `Buffer` the elements of a value lie, so that reshaping, transposing, slicing and
 broadcasting cost nothing. A `Nest` is loops over a domain around statements on single elements.
@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from microgradx.compiler.program import Draw, Line, Update
+from microgradx.compiler.program import Line
 
 
 @dataclass(eq=False)
@@ -66,8 +66,19 @@ class View:
         pairs = zip(self.strides, contiguous(self.shape), self.shape, strict=True)
         return all(a == b or n == 1 for a, b, n in pairs) or self.size == 0
 
+    def aligned(self, axis: int | None, rows: int) -> bool:
+        """Whether row i along an axis touches nothing but the i-th of `rows` parts of its buffer."""
+        size = self.buffer.size
+        if axis is None or rows < 2 or size % rows or axis >= self.ndim:
+            return False
+        row = size // rows
+        others = [(n, s) for a, (n, s) in enumerate(zip(self.shape, self.strides, strict=True)) if a != axis]
+        if self.shape[axis] != rows or self.strides[axis] != row or any(s < 0 for _, s in others):
+            return False
+        return self.offset >= 0 and self.offset + sum((n - 1) * s for n, s in others if n) < row
+
     def through(self, change: Callable[[np.ndarray], np.ndarray]) -> "View":
-        """What NumPy makes of it: `change` reshapes, transposes, slices or broadcasts. ValueError for a copy."""
+        """What NumPy makes of it when it reshapes, transposes, slices ...; ValueError for a copy."""
         step = 1 if self.size == 0 else 16  # NumPy's own bookkeeping, on an array without memory of its own
         base = np.lib.stride_tricks.as_strided(
             np.empty(1, np.uint8), self.shape, [s * step for s in self.strides]
@@ -160,7 +171,7 @@ class Item:
     rows = 1
 
     def reads(self) -> Iterator[tuple[View, int | None]]:
-        """Views that it reads, each with the axis along which row i of the work reads row i; None: all of it."""
+        """Views that it reads, each with the axis along which row i reads row i; None: all of it."""
         yield from ()
 
     def writes(self) -> Iterator[tuple[View, int | None]]:
@@ -226,182 +237,14 @@ class Nest(Item):
 
 
 @dataclass(eq=False)
-class Matmul(Item):
-    """out (n, m) = a @ b; form "nn", "nt" (b is given transposed) or "tn" (a is)."""
-
-    out: View
-    a: View
-    b: View
-    form: str
-
-    @property
-    def rows(self) -> int:  # type: ignore[override]
-        """Rows of the result."""
-        return self.out.shape[0]
-
-    def reads(self):
-        """Rows of a as they are, all of b."""
-        yield self.a, None if self.form == "tn" else 0
-        yield self.b, None
-
-    def writes(self):
-        """Rows of the result."""
-        yield self.out, 0
-
-    @property
-    def inner(self) -> int:
-        """The size that is summed over."""
-        return self.a.shape[0 if self.form == "tn" else 1]
-
-    @property
-    def flop(self) -> float:  # type: ignore[override]
-        """A product and a sum each."""
-        return 2.0 * self.out.size * self.inner
-
-
-@dataclass(eq=False)
-class Sweep(Item):
-    """An optimizer's rule over a parameter, in place."""
-
-    update: Update
-    arrays: list[View]  # p, g, state
-    more: list[View]  # numbers that the step computes
-
-    @property
-    def rows(self) -> int:  # type: ignore[override]
-        """Rows of the parameter."""
-        return self.arrays[0].shape[0] if self.arrays[0].shape else 1
-
-    def reads(self):
-        """Row by row."""
-        axis = 0 if self.arrays[0].shape else None
-        yield from ((view, axis) for view in self.arrays)
-        yield from ((view, None) for view in self.more)
-
-    def writes(self):
-        """Everything but the gradient."""
-        axis = 0 if self.arrays[0].shape else None
-        yield from ((view, axis) for view in [self.arrays[0], *self.arrays[2:]])
-
-    @property
-    def flop(self) -> float:  # type: ignore[override]
-        """About ten operations an element."""
-        return 10.0 * self.arrays[0].size
-
-
-@dataclass(eq=False)
-class Uniform(Item):
-    """Uniform random numbers in [0, 1)."""
-
-    out: View
-    draw: Draw
-
-    @property
-    def rows(self) -> int:  # type: ignore[override]
-        """Rows that begin with a block of their own."""
-        rows = self.out.shape[0] if self.out.shape else 1
-        return rows if self.out.size // max(rows, 1) % 4 == 0 else 1
-
-    def writes(self):
-        """Rows, if they begin with a block of their own."""
-        yield self.out, 0 if self.rows > 1 else None
-
-    @property
-    def flop(self) -> float:  # type: ignore[override]
-        """Ten rounds for four numbers."""
-        return 20.0 * self.out.size
-
-
-@dataclass(eq=False)
-class Scatter(Item):
-    """Add numbers at computed places, one after the other: `out[at] += value`, for a value over a domain."""
-
-    out: View
-    domain: tuple[int, ...]
-    value: Read
-    at: tuple[Any, ...]
-    wrap: bool = True
-    checks = True
-
-    def reads(self):
-        """All at once."""
-        yield from ((view, None) for view in operands((self.value, *self.at)))
-
-    def writes(self):
-        """Anywhere."""
-        yield self.out, None
-
-    @property
-    def flop(self) -> float:  # type: ignore[override]
-        """An addition each."""
-        return 4.0 * self.value.view.size
-
-
-@dataclass(eq=False)
-class Running(Item):
-    """The running sum of a view along its last axis."""
-
-    out: View
-    arg: View
-
-    def reads(self):
-        """All at once."""
-        yield self.arg, None
-
-    def writes(self):
-        """All at once."""
-        yield self.out, None
-
-    @property
-    def flop(self) -> float:  # type: ignore[override]
-        """An addition each."""
-        return 4.0 * self.out.size
-
-
-@dataclass(eq=False)
-class Host(Item):
-    """An operation that runs as NumPy code, between compiled parts: `call(*arrays)` into outputs."""
-
-    name: str
-    call: Callable[..., Any]
-    inputs: list[Any]  # views and numbers
-    outs: list[View]
-    draw: int | None = None  # the block that random numbers begin at
-
-    def reads(self):
-        """All at once."""
-        yield from ((x, None) for x in self.inputs if isinstance(x, View))
-
-    def writes(self):
-        """All at once."""
-        yield from ((out, None) for out in self.outs)
-
-
-@dataclass(eq=False)
-class Gather(Item):
-    """In a scan: the rows of the arguments that the order names, from the whole data."""
-
-    outs: list[tuple[View, int]]  # arguments and their numbers
-
-    @property
-    def rows(self) -> int:  # type: ignore[override]
-        """Rows of the batch."""
-        return self.outs[0][0].shape[0]
-
-    def writes(self):
-        """Row by row."""
-        yield from ((out, 0) for out, _ in self.outs)
-
-
-@dataclass(eq=False)
 class Rows(Item):
     """Nests whose outermost loop is one and the same: each row goes through all of them."""
 
     nests: list[Nest]
 
-    rows = property(lambda self: self.nests[0].rows)  # type: ignore[assignment]
-    flop = property(lambda self: sum(nest.flop for nest in self.nests))  # type: ignore[assignment]
-    checks = property(lambda self: any(nest.checks for nest in self.nests))  # type: ignore[assignment]
+    rows = property(lambda self: self.nests[0].rows)
+    flop = property(lambda self: sum(nest.flop for nest in self.nests))
+    checks = property(lambda self: any(nest.checks for nest in self.nests))
 
     def reads(self):
         """What the nests read."""

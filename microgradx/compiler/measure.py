@@ -6,8 +6,9 @@ from typing import Any
 
 import numpy as np
 
+from microgradx.compiler.items import Gather, Host, Matmul, Sweep, Uniform
 from microgradx.compiler.limits import limits
-from microgradx.compiler.loops import Compute, Gather, Host, Item, Matmul, Nest, Rows, Sweep, Uniform, View
+from microgradx.compiler.loops import Compute, Item, Nest, Rows, View
 from microgradx.compiler.report import Measured, Report
 from microgradx.compiler.schedule import Chain, Schedule
 from microgradx.compiler.variant import Variant, address

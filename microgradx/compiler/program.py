@@ -146,7 +146,8 @@ def check(program: Program, after: str) -> Program:
 
 def mismatch(instruction: Instruction) -> str:
     """What is wrong with the shapes and dtypes of an instruction; empty if nothing is."""
-    op, shapes = instruction.op, [getattr(x, "shape", ()) for x in instruction.inputs]
+    op = instruction.op
+    shapes: list[Any] = [getattr(x, "shape", ()) for x in instruction.inputs]
     if isinstance(op, Update):
         p = instruction.inputs[0]
         same = [*instruction.inputs[: 2 + len(op.sweep.rule.state)], *instruction.outputs]
@@ -158,8 +159,8 @@ def mismatch(instruction: Instruction) -> str:
             return f"the shapes {shapes} do not broadcast"
         return "" if found == instruction.out.shape else f"the shapes {shapes} give {found}"
     if isinstance(op, Primitive) and op.name in ("multiply_matrices", "affine"):
-        *_, n, k = shapes[0]
-        *_, rows, m = shapes[1]
+        a, b = shapes[:2]
+        n, k, rows, m = a[-2], a[-1], b[-2], b[-1]
         fits = k == rows and instruction.out.shape[-2:] == (n, m)
         return "" if fits else f"the shapes {shapes} do not give {instruction.out.shape}"
     return ""

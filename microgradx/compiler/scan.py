@@ -20,7 +20,7 @@ class Scan:
         self.results: list[tuple[Any, list[np.ndarray]]] = []  # structure, and outputs over some steps
 
     def run(self) -> Any:
-        """All full batches in compiled code, a little at a time so that Ctrl-C is heard; then what is left."""
+        """All full batches in compiled code, some at a time so that Ctrl-C is heard; then the rest."""
         done, steps = 0, len(self.order) // self.size
         chunk = 64
         while done < steps:

@@ -10,21 +10,9 @@ from collections import defaultdict
 from dataclasses import dataclass, field
 from itertools import groupby
 
-from microgradx.compiler.loops import (
-    Buffer,
-    Compute,
-    Gather,
-    Host,
-    Item,
-    Matmul,
-    Nest,
-    Read,
-    Reduce,
-    Rows,
-    Statement,
-    View,
-    operands,
-)  # fmt: skip
+from microgradx.compiler.fuse import fuse, gather_rows, sink, stored
+from microgradx.compiler.items import Gather, Host, Matmul
+from microgradx.compiler.loops import Buffer, Compute, Item, Nest, Reduce, Rows
 from microgradx.errors import CompileError
 
 ALONE = 25_000.0  # nanoseconds of work in a step below which one thread is faster than two
@@ -125,18 +113,6 @@ CHEAP |= {
 }
 
 
-def aligned(view: View, axis: int | None, rows: int) -> bool:
-    """Whether row i along an axis of a view touches nothing but the i-th of `rows` parts of its buffer."""
-    size = view.buffer.size
-    if axis is None or rows < 2 or size % rows or axis >= view.ndim:
-        return False
-    row = size // rows
-    others = [(n, s) for a, (n, s) in enumerate(zip(view.shape, view.strides, strict=True)) if a != axis]
-    if view.shape[axis] != rows or view.strides[axis] != row or any(s < 0 for _, s in others):
-        return False
-    return view.offset >= 0 and view.offset + sum((n - 1) * s for n, s in others if n) < row
-
-
 class Stager:
     """Finds for each item, in order, the earliest stage in which it may run."""
 
@@ -150,7 +126,7 @@ class Stager:
         (a, view_a, axis_a), (b, view_b, axis_b) = first, second
         if self.serial or a.rows == b.rows == 1:
             return True
-        return a.rows == b.rows and aligned(view_a, axis_a, a.rows) and aligned(view_b, axis_b, b.rows)
+        return a.rows == b.rows and view_a.aligned(axis_a, a.rows) and view_b.aligned(axis_b, b.rows)
 
     def place(self, item: Item, least: int = 0) -> None:
         """Set an item's stage: after, or together with, all that it depends on."""
@@ -223,169 +199,11 @@ def cut(chain: Chain, serial: bool) -> None:
         chain.piece = -(-chain.piece // 16) * 16
 
 
-# Fusing
-
-
-def sink(items: list[Item]) -> list[Item]:
-    """Move what has one reader alone into the loops of that reader: it need not be kept in memory."""
-    kept: dict[int, Item] = dict(enumerate(items))
-    users: dict[Buffer, set[int]] = defaultdict(set)
-    writers: dict[Buffer, list[int]] = defaultdict(list)
-    for k, item in kept.items():
-        for view, _ in item.reads():
-            users[view.buffer].add(k)
-        for view, _ in item.writes():
-            writers[view.buffer].append(k)
-    for k in reversed(range(len(items))):
-        item = kept[k]
-        if (
-            not isinstance(item, Nest)
-            or len(item.statements) > 1
-            or not isinstance(item.statements[0], Compute)
-        ):
-            continue
-        out = item.statements[0].out
-        if out.buffer.source is not None or not out.whole or len(users[out.buffer]) != 1:
-            continue
-        (user,) = users[out.buffer]
-        reader = kept[user]
-        if not isinstance(reader, Nest) or reader.domain != item.domain or writers[out.buffer] != [k]:
-            continue
-        inputs = {view.buffer for view, _ in item.reads()}
-        direct = all(
-            isinstance(arg, Read) and arg.view == out for arg in reader.args() if out in operands((arg,))
-        )
-        if direct and not any(k < w < user for buffer in inputs for w in writers[buffer]):
-            reader.statements = [*item.statements, *reader.statements]
-            del kept[k]
-            for buffer in inputs:
-                users[buffer] = users[buffer] - {k} | {user}
-    return list(kept.values())
-
-
-def fuse(items: list[Item]) -> list[Item]:
-    """Merge nests over one domain that share some memory, where what lies between them allows it."""
-    result: list[Item] = []
-    for item in items:
-        host = target(result, item) if isinstance(item, Nest) else None
-        if host is None:
-            result.append(item)
-        else:
-            host.statements += item.statements
-            host.line = host.line or item.line
-    return result
-
-
-def target(result: list[Item], item: Nest) -> Nest | None:
-    """The nest that an item's statements can be appended to."""
-    reads = {view.buffer for view, _ in item.reads()}
-    writes = {view.buffer for view, _ in item.writes()}
-    for nest in reversed(result):
-        made = {view.buffer for view, _ in nest.writes()}
-        read = {view.buffer for view, _ in nest.reads()}
-        near = isinstance(nest, Nest) and (nest.domain, nest.axis) == (item.domain, item.axis)
-        if near and (made | read) & (reads | writes) and joins(nest, item):
-            return nest  # type: ignore[return-value]
-        if made & (reads | writes) or writes & read:
-            return None
-    return None
-
-
-def gather_rows(items: list[Item]) -> list[Item]:
-    """Put neighbouring nests over the same rows into one loop over rows."""
-    result: list[Item] = []
-    for item in items:
-        last = result[-1] if result else None
-        if isinstance(item, Nest) and isinstance(last, Nest | Rows) and shares_rows(last, item):
-            if isinstance(last, Nest):
-                result[-1] = last = Rows(last.line, [last])
-                last.stage = item.stage
-            last.nests.append(item)
-        else:
-            result.append(item)
-    return result
-
-
-def shares_rows(first: Nest | Rows, nest: Nest) -> bool:
-    """Whether a row can go through both, one after the other."""
-    axes = {n.axis for n in ([first] if isinstance(first, Nest) else first.nests)}
-    if axes != {0} or nest.axis != 0 or first.rows != nest.rows or nest.rows < 2:
-        return False
-    before = [*first.reads(), *first.writes()]
-    written = {view.buffer for view, _ in first.writes()}
-    for view, axis in nest.reads():
-        if view.buffer in written and not aligned(view, axis, nest.rows):
-            return False
-    shared = written | {view.buffer for view, _ in nest.writes()}
-    both = [*before, *nest.reads(), *nest.writes()]
-    touched = {view.buffer for view, _ in before} & {
-        view.buffer for view, _ in [*nest.reads(), *nest.writes()]
-    }
-    return all(aligned(view, axis, nest.rows) for view, axis in both if view.buffer in shared & touched)
-
-
-def joins(nest: Nest, item: Nest) -> bool:
-    """Whether the statements of a nest over the same domain may follow in the same loops."""
-    reduced = {s.out.buffer for s in nest.statements if isinstance(s, Reduce)}
-    computed = {s.out.buffer: s.out for s in nest.statements if isinstance(s, Compute)}
-    axes = {s.axes for s in [*nest.statements, *item.statements] if isinstance(s, Reduce)}
-    read = {view.buffer: view for arg in nest.args() for view in operands((arg,))}
-    for arg in item.args():
-        for view in operands((arg,)):
-            same = isinstance(arg, Read) and view == computed.get(view.buffer)
-            if view.buffer in reduced or (view.buffer in computed and not same):
-                return False
-    for s in item.statements:
-        if s.out.buffer in read and s.out != read[s.out.buffer]:
-            return False
-        if s.out.buffer in reduced or (s.out.buffer in computed and s.out.buffer.source is None):
-            return False
-    return len(axes) < 2
-
-
-def stored(items: list[Item]) -> set[Buffer]:
-    """The buffers that must be in memory: those that something else reads than the loops that fill them."""
-    needed = set()
-    for item in items:
-        nests = item.nests if isinstance(item, Rows) else [item] if isinstance(item, Nest) else []
-        if not nests:
-            needed |= {view.buffer for view, _ in [*item.reads(), *item.writes()]}
-        numbers = one_per_row(nests) if isinstance(item, Rows) else set()
-        for nest in nests:
-            made = {s.out.buffer: s.out for s in nest.statements if isinstance(s, Compute)}
-            for s in nest.statements:
-                for arg in arguments(s):
-                    for view in operands((arg,)):
-                        local = isinstance(arg, Read) and view == made.get(view.buffer)
-                        if not local and not (view.buffer in numbers and isinstance(arg, Read)):
-                            needed.add(view.buffer)
-                whole = s.out.whole and (isinstance(s, Compute) or s.out.buffer in numbers)
-                if not whole or s.out.buffer.source is not None:
-                    needed.add(s.out.buffer)
-    return needed
-
-
-def one_per_row(nests: list[Nest]) -> set[Buffer]:
-    """Buffers of one number for each row, made in one of the nests."""
-    found = set()
-    for nest in nests:
-        for s in nest.statements:
-            kept = len(nest.domain) - (len(s.axes) if isinstance(s, Reduce) else 0)
-            if kept == 1 and s.out.size == nest.rows and s.out.whole and s.out.buffer.source is None:
-                found.add(s.out.buffer)
-    return found
-
-
-def arguments(s: Statement) -> tuple:
-    """The operands of a statement."""
-    return s.args if isinstance(s, Compute) else (s.arg,)
-
-
 # Memory
 
 
 def settle(plan: Schedule) -> int:
-    """Give every stored buffer of the arena a slot; those never needed at once may share one. The bytes of all."""
+    """Give every stored buffer of the arena a slot, shared by those never needed at once; all bytes."""
     spans: dict[Buffer, list[int]] = {}
     moments = [(k, item) for k, stage in enumerate(plan.stages) for chain in stage for item in chain.items]
     for n, (stage, item) in enumerate(moments):
@@ -425,7 +243,7 @@ def check(plan: Schedule) -> Schedule:
                                 f"{buffer.name} is read and written in one stage. Please report this."
                             )
                         if not (plan.serial or chain.rows == 1) and not (
-                            aligned(view, axis, chain.rows) and aligned(*w, chain.rows)
+                            view.aligned(axis, chain.rows) and w[0].aligned(w[1], chain.rows)
                         ):
                             raise CompileError(
                                 f"{buffer.name} is read across rows in the stage that writes it."

@@ -31,12 +31,12 @@ class Step:
 
     def __init__(self, function: Callable[..., Any]):
         update_wrapper(self, function)
-        self.function = function
+        self.function, self.name = function, getattr(function, "__name__", "step")
         self.variants: dict[Any, list[Variant]] = {}
         self.last: Variant | None = None
 
     def __repr__(self) -> str:
-        return f"<compiled step {self.__name__}, {sum(map(len, self.variants.values()))} variants>"
+        return f"<compiled step {self.name}, {sum(map(len, self.variants.values()))} variants>"
 
     def __get__(self, instance: Any, owner: Any = None) -> Any:
         """Works as a method, too."""
@@ -105,10 +105,9 @@ class Step:
     def capture(self, key: Any, values: list[Any], arrays: list[tuple[str, int]]) -> Variant:
         """Write down what the function does with such arguments."""
         if sum(map(len, self.variants.values())) >= MANY:
-            raise CaptureError(
-                f"{self.__name__} has been captured {MANY} times, for other shapes, dtypes or Python values each "
-                "time. Pass numbers that change as arrays, mg.tensor(0.1), and batches of few different sizes."
-            )
+            many = f"{self.name} has been captured {MANY} times, each time for other shapes, dtypes or values"
+            advice = "Pass numbers that change as arrays, mg.tensor(0.1), and batches of few sizes."
+            raise CaptureError(f"{many}. {advice}")
         self.last = variant = Variant(self.function, values, arrays)
         self.variants.setdefault(key, []).append(variant)
         return variant
@@ -140,7 +139,7 @@ class Step:
     def variant(self) -> Variant:
         """The variant that ran last."""
         if self.last is None:
-            raise CaptureError(f"{self.__name__} has not run yet; call it once, then look at it.")
+            raise CaptureError(f"{self.name} has not run yet; call it once, then look at it.")
         return self.last
 
     @property

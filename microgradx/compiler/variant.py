@@ -1,7 +1,8 @@
-"""A step compiled for some shapes, dtypes and values: its program, its machine code, the memory it works in."""
+"""A step compiled for some shapes, dtypes and values: program, machine code, and memory."""
 
 import ctypes
 from collections.abc import Callable
+from contextlib import nullcontext
 from typing import Any
 
 import numpy as np
@@ -9,7 +10,8 @@ import numpy as np
 from microgradx.compiler.capture import capture
 from microgradx.compiler.emit import RUN, Emitted, Emitter
 from microgradx.compiler.guards import Guards
-from microgradx.compiler.loops import Gather, Host, Matmul, View
+from microgradx.compiler.items import Gather, Host, Matmul
+from microgradx.compiler.loops import View
 from microgradx.compiler.lower import lower
 from microgradx.compiler.program import Program
 from microgradx.compiler.schedule import Schedule, check, schedule
@@ -18,7 +20,7 @@ from microgradx.errors import CaptureError
 from microgradx.kernels import blas, pool
 from microgradx.kernels import jit as machine
 from microgradx.kernels.random import generator
-from microgradx.tensor import wrap
+from microgradx.tensor import Tensor, wrap
 
 nothing = ctypes.c_char * 0
 
@@ -26,7 +28,7 @@ nothing = ctypes.c_char * 0
 def address(array: np.ndarray) -> int:
     """Where an array begins."""
     try:
-        return ctypes.addressof(nothing.from_buffer(array))
+        return ctypes.addressof(nothing.from_buffer(array))  # type: ignore[arg-type]
     except (TypeError, ValueError, BufferError):  # not writeable
         return array.ctypes.data
 
@@ -88,7 +90,7 @@ class Variant:
         return self.compiled  # type: ignore[return-value]
 
     def load(self, plan: Schedule, apart: bool = False) -> None:
-        """Emit and compile a schedule, and lay out its memory; `apart` gives every item a function to call."""
+        """Emit and compile a schedule, and lay out its memory; `apart`: every item is a function."""
         batch = self.program.arguments[0].shape[0] if self.gathers else 0
         self.compiled = Emitter(plan, self.title, self.blocks, batch).emit(apart)
         names = [s for s in self.compiled.segments if isinstance(s, str)]
@@ -147,7 +149,7 @@ class Variant:
             elif binding.kind == "grad":
                 self.homes.append((binding.owner, array))
         final = self.recorder.final
-        self.after = []
+        self.after: list[tuple[Tensor, Tensor | None]] = []
         for leaf, has in final.items():
             if not has:
                 self.after.append((leaf, None))
@@ -175,7 +177,7 @@ class Variant:
     # Running
 
     def numbers(self, steps: int) -> np.ndarray:
-        """(steps, columns) what the optimizers' rules need of every step; on with schedules and step counts."""
+        """(steps, columns) what the rules need of every step; schedules and step counts go on."""
         assert self.compiled is not None
         table = np.zeros((steps, max(1, self.compiled.width)))
         columns = self.compiled.columns
@@ -253,23 +255,18 @@ class Variant:
 
     def execute(self, function: Callable[..., None], steps: int, gathering: bool) -> None:
         """Call compiled code, on as many threads as there is work for."""
-        helpers = min(self.helpers, pool.threads() - 1)
-        gate = np.zeros(16, np.int64)
+        gate = np.zeros(16, np.int64)  # the tickets of this call alone: a helper that comes late finds none
         arguments = steps, int(gathering), address(gate), address(self.status), address(self.table)
-        if not self.products:
+
+        def run(memory: tuple = (gate, self)) -> None:  # which lives as long as the latest helper
+            function(*arguments)
+
+        helpers = min(self.helpers, pool.threads() - 1)
+        with blas.one_thread() if self.products else nullcontext():
             if helpers:
-                pool.together(
-                    lambda: function(*arguments, keep=gate) if False else function(*arguments), helpers
-                )
+                pool.together(run, helpers)
             else:
-                function(*arguments)
-            return
-        with blas.one_thread():
-            if helpers:
-                kept = gate, self.table, self.status, self.arena
-                pool.together(lambda: (function(*arguments), kept)[0], helpers)
-            else:
-                function(*arguments)
+                run()
 
     def run_hosted(self, steps: int, order: Any, outs: list, numbers: np.ndarray) -> int:
         """Steps with parts that are NumPy's or the user's: compiled code before, between and behind them."""

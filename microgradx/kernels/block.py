@@ -31,7 +31,7 @@ class Block(types.Type):
 
     def __init__(self, dtype: types.Type, shape: tuple[int, ...], region: str = ""):
         self.dtype, self.shape, self.region = dtype, shape, region
-        super().__init__(f"Block({dtype}, {shape}, {region!r})")
+        super().__init__(f"Block({', '.join(map(str, (dtype, shape, *[region] * bool(region))))})")
 
 
 @register_model(Block)

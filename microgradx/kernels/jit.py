@@ -152,7 +152,10 @@ def close(module: Any, entries: Collection[str]) -> None:
     options.loop_vectorization = options.slp_vectorization = True
     options.loop_unrolling = False  # a short loop becomes one vector, unless it has been unrolled before
     builder = llvm.create_pass_builder(machine(), options)
-    builder.getModulePassManager().run(module, builder)
+    for _ in range(2):  # what one round finds out about a function helps its callers in the next
+        builder.getModulePassManager().run(module, builder)
+        if not any(f.name.startswith("numba_") for f in module.functions):
+            break
 
 
 def machine() -> Any:

@@ -30,6 +30,9 @@ from microgradx.errors import (
 from microgradx.kernels.random import generator
 from microgradx.nn import Module, cross_entropy
 from microgradx.optim import Optimizer, ReduceLROnPlateau, Schedule, clip_grad_norm_
+from microgradx.primitives.reductions import argmax
+from microgradx.primitives.reductions import sum as sum_over
+from microgradx.primitives.shapes import flatten
 from microgradx.tensor import Tensor
 from microgradx.training import checkpoints
 from microgradx.training.evaluation import Loss, evaluate
@@ -298,14 +301,14 @@ class Trainer:
 def right(outputs: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
     """How many predictions are right, and how many labels there are; both 0 where targets are no labels."""
     if outputs.ndim > 1 and outputs.shape[1] > 1:
-        predicted = outputs.argmax(1)
+        predicted = argmax(outputs, 1)
     else:
         predicted = outputs > 0
     if y.dtype.kind not in "iub" or predicted.size != y.size:
         return zeros(), zeros()
-    labels = y.reshape(-1)
+    labels = flatten(y)
     counts = labels >= 0  # a negative label, such as PyTorch's -100, says that the row does not count
-    return ((predicted.reshape(-1) == labels) & counts).sum(), counts.sum()
+    return sum_over((flatten(predicted) == labels) & counts), sum_over(counts)
 
 
 def positive(**values: float | None) -> None:

@@ -1,0 +1,112 @@
+"""What the values of a program are called: the user's variables and parameters, and the user's lines."""
+
+import builtins
+import contextlib
+import keyword
+import linecache
+import sys
+from typing import Any
+
+from microgradx.compiler.expressions import AXES
+from microgradx.compiler.program import Line
+from microgradx.nn import Module
+from microgradx.tape import PACKAGE
+
+RESERVED = (
+    set(
+        [
+            "start",
+            "stop",
+            "step",
+            "steps",
+            "piece",
+            "ticket",
+            "gate",
+            "status",
+            "table",
+            "numbers",
+            "arena",
+            "order",
+            "random",
+            "gathering",
+            "row",
+            "tiny",
+            "run",
+            "block",
+            "block_at",
+            "matmul",
+            "matmul_nt",
+            "matmul_tn",
+            "claim",
+            "done",
+            "wait",
+            "inside",
+            "within",
+            "plus",
+            "prefetch",
+            "units",
+            "philox",
+            "float32",
+            "float64",
+            "int8",
+            "int16",
+            "int32",
+            "int64",
+            "uint8",
+            "uint16",
+            "uint32",
+            "uint64",
+            "bool_",
+            "inf",
+            "nan",
+            "range",
+            "min",
+            "max",
+            "abs",
+            "so_far",
+            "first",
+        ]
+    )
+    | set(AXES)
+    | set(keyword.kwlist)
+    | set(dir(builtins))
+)
+"""Names that emitted code has a use for."""
+
+
+def user_frame() -> Any:
+    """The innermost frame outside of this package."""
+    frame: Any = sys._getframe(1)
+    outside = (PACKAGE, "<frozen", contextlib.__file__)
+    while frame.f_back and frame.f_code.co_filename.startswith(outside):
+        frame = frame.f_back
+    return frame
+
+
+def line_of(frame: Any) -> Line:
+    """Where a frame stands in the user's code."""
+    file, number = frame.f_code.co_filename, frame.f_lineno
+    return Line(file, number, linecache.getline(file, number).strip())
+
+
+def local_name(x: Any) -> str | None:
+    """What the user calls a Tensor or array: the name of a variable in the frame, or a global of it."""
+    frame = user_frame()
+    for space in (frame.f_locals, frame.f_globals):
+        for name, value in list(space.items()):
+            if value is x and not name.startswith("_"):
+                return name
+    return None
+
+
+def parameter_names(things: list[Any]) -> dict[int, str]:
+    """Names for the parameters and buffers of the modules among some objects: weight_0, hidden_weight."""
+    names: dict[int, str] = {}
+    modules = [x for x in things if isinstance(x, Module)]
+    for module in modules:
+        for full, tensor in module.named_tensors():
+            *path, last = full.split(".")
+            digits = [part for part in path if part.isdigit()]
+            words = [part for part in path if not part.isdigit()]
+            names.setdefault(id(tensor), "_".join([*words, last, *digits]))
+    return names

@@ -1,0 +1,342 @@
+"""Writes a Program down while eager operations run.
+
+While a Recorder is `tape.mode.recorder`, Tensors report to it what is done to them. An array of the eager run
+stands for the value that it holds: `id(array)` is looked up, and the arrays are kept alive.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, NoReturn
+
+import numpy as np
+
+from microgradx.compiler.names import RESERVED, line_of, local_name, user_frame
+from microgradx.compiler.program import Draw, Instruction, Line, Program, Update, Value
+from microgradx.errors import CaptureError
+from microgradx.kernels.random import generator
+from microgradx.optim import ReduceLROnPlateau
+from microgradx.primitives.core import ElementwisePrimitive
+from microgradx.scalars import functions
+from microgradx.tape import mode
+from microgradx.tensor import Tensor, wrap
+
+
+@dataclass(eq=False)
+class Binding:
+    """Memory outside of a program: what `kind` of `owner`, and the array that was there at the capture."""
+
+    owner: Any
+    kind: str  # "data" or "grad" of a Tensor, "constant" array, or the name of a part's state
+    then: np.ndarray
+    event: int = -1  # that finds a number
+
+    def array(self) -> np.ndarray:
+        """The array as it is now."""
+        match self.kind:
+            case "data":
+                return self.owner._data
+            case "grad":
+                home, grad = self.owner._home, self.owner._grad
+                return home if home is not None else self.then if grad is None else grad._data
+            case "constant" | "number":
+                return self.then
+        return self.owner.state[self.kind]
+
+    def __repr__(self) -> str:
+        return self.kind if self.kind in ("data", "grad", "constant", "number") else f"state {self.kind}"
+
+
+def refuse(what: str, advice: str) -> NoReturn:
+    """Raise the error of a step that cannot be compiled, with the user's line."""
+    line = line_of(user_frame())
+    place = f"    {line.file}:{line.number}    {line.text}"
+    raise CaptureError(f"this step cannot be compiled, because {what}.\n{place}\n{advice}")
+
+
+class Recorder:
+    """Writes a Program while the eager operations run; `tape.mode.recorder` while it does."""
+
+    def __init__(self, name: str, names: dict[int, str]):
+        self.program = Program(name)
+        self.names = names  # of Tensors by id: the parameters' full names
+        self.taken: set[str] = set()
+        self.values: dict[int, Value] = {}
+        self.pure: dict[int, Any] = {}  # arrays that are the same in every step: the number in them, or None
+        self.kept: list[Any] = []  # arrays and Tensors must live while their ids mean something
+        self.homes: dict[int, Value] = {}  # the bound Value of a Tensor, by the Tensor's id
+        self.origin: dict[int, Value] = {}  # and of an array, whatever it holds now
+        self.nodes: dict[Any, Any] = {}  # of the tape
+        self.before: dict[Tensor, bool | None] = {}  # had a leaf a gradient? None where nobody looked
+        self.events: list[tuple] = []  # what happens outside of the program, in order, in every step
+        self.start = self.block = generator.state_dict()["block"]
+        self.forward: Line | None = None  # of the operation whose gradient is under way
+        self.undo: list[Callable[[], None]] = []  # what takes back the eager run
+        self.owners: dict[int, Any] = {}  # the optimizer of a flat buffer
+        self.invented: set[Value] = set()  # Values that the user has no name for yet
+
+    # Values
+
+    def fresh(self, base: str, array: np.ndarray, known: bool = False) -> Value:
+        """A new Value for an array, with a name that is free."""
+        value = Value(self.free(base), array.shape, array.dtype)
+        if not known:
+            self.invented.add(value)
+        self.values[id(array)] = value
+        self.kept.append(array)
+        return value
+
+    def free(self, base: str) -> str:
+        """A name that no other Value has."""
+        base = "".join(c if c.isalnum() else "_" for c in base).strip("_") or "value"
+        base = f"_{base}" if base[0].isdigit() else base
+        n = 1
+        name = f"{base}_1" if base in RESERVED or base in functions else base
+        while name in self.taken:
+            n += 1
+            name = f"{base}_{n}"
+        self.taken.add(name)
+        return name
+
+    def bind(self, base: str, array: np.ndarray, owner: Any, kind: str) -> Value:
+        """A Value that is read from, or left in, memory outside."""
+        value = self.fresh(base, array, known=True)
+        self.program.bound[value] = Binding(owner, kind, array)
+        self.origin[id(array)] = value
+        if kind not in ("constant", "number"):
+            self.undo.append(partial(give_back, array, array.copy(), owner if kind == "data" else None))
+        self.kept.append(owner)
+        return value
+
+    def value(self, x: Any) -> Any:
+        """The Value of a Tensor or array; numbers are themselves."""
+        if not isinstance(x, Tensor | np.ndarray):
+            return x
+        array = x._data if isinstance(x, Tensor) else x
+        if id(array) in self.values:
+            return self.values[id(array)]
+        if isinstance(x, Tensor) and id(array) not in self.pure:
+            name = self.names.get(id(x)) or x.name or local_name(x) or "tensor"
+            self.homes[id(x)] = self.bind(name, array, x, "data")
+            return self.homes[id(x)]
+        return self.bind(local_name(x) or "constant", array, None, "constant")
+
+    def argument(self, name: str, array: np.ndarray) -> Tensor:
+        """An argument of the step, as the Tensor that the function is called with."""
+        self.program.arguments.append(self.fresh(name, array, known=True))
+        return Tensor(array)
+
+    # What Tensors report
+
+    def traced(self, tensor: Tensor) -> bool:
+        """Whether a Tensor can differ from step to step."""
+        return id(tensor._data) not in self.pure
+
+    def look(self, tensor: Tensor, what: str) -> None:
+        """Somebody wants to see the numbers in a Tensor."""
+        if self.traced(tensor):
+            advice = "Return the tensor and look at it outside of the step, or use where(condition, a, b)."
+            refuse(f"it looks at a tensor's value ({what})", advice)
+
+    def constant(self, tensor: Tensor) -> None:
+        """A Tensor of the library's own that is the same in every step."""
+        self.remember(tensor._data)
+
+    def remember(self, array: np.ndarray) -> None:
+        """An array that is the same in every step, with its number if it is the same everywhere."""
+        same = array.size and (array == array.flat[0]).all()
+        self.pure[id(array)] = array.flat[0].item() if same else None
+        self.kept.append(array)
+
+    def record(self, op: Any, args: tuple, params: dict[str, Any], out: Tensor) -> None:
+        """An operation has run."""
+        arrays = [a._data if isinstance(a, Tensor) else a for a in args]
+        if all(not isinstance(a, np.ndarray) or id(a) in self.pure for a in arrays):
+            if id(out._data) not in self.values:
+                self.remember(out._data)
+            return
+        self.spell()
+        numbers = isinstance(op, ElementwisePrimitive)
+        inputs = []
+        for a, array in zip(args, arrays, strict=True):
+            number = self.pure.get(id(array)) if numbers and isinstance(array, np.ndarray) else None
+            inputs.append(self.value(a if isinstance(a, Tensor) else array) if number is None else number)
+        value = self.fresh(op.name, out._data)
+        self.add(Instruction(op, tuple(inputs), params, (value,)))
+        if out._node is not None:
+            self.nodes[out._node] = self.program.instructions[-1]
+
+    def add(self, instruction: Instruction) -> None:
+        """Write an instruction down, with the user's line that it belongs to."""
+        instruction.line = self.forward or line_of(user_frame())
+        self.program.instructions.append(instruction)
+
+    def spell(self) -> None:
+        """Give Values the names of the user's own variables."""
+        self.read_names(user_frame().f_locals)
+
+    def read_names(self, variables: dict[str, Any]) -> None:
+        """The same for some variables."""
+        for name, x in variables.items():
+            value = self.values.get(id(x._data)) if isinstance(x, Tensor) else None
+            if value in self.invented and not name.startswith("_"):
+                self.taken.discard(value.name)
+                value.name = self.free(name)
+                self.invented.discard(value)
+
+    def back(self, node: Any, g: Any) -> None:
+        """The gradient of what a node made is complete: its rule runs next. None: the walk has ended."""
+        made: Any = self.nodes.get(node)
+        self.forward = made.line if made else None
+        value = self.values.get(id(g._data)) if made and isinstance(g, Tensor) else None
+        if value in self.invented:
+            self.taken.discard(value.name)
+            value.name = self.free(f"g_{made.out.name}")
+            self.invented.discard(value)
+
+    def drawn(self, tensor: Tensor, method: str, options: dict[str, Any]) -> None:
+        """Fresh random numbers are in a Tensor."""
+        draw = Draw(method, self.block - self.start)
+        self.block = generator.state_dict()["block"]
+        out = self.fresh(method, tensor._data)
+        self.add(Instruction(draw, (), options, (out,)))
+
+    def alias(self, array: np.ndarray, tensor: Tensor) -> None:
+        """An array holds the value of a Tensor now."""
+        value = self.value(tensor)
+        if isinstance(value, Value):
+            self.values[id(array)] = value
+            self.kept.append(array)
+            if tensor._data is not array and id(tensor._data) in self.origin and value in self.program.bound:
+                self.origin.setdefault(id(array), self.origin[id(tensor._data)])
+
+    def assign(self, tensor: Tensor, new: Tensor) -> None:
+        """A Tensor's memory is to hold another value from now on."""
+        value = self.value(new)
+        home = self.homes.get(id(tensor)) or self.origin.get(id(tensor._data))
+        if home is None and id(tensor._data) not in self.values:  # never read so far
+            name = self.names.get(id(tensor)) or tensor.name or "tensor"
+            home = self.homes[id(tensor)] = self.bind(name, tensor._data, tensor, "data")
+        if home is not None:
+            self.program.writes[home] = value
+        self.values[id(tensor._data)] = value
+
+    def gradient(self, leaf: Tensor, reset: bool = False) -> None:
+        """Somebody reads a leaf's gradient, or (reset) is about to replace it unread."""
+        if leaf in self.before:
+            return
+        self.kept.append(leaf)
+        self.undo.append(partial(setattr, leaf, "_grad", leaf._grad))
+        self.before[leaf] = None if reset else leaf._grad is not None
+        if not reset and leaf._grad is not None:
+            name = self.names.get(id(leaf)) or leaf.name or "leaf"
+            self.bind(f"g_{name}", leaf._grad._data, leaf, "grad")
+
+    def step(self, optimizer: Any, flat: Any, run: list) -> None:
+        """An optimizer is about to update some neighbours in a flat buffer."""
+        self.owners[id(flat)] = optimizer
+
+    def number(self, look: Callable[[], float], dtype: Any) -> Tensor:
+        """A Python number that is looked at anew before every step, such as a learning rate."""
+        array = np.array(look(), dtype)
+        self.bind("number", array, look, "number")
+        self.program.bound[self.values[id(array)]].event = len(self.events)
+        self.events.append(("number", look))
+        return Tensor(array)
+
+    def sweep(self, flat: Any, run: list, more: dict[str, Any]) -> None:
+        """A rule is about to run over some neighbours in a flat buffer."""
+        self.forward = None
+        for part in run:
+            arrays = {"data": part.value, "grad": part.gradient, **part.state}
+            for kind, array in arrays.items():
+                if id(array) not in self.values:
+                    owner = part.parameter if kind in ("data", "grad") else part
+                    base = self.names.get(id(part.parameter)) or f"parameter_{part.name}"
+                    base = {"data": base, "grad": f"g_{base}"}.get(kind, f"{base}_{kind}")
+                    self.bind(base, array, owner, kind)
+        if any(isinstance(x, Tensor) for x in more.values()):
+            self.rule_by_tensors(flat, run, more)
+        self.undo += [partial(setattr, part, "clock", part.clock) for part in run]
+        event = len(self.events)
+        self.events.append(("sweep", self.owners[id(flat)], flat, list(run), flat.update))
+        for part in run if not any(isinstance(x, Tensor) for x in more.values()) else ():
+            inputs = [self.values[id(a)] for a in (part.value, part.gradient, *part.state.values())]
+            kept = [part.value, *part.state.values()]
+            homes = [self.origin[id(a)] for a in kept]
+            outputs = [self.fresh(f"new_{home.name}", array) for home, array in zip(homes, kept, strict=True)]
+            self.add(Instruction(Update(flat, part, flat.update, event), tuple(inputs), {}, tuple(outputs)))
+            self.program.writes |= zip(homes, outputs, strict=True)
+
+    def rule_by_tensors(self, flat: Any, run: list, more: dict[str, Any]) -> None:
+        """A rule of which a hyperparameter is computed in the step: its arithmetic, on Tensors."""
+        rule = flat.update.rule
+        given = {name: value for name, value in flat.hyperparameters.items() if name in rule.hyperparameters}
+        for part in run:
+            looks = {name: partial(lambda name: flat.hyperparameters[name], name) for name in given}
+            numbers = {name: self.number(look, flat.dtype) for name, look in looks.items()}
+            t = self.number(partial(lambda part: part.clock["t"] + 1, part), flat.dtype)
+            places = [wrap(a) for a in (part.value, part.gradient, *part.state.values())]
+            p, g, *state = places
+            g = -g if "maximize" in flat.update.options else g
+            with mode.having(record=False):
+                new = rule.function(p, g, *state, t=t, **numbers | more)
+            for place, value in zip([p, *state], new if isinstance(new, tuple) else (new,), strict=True):
+                self.assign(place, value.to(place.dtype))
+
+    def schedule(self, schedule: Any) -> None:
+        """A schedule is about to go on."""
+        if isinstance(schedule, ReduceLROnPlateau):
+            refuse(
+                "it steps by a metric", "Step ReduceLROnPlateau outside, with the loss that the step returns."
+            )
+        self.undo.append(partial(schedule.load_state_dict, schedule.state_dict()))
+        self.events.append(("schedule", schedule))
+
+    # The end
+
+    def finish(self, result: Any) -> Any:
+        """Close the program; what the function returned, with Values in place of Tensors."""
+        self.blocks = self.block - self.start
+        if generator.state_dict()["block"] != self.block:
+            advice = "Draw with mg.rand or mg.randn, or outside of the step."
+            raise CaptureError(f"this step draws random numbers that are not in a tensor. {advice}")
+        self.final: dict[Tensor, bool] = {}
+        for leaf in self.before:
+            self.final[leaf] = leaf._grad is not None
+            if leaf._grad is None:
+                continue
+            array = leaf._grad._data
+            value = self.values.get(id(array))
+            homes = [v for v, b in self.program.bound.items() if b.owner is leaf and b.kind == "grad"]
+            if value is None or value in homes:
+                continue  # as it was
+            name = f"g_{self.names.get(id(leaf)) or leaf.name or 'leaf'}"
+            home = homes[0] if homes else self.bind(name, np.empty(0), leaf, "grad")
+            home.shape, home.dtype = leaf.shape, leaf.dtype
+            self.program.bound[home].then = array
+            if value in self.invented:
+                self.taken.discard(home.name)
+                value.name, home.name = home.name, self.free(home.name + "_home")
+                self.invented.discard(value)
+            self.program.writes[home] = value
+        return self.collect(result)
+
+    def collect(self, x: Any) -> Any:
+        """The structure of a result with Values for Tensors."""
+        if isinstance(x, Tensor) and self.traced(x):
+            value = self.value(x)
+            self.program.outputs.append(value)
+            return value
+        if isinstance(x, tuple) and hasattr(x, "_fields"):
+            return type(x)(*map(self.collect, x))
+        if isinstance(x, list | tuple):
+            return type(x)(map(self.collect, x))
+        return {k: self.collect(v) for k, v in x.items()} if isinstance(x, dict) else x
+
+
+def give_back(array: np.ndarray, copy: np.ndarray, owner: Tensor | None) -> None:
+    """Restore an array, and the Tensor that it belongs to."""
+    np.copyto(array, copy)
+    if owner is not None:
+        owner._data = array
