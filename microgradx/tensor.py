@@ -376,6 +376,9 @@ def apply(op: Primitive, *args, **params) -> Tensor:
         raise kind(f"{op.name} does not fit the shape{'s' * (len(arrays) > 1)} {shapes}: {why}.") from None
     out = wrap(value)
     data = out._data
+    if data.dtype.char == "e":  # of small integers NumPy would compute in 16 bits
+        arrays = [a.astype(mode.number) if isinstance(a, np.ndarray) else a for a in arrays]
+        data = out._data = np.asarray(mode.calm.copy().run(op.forward, *arrays, **params), mode.number)
     promoted = data.dtype.char == "d" and mode.number.char != "d" and "dtype" not in params
     if promoted and not any(isinstance(a, np.ndarray) and a.dtype.char == "d" for a in arrays):
         data = out._data = data.astype(mode.number)  # integers with fractions give float32

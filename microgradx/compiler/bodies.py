@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from microgradx.compiler.expressions import AXES, Expression, Expressions, plus
+from microgradx.compiler.expressions import AXES, Expression, Expressions, plus, wrapped
 from microgradx.compiler.fuse import one_per_row
 from microgradx.compiler.items import Gather, Matmul, Running, Scatter, Sweep, Uniform
 from microgradx.compiler.loops import Buffer, Item, Nest, Read, Reduce, Rows, View, operands
@@ -152,6 +152,8 @@ class Bodies:
             lines += [f"# {nest.line}"] * (nest.line not in (None, said))
             said = nest.line or said
             lines += self.nest(nest, inside=True)
+            local = self.write.local  # of the next nest's elements only the row's numbers are known
+            self.write.local = {b: x for b, x in local.items() if b in self.numbers_of_rows}
         self.numbers_of_rows = set()
         return [f"for i in {self.range(rows.rows, True)}:", *indent(lines)]
 
@@ -264,6 +266,7 @@ class Bodies:
         index = plus([(math.prod(nest.domain[b] for b in s.axes if b > a), at[a]) for a in s.axes], 0)
         sign = ">" if s.kind == "argmax" else "<"
         first = " and ".join(f"{at[a]} == 0" for a in s.axes)
+        value = (wrapped(value, 5), 0, dtype)
         better = f"{value[0]} {sign} {so_far} or ({first})"
         if dtype.kind == "f":
             better += f" or ({value[0]} != {value[0]} and {so_far} == {so_far})"

@@ -18,6 +18,14 @@ from microgradx.compiler.schedule import PIECE, Chain, Schedule
 from microgradx.kernels import random
 from microgradx.kernels.typed import define, quoted
 
+VECTORS = {"exp", "expm1", "tanh", "erf", "log", "log1p", "sin", "cos"}
+"""Functions that microgradx.kernels.maths has, for float32 as arithmetic that becomes vectors."""
+
+DTYPES = {"bool_", "float32", "float64"} | {
+    f"{kind}{bits}" for kind in ("int", "uint") for bits in (8, 16, 32, 64)
+}
+"""The dtypes of blocks and numbers."""
+
 RUN = "int64 int64 int64* int64* int64*"
 """The types of `run(steps, gathering, gate, status, table)`."""
 
@@ -104,35 +112,24 @@ class Emitter(Bodies):
     def heads(self, body: list[str]) -> list[str]:
         """Imports and constants: what the rest of the file uses."""
         used = {n.id for part in body for n in ast.walk(ast.parse(part)) if isinstance(n, ast.Name)}
-        maths = {name for typed in self.write.typed.values() for name in typed.imports} | {
+        calls = {name for typed in self.write.typed.values() for name in typed.imports} | {
             "inf",
             "nan",
             "sqrt",
         }
-        dtypes = [
-            "bool_",
-            "float32",
-            "float64",
-            "int32",
-            "int64",
-            "uint8",
-            "int8",
-            "int16",
-            "uint16",
-            "uint32",
-            "uint64",
-        ]
-        vocabulary = self.vocabulary | {"claim", "done", "wait", "inside", "within", "plus"}
-        lines = []
-        for module, names in (("math", maths), ("numpy", dtypes), ("microgradx.kernels.block", vocabulary)):
-            if found := sorted(set(names) & used):
-                lines.append(f"from {module} import {', '.join(found)}")
-        tiny = (
-            [f"tiny = {self.tiny}({np.finfo(self.tiny).tiny})  # state below it is slow: zero instead"]
-            if "tiny" in used
-            else []
-        )
-        return ["\n".join(lines), *tiny]
+        sources = {
+            "math": calls - VECTORS,
+            "numpy": DTYPES,
+            "microgradx.kernels.block": self.vocabulary
+            | {"claim", "done", "wait", "inside", "within", "plus"},
+            "microgradx.kernels.maths": calls & VECTORS,
+        }
+        found = {module: sorted(names & used) for module, names in sources.items()}
+        lines = [f"from {module} import {', '.join(names)}" for module, names in found.items() if names]
+        if "tiny" not in used:
+            return ["\n".join(lines)]
+        smallest = f"{self.tiny}({np.finfo(self.tiny).tiny})"
+        return ["\n".join(lines), f"tiny = {smallest}  # state below it is slow: zero instead"]
 
     def chain(self, chain: Chain) -> str:
         """A function that takes some rows through the items of a chain."""

@@ -192,7 +192,9 @@ class Expressions:
         elif name == "square" and args[0][1] == 0 and "(" not in args[0][0]:
             result = (f"{args[0][0]} * {args[0][0]}", 2, made)
         else:
-            real = kind if kind.kind == "f" else np.dtype(np.float64) if dtype.kind == "f" else kind
+            whole = kind.kind != "f" and dtype.kind != "f" and not function.constants  # those may be infinite
+            real = kind if kind.kind == "f" or whole else np.dtype(np.float64)
+            args = [self.cast(a, real) for a in args]
             result = (self.call(function, args, constants, real), 0, real)
         return self.cast(result, dtype)
 
@@ -210,12 +212,8 @@ class Expressions:
 
     def power(self, exponent: Expression, kind: np.dtype) -> Expression:
         """An exponent: whole numbers stay whole."""
-        whole = exponent[1] < 0 and float(exponent[0]).is_integer() and abs(exponent[0]) < 64
-        return (
-            (repr(int(exponent[0])), 0 if exponent[0] >= 0 else 1, kind)
-            if whole
-            else self.cast(exponent, kind)
-        )
+        whole = exponent[1] < 0 and float(exponent[0]).is_integer() and 0 <= exponent[0] < 64
+        return (repr(int(exponent[0])), 0, kind) if whole else self.cast(exponent, kind)
 
     def cast(self, expression: Expression, dtype: np.dtype) -> Expression:
         """The same in another dtype."""
@@ -255,6 +253,6 @@ def nothing() -> None:
 
 def plus(terms: list[tuple[int, str]], offset: int) -> str:
     """`3 * i + j + 1`"""
-    parts = [v if f == 1 else f"{f} * {v}" for f, v in terms if f]
+    parts = [v if f == 1 else f"{f} * {v}" for f, v in terms if f and v != "0"]
     parts += [str(offset)] if offset or not parts else []
     return " + ".join(parts).replace("+ -", "- ")

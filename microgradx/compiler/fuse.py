@@ -31,9 +31,8 @@ def sink(items: list[Item]) -> list[Item]:
         if not isinstance(reader, Nest) or reader.domain != item.domain or writers[out.buffer] != [k]:
             continue
         inputs = {view.buffer for view, _ in item.reads()}
-        direct = all(
-            isinstance(arg, Read) and arg.view == out for arg in reader.args() if out in operands((arg,))
-        )
+        readings = [arg for arg in reader.args() if any(v.buffer is out.buffer for v in operands((arg,)))]
+        direct = all(isinstance(arg, Read) and arg.view == out for arg in readings)
         if direct and not any(k < w < user for buffer in inputs for w in writers[buffer]):
             reader.statements = [*item.statements, *reader.statements]
             del kept[k]

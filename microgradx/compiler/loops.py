@@ -84,6 +84,8 @@ class View:
             np.empty(1, np.uint8), self.shape, [s * step for s in self.strides]
         )
         changed = change(base)
+        if not isinstance(changed, np.ndarray):
+            raise TypeError("NumPy gave a number, not a view: index with `...`")
         moved = changed.__array_interface__["data"][0] - base.__array_interface__["data"][0]
         strides = tuple(s // step for s in changed.strides)
         return View(self.buffer, self.offset + moved // step, strides, changed.shape)

@@ -78,7 +78,9 @@ class Lowering:
         return Buffer(name or "value", tuple(shape), np.dtype(dtype), named=False).view()
 
     def add(self, item: Item) -> None:
-        """Append an item, with the user's line that it comes from."""
+        """Append an item, with the user's line that it comes from; not one that makes nothing."""
+        if not any(view.size for view, _ in item.writes()):
+            return
         item.line = self.at.line if self.at else None
         self.items.append(item)
 
@@ -106,11 +108,25 @@ class Lowering:
     ) -> View:
         """Take all elements along axes together."""
         axes = shapes.axes_of(axis, view.ndim)
+        if kind.startswith("arg"):  # by the last axes, in one variable
+            full = tuple(1 if a in axes else n for a, n in enumerate(view.shape))
+            view = view.through(lambda x: np.moveaxis(x, axes, range(-len(axes), 0)))
+            found = self.reduce_axes(name, kind, view, tuple(range(view.ndim))[-len(axes) :], dtype)
+            return found.through(lambda x: np.reshape(x, full)) if keepdims else found
+        if view.size == 0 and kind in ("sum", "prod"):
+            dims = [1 if a in axes else n for a, n in enumerate(view.shape)]
+            shape = dims if keepdims else [n for a, n in enumerate(dims) if a not in axes]
+            return self.compute(name, None, int(kind == "prod"), dtype=dtype or view.dtype, shape=tuple(shape))
+        out = self.reduce_axes(name, kind, view, axes, dtype)
+        full = tuple(1 if a in axes else n for a, n in enumerate(view.shape))
+        return out.through(lambda x: np.reshape(x, full)) if keepdims else out
+
+    def reduce_axes(self, name: str, kind: str, view: View, axes: tuple[int, ...], dtype: Any) -> View:
+        """The same for axes counted from 0, which go away."""
         kept = tuple(a for a in range(view.ndim) if a not in axes)
         out = self.new(tuple(view.shape[a] for a in kept), dtype or view.dtype, name)
-        full = tuple(1 if a in axes else n for a, n in enumerate(view.shape)) if keepdims else out.shape
         self.add(Nest(None, view.shape, kept[0] if kept else None, [Reduce(out, kind, Read(view), axes)]))
-        return out if full == out.shape else out.through(lambda x: np.reshape(x, full))
+        return out
 
     def copy(self, view: View, name: str = "copy", dtype: Any = None) -> View:
         """The elements one after the other, in memory of their own."""

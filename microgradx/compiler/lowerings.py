@@ -46,9 +46,9 @@ def _(low, x, dtype):
 def places(low, shape: tuple[int, ...], x: View, indices: tuple, index: tuple, wrap: bool = True):
     """How x[index] picks its elements: a view of x, and for each of its axes where in a domain of `shape`."""
     template = expanded(index, x.ndim)
-    free = tuple(slice(None) if isinstance(part, indexing.Slot | int) else part for part in template)
-    base = x.through(lambda a: a[free])
-    counted = [k for k, part in enumerate(template) if isinstance(part, indexing.Slot | int)]
+    free = tuple(part if is_free(part) else slice(None) for part in template)
+    base = x.through(itemgetter((*free, ...)))
+    counted = [k for k, part in enumerate(template) if not is_free(part)]
     arrays = [indices[p.number] if isinstance(p, indexing.Slot) else p for p in template if not is_free(p)]
     common = np.broadcast_shapes(*(a.shape for a in arrays if isinstance(a, View)))
     adjacent = counted == list(range(counted[0], counted[-1] + 1))
@@ -74,6 +74,7 @@ def places(low, shape: tuple[int, ...], x: View, indices: tuple, index: tuple, w
 def expanded(index: Any, ndim: int) -> tuple:
     """An index with a part for every axis."""
     parts = index if isinstance(index, tuple) else (index,)
+    parts = tuple(int(p) if isinstance(p, np.integer) else p for p in parts)
     used = sum(part is not None and part is not Ellipsis for part in parts)
     rest = (slice(None),) * (ndim - used)
     if Ellipsis in [p for p in parts if not isinstance(p, indexing.Slot)]:
@@ -90,7 +91,9 @@ def is_free(part: Any) -> bool:
 @lowers(indexing.getitem)
 def _(low, x, *indices, index, strict=False):
     if not indices:
-        return x.through(lambda a: a[index])
+        return x.through(itemgetter((*expanded(index, x.ndim), ...)))  # `...`: a view even of one element
+    if any(array.dtype == bool for array in indices):  # a fixed mask
+        return low.host("getitem", partial(indexing.getitem.forward, index=index), [x, *indices])
     shape = low.at.out.shape
     base, at = places(low, shape, x, indices, index, not strict)
     return low.compute("", None, Pick(base, at), dtype=x.dtype, shape=shape)
@@ -98,12 +101,14 @@ def _(low, x, *indices, index, strict=False):
 
 @lowers(indexing.put)
 def _(low, g, *indices, index, shape):
+    if any(array.dtype == bool for array in indices):  # a fixed mask
+        return low.host("put", partial(indexing.put.forward, index=index, shape=shape), [g, *indices])
     out = low.compute("", None, 0, dtype=g.dtype, shape=shape)
-    if indices:
+    if indices and g.size:
         base, at = places(low, g.shape, out, indices, index)
         low.add(Scatter(None, base, g.shape, Read(g), at))
-    else:
-        target = out.through(lambda a: a[index])
+    elif not indices:
+        target = out.through(itemgetter((*expanded(index, out.ndim), ...)))
         low.nest(target, None, Read(g.spread(target.shape)))
     return out
 
@@ -253,6 +258,8 @@ def matrix(low, view: View, dtype: Any) -> tuple[View, bool]:
 def product(low, a: View, b: View, name: str = "") -> View:
     """(n, k) @ (k, m)"""
     dtype = low.at.out.dtype
+    if not a.size or not b.size:
+        return low.compute(name, None, 0, dtype=dtype, shape=(a.shape[0], b.shape[1]))
     out = low.new((a.shape[0], b.shape[1]), dtype, name)
     (a, a_turned), (b, b_turned) = matrix(low, a, dtype), matrix(low, b, dtype)
     if a_turned and b_turned:

@@ -84,6 +84,7 @@ class Variant:
         if self.gathers:
             read = {v.buffer.source: v.buffer for item in items for v, _ in item.reads() if v.buffer.source}
             buffers = [(read[source], source[1]) for source in read if source[0] == "argument"]
+            buffers = [(buffer, k) for buffer, k in buffers if buffer.size]
             items = [Gather(None, [(b.view(), k) for b, k in buffers]), *items] if buffers else items
         self.plan: Schedule = check(schedule(items))
         self.load(self.plan)
@@ -211,6 +212,7 @@ class Variant:
         """So many steps: the outputs, each (steps, *shape), and how many steps were done."""
         self.compile()
         self.ready()
+        self.inputs = arrays
         shots = self.snapshot() if self.checks else None
         numbers = self.numbers(steps)
         outs = [np.empty((steps, *value.shape), value.dtype) for value in self.program.outputs]
@@ -298,9 +300,15 @@ class Variant:
 
     def seen(self, view: View, arena: np.ndarray) -> np.ndarray:
         """A view as NumPy's array."""
+        if view.size == 0:
+            return np.empty(view.shape, view.dtype)
         buffer = view.buffer
         if buffer.source is None:
             flat = arena[buffer.place : buffer.place + buffer.bytes].view(buffer.dtype)
+        elif buffer.source not in self.places:  # read by no compiled part
+            kind, which = buffer.source
+            array = self.inputs[which] if kind == "argument" else self.program.bound[which].array()
+            flat = np.ascontiguousarray(array).reshape(-1)
         else:
             start = int(self.table[self.places[buffer.source]])
             flat = np.frombuffer((ctypes.c_char * buffer.bytes).from_address(start), buffer.dtype)
