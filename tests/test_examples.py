@@ -11,6 +11,7 @@ from microgradx.data.sources import folders
 EXAMPLES = Path(__file__).parent.parent / "examples"
 
 promises = {
+    "compiled": "of the held-out digits are right",
     "digits": "held-out accuracy 9",
     "fashion": "test accuracy 0.8",
     "newton": "Hessian times (1, 0): tensor([ 802., -400.], dtype=float64)",

@@ -16,15 +16,15 @@ def test_the_code_runs(tmp_path):
         "mg.check_grad(mish, [0.5, -1.0, 2.0], order=2)",
         "mg.check_grad(outer, [1.0, 2.0], [3.0, 4.0, 5.0])",
     ]
-    checks.append("print(optimizer.source)")
+    checks += ["print(optimizer.source)", "print(step.source)"]
     path = tmp_path / "readme.py"  # a real file: update rules are compiled from their text
     path.write_text("\n".join(blocks + checks), encoding="utf-8")
     command = [sys.executable, "-W", "error", str(path)]
     done = subprocess.run(command, capture_output=True, text=True, env=os.environ | {"PYTHONPATH": str(ROOT)})
     assert done.returncode == 0, done.stderr
     assert float(done.stdout.split("%")[0]) > 95
-    (shown,) = re.findall(r"```py\n(.*?)```", TEXT, re.S)
-    assert shown in done.stdout
+    for shown in re.findall(r"```py\n(.*?)```", TEXT, re.S):
+        assert shown in done.stdout
 
 
 def test_there_is_one_test_command_and_continuous_integration_calls_it():

@@ -15,6 +15,7 @@ from microgradx.errors import ArgumentError, CheckpointError
 from microgradx.kernels.pool import set_threads
 from microgradx.kernels.random import generator
 from microgradx.optim import Optimizer, Schedule, optimizers, plans
+from microgradx.primitives.indexing import one_hot
 from microgradx.primitives.reductions import log_softmax
 from microgradx.tensor import Tensor
 from microgradx.training import Run
@@ -100,11 +101,11 @@ class Recipe:
         """The loss; what its signature calls log-probabilities or a target is made from logits and labels."""
         loss = losses()[self.loss or ""]
         first, second = list(signature(loss).parameters)[:2]
-        rows = np.eye(len(split.classes), dtype=np.float32)
+        classes = len(split.classes)
 
-        def criterion(outputs: Tensor, labels: np.ndarray) -> Tensor:
+        def criterion(outputs: Tensor, labels: Any) -> Tensor:
             x = log_softmax(outputs, axis=1) if first.startswith("log_") else outputs
-            return loss(x, rows[labels] if split.classes and second == "target" else labels)
+            return loss(x, one_hot(labels, classes) if classes and second == "target" else labels)
 
         return criterion
 

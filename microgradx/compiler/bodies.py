@@ -12,6 +12,7 @@ from microgradx.compiler.fuse import one_per_row
 from microgradx.compiler.items import Gather, Matmul, Running, Scatter, Sweep, Uniform
 from microgradx.compiler.loops import Buffer, Item, Nest, Read, Reduce, Rows, View, operands
 from microgradx.compiler.schedule import Schedule
+from microgradx.kernels.typed import wrap
 from microgradx.scalars import functions
 
 RESULT = {"argmax": np.dtype(np.int64), "argmin": np.dtype(np.int64)}
@@ -232,7 +233,7 @@ class Bodies:
             value = self.write.function(s.function, args, s.constants, s.out.dtype)
             buffer = s.out.buffer
             if buffer in self.numbers_of_rows and (
-                buffer.named or uses.get(buffer, 0) != 1 or len(value[0]) > 70
+                buffer.named or uses.get(buffer, 0) != 1 or len(value[0]) > 50
             ):
                 lines.append(f"{buffer.name} = {value[0]}")
                 self.write.local[buffer] = (buffer.name, 0, s.out.dtype)
@@ -241,7 +242,7 @@ class Bodies:
                 lines.append(f"{place} = {value[0]}")
                 if s.out.whole and uses.get(buffer):
                     self.write.local[buffer] = (place, 0, s.out.dtype)
-            elif uses.get(buffer) == 1 and len(value[0]) < 70 and not buffer.named:
+            elif uses.get(buffer) == 1 and len(value[0]) < 50 and not buffer.named:
                 self.write.local[buffer] = value
             else:
                 lines.append(f"{buffer.name} = {value[0]}")
@@ -302,6 +303,12 @@ def dtype_name(dtype: np.dtype) -> str:
 def indent(lines: list[str]) -> list[str]:
     """One level further in."""
     return ["    " + line for line in lines]
+
+
+def imported(module: str, names: list[str]) -> str:
+    """An import, on several lines where it is long."""
+    line = f"from {module} import {', '.join(names)}"
+    return line if len(line) <= 96 else wrap(f"from {module} import (", names, ")")
 
 
 def times(factor: int, name: str) -> str:

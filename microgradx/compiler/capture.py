@@ -6,7 +6,7 @@ from typing import Any
 
 from microgradx.compiler.names import parameter_names
 from microgradx.compiler.recorder import Recorder
-from microgradx.kernels.random import generator
+from microgradx.kernels.random import drawn, generator
 from microgradx.tape import mode
 
 
@@ -28,7 +28,8 @@ def capture(
         if event == "return" and frame.f_code is code:
             recorder.read_names(frame.f_locals)
 
-    random, watch = generator.state_dict(), sys.getprofile() is None  # a profiler at work is left alone
+    watch = sys.getprofile() is None  # a profiler at work is left alone
+    start, before = generator._block, drawn.blocks
     try:
         if watch:
             sys.setprofile(leaving)
@@ -38,6 +39,7 @@ def capture(
     finally:
         if watch:
             sys.setprofile(None)
-        generator.load_state_dict(random)
+        if generator._block == start + drawn.blocks - before:  # unless another thread has drawn, too
+            generator._block = start
         for undo in reversed(recorder.undo):
             undo()

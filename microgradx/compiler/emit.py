@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from microgradx.compiler.bodies import Bodies, dtype_name, indent, times, wrapped_call
+from microgradx.compiler.bodies import Bodies, dtype_name, imported, indent, times, wrapped_call
 from microgradx.compiler.expressions import plus
 from microgradx.compiler.items import Host, Sweep
 from microgradx.compiler.loops import Buffer
@@ -125,7 +125,7 @@ class Emitter(Bodies):
             "microgradx.kernels.maths": calls & VECTORS,
         }
         found = {module: sorted(names & used) for module, names in sources.items()}
-        lines = [f"from {module} import {', '.join(names)}" for module, names in found.items() if names]
+        lines = [imported(module, names) for module, names in found.items() if names]
         if "tiny" not in used:
             return ["\n".join(lines)]
         smallest = f"{self.tiny}({np.finfo(self.tiny).tiny})"
@@ -156,7 +156,7 @@ class Emitter(Bodies):
             return f"update_{swept[0].arrays[0].buffer.name}"
         made = [view.buffer for item in chain.items for view, _ in item.writes()]
         rows = [b for b in made if b.source is None and b.shape[:1] == (self.batch,)]
-        if rows:
+        if rows and (self.plan.serial or chain.rows == self.batch):
             back = any(b.name.startswith("g_") for b in rows)
             return "forward_and_back" if back and not self.functions else "back" if back else "forward"
         return "update" if swept else f"make_{made[-1].name}" if made else "nothing"

@@ -1,5 +1,6 @@
 """Loops merged: what is computed where it is used need not be kept; a row goes through several."""
 
+import math
 from collections import defaultdict
 
 from microgradx.compiler.loops import Buffer, Compute, Item, Nest, Read, Reduce, Rows, Statement, operands
@@ -146,13 +147,13 @@ def stored(items: list[Item]) -> set[Buffer]:
 
 def one_per_row(nests: list[Nest]) -> set[Buffer]:
     """Buffers of one number for each row, made in one of the nests."""
-    found = set()
-    for nest in nests:
-        for s in nest.statements:
-            kept = len(nest.domain) - (len(s.axes) if isinstance(s, Reduce) else 0)
-            if kept == 1 and s.out.size == nest.rows and s.out.whole and s.out.buffer.source is None:
-                found.add(s.out.buffer)
-    return found
+    return {
+        s.out.buffer
+        for nest in nests
+        for s in nest.statements
+        if s.out.size == nest.rows and s.out.whole and s.out.buffer.source is None
+        and (isinstance(s, Reduce) or math.prod(nest.domain) == nest.rows)
+    }  # fmt: skip
 
 
 def arguments(s: Statement) -> tuple:

@@ -116,7 +116,9 @@ class Lowering:
         if view.size == 0 and kind in ("sum", "prod"):
             dims = [1 if a in axes else n for a, n in enumerate(view.shape)]
             shape = dims if keepdims else [n for a, n in enumerate(dims) if a not in axes]
-            return self.compute(name, None, int(kind == "prod"), dtype=dtype or view.dtype, shape=tuple(shape))
+            return self.compute(
+                name, None, int(kind == "prod"), dtype=dtype or view.dtype, shape=tuple(shape)
+            )
         out = self.reduce_axes(name, kind, view, axes, dtype)
         full = tuple(1 if a in axes else n for a, n in enumerate(view.shape))
         return out.through(lambda x: np.reshape(x, full)) if keepdims else out

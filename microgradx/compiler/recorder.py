@@ -14,7 +14,7 @@ import numpy as np
 from microgradx.compiler.names import RESERVED, line_of, local_name, user_frame
 from microgradx.compiler.program import Draw, Instruction, Line, Program, Update, Value
 from microgradx.errors import CaptureError
-from microgradx.kernels.random import generator
+from microgradx.kernels.random import drawn
 from microgradx.optim import ReduceLROnPlateau
 from microgradx.primitives.core import ElementwisePrimitive
 from microgradx.scalars import functions
@@ -69,7 +69,7 @@ class Recorder:
         self.nodes: dict[Any, Any] = {}  # of the tape
         self.before: dict[Tensor, bool | None] = {}  # had a leaf a gradient? None where nobody looked
         self.events: list[tuple] = []  # what happens outside of the program, in order, in every step
-        self.start = self.block = generator.state_dict()["block"]
+        self.start = self.block = drawn.blocks
         self.forward: Line | None = None  # of the operation whose gradient is under way
         self.undo: list[Callable[[], None]] = []  # what takes back the eager run
         self.owners: dict[int, Any] = {}  # the optimizer of a flat buffer
@@ -119,7 +119,8 @@ class Recorder:
             name = self.names.get(id(x)) or x.name or local_name(x) or "tensor"
             self.homes[id(x)] = self.bind(name, array, x, "data")
             return self.homes[id(x)]
-        return self.bind(local_name(x) or "constant", array, None, "constant")
+        counts = array.ndim == 1 and array.dtype.kind == "i" and (array == np.arange(len(array))).all()
+        return self.bind(local_name(x) or ("positions" if counts else "constant"), array, None, "constant")
 
     def argument(self, name: str, array: np.ndarray) -> Tensor:
         """An argument of the step, as the Tensor that the function is called with."""
@@ -197,7 +198,7 @@ class Recorder:
     def drawn(self, tensor: Tensor, method: str, options: dict[str, Any]) -> None:
         """Fresh random numbers are in a Tensor."""
         draw = Draw(method, self.block - self.start)
-        self.block = generator.state_dict()["block"]
+        self.block = drawn.blocks
         out = self.fresh(method, tensor._data)
         self.add(Instruction(draw, (), options, (out,)))
 
@@ -298,7 +299,7 @@ class Recorder:
     def finish(self, result: Any) -> Any:
         """Close the program; what the function returned, with Values in place of Tensors."""
         self.blocks = self.block - self.start
-        if generator.state_dict()["block"] != self.block:
+        if drawn.blocks != self.block:
             advice = "Draw with mg.rand or mg.randn, or outside of the step."
             raise CaptureError(f"this step draws random numbers that are not in a tensor. {advice}")
         self.final: dict[Tensor, bool] = {}

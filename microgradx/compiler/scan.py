@@ -36,7 +36,7 @@ class Scan:
                 continue
             now = self.order[done * self.size :]
             start = time.perf_counter()
-            count = min(chunk, steps - done)
+            count = min(chunk, steps - done) if variant.steady else 1
             try:
                 outs, finished = variant.run(self.arrays, count, now)
             except Changed:

@@ -160,6 +160,20 @@ def schedule(items: list[Item]) -> Schedule:
     """Stages, chains, fused nests and places in memory."""
     items = sink(items)
     serial = sum(map(cost, items)) < ALONE
+    stages, late = staged(items, serial)
+    if not serial and not any(sum(c.pieces for c in stage if c.cost > PIECE / 2) > 1 for stage in stages):
+        serial = True  # nothing for a second thread to do
+        stages, late = staged(items, serial)
+    plan = Schedule(stages, serial, late=late)
+    for chain in plan.chains:
+        chain.items = gather_rows(fuse(chain.items))
+    plan.stored = stored(plan.items)
+    plan.arena = settle(plan)
+    return plan
+
+
+def staged(items: list[Item], serial: bool) -> tuple[list[list[Chain]], bool]:
+    """The stages, and whether an index is checked after something outside may have changed."""
     first = Stager(serial)
     changed: set[Buffer] = set()  # after something outside has changed
     early, late = -1, False
@@ -180,16 +194,11 @@ def schedule(items: list[Item]) -> Schedule:
         found[item.stage, 0 if serial and not isinstance(item, Host) else item.rows].append(item)
     stages = []
     for _, group in groupby(sorted(found.items(), key=lambda pair: pair[0][0]), key=lambda pair: pair[0][0]):
-        stages.append([Chain(rows or 1, gather_rows(fuse(list(part)))) for (_, rows), part in group])
-    plan = Schedule(stages, serial, late=late)
-    for chain in plan.chains:
-        cut(chain, serial)
-    plan.stored = stored(plan.items)
-    plan.arena = settle(plan)
-    return plan
+        stages.append([cut(Chain(rows or 1, part), serial) for (_, rows), part in group])
+    return stages, late
 
 
-def cut(chain: Chain, serial: bool) -> None:
+def cut(chain: Chain, serial: bool) -> Chain:
     """Choose how many rows make a piece: from the work alone, never from the number of threads."""
     products = [item for item in chain.items if isinstance(item, Matmul) and item.b.size >= 2048]
     least = 64 if products else 1
@@ -197,6 +206,7 @@ def cut(chain: Chain, serial: bool) -> None:
     chain.piece = -(-chain.rows // max(1, wanted))
     if chain.rows > 256 and wanted > 1:
         chain.piece = -(-chain.piece // 16) * 16
+    return chain
 
 
 # Memory

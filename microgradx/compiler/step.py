@@ -59,12 +59,13 @@ class Step:
         while True:
             try:
                 variant = self.find(key) or self.capture(key, values, arrays)
+            except (ArgumentError, ShapeError):  # perhaps in other words than the step's own
+                return self.eagerly(values)
+            try:
                 outs, finished = variant.run([values[i] for _, i in arrays])
                 break
             except Changed:
                 self.variants[key].remove(variant)
-            except (ArgumentError, ShapeError):  # perhaps in other words than the step's own
-                return self.eagerly(values)
         if not finished:  # an index was out of range: the function itself says what is wrong with it
             return self.eagerly(values)
         return fill(variant.result, iter([out.reshape(out.shape[1:]) for out in outs]))

@@ -1,6 +1,8 @@
 """A step compiled for some shapes, dtypes and values: program, machine code, and memory."""
 
 import ctypes
+import os
+import sys
 from collections.abc import Callable
 from contextlib import nullcontext
 from typing import Any
@@ -16,7 +18,7 @@ from microgradx.compiler.lower import lower
 from microgradx.compiler.program import Program
 from microgradx.compiler.schedule import Schedule, check, schedule
 from microgradx.compiler.simplify import simplify
-from microgradx.errors import CaptureError
+from microgradx.errors import ArgumentError, CaptureError
 from microgradx.kernels import blas, pool
 from microgradx.kernels import jit as machine
 from microgradx.kernels.random import generator
@@ -49,6 +51,10 @@ class Variant:
         self.program: Program = simplify(recorder.program)
         self.title = title_of(function, self.program)
         self.compiled: Emitted | None = None
+        # whether it leaves gradients where it found some, and none where it found none: fit for many steps
+        self.steady = all(
+            recorder.final[leaf] == had for leaf, had in recorder.before.items() if had is not None
+        )
         self.gradients = [(leaf, before) for leaf, before in recorder.before.items() if before is not None]
 
     # Whether it still fits
@@ -87,6 +93,7 @@ class Variant:
             buffers = [(buffer, k) for buffer, k in buffers if buffer.size]
             items = [Gather(None, [(b.view(), k) for b, k in buffers]), *items] if buffers else items
         self.plan: Schedule = check(schedule(items))
+        show(program=self.program, stages=self.plan)
         self.load(self.plan)
         return self.compiled  # type: ignore[return-value]
 
@@ -94,6 +101,7 @@ class Variant:
         """Emit and compile a schedule, and lay out its memory; `apart`: every item is a function."""
         batch = self.program.arguments[0].shape[0] if self.gathers else 0
         self.compiled = Emitter(plan, self.title, self.blocks, batch).emit(apart)
+        show(source=self.compiled.text)
         names = [s for s in self.compiled.segments if isinstance(s, str)]
         label = "".join(c if c.isalnum() else "_" for c in self.program.name)
         loaded = machine.load(self.compiled.text, dict.fromkeys(names, RUN), label, exact=self.compiled.exact)
@@ -343,6 +351,18 @@ class Variant:
             one.load_state_dict(state)
         for array, before in zip(self.kept, kept, strict=False):
             array[...] = before
+
+
+def show(**stages: Any) -> None:
+    """Print what MICROGRADX_SHOW names: `program`, `stages` or `source`, or several."""
+    for wanted in os.environ.get("MICROGRADX_SHOW", "").replace(",", " ").split():
+        if wanted not in SHOWN:
+            raise ArgumentError(f"MICROGRADX_SHOW={wanted!r}: what can be shown is {', '.join(SHOWN)}.")
+        if wanted in stages:
+            print(stages[wanted], file=sys.stderr)
+
+
+SHOWN = "program", "stages", "source"
 
 
 def title_of(function: Callable[..., Any], program: Program) -> str:

@@ -7,6 +7,7 @@ two integers, and skipping ahead is an addition.
 
 import inspect
 import math
+import threading
 from collections.abc import Callable
 from functools import cache
 from typing import Any
@@ -104,6 +105,7 @@ class Generator:
         key = self._seed & 0xFFFFFFFF, self._seed >> 32
         compiled()[kernel](0, blocks, out.ctypes.data, self._block, *key)
         self._block += blocks
+        drawn.blocks += blocks
         return out[:n]
 
     def bits(self, n: int) -> ndarray:
@@ -147,6 +149,15 @@ class Generator:
     def choice(self, n: int, size: int, replace: bool = True) -> ndarray:
         """(size,) of the integers 0 to n - 1, with repetitions or without."""
         return self.integers(0, n, (size,)) if replace else self.permutation(n)[:size]
+
+
+class Drawn(threading.local):
+    """How many blocks a thread has drawn so far, of any generator."""
+
+    blocks = 0
+
+
+drawn = Drawn()
 
 
 def size(shape: Any) -> int:

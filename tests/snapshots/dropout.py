@@ -1,0 +1,272 @@
+"""The step `train`, line 38 of test_compiler_source.py, for x float32[32, 64], y int64[32].
+"""
+
+from math import inf, sqrt
+from numpy import float32, float64, int64, uint8
+from microgradx.kernels.block import (
+    block, block_at, flat, matmul, matmul_nt, matmul_tn, plus, within
+)
+from microgradx.kernels.maths import exp, log
+
+tiny = float32(1.1754943508222875e-38)  # state below it is slow: zero instead
+
+
+def maximum(a, b):
+    """The larger of two; NaN if either is; a tie gives each half of the slope"""
+    return a if a > b or a != a else b
+
+
+def relu(x):
+    """max(x, 0), slope 0 at 0"""
+    return maximum(x, float32(0))
+
+
+def square(x):
+    """x²"""
+    return x * x
+
+
+def adamw(start, stop, ps, gs, ms, vs, numbers, step, first):
+    beta1 = float32(numbers[step, first + 0])
+    one_minus_beta1 = float32(numbers[step, first + 1])
+    beta2 = float32(numbers[step, first + 2])
+    one_minus_beta2 = float32(numbers[step, first + 3])
+    one_minus_beta1_to_t = float32(numbers[step, first + 4])
+    one_minus_beta2_to_t = float32(numbers[step, first + 5])
+    shrink = float32(numbers[step, first + 6])
+    lr = float32(numbers[step, first + 7])
+    eps = float32(numbers[step, first + 8])
+    for i in range(start, stop):
+        p, g, m, v = ps[i], gs[i], ms[i], vs[i]
+        m = beta1 * m + one_minus_beta1 * g
+        v = beta2 * v + one_minus_beta2 * g * g
+        m_hat = m / one_minus_beta1_to_t
+        v_hat = v / one_minus_beta2_to_t
+        ps[i] = p * shrink - lr * m_hat / (sqrt(v_hat) + eps)
+        ms[i] = float32(0) if abs(m) < tiny else m
+        vs[i] = float32(0) if abs(v) < tiny else v
+
+
+def philox(c0, c1, c2, c3, k0, k1):
+    """Ten rounds that scramble a counter of four 32-bit words with a key of two: four random words.
+
+    It holds words in 64-bit integers, where a product may wrap: the mask after the shift makes it right.
+    """
+    for _ in range(10):
+        a = 0xD2511F53 * c0
+        b = 0xCD9E8D57 * c2
+        c0, c1 = ((b >> 32) & 0xFFFFFFFF) ^ c1 ^ k0, b & 0xFFFFFFFF
+        c2, c3 = ((a >> 32) & 0xFFFFFFFF) ^ c3 ^ k1, a & 0xFFFFFFFF
+        k0 = (k0 + 0x9E3779B9) & 0xFFFFFFFF
+        k1 = (k1 + 0xBB67AE85) & 0xFFFFFFFF
+    return c0, c1, c2, c3
+
+
+def units(start, stop, out, block, k0, k1):
+    """The same blocks as numbers in [0, 1): multiples of 2**-24, the high 24 bits of each word."""
+    step = float32(2**-24)
+    for i in range(start, stop):
+        c = block + i
+        a, b, c, d = philox(c & 0xFFFFFFFF, c >> 32, 0, 0, k0, k1)
+        out[4 * i], out[4 * i + 1] = step * float32(a >> 8), step * float32(b >> 8)
+        out[4 * i + 2], out[4 * i + 3] = step * float32(c >> 8), step * float32(d >> 8)
+
+
+def forward_and_back(
+    order, step, all_x, x, all_y, y, gathering, affine_product, weight_0, bias_0, relu_1,
+    uniform, random, multiply_1, multiply_2, logits_product, weight_3, bias_3, logits, status,
+    cross_entropy_rows, add_1, total_2, positions, g_logits, g_multiply_2, multiply_matrices_2,
+    sum_1, g_affine, multiply_matrices, sum_2, sum_3, cast_3, sum_4, cast_5, sum_5, cast_7,
+    sum_6, cast_9, concatenate, sum_7, where_1, loss_out
+):
+    if gathering:
+        for i in range(32):
+            row = order[32 * step + i]
+            for j in range(64):
+                x[i, j] = all_x[row, j]
+            y[i] = all_y[row]
+    # test_compiler_source.py:40  logits = model(x)
+    matmul(affine_product, x, weight_0, 0, 32)
+    for i in range(32):
+        for j in range(32):
+            relu_1[i, j] = relu(affine_product[i, j] + bias_0[j])
+    units(0, 256, flat(uniform), random[0] + 256 * step, random[1], random[2])
+    for i in range(32):
+        for j in range(32):
+            cast = float32(1) if uniform[i, j] >= float32(0.5) else float32(0)
+            multiply_1[i, j] = cast * float32(2)
+            multiply_2[i, j] = relu_1[i, j] * multiply_1[i, j]
+    matmul(logits_product, multiply_2, weight_3, 0, 32)
+    for i in range(32):
+        top = float32(-inf)
+        for j in range(10):
+            logits[i, j] = logits_product[i, j] + bias_3[j]
+            top = maximum(top, logits[i, j])
+        # test_compiler_source.py:41  loss = nn.cross_entropy(logits, y)
+        total = float32(0)
+        for j in range(10):
+            total = plus(total, exp(logits[i, j] - top))
+        cross_entropy_rows[i] = log(total) + top - logits[i, within(y[i], 10, status)]
+        add_1[i] = cross_entropy_rows[i] + logits[i, within(y[i], 10, status)]
+    # test_compiler_source.py:41  loss = nn.cross_entropy(logits, y)
+    total_2_sum = float32(0)
+    for i in range(32):
+        total_2_sum = plus(total_2_sum, cross_entropy_rows[i])
+    total_2[0] = total_2_sum
+    for i in range(32):
+        for j in range(10):
+            subtract_2 = exp(logits[i, j] - add_1[i]) - (float32(1) if y[i] == positions[j] else float32(0))
+            g_logits[i, j] = subtract_2 * float32(0.03125)
+    # test_compiler_source.py:40  logits = model(x)
+    matmul_nt(g_multiply_2, g_logits, weight_3, 0, 32)
+    matmul_tn(multiply_matrices_2, multiply_2, g_logits, 0, 32)
+    for j in range(10):
+        sum_1[j] = float32(0)
+    for i in range(32):
+        for j in range(10):
+            sum_1[j] += g_logits[i, j]
+    for i in range(32):
+        for j in range(32):
+            g_affine[i, j] = g_multiply_2[i, j] * multiply_1[i, j] * (float32(1) if relu_1[i, j] > float32(0) else float32(0))
+    matmul_tn(multiply_matrices, x, g_affine, 0, 64)
+    for j in range(32):
+        sum_2[j] = float32(0)
+    for i in range(32):
+        for j in range(32):
+            sum_2[j] += g_affine[i, j]
+    # test_compiler_source.py:44  optim.clip_grad_norm_(optimizer, clip)
+    sum_3_sum = float64(0)
+    for i in range(64):
+        for j in range(32):
+            sum_3_sum = plus(sum_3_sum, square(abs(float64(multiply_matrices[i, j]))))
+    sum_3[0] = sum_3_sum
+    cast_3[0] = float32(sqrt(sum_3[0]))
+    sum_4_sum = float64(0)
+    for i in range(32):
+        sum_4_sum = plus(sum_4_sum, square(abs(float64(sum_2[i]))))
+    sum_4[0] = sum_4_sum
+    cast_5[0] = float32(sqrt(sum_4[0]))
+    sum_5_sum = float64(0)
+    for i in range(32):
+        for j in range(10):
+            sum_5_sum = plus(sum_5_sum, square(abs(float64(multiply_matrices_2[i, j]))))
+    sum_5[0] = sum_5_sum
+    cast_7[0] = float32(sqrt(sum_5[0]))
+    sum_6_sum = float64(0)
+    for i in range(10):
+        sum_6_sum = plus(sum_6_sum, square(abs(float64(sum_1[i]))))
+    sum_6[0] = sum_6_sum
+    cast_9[0] = float32(sqrt(sum_6[0]))
+    concatenate[0] = cast_3[0]
+    concatenate[1] = cast_5[0]
+    concatenate[2] = cast_7[0]
+    concatenate[3] = cast_9[0]
+    sum_7_sum = float64(0)
+    for i in range(4):
+        sum_7_sum = plus(sum_7_sum, square(abs(float64(concatenate[i]))))
+    sum_7[0] = sum_7_sum
+    divide_1 = float32(1) / (float32(sqrt(sum_7[0])) + float32(1e-06))
+    where_1[0] = float32(1) if divide_1 >= float32(1) else divide_1
+    loss_out[step] = total_2[0] / float32(32)
+
+
+def update(
+    multiply_matrices, where_1, g_weight_0, sum_2, g_bias_0, multiply_matrices_2, g_weight_3,
+    sum_1, g_bias_3, weight_0, weight_0_m, weight_0_v, numbers, step, bias_0, bias_0_m,
+    bias_0_v, weight_3, weight_3_m, weight_3_v, bias_3, bias_3_m, bias_3_v
+):
+    # test_compiler_source.py:44  optim.clip_grad_norm_(optimizer, clip)
+    for i in range(64):
+        for j in range(32):
+            g_weight_0[i, j] = multiply_matrices[i, j] * where_1[0]
+    for i in range(32):
+        g_bias_0[i] = sum_2[i] * where_1[0]
+        for j in range(10):
+            g_weight_3[i, j] = multiply_matrices_2[i, j] * where_1[0]
+    for i in range(10):
+        g_bias_3[i] = sum_1[i] * where_1[0]
+    # test_compiler_source.py:45  optimizer.step()
+    adamw(
+        0, 2048, flat(weight_0), flat(g_weight_0), flat(weight_0_m), flat(weight_0_v), numbers,
+        step, 0
+    )
+    adamw(0, 32, flat(bias_0), flat(g_bias_0), flat(bias_0_m), flat(bias_0_v), numbers, step, 0)
+    adamw(
+        0, 320, flat(weight_3), flat(g_weight_3), flat(weight_3_m), flat(weight_3_v), numbers,
+        step, 0
+    )
+    adamw(0, 10, flat(bias_3), flat(g_bias_3), flat(bias_3_m), flat(bias_3_v), numbers, step, 0)
+
+
+def run(steps, gathering, gate, status, table):
+    """Run some steps, one after the other."""
+    numbers = block_at(table, 1, (1, 9), float64)
+    order = block_at(table, 2, (1,), int64)
+    random = block_at(table, 3, (3,), int64)
+    all_x = block_at(table, 4, (32, 64), float32)
+    all_y = block_at(table, 5, (32,), int64)
+    arena = block_at(table, 0, (1,), uint8)
+    x = block_at(table, 6, (32, 64), float32)
+    y = block_at(table, 7, (32,), int64)
+    affine_product = block(arena, 0, (32, 32), float32)
+    weight_0 = block_at(table, 8, (64, 32), float32)
+    bias_0 = block_at(table, 9, (32,), float32)
+    relu_1 = block(arena, 8192, (32, 32), float32)
+    uniform = block(arena, 0, (32, 32), float32)
+    multiply_1 = block(arena, 16384, (32, 32), float32)
+    multiply_2 = block(arena, 12288, (32, 32), float32)
+    logits_product = block(arena, 0, (32, 10), float32)
+    weight_3 = block_at(table, 10, (32, 10), float32)
+    bias_3 = block_at(table, 11, (10,), float32)
+    logits = block(arena, 20480, (32, 10), float32)
+    cross_entropy_rows = block(arena, 21760, (32,), float32)
+    add_1 = block(arena, 23040, (32,), float32)
+    total_2 = block(arena, 23168, (1,), float32)
+    positions = block_at(table, 12, (10,), int64)
+    g_logits = block(arena, 21760, (32, 10), float32)
+    g_multiply_2 = block(arena, 0, (32, 32), float32)
+    multiply_matrices_2 = block(arena, 20480, (32, 10), float32)
+    sum_1 = block(arena, 23040, (10,), float32)
+    g_affine = block(arena, 12288, (32, 32), float32)
+    multiply_matrices = block(arena, 0, (64, 32), float32)
+    sum_2 = block(arena, 8192, (32,), float32)
+    sum_3 = block(arena, 12288, (1,), float64)
+    cast_3 = block(arena, 16384, (1,), float32)
+    sum_4 = block(arena, 12288, (1,), float64)
+    cast_5 = block(arena, 21760, (1,), float32)
+    sum_5 = block(arena, 12288, (1,), float64)
+    cast_7 = block(arena, 23232, (1,), float32)
+    sum_6 = block(arena, 12288, (1,), float64)
+    cast_9 = block(arena, 23296, (1,), float32)
+    concatenate = block(arena, 12288, (4,), float32)
+    sum_7 = block(arena, 16384, (1,), float64)
+    where_1 = block(arena, 12288, (1,), float32)
+    loss_out = block_at(table, 13, (1,), float32)
+    g_weight_0 = block_at(table, 14, (64, 32), float32)
+    g_bias_0 = block_at(table, 15, (32,), float32)
+    g_weight_3 = block_at(table, 16, (32, 10), float32)
+    g_bias_3 = block_at(table, 17, (10,), float32)
+    weight_0_m = block_at(table, 18, (64, 32), float32)
+    weight_0_v = block_at(table, 19, (64, 32), float32)
+    bias_0_m = block_at(table, 20, (32,), float32)
+    bias_0_v = block_at(table, 21, (32,), float32)
+    weight_3_m = block_at(table, 22, (32, 10), float32)
+    weight_3_v = block_at(table, 23, (32, 10), float32)
+    bias_3_m = block_at(table, 24, (10,), float32)
+    bias_3_v = block_at(table, 25, (10,), float32)
+    for step in range(steps):
+        status[1] = step
+        forward_and_back(
+            order, step, all_x, x, all_y, y, gathering, affine_product, weight_0, bias_0, relu_1,
+            uniform, random, multiply_1, multiply_2, logits_product, weight_3, bias_3, logits,
+            status, cross_entropy_rows, add_1, total_2, positions, g_logits, g_multiply_2,
+            multiply_matrices_2, sum_1, g_affine, multiply_matrices, sum_2, sum_3, cast_3, sum_4,
+            cast_5, sum_5, cast_7, sum_6, cast_9, concatenate, sum_7, where_1, loss_out
+        )
+        if status[0] != 0:
+            return
+        update(
+            multiply_matrices, where_1, g_weight_0, sum_2, g_bias_0, multiply_matrices_2,
+            g_weight_3, sum_1, g_bias_3, weight_0, weight_0_m, weight_0_v, numbers, step, bias_0,
+            bias_0_m, bias_0_v, weight_3, weight_3_m, weight_3_v, bias_3, bias_3_m, bias_3_v
+        )

@@ -1,0 +1,137 @@
+"""The emitted files are for reading: those of five models stand in tests/snapshots, reviewed like code.
+
+`MICROGRADX_SNAPSHOTS=write python -m pytest tests/test_compiler_source.py` writes them anew.
+"""
+
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import microgradx as mg
+from microgradx import nn, optim
+from microgradx.compiler import program, schedule
+from microgradx.errors import ArgumentError, CompileError
+
+SNAPSHOTS = Path(__file__).parent / "snapshots"
+
+
+def line():
+    weight, bias = mg.zeros(3, 1, requires_grad=True), mg.zeros(1, requires_grad=True)
+    optimizer = optim.SGD([("weight", weight), ("bias", bias)], lr=0.1)
+
+    def fit_line(x, y):
+        optimizer.zero_grad()
+        error = x @ weight + bias - y
+        loss = (error * error).mean()
+        loss.backward()
+        optimizer.step()
+        return loss
+
+    return fit_line, (64, 3), (64, 1)
+
+
+def classifier(model, make, *shapes, clip=None):
+    optimizer = make(model.parameters())
+
+    def train(x, y):
+        optimizer.zero_grad()
+        logits = model(x)
+        loss = nn.cross_entropy(logits, y)
+        loss.backward()
+        if clip:
+            optim.clip_grad_norm_(optimizer, clip)
+        optimizer.step()
+        return loss
+
+    return train, *shapes
+
+
+MODELS = {
+    "line": line,
+    "digits": lambda: classifier(nn.MLP([784, 128, 10]), optim.Adam, (128, 784), 128),
+    "spiral": lambda: classifier(nn.MLP([2, 16, 16, 2], "tanh"), optim.Momentum, (100, 2), 100),
+    "dropout": lambda: classifier(nn.MLP([64, 32, 10], dropout=0.5), optim.AdamW, (32, 64), 32, clip=1.0),
+    "norms": lambda: classifier(
+        nn.Sequential(nn.Linear(8, 16), nn.BatchNorm1d(16), nn.ReLU(), nn.LayerNorm(16), nn.Linear(16, 3)),
+        optim.Lion, (50, 8), 50,
+    ),
+}  # fmt: skip
+
+
+@pytest.fixture
+def step(request):
+    """The compiled step of a model after one call."""
+    function, shape, targets = MODELS[request.param]()
+    y = np.zeros(targets, np.float32 if isinstance(targets, tuple) else np.int64)
+    compiled = mg.jit(function)
+    compiled(np.ones(shape, np.float32), y)
+    return compiled
+
+
+@pytest.mark.parametrize("step", MODELS, indirect=True)
+def test_the_emitted_file_is_the_one_that_was_reviewed(step, request):
+    path = SNAPSHOTS / f"{request.node.callspec.params['step']}.py"
+    if os.environ.get("MICROGRADX_SNAPSHOTS") == "write":
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(step.source)
+    assert step.source == path.read_text(), "see the top of this file"
+
+
+@pytest.mark.parametrize("step", MODELS, indirect=True)
+def test_no_line_is_dead_and_no_name_is_invented_where_one_is_known(step):
+    code = compile(step.source, "step", "exec")  # it is Python
+    functions = [c for c in code.co_consts if hasattr(c, "co_code") and c.co_name != "run"]
+    for function in functions:
+        words = step.source.split(f"def {function.co_name}(")[1].split("\ndef ")[0]
+        for name in function.co_varnames[: function.co_argcount]:
+            assert len(words.split(name)) > 2, f"{name} is a parameter of {function.co_name}, and not used"
+    assert max(map(len, step.source.splitlines())) < 140
+    if "logits" in step.source:
+        assert "weight_0" in step.source and "# test_compiler_source.py:" in step.source
+
+
+@pytest.mark.parametrize(
+    ("what", "words"), [("source", "def run("), ("program", "def fit_line("), ("stages", "stage 0")]
+)
+def test_one_switch_shows_the_machinery(what, words, monkeypatch, capsys):
+    monkeypatch.setenv("MICROGRADX_SHOW", what)
+    function, *shapes = line()
+    mg.jit(function)(*(np.ones(shape, np.float32) for shape in shapes))
+    assert words in capsys.readouterr().err
+
+
+def test_a_switch_that_does_not_exist_is_named(monkeypatch):
+    monkeypatch.setenv("MICROGRADX_SHOW", "everything")
+    function, *shapes = line()
+    with pytest.raises(
+        ArgumentError, match="MICROGRADX_SHOW='everything': what can be shown is program, stages, source"
+    ):
+        mg.jit(function)(*(np.ones(shape, np.float32) for shape in shapes))
+
+
+# The checkers find what a broken pass leaves behind
+
+
+@pytest.mark.parametrize("step", ["line"], indirect=True)
+def test_the_checker_finds_a_broken_program(step):
+    captured = step.program
+    for broken, words in [
+        (captured.instructions[1:], "is read before it is computed"),
+        ([*captured.instructions, captured.instructions[-1]], "is computed twice"),
+        (captured.instructions[:-1], "is needed at the end and never computed"),
+    ]:
+        other = program.Program(
+            "broken", captured.arguments, captured.bound, broken, captured.outputs, captured.writes
+        )
+        with pytest.raises(CompileError, match=words):
+            program.check(other, "a pass")
+
+
+@pytest.mark.parametrize("step", ["digits"], indirect=True)
+def test_the_checker_finds_stages_in_the_wrong_order(step):
+    plan = step.stages
+    for stages in (plan.stages[::-1], [[chain for stage in plan.stages for chain in stage]]):
+        with pytest.raises(CompileError, match="is read"):
+            schedule.check(schedule.Schedule(stages, plan.serial))
