@@ -11,7 +11,7 @@ import microgradx as mg
 from microgradx import primitives, scalars
 from microgradx.primitives import operations
 
-DOZEN = 6  # rows in one step: a compilation each would take too long
+TOGETHER = 8  # rows in one step: a compilation each would take too long, a long step as well
 EXAMPLES = 5  # random programs, of about a second each; raise it to search for longer
 
 # Rows: a function of Tensors, and what it is called with
@@ -99,7 +99,7 @@ PAIRS = [
 
 
 def broadcasting(dtype):
-    ops = [scalars.add, scalars.multiply, scalars.divide, scalars.maximum, scalars.less]
+    ops = [scalars.multiply, scalars.maximum, scalars.less]
     rows = {f"{op.name}{a}{b}": Row(op, a, b) for op in ops for a, b in PAIRS}
     three = lambda c, a, b: mg.where(c > 0, a, b)
     return rows | {
@@ -131,12 +131,12 @@ def views(dtype):
 def sizes(dtype):
     shapes = [(), (1,), (0,), (1, 1), (3, 0), (0, 3), (1, 4), (4, 1), (2, 1, 3)]
     rows = {}
-    for name in ("sum", "mean", "max", "prod", "logsumexp", "var"):
+    for name in ("sum", "max", "prod", "var"):
         for shape in shapes:
             if np.prod(shape) or name == "sum" or name == "prod":
                 rows[f"{name}{shape}"] = Row(operations[name], shape)
-    for name in ("sum", "mean", "max", "logsumexp", "softmax", "cumsum", "argmax"):
-        for shape, axis in [((1, 4), 0), ((4, 1), 0), ((4, 1), 1), ((2, 1, 3), -1), ((3, 0), 0)]:
+    for name in ("mean", "max", "logsumexp", "softmax", "cumsum", "argmax"):
+        for shape, axis in [((1, 4), 0), ((4, 1), 0), ((2, 1, 3), -1), ((3, 0), 0)]:
             rows[f"{name}{shape}{axis}"] = Row(lambda x, n=name, a=axis: operations[n](x, axis=a), shape)
     for a, b in [((0, 3), (3, 2)), ((2, 0), (0, 3)), ((1, 1), (1, 1)), ((2, 3), (3, 0)), ((1, 3), (3, 1))]:
         rows[f"matmul{a}{b}"] = Row(operations["matmul"], a, b)
@@ -152,10 +152,10 @@ KINDS = {
 def dtypes(dtype):
     rows = {}
     for a in KINDS:
-        for b in KINDS:
+        for b in [b for b in KINDS if a <= b]:
             for name in ("multiply", "divide", "less"):
-                rows[f"{name} {a} {b}"] = Row(getattr(scalars, name), KINDS[a], KINDS[b], gradients=a < b)
-            rows[f"where {a} {b}"] = Row(scalars.where, booleans(3), KINDS[a], KINDS[b], gradients=a < b)
+                rows[f"{name} {a} {b}"] = Row(getattr(scalars, name), KINDS[a], KINDS[b])
+            rows[f"where {a} {b}"] = Row(scalars.where, booleans(3), KINDS[a], KINDS[b])
         for name in ("absolute", "exp", "sign", "relu", "square", "logical_not", "sigmoid"):
             if a == "?" and name in ("sign", "sigmoid"):  # NumPy has no such loops
                 continue
@@ -400,9 +400,9 @@ def both(rows, dtype):
 
 @cache
 def results(table, dtype, piece):
-    """What `both` gives for a dozen rows of a table, or the error of their step."""
+    """What `both` gives for some rows of a table, or the error of their step."""
     try:
-        return both(dict(list(table(dtype).items())[piece * DOZEN : (piece + 1) * DOZEN]), dtype)
+        return both(dict(list(table(dtype).items())[piece * TOGETHER : (piece + 1) * TOGETHER]), dtype)
     except Exception as error:
         return error
 
@@ -426,17 +426,17 @@ ROWS = [(table, dtype, name) for table in TABLES for dtype in KINDS_OF[table] fo
     ("table", "dtype", "name"), ROWS, ids=lambda x: x if isinstance(x, str) else x.__name__
 )
 def test_compiled_is_eager(table, dtype, name):
-    together = results(table, dtype, list(table(dtype)).index(name) // DOZEN)
+    together = results(table, dtype, list(table(dtype)).index(name) // TOGETHER)
     if isinstance(together, Exception):  # one of the rows cannot be compiled: each on its own
         together = both({name: table(dtype)[name]}, dtype)
     agree(*together[name])
 
 
-PIECES = sorted({(TABLES.index(t), d.__name__, list(t(d)).index(n) // DOZEN) for t, d, n in ROWS})
+PIECES = sorted({(TABLES.index(t), d.__name__, list(t(d)).index(n) // TOGETHER) for t, d, n in ROWS})
 
 
 @pytest.mark.parametrize(("table", "dtype", "piece"), PIECES)
-def test_a_dozen_compile_together(table, dtype, piece):
+def test_rows_compile_together(table, dtype, piece):
     found = results(TABLES[table], getattr(np, dtype), piece)
     if isinstance(found, Exception):
         raise found

@@ -9,6 +9,7 @@ from typing import Any
 
 from microgradx.compiler.expressions import AXES
 from microgradx.compiler.program import Line
+from microgradx.kernels.typed import reading
 from microgradx.nn import Module
 from microgradx.tape import PACKAGE
 
@@ -86,7 +87,8 @@ def user_frame() -> Any:
 def line_of(frame: Any) -> Line:
     """Where a frame stands in the user's code."""
     file, number = frame.f_code.co_filename, frame.f_lineno
-    return Line(file, number, linecache.getline(file, number).strip())
+    with reading:
+        return Line(file, number, linecache.getline(file, number).strip())
 
 
 def local_name(x: Any) -> str | None:

@@ -3,6 +3,7 @@
 import ctypes
 import os
 import sys
+import threading
 from collections.abc import Callable
 from contextlib import nullcontext
 from typing import Any
@@ -43,10 +44,12 @@ class Variant:
     """A step compiled for some shapes, dtypes and values."""
 
     def __init__(self, function: Callable[..., Any], args: list[Any], arrays: list[tuple[str, int]]):
-        self.guards = Guards(function)
+        self.guards, self.lock = Guards(function), threading.RLock()
         self.result, recorder = capture(function, args, arrays, self.guards.things)
         self.blocks = recorder.blocks
-        self.recorder = recorder
+        self.final = (
+            recorder.final
+        )  # which gradients there are at the end; the rest of the recorder is let go
         self.events = recorder.events
         self.program: Program = simplify(recorder.program)
         self.title = title_of(function, self.program)
@@ -157,9 +160,8 @@ class Variant:
                 self.watched.append((binding.owner, binding.owner._data))
             elif binding.kind == "grad":
                 self.homes.append((binding.owner, array))
-        final = self.recorder.final
         self.after: list[tuple[Tensor, Tensor | None]] = []
-        for leaf, has in final.items():
+        for leaf, has in self.final.items():
             if not has:
                 self.after.append((leaf, None))
             else:
@@ -218,10 +220,15 @@ class Variant:
         self, arrays: list[np.ndarray], steps: int = 1, order: np.ndarray | None = None
     ) -> tuple[list, int]:
         """So many steps: the outputs, each (steps, *shape), and how many steps were done."""
+        with self.lock:  # the memory that it works in is one
+            return self.steps(arrays, steps, order)
+
+    def steps(self, arrays: list[np.ndarray], steps: int, order: np.ndarray | None) -> tuple[list, int]:
+        """The same, by one Python thread at a time."""
         self.compile()
         self.ready()
         self.inputs = arrays
-        shots = self.snapshot() if self.checks else None
+        shots = self.snapshot() if self.checks or self.hosted else None
         numbers = self.numbers(steps)
         outs = [np.empty((steps, *value.shape), value.dtype) for value in self.program.outputs]
         self.table[1] = address(numbers)
@@ -241,7 +248,11 @@ class Variant:
             if place is not None:
                 self.table[place] = address(out)
         if self.hosted:
-            finished = self.run_hosted(steps, order, outs, numbers)
+            try:
+                finished = self.run_hosted(steps, order, outs, numbers)
+            except BaseException:  # of the user's own operation
+                self.undo(shots)
+                raise
         else:
             self.execute(self.parts[0], steps, order is not None)
             finished = steps if not self.status[0] else int(self.status[1])

@@ -10,6 +10,7 @@ import dis
 import inspect
 import math
 import textwrap
+import threading
 from collections.abc import Callable
 from types import CodeType
 from typing import Any, NoReturn
@@ -22,7 +23,7 @@ def parse(function: Callable[..., Any]) -> list[Any]:
     """The statements of a definition without its docstring: assignments to names, then one return."""
     name = function.__name__
     try:
-        tree = ast.parse(textwrap.dedent(inspect.getsource(function))).body[0]
+        tree = ast.parse(source_of(function)).body[0]
     except (OSError, TypeError, SyntaxError, IndexError):
         advice = "Put the definition into a file or a notebook cell, not into a prompt or exec."
         raise KernelError(f"{name}: its source text cannot be read. {advice}") from None
@@ -37,6 +38,15 @@ def parse(function: Callable[..., Any]) -> list[Any]:
     if not isinstance(last, ast.Return):
         refuse(function, last, "the last statement must be the return")
     return [*assignments, last]
+
+
+def source_of(function: Callable[..., Any]) -> str:
+    """The text of a definition. One thread at a time: Python's cache of lines is not made for several."""
+    with reading:
+        return textwrap.dedent(inspect.getsource(function))
+
+
+reading = threading.Lock()
 
 
 def meaning(code: CodeType) -> list[Any]:

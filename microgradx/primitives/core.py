@@ -8,7 +8,6 @@ a function instead of an array for what is costly and not always wanted.
 
 import ast
 import inspect
-import textwrap
 from collections.abc import Callable
 from functools import cached_property, partial, update_wrapper
 from typing import Any
@@ -17,6 +16,7 @@ import numpy as np
 
 from microgradx.errors import ArgumentError
 from microgradx.kernels.cpu import body
+from microgradx.kernels.typed import source_of
 from microgradx.scalars import Elementwise
 
 operations: dict[str, Callable[..., Any]] = {}
@@ -113,7 +113,7 @@ class Primitive:
         """
         everything = frozenset([*range(self.arity), "out"])
         try:
-            tree = ast.parse(textwrap.dedent(inspect.getsource(self.rule)))
+            tree = ast.parse(source_of(self.rule))
         except (OSError, TypeError, SyntaxError):
             return everything
         rule = tree.body[0]
