@@ -323,6 +323,8 @@ def look(t: Tensor, what: str) -> np.ndarray:
 def write(array: np.ndarray, new) -> None:
     """Copy an array, or what a Tensor holds, into an array."""
     if isinstance(new, Tensor):
+        if mode.recorder is not None:
+            mode.recorder.keep(array)
         np.copyto(array, new._data)
         tell(array, new)
     else:

@@ -103,8 +103,8 @@ class Recorder:
         value = self.fresh(base, array, known=True)
         self.program.bound[value] = Binding(owner, kind, array)
         self.origin[id(array)] = value
-        if kind not in ("constant", "number"):
-            self.undo.append(partial(give_back, array, array.copy(), owner if kind == "data" else None))
+        if kind == "data":
+            self.undo.append(partial(setattr, owner, "_data", array))
         self.kept.append(owner)
         return value
 
@@ -222,6 +222,10 @@ class Recorder:
             self.program.writes[home] = value
         self.values[id(tensor._data)] = value
 
+    def keep(self, array: np.ndarray) -> None:
+        """An array is about to change in place."""
+        self.undo.append(partial(np.copyto, array, array.copy()))
+
     def gradient(self, leaf: Tensor, reset: bool = False) -> None:
         """Somebody reads a leaf's gradient, or (reset) is about to replace it unread."""
         if leaf in self.before:
@@ -245,8 +249,8 @@ class Recorder:
         self.events.append(("number", look))
         return Tensor(array)
 
-    def sweep(self, flat: Any, run: list, more: dict[str, Any]) -> None:
-        """A rule is about to run over some neighbours in a flat buffer."""
+    def sweep(self, flat: Any, run: list, more: dict[str, Any]) -> bool:
+        """A rule would run over some neighbours in a flat buffer; True: its numbers are not needed now."""
         self.forward = None
         for part in run:
             arrays = {"data": part.value, "grad": part.gradient, **part.state}
@@ -258,7 +262,6 @@ class Recorder:
                     self.bind(base, array, owner, kind)
         if any(isinstance(x, Tensor) for x in more.values()):
             self.rule_by_tensors(flat, run, more)
-        self.undo += [partial(setattr, part, "clock", part.clock) for part in run]
         event = len(self.events)
         self.events.append(("sweep", self.owners[id(flat)], flat, list(run), flat.update))
         for part in run if not any(isinstance(x, Tensor) for x in more.values()) else ():
@@ -268,6 +271,7 @@ class Recorder:
             outputs = [self.fresh(f"new_{home.name}", array) for home, array in zip(homes, kept, strict=True)]
             self.add(Instruction(Update(flat, part, flat.update, event), tuple(inputs), {}, tuple(outputs)))
             self.program.writes |= zip(homes, outputs, strict=True)
+        return True
 
     def rule_by_tensors(self, flat: Any, run: list, more: dict[str, Any]) -> None:
         """A rule of which a hyperparameter is computed in the step: its arithmetic, on Tensors."""
@@ -334,10 +338,3 @@ class Recorder:
         if isinstance(x, list | tuple):
             return type(x)(map(self.collect, x))
         return {k: self.collect(v) for k, v in x.items()} if isinstance(x, dict) else x
-
-
-def give_back(array: np.ndarray, copy: np.ndarray, owner: Tensor | None) -> None:
-    """Restore an array, and the Tensor that it belongs to."""
-    np.copyto(array, copy)
-    if owner is not None:
-        owner._data = array

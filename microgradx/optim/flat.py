@@ -50,6 +50,7 @@ def store(place: Any, new: Any) -> None:
     """Put into an operand what was computed from it: an array has changed in place, a Tensor has not."""
     if new is not place:
         new = new.to(place.dtype)
+        mode.recorder.keep(place._data)
         np.copyto(place._data, new._data)
         mode.recorder.assign(place, new)
 
@@ -136,7 +137,8 @@ class Flat:
     def sweep(self, run: Run, **more: Any) -> None:
         """One step of a run; `more` are hyperparameters of the moment, numbers or (recorded) Tensors."""
         if mode.recorder is not None:
-            mode.recorder.sweep(self, run, more)
+            if mode.recorder.sweep(self, run, more):
+                return
             more = {name: x._data.item() if isinstance(x, Tensor) else x for name, x in more.items()}
         t, *carried = run[0].clock.values()
         update = self.update_all
