@@ -40,6 +40,7 @@ class Bodies:
 
     def item(self, item: Item) -> list[str]:
         """The lines of one item."""
+        self.write.local = {}  # what the loops before know is in memory, if anybody else needs it
         match item:
             case Nest():
                 return self.nest(item)
