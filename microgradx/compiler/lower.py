@@ -149,7 +149,7 @@ class Lowering:
         op, inputs = instruction.op, [self.operand(x) for x in instruction.inputs]
         if isinstance(op, Update):
             count = 2 + len(op.sweep.rule.state)
-            self.add(Sweep(None, op, [self.tight_home(v) for v in inputs[:count]], inputs[count:]))
+            self.add(Sweep(None, op, [self.tight(v) for v in inputs[:count]], inputs[count:]))
             self.views |= zip(instruction.outputs, [inputs[0], *inputs[2:count]], strict=True)
             return
         out = instruction.out
@@ -166,10 +166,6 @@ class Lowering:
         if view.dtype != out.dtype:
             view = self.copy(view, out.name, out.dtype)
         self.views[out] = view
-
-    def tight_home(self, view: View) -> View:
-        """An array of a sweep, one element after the other."""
-        return self.tight(view)
 
     def draw(self, draw: Draw, instruction: Instruction) -> View:
         """Random numbers: compiled for uniform float32, else drawn by the generator."""
