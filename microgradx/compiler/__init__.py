@@ -12,9 +12,10 @@ __all__ = ["Step", "jit"]
 def jit(function: Callable[..., Any]) -> Step:
     """The same function as compiled code: `step = mg.jit(step)`, or as a decorator.
 
-    The first call runs it line by line, to write down what it does, and takes that back; then it, and all later
-    calls with the same shapes, dtypes and Python values, run one compiled program. `step.scan(x, y, batch_size=128)` makes
-    a whole pass over the data. `step.source` is the compiled file, `step.program` what was captured. Raises
-    CaptureError where the function does what cannot be compiled, such as branching on a tensor's value.
+    The first call runs it line by line, to write down what it does, and takes that back; then it, and all
+    later calls with the same shapes, dtypes and Python values, run one compiled program.
+    `step.scan(x, y, batch_size=128)` makes a whole pass over the data. `step.source` is the compiled file,
+    `step.program` what was captured. Raises CaptureError where the function does what cannot be compiled,
+    such as branching on a tensor's value.
     """
     return compile_step(function)

@@ -16,7 +16,7 @@ from microgradx.compiler.items import Host, Sweep
 from microgradx.compiler.loops import Buffer
 from microgradx.compiler.schedule import PIECE, Chain, Schedule
 from microgradx.kernels import random
-from microgradx.kernels.typed import define, quoted
+from microgradx.kernels.typed import define, quoted, tree_of
 
 VECTORS = {"exp", "expm1", "tanh", "erf", "log", "log1p", "sin", "cos"}
 """Functions that microgradx.kernels.maths has, for float32 as arithmetic that becomes vectors."""
@@ -111,7 +111,7 @@ class Emitter(Bodies):
 
     def heads(self, body: list[str]) -> list[str]:
         """Imports and constants: what the rest of the file uses."""
-        used = {n.id for part in body for n in ast.walk(ast.parse(part)) if isinstance(n, ast.Name)}
+        used = {n.id for part in body for n in ast.walk(tree_of(part)) if isinstance(n, ast.Name)}
         calls = {name for typed in self.write.typed.values() for name in typed.imports} | {
             "inf",
             "nan",

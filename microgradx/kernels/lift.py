@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from microgradx.kernels.typed import Typed, define, names, parse, quoted, refuse, scope, text, wrap
+from microgradx.kernels.typed import Typed, define, names, parse, quoted, refuse, scope, text, tree_of, wrap
 from microgradx.rules import Rule
 from microgradx.scalars import Elementwise
 
@@ -67,7 +67,7 @@ class Lifted(Typed):
         if clash := sorted(reserved & self.own):
             refuse(self.function, last, f"{', '.join(clash)}: these names are taken by the loop")
         self.taken = {*self.own, *self.outside, *self.arrays, "kept", "weight_decay"}
-        for statement in [*ast.parse(self.before).body, *assignments]:
+        for statement in [*tree_of(self.before).body, *assignments]:
             self.assign(statement)
         self.carried = self.store(last)
 

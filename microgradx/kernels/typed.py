@@ -23,12 +23,13 @@ def parse(function: Callable[..., Any]) -> list[Any]:
     """The statements of a definition without its docstring: assignments to names, then one return."""
     name = function.__name__
     try:
-        tree = ast.parse(source_of(function)).body[0]
+        tree = tree_of(source_of(function)).body[0]
     except (OSError, TypeError, SyntaxError, IndexError):
         advice = "Put the definition into a file or a notebook cell, not into a prompt or exec."
         raise KernelError(f"{name}: its source text cannot be read. {advice}") from None
     assert isinstance(tree, ast.FunctionDef)
-    constants = compile(ast.Module([tree], []), "", "exec").co_consts
+    with reading:
+        constants = compile(ast.Module([tree], []), "", "exec").co_consts
     if meaning(function.__code__) not in [meaning(c) for c in constants if isinstance(c, CodeType)]:
         raise KernelError(f"{name}: its file has changed since it was imported; start Python again.")
     *assignments, last = tree.body[isinstance(tree.body[0], ast.Expr) :]
@@ -44,6 +45,12 @@ def source_of(function: Callable[..., Any]) -> str:
     """The text of a definition. One thread at a time: Python's cache of lines is not made for several."""
     with reading:
         return textwrap.dedent(inspect.getsource(function))
+
+
+def tree_of(text: str, mode: str = "exec") -> Any:
+    """The syntax tree of a text. One thread at a time: two confuse Python 3.11's parser."""
+    with reading:
+        return ast.parse(text, mode=mode)
 
 
 reading = threading.Lock()
@@ -85,7 +92,7 @@ class Typed(ast.NodeTransformer):
     def cast(self, value: float) -> ast.expr:
         """A number in the dtype: `float32(0.5)`."""
         self.imports |= {"inf", "nan"} & {repr(abs(value))}
-        return ast.parse(f"{self.dtype}({value!r})", mode="eval").body
+        return tree_of(f"{self.dtype}({value!r})", mode="eval").body
 
     def visit(self, node: ast.AST) -> Any:
         """What is made of numbers alone, such as `math.sqrt(2 / math.pi)`, is computed here, in float64."""

@@ -16,7 +16,7 @@ import numpy as np
 
 from microgradx.errors import ArgumentError
 from microgradx.kernels.cpu import body
-from microgradx.kernels.typed import source_of
+from microgradx.kernels.typed import source_of, tree_of
 from microgradx.scalars import Elementwise
 
 operations: dict[str, Callable[..., Any]] = {}
@@ -113,7 +113,7 @@ class Primitive:
         """
         everything = frozenset([*range(self.arity), "out"])
         try:
-            tree = ast.parse(source_of(self.rule))
+            tree = tree_of(source_of(self.rule))
         except (OSError, TypeError, SyntaxError):
             return everything
         rule = tree.body[0]
