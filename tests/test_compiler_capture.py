@@ -547,3 +547,25 @@ def test_a_forked_process_never_hangs(before):
     command = [sys.executable, "-W", "ignore", "-c", text]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60)
     assert done.stdout == "good\n", done.stderr
+
+
+def test_a_label_out_of_range_ends_a_scan_by_pieces_where_it_is():
+    x = np.random.default_rng(0).random((640, 784), np.float32)
+    y = np.random.default_rng(1).integers(0, 10, 640)
+    mg.seed(0)
+    model = nn.MLP([784, 64, 10])
+    optimizer = optim.Adam(model.parameters())
+
+    @mg.jit
+    def step(x, y):
+        optimizer.zero_grad()
+        loss = nn.cross_entropy(model(x), y)
+        loss.backward()
+        optimizer.step()
+        return loss
+
+    y[3 * 128 + 5] = 10
+    with pytest.raises(ArgumentError, match="10 classes allow labels 0 to 9"):
+        step.scan(x, y, batch_size=128)
+    assert step.stages.chains[0].pieces > 1
+    assert {state["t"] for state in optimizer.state.values()} == {3}

@@ -225,15 +225,10 @@ class Emitter(Bodies):
             piece = "piece" if at == 0 else f"(piece - {at})"
             work = [line for chain in chains for line in self.call(chain, piece)]
             if checks:
-                work = [
-                    "if status[0] == 0:",
-                    *(["    status[1] = step"] * (k == 0 and pieces == 1)),
-                    *indent(work),
-                ]
+                work = ["if status[0] == 0:", *(["    status[1] = step"] * (k == 0)), *indent(work)]
             inner += indent(body + work)
             at = end
         inner += ["done(gate)", "ticket = claim(gate)"]
-        self.pieces = total
         return [*lines, *indent(inner), f"wait(gate, {total} * steps)"]
 
     def memory(self, names: set[str]) -> list[str]:

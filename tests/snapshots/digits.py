@@ -174,6 +174,7 @@ def run(steps, gathering, gate, status, table):
         if piece < 2:
             wait(gate, 16 * step)
             if status[0] == 0:
+                status[1] = step
                 forward_and_back(
                     64 * piece, 64 * piece + 64, order, step, all_x, x, all_y, y, gathering, affine_product,
                     weight_0, bias_0, relu_1, logits_product, weight_2, bias_2, logits, status,
