@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from microgradx.kernels.cuda import Array
 from microgradx.kernels.random import generator
 from microgradx.primitives.shapes import one_shape
 from microgradx.tape import mode
@@ -16,7 +17,10 @@ from microgradx.tensor import Tensor, as_dtype
 def tensor(values, dtype=None, device=None, requires_grad: bool = False) -> Tensor:
     """A Tensor with a copy of the values; float32 for Python's numbers, else the dtype they have."""
     t = Tensor(values, dtype, device, requires_grad)
-    t._data = t.detach().clone()._data if isinstance(values, Tensor) else t._data.copy()
+    if isinstance(values, Tensor):
+        t._data = t.detach().clone()._data
+    elif isinstance(t._data, np.ndarray) or t._data is values:  # else a copy on the device already
+        t._data = t._data.copy()
     return t
 
 
@@ -62,7 +66,10 @@ def randn(*shape, dtype=None, device=None, requires_grad: bool = False) -> Tenso
 
 def draw(method: str, options: dict[str, Any], device, requires_grad: bool) -> Tensor:
     """A Tensor of fresh random numbers, from a method of the generator."""
-    t = Tensor(getattr(generator, method)(**options), None, device, requires_grad)
-    if mode.recorder is not None:
+    recorded = mode.recorder is not None
+    there = device == "cuda" and not recorded
+    array = Array.draw(method, options) if there else getattr(generator, method)(**options)
+    t = Tensor(array, None, device, requires_grad)
+    if recorded:
         mode.recorder.drawn(t, method, options)
     return t

@@ -112,7 +112,7 @@ class Node:
             advice = "Run the forward pass again, or keep the graph with backward(retain_graph=True)."
             raise GradientError(f"an earlier backward freed what it needed ({name}). {advice}")
         for which, version, then, bytes_then in self.guards:
-            if version[0] != then or (bytes_then and bytes_then[0].tobytes() != bytes_then[1]):
+            if version[0] != then or (bytes_then and np.asarray(bytes_then[0]).tobytes() != bytes_then[1]):
                 what = "its output" if which == "out" else f"its input {which}"
                 advice = f"Change a copy, or make the change after backward().{self.line}"
                 raise GradientError(f"{name}: backward needs {what}, but it was changed in place. {advice}")
@@ -187,7 +187,7 @@ def backward(start, g, *, retain_graph=False, graph=None, watch=None, check=Fals
                 d = unbroadcast(op, d, edge.shape)
             if d.dtype != edge.dtype:
                 d = cast(d, dtype=edge.dtype)
-            if check and not np.isfinite(d if graph is None else d._data).all():
+            if check and not np.isfinite(d if graph is None else np.asarray(d._data)).all():
                 what = f"its derivative produced a NaN or an infinity for an input of shape {edge.shape}"
                 raise NonFiniteError(f"{op.name}: {what}.{node.line}")
             arrive(edge, d)

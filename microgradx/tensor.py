@@ -4,6 +4,7 @@ Every operation on Tensors passes through `apply`: it runs the operation on the 
 writes a node on the tape if any input wants a gradient.
 """
 
+from functools import partial
 from operator import attrgetter
 from typing import Any
 
@@ -11,6 +12,8 @@ import numpy as np
 
 from microgradx import primitives, scalars, tape
 from microgradx.errors import ArgumentError, DeviceError, DTypeError, GradientError, ShapeError
+from microgradx.kernels import cuda
+from microgradx.kernels.cuda import Array
 from microgradx.primitives import Primitive, lift
 from microgradx.primitives.indexing import Slot, fill, getitem
 from microgradx.primitives.products import matmul
@@ -20,7 +23,7 @@ from microgradx.tape import inspect_values, mode
 
 
 class Tensor:
-    """A NumPy array that remembers how it was computed.
+    """An array, NumPy's or a GPU's, that remembers how it was computed.
 
     `data` is the array, `grad` the gradient that `backward()` left (a Tensor, or None). Made with
     `mg.tensor(values)`. Float32 by default for Python's numbers and lists; NumPy arrays keep their dtype.
@@ -29,16 +32,14 @@ class Tensor:
     __slots__ = ("_data", "_grad", "_home", "_node", "_version", "requires_grad", "name", "__weakref__")
     __array_ufunc__ = None  # NumPy leaves array + tensor to us
     number = -1  # on the tape, a leaf is older than any node
-    device = "cpu"
 
     def __init__(self, values, dtype=None, device=None, requires_grad: bool = False):
-        check_device(device)
-        self._data = as_array(values, dtype)
+        self._data: Any = placed(as_array(values, dtype), device)
         if requires_grad and self._data.dtype.kind != "f":
             what = f"this one is {self._data.dtype}. Give it dtype=np.float32 first"
             raise DTypeError(f"only floating-point tensors can require gradients, {what}.")
         self._grad: Tensor | None = None
-        self._home: np.ndarray | None = None  # where an optimizer wants the gradient written
+        self._home: Any = None  # where an optimizer wants the gradient written
         self._node: tape.Node | None = None
         self._version = [0]  # how often the data was changed in place; views share it
         self.requires_grad = bool(requires_grad)
@@ -50,13 +51,13 @@ class Tensor:
     # What it is
 
     @property
-    def data(self) -> np.ndarray:
+    def data(self) -> Any:
         """The array inside, not a copy. Assigning (`t.data -= step` too) counts as a change in place."""
         return look(self, "data")
 
     @data.setter
     def data(self, values) -> None:
-        array = as_array(values, self._data.dtype)
+        array = placed(as_array(values, self._data.dtype), self.device)
         if array.shape != self.shape and self._node is not None:
             raise ShapeError(f"data of shape {array.shape} does not fit a computed tensor of {self.shape}.")
         if mode.recorder is not None:
@@ -74,7 +75,10 @@ class Tensor:
     @grad.setter
     def grad(self, value) -> None:
         if value is not None:
-            value = value.to(self.dtype) if isinstance(value, Tensor) else Tensor(value, self.dtype)
+            value = value if isinstance(value, Tensor) else Tensor(value, self.dtype, self.device)
+            value = value.to(self.dtype)
+            if value.device != self.device:
+                raise DeviceError(f"a gradient on {value.device} does not fit a tensor on {self.device}.")
             if value.shape != self.shape:
                 raise ShapeError(f"a gradient of shape {value.shape} does not fit a tensor of {self.shape}.")
         if mode.recorder is not None:
@@ -88,26 +92,33 @@ class Tensor:
     T = property(lambda self: permute(self), doc="All axes reversed.")
     is_leaf = property(lambda self: self._node is None, doc="Whether it was made, not computed.")
 
+    @property
+    def device(self) -> str:
+        """Where it is: "cpu" or "cuda"."""
+        recorded = mode.recorder is not None and mode.recorder.device == "cuda"
+        return "cuda" if recorded or type(self._data) is Array else "cpu"
+
     def numpy(self) -> np.ndarray:
-        """The array inside, not a copy."""
-        return look(self, "numpy()")
+        """The array inside, not a copy; of a tensor on a GPU a copy, which waits for it."""
+        return on_host(look(self, "numpy()"))
 
     def item(self) -> Any:
         """The one element as a Python number."""
         if self.size != 1:
             raise ShapeError(f"item() needs one element, this tensor of shape {self.shape} has {self.size}.")
-        return look(self, "item()").item()
+        return on_host(look(self, "item()")).item()
 
     def tolist(self) -> Any:
         """Nested lists of Python numbers."""
-        return look(self, "tolist()").tolist()
+        return on_host(look(self, "tolist()")).tolist()
 
     def __array__(self, dtype=None, copy=None):
         return np.array(look(self, "conversion to an array"), dtype=dtype, copy=copy)
 
     def __repr__(self) -> str:
-        text = np.array2string(look(self, "printing"), separator=", ", prefix="tensor(")
+        text = np.array2string(on_host(look(self, "printing")), separator=", ", prefix="tensor(")
         kind = "" if self.dtype == np.float32 else f", dtype={self.dtype}"
+        kind += ', device="cuda"' * (self.device == "cuda")
         made = f", from={self._node.op.name}" if self._node else ", requires_grad=True" * self.requires_grad
         return f"tensor({text}{kind}{made})"
 
@@ -134,10 +145,10 @@ class Tensor:
     # Where it goes
 
     def to(self, target) -> "Tensor":
-        """Another dtype, or device "cpu"; itself where nothing changes. Gradients flow through."""
-        if isinstance(target, str) and target.split(":")[0] in ("cpu", "cuda"):
+        """Another dtype, or device "cpu" or "cuda"; itself where nothing changes. Gradients flow through."""
+        if isinstance(target, str) and target.split(":")[0] in DEVICES:
             check_device(target)
-            return self
+            return self if target == self.device else move(self, target)
         dtype = as_dtype(target)
         return self if dtype == self.dtype else cast(self, dtype=dtype)
 
@@ -154,7 +165,8 @@ class Tensor:
             advice = "use clone(), or detach() to leave the history behind"
             raise GradientError(f"a computed tensor cannot be copied or pickled with its history; {advice}.")
         state = {"_grad": self._grad, "name": self.name}
-        return Tensor, (look(self, "copying or pickling"), None, None, self.requires_grad), (None, state)
+        array = on_host(look(self, "copying or pickling"))
+        return Tensor, (array, None, self.device, self.requires_grad), (None, state)
 
     # Gradients
 
@@ -174,7 +186,7 @@ class Tensor:
         if isinstance(g, Tensor) and (recorder is None or g.requires_grad):
             self._grad = g if old is None else old + g  # to be differentiated again
         elif old is None:
-            place = np.empty_like(self._data) if self._home is None else self._home
+            place = room_for(self._data) if self._home is None else self._home
             write(place, g)
             self._grad = wrap(place)
         elif old._node is None:
@@ -227,7 +239,10 @@ class Tensor:
         new = look(values, "assignment to elements") if isinstance(values, Tensor) else values
         try:
             index, arrays = take_apart(index)
-            array[fill(index, [np.asarray(a) for a in arrays])] = new
+            host = on_host(array)
+            host[fill(index, [np.asarray(a) for a in arrays])] = np.asarray(new)
+            if host is not array:
+                array[...] = host
         except (ValueError, IndexError) as error:
             raise ShapeError(f"cannot assign shape {np.shape(values)} into {self.shape}: {error}.") from None
         self._version[0] += 1
@@ -239,7 +254,7 @@ class Tensor:
 def wrap(array, version: list[int] | None = None) -> Tensor:
     """A Tensor around an array, without checks and without a copy."""
     t = Tensor.__new__(Tensor)
-    t._data = array if type(array) is np.ndarray else np.asarray(array)
+    t._data = array if type(array) is np.ndarray or type(array) is Array else np.asarray(array)
     t._grad = t._home = t._node = t.name = None
     t._version = [0] if version is None else version
     t.requires_grad = False
@@ -257,10 +272,12 @@ def as_dtype(dtype) -> np.dtype:
     return found
 
 
-def as_array(values, dtype=None) -> np.ndarray:
+def as_array(values, dtype=None) -> Any:
     """The array of what a user gave: float32 for Python's numbers, else the dtype it has."""
     if isinstance(values, Tensor):
         values = (values if dtype is None else values.to(as_dtype(dtype)))._data
+    if type(values) is Array:
+        return values if dtype is None else values.astype(as_dtype(dtype), copy=False)
     try:
         array = np.asarray(values)
     except ValueError as error:
@@ -290,6 +307,8 @@ def take_apart(index) -> tuple[Any, list]:
 def kept(part):
     """A copy of what stands for an array within an index: backward needs it as it is now."""
     given = isinstance(part, Tensor)
+    if given and type(part._data) is Array:
+        return part if mode.recorder is not None else part.detach().clone()
     array = np.array(part._data if given else part)
     array = array if array.size or array.dtype.kind == "b" else array.astype(np.intp)
     if not given:
@@ -304,10 +323,71 @@ ARRAYS = (Tensor, np.ndarray, list, tuple)
 """What stands for an array within an index."""
 
 
+# Devices
+
+
+DEVICES = "cpu", "cuda"
+
+
 def check_device(device) -> None:
-    """Tensors live on the CPU; kernels on CUDA are reached through `sweep`."""
-    if device not in (None, "cpu"):
-        raise DeviceError(f'device {device!r} is not available for tensors; use device="cpu".')
+    """DeviceError for what is no device."""
+    if device not in (None, *DEVICES):
+        raise DeviceError(f'device {device!r}: the devices are "cpu" and "cuda".')
+
+
+def placed(array, device: str | None):
+    """An array where it is wanted: itself, or a copy on the other device."""
+    check_device(device)
+    if device == "cuda" and type(array) is np.ndarray:
+        if mode.recorder is not None:  # which works with shapes, on the host
+            mode.recorder.device = "cuda"
+            return array
+        return cuda.device().array(array)
+    return array.numpy() if device == "cpu" and type(array) is Array else array
+
+
+def on_host(array) -> np.ndarray:
+    """The array, or a copy of it if it is on a GPU."""
+    return array.numpy() if type(array) is Array else array
+
+
+def room_for(array):
+    """A new array like another, of any values; while a recorder listens, one that stands for it."""
+    if type(array) is Array and mode.recorder is None:
+        return array.device.empty(array.shape, array.dtype)
+    return np.empty(array.shape, array.dtype)
+
+
+def on_device(op: Primitive, args: tuple, arrays: list) -> tuple[Any, list]:
+    """How to run an operation on a GPU's arrays, and the arrays to run it on."""
+    if mode.recorder is not None:  # it needs shapes; what the arrays hold stays on the GPU
+        mode.recorder.device = "cuda"
+        return op.forward, [np.zeros(a.shape, a.dtype) if type(a) is Array else a for a in arrays]
+    for a in args:
+        if type(a) is Tensor and a.ndim and type(a._data) is not Array:
+            where = ", ".join(f"{x.shape} on {x.device}" for x in args if type(x) is Tensor)
+            advice = 'Move them together, for example with x.to("cuda") or model.to("cuda")'
+            raise DeviceError(f"{op.name}: the tensors are on two devices: {where}. {advice}.")
+    return partial(primitives.executors[Array], op), arrays
+
+
+def move(t: Tensor, device: str) -> Tensor:
+    """A copy on another device."""
+    out = wrap(placed(t._data, device))
+    if t.requires_grad and mode.record:
+        record(moved, [t], [t._data], [t._node or t], {"device": t.device}, out)
+    return out
+
+
+@primitives.primitive
+def moved(x, *, device):
+    """The same values on another device; `device` is where they come from."""
+    return x
+
+
+@moved.vjp
+def _(g, out, x, device):
+    return g.to(device)
 
 
 # Recording: on the tape for derivatives, and for a compiler that listens
@@ -325,10 +405,18 @@ def write(array: np.ndarray, new) -> None:
     if isinstance(new, Tensor):
         if mode.recorder is not None:
             mode.recorder.keep(array)
-        np.copyto(array, new._data)
+        copy_into(array, new._data)
         tell(array, new)
     else:
-        np.copyto(array, new)
+        copy_into(array, new)
+
+
+def copy_into(array, values) -> None:
+    """array[...] = values; while a recorder listens, what is on a GPU stays as it is."""
+    if type(array) is not Array:
+        np.copyto(array, values)
+    elif mode.recorder is None:
+        array[...] = values
 
 
 def tell(array: np.ndarray, held: Tensor) -> None:
@@ -346,27 +434,31 @@ def constant(array: np.ndarray) -> Tensor:
 
 
 def settled(t: Tensor) -> np.ndarray | None:
-    """The array inside, or None while its values are those of one call of many."""
-    return None if mode.recorder is not None and mode.recorder.traced(t) else t._data
+    """The array inside; None while its values are those of one call of many, or on a GPU."""
+    unsettled = type(t._data) is Array or (mode.recorder is not None and mode.recorder.traced(t))
+    return None if unsettled else t._data
 
 
 def apply(op: Primitive, *args, **params) -> Tensor:
     """Run an operation on the arrays inside the Tensors; record it if any of them wants a gradient."""
-    arrays, edges, wanted = [], [], False
+    arrays, edges, wanted, forward, away = [], [], False, op.forward, False
     for a in args:
         edge = None
         if type(a) is Tensor:
             if a.requires_grad:
                 edge, wanted = a._node or a, True
             a = a._data
+            away = away or type(a) is Array
         elif isinstance(a, np.generic):
             a = a.item()  # NumPy's single numbers count as Python's: they promote nothing
         elif isinstance(a, list | tuple):
             a = as_array(a)
         arrays.append(a)
         edges.append(edge)
+    if away:
+        forward, arrays = on_device(op, args, arrays)
     try:
-        value = mode.calm.copy().run(op.forward, *arrays, **params)
+        value = mode.calm.copy().run(forward, *arrays, **params)
     except (ValueError, IndexError) as error:
         if "truth value" in str(error):
             advice = "write where(condition, a, b) instead of if, and & | instead of and, or."
@@ -381,8 +473,8 @@ def apply(op: Primitive, *args, **params) -> Tensor:
     if data.dtype.char == "e":  # of small integers NumPy would compute in 16 bits
         arrays = [a.astype(mode.number) if isinstance(a, np.ndarray) else a for a in arrays]
         data = out._data = np.asarray(mode.calm.copy().run(op.forward, *arrays, **params), mode.number)
-    promoted = data.dtype.char == "d" and mode.number.char != "d" and "dtype" not in params
-    if promoted and not any(isinstance(a, np.ndarray) and a.dtype.char == "d" for a in arrays):
+    wide = type(data) is np.ndarray and data.dtype.char == "d" != mode.number.char and "dtype" not in params
+    if wide and not any(isinstance(a, np.ndarray) and a.dtype.char == "d" for a in arrays):
         data = out._data = data.astype(mode.number)  # integers with fractions give float32
     base = data if data.base is None else data.base
     for a in args:  # the output may be a view, or the input itself: changing one changes the other
@@ -391,7 +483,7 @@ def apply(op: Primitive, *args, **params) -> Tensor:
     if wanted and mode.record and data.dtype.kind == "f":
         record(op, args, arrays, edges, params, out)
     if mode.detect:
-        inspect_values(op, arrays, data)
+        inspect_values(op, list(map(np.asarray, arrays)), np.asarray(data))
     if mode.recorder is not None:
         mode.recorder.record(op, args, params, out)
     return out
@@ -416,7 +508,7 @@ def record(op: Primitive, args, arrays, edges, params, out: Tensor) -> None:
 
 def guard(which: int | str, t: Tensor) -> tuple:
     """What to compare before backward reads a value: its version, while debugging its bytes too."""
-    return which, t._version, t._version[0], (t._data, t._data.tobytes()) if mode.detect else None
+    return which, t._version, t._version[0], (t._data, np.asarray(t._data).tobytes()) if mode.detect else None
 
 
 # Differentiating
@@ -435,7 +527,8 @@ def differentiate(y: Tensor, gradient=None, *, retain_graph=False, create_graph=
         raise ShapeError(f"backward: the gradient has shape {g.shape}, the tensor {y.shape}.")
     run, start = mode.calm.copy().run, y._node or y
     options: dict[str, Any] = {"watch": watch, "check": mode.detect}
-    if create_graph or mode.recorder is not None:
+    g = placed(g, y.device)
+    if create_graph or mode.recorder is not None or cuda.device.cache_info().currsize:
         given = create_graph and isinstance(gradient, Tensor)
         g = gradient if given else constant(g) if gradient is None else wrap(g)
         retain_graph = retain_graph or create_graph
@@ -450,7 +543,7 @@ def revive(value, edge):
     """A saved array as the Tensor that it was, attached to the tape."""
     if isinstance(edge, Tensor):
         return edge
-    if type(value) is not np.ndarray:
+    if type(value) is not np.ndarray and type(value) is not Array:
         return value
     t = wrap(value)
     if edge is not None:

@@ -20,6 +20,8 @@ class LookError(Exception):
 class Recorder:
     """Writes down what happens, array by array; `replay` does it again from other inputs."""
 
+    device = "cpu"
+
     def __init__(self, *inputs):
         self.first, self.kept, self.live, self.program, self.heard = {}, [], set(), [], []
         self.live = {self.key(t) for t in inputs}

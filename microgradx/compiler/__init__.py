@@ -4,6 +4,7 @@ from collections.abc import Callable
 from typing import Any
 
 from microgradx.compiler import lowerings  # noqa: F401 - the rules that `lower` follows
+from microgradx.compiler.cuda import eager  # noqa: F401 - operations on a GPU's arrays
 from microgradx.compiler.step import Step, compile_step
 
 __all__ = ["Step", "jit"]

@@ -105,7 +105,7 @@ class Bodies:
             name = self.write.name(sweep.rule.name)
             self.rules[sweep] = name
             self.tiny = lifted.dtype
-            text = lifted.loop_text(name, "start, stop", "range(start, stop)", table="numbers, step, first")
+            text = lifted.loop_text(name, "start, stop", "range(start, stop)", table="step, first")
             self.rule_texts += [h for h in lifted.helpers.values() if h not in self.rule_texts]
             self.rule_texts.append(text)
             self.write.library(np.dtype(lifted.dtype)).imports |= lifted.imports
@@ -259,8 +259,7 @@ class Bodies:
         old: Expression = (so_far, 0, dtype)
         if s.kind in ("sum", "prod"):
             if s.kind == "sum" and trailing and dtype.kind == "f":
-                self.vocabulary.add("plus")
-                return [f"{so_far} = plus({so_far}, {value[0]})"]
+                return [self.add(so_far, value[0])]
             return [f"{so_far} {'+' if s.kind == 'sum' else '*'}= {value[0]}"]
         if s.kind in ("max", "min"):
             name = {"max": "maximum", "min": "minimum"}[s.kind]
@@ -273,6 +272,11 @@ class Bodies:
         if dtype.kind == "f":
             better += f" or ({value[0]} != {value[0]} and {so_far} == {so_far})"
         return [f"if {better}:", f"    {so_far} = {value[0]}", f"    {so_far}_at = {index}"]
+
+    def add(self, so_far: str, value: str) -> str:
+        """Take one more number into a sum, in any order."""
+        self.vocabulary.add("plus")
+        return f"{so_far} = plus({so_far}, {value})"
 
     def loops(self, nest: Nest, at: list[str], axes: Any, body: list[str]) -> list[str]:
         """Loops over some axes of a domain around some lines."""

@@ -5,7 +5,8 @@ from typing import Any
 
 import numpy as np
 
-from microgradx.compiler.loops import Bounded, Buffer, Index, Pick, Read, View, contiguous
+from microgradx.compiler.loops import Bounded, Buffer, Index, Pick, Read, View
+from microgradx.kernels.strided import contiguous
 from microgradx.kernels.typed import Typed, text
 
 AXES = "ijklmnopqrst"

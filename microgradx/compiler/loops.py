@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from microgradx.compiler.program import Line
+from microgradx.kernels.strided import contiguous, dense, through
 
 
 @dataclass(eq=False)
@@ -31,15 +32,6 @@ class Buffer:
     def view(self) -> "View":
         """All of it."""
         return View(self, 0, contiguous(self.shape), self.shape)
-
-
-def contiguous(shape: tuple[int, ...]) -> tuple[int, ...]:
-    """Strides, in elements, of an array in C order."""
-    strides, step = [], 1
-    for n in reversed(shape):
-        strides.append(step)
-        step *= n
-    return tuple(reversed(strides))
 
 
 @dataclass(frozen=True)
@@ -63,8 +55,7 @@ class View:
     @property
     def dense(self) -> bool:
         """Whether its elements lie one after the other."""
-        pairs = zip(self.strides, contiguous(self.shape), self.shape, strict=True)
-        return all(a == b or n == 1 for a, b, n in pairs) or self.size == 0
+        return dense(self.shape, self.strides)
 
     def aligned(self, axis: int | None, rows: int) -> bool:
         """Whether row i along an axis touches nothing but the i-th of `rows` parts of its buffer."""
@@ -79,16 +70,8 @@ class View:
 
     def through(self, change: Callable[[np.ndarray], np.ndarray]) -> "View":
         """What NumPy makes of it when it reshapes, transposes, slices ...; ValueError for a copy."""
-        step = 1 if self.size == 0 else 16  # NumPy's own bookkeeping, on an array without memory of its own
-        base = np.lib.stride_tricks.as_strided(
-            np.empty(1, np.uint8), self.shape, [s * step for s in self.strides]
-        )
-        changed = change(base)
-        if not isinstance(changed, np.ndarray):
-            raise TypeError("NumPy gave a number, not a view: index with `...`")
-        moved = changed.__array_interface__["data"][0] - base.__array_interface__["data"][0]
-        strides = tuple(s // step for s in changed.strides)
-        return View(self.buffer, self.offset + moved // step, strides, changed.shape)
+        moved, strides, shape = through(self.shape, self.strides, change)
+        return View(self.buffer, self.offset + moved, strides, shape)
 
     def spread(self, shape: tuple[int, ...]) -> "View":
         """Broadcast to a shape."""

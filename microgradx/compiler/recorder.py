@@ -14,6 +14,7 @@ import numpy as np
 from microgradx.compiler.names import RESERVED, line_of, local_name, user_frame
 from microgradx.compiler.program import Draw, Instruction, Line, Program, Update, Value
 from microgradx.errors import CaptureError
+from microgradx.kernels.cuda import Array
 from microgradx.kernels.random import drawn
 from microgradx.optim import ReduceLROnPlateau
 from microgradx.primitives.core import ElementwisePrimitive
@@ -28,10 +29,10 @@ class Binding:
 
     owner: Any
     kind: str  # "data" or "grad" of a Tensor, "constant" array, or the name of a part's state
-    then: np.ndarray
+    then: Any
     event: int = -1  # that finds a number
 
-    def array(self) -> np.ndarray:
+    def array(self) -> Any:
         """The array as it is now."""
         match self.kind:
             case "data":
@@ -59,6 +60,7 @@ class Recorder:
 
     def __init__(self, name: str, names: dict[int, str]):
         self.program = Program(name)
+        self.device = "cpu"  # "cuda" from when it meets something there
         self.names = names  # of Tensors by id: the parameters' full names
         self.taken: set[str] = set()
         self.values: dict[int, Value] = {}
@@ -98,7 +100,7 @@ class Recorder:
         self.taken.add(name)
         return name
 
-    def bind(self, base: str, array: np.ndarray, owner: Any, kind: str) -> Value:
+    def bind(self, base: str, array: Any, owner: Any, kind: str) -> Value:
         """A Value that is read from, or left in, memory outside."""
         value = self.fresh(base, array, known=True)
         self.program.bound[value] = Binding(owner, kind, array)
@@ -110,9 +112,9 @@ class Recorder:
 
     def value(self, x: Any) -> Any:
         """The Value of a Tensor or array; numbers are themselves."""
-        if not isinstance(x, Tensor | np.ndarray):
+        if not isinstance(x, Tensor | np.ndarray | Array):
             return x
-        array = x._data if isinstance(x, Tensor) else x
+        array: Any = x._data if isinstance(x, Tensor) else x
         if id(array) in self.values:
             return self.values[id(array)]
         if isinstance(x, Tensor) and id(array) not in self.pure:
@@ -124,6 +126,9 @@ class Recorder:
 
     def argument(self, name: str, array: np.ndarray) -> Tensor:
         """An argument of the step, as the Tensor that the function is called with."""
+        if isinstance(array, Array):
+            self.device = "cuda"
+            array = np.zeros(array.shape, array.dtype)  # what counts is the shape
         self.program.arguments.append(self.fresh(name, array, known=True))
         return Tensor(array)
 
@@ -145,14 +150,14 @@ class Recorder:
 
     def remember(self, array: np.ndarray) -> None:
         """An array that is the same in every step, with its number if it is the same everywhere."""
-        same = array.size and (array == array.flat[0]).all()
+        same = isinstance(array, np.ndarray) and array.size and (array == array.flat[0]).all()
         self.pure[id(array)] = array.flat[0].item() if same else None
         self.kept.append(array)
 
     def record(self, op: Any, args: tuple, params: dict[str, Any], out: Tensor) -> None:
         """An operation has run."""
         arrays = [a._data if isinstance(a, Tensor) else a for a in args]
-        if all(not isinstance(a, np.ndarray) or id(a) in self.pure for a in arrays):
+        if all(not isinstance(a, np.ndarray | Array) or id(a) in self.pure for a in arrays):
             if id(out._data) not in self.values:
                 self.remember(out._data)
             return
@@ -224,7 +229,8 @@ class Recorder:
 
     def keep(self, array: np.ndarray) -> None:
         """An array is about to change in place."""
-        self.undo.append(partial(np.copyto, array, array.copy()))
+        if isinstance(array, np.ndarray):
+            self.undo.append(partial(np.copyto, array, array.copy()))
 
     def gradient(self, leaf: Tensor, reset: bool = False) -> None:
         """Somebody reads a leaf's gradient, or (reset) is about to replace it unread."""

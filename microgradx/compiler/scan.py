@@ -8,6 +8,8 @@ import numpy as np
 from microgradx.compiler.results import detached, emptied, fill
 from microgradx.compiler.variant import Changed, Variant
 from microgradx.errors import ArgumentError, ShapeError
+from microgradx.kernels.cuda import Array
+from microgradx.primitives.indexing import cat
 from microgradx.tape import mode
 from microgradx.tensor import wrap
 
@@ -15,7 +17,7 @@ from microgradx.tensor import wrap
 class Scan:
     """One pass over the data."""
 
-    def __init__(self, step: Any, arrays: list[np.ndarray], order: np.ndarray, size: int):
+    def __init__(self, step: Any, arrays: list[Any], order: np.ndarray, size: int):
         self.step, self.arrays, self.order, self.size = step, arrays, order, size
         self.results: list[tuple[Any, list[np.ndarray]]] = []  # structure, and outputs over some steps
 
@@ -35,6 +37,7 @@ class Scan:
                 done += 1
                 continue
             now = self.order[done * self.size :]
+            self.arrays = variant.home(self.arrays)
             start = time.perf_counter()
             count = min(chunk, steps - done) if variant.steady else 1
             try:
@@ -49,20 +52,25 @@ class Scan:
                 done += 1
             if time.perf_counter() - start < 0.05:
                 chunk *= 2
-        if len(self.order) % self.size:  # one step: not worth another program
-            self.eager(done)
+        if len(self.order) % self.size:
+            if self.step.last is not None and self.step.last.worthwhile:
+                self.alone(done)
+            else:  # one step: not worth another program
+                self.eager(done)
         return self.stacked()
 
     def rows(self, step: int) -> list[np.ndarray]:
         """The batch of a step."""
         rows = self.order[step * self.size : (step + 1) * self.size]
-        return [a[rows] for a in self.arrays]
+        return [wrap(a)[rows]._data if isinstance(a, Array) else a[rows] for a in self.arrays]
 
     def ahead(self, step: int) -> Variant | None:
         """The variant for full batches; None while the step runs line by line."""
         if mode.recorder is not None or mode.detect:
             return None
-        values, arrays, key = self.step.read(self.rows(step))
+        there = all(isinstance(a, Array) for a in self.arrays)
+        batch = [a[: self.size] for a in self.arrays] if there else self.rows(step)  # as good: shapes count
+        values, arrays, key = self.step.read(batch)
         variant = self.step.find(key) or self.step.capture(key, values, arrays)
         variant.compile()
         return variant
@@ -91,7 +99,15 @@ class Scan:
         for k in range(count):
             parts = [outs[k] for _, outs in self.results]
             if len({p.shape[1:] for p in parts}) == 1:
-                columns.append(np.concatenate(parts))
+                columns.append(joined(parts))
             else:
                 columns.append([wrap(row) for part in parts for row in part])
         return fill(structure, iter(columns))
+
+
+def joined(parts: list[Any]) -> Any:
+    """Arrays one behind the other."""
+    if len(parts) == 1:
+        return parts[0]
+    on_device = any(isinstance(part, Array) for part in parts)
+    return cat([wrap(part) for part in parts])._data if on_device else np.concatenate(parts)

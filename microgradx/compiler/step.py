@@ -11,7 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from microgradx.compiler.guards import print_of
+from microgradx.compiler.capture import capture
+from microgradx.compiler.guards import Guards, print_of
 from microgradx.compiler.program import Program
 from microgradx.compiler.report import Report
 from microgradx.compiler.results import detached, fill
@@ -19,6 +20,7 @@ from microgradx.compiler.scan import Scan
 from microgradx.compiler.schedule import Schedule
 from microgradx.compiler.variant import Changed, Variant
 from microgradx.errors import ArgumentError, CaptureError, ShapeError
+from microgradx.kernels.cuda import Array
 from microgradx.tape import mode
 from microgradx.tensor import Tensor, wrap
 
@@ -72,18 +74,23 @@ class Step:
 
     def eagerly(self, values: list[Any]) -> Any:
         """The step line by line."""
-        return detached(self.function(*(wrap(v) if isinstance(v, np.ndarray) else v for v in values)))
+        arrays = np.ndarray, Array
+        return detached(self.function(*(wrap(v) if isinstance(v, arrays) else v for v in values)))
 
     def read(self, args: Sequence[Any]) -> tuple[list[Any], list[tuple[str, int]], Any]:
         """The arguments, which of them are arrays, and what a variant must have in common with them."""
-        values, arrays, key = list(args), [], [mode.record, mode.number.char]
+        values, arrays = list(args), []
+        key: list[Any] = [mode.record, mode.number.char]
         for i, x in enumerate(args):
             if isinstance(x, Tensor) and not x.requires_grad:
                 x = x._data
-            if isinstance(x, np.ndarray):
+            if isinstance(x, Array):
+                values[i] = x.tight()
+            elif isinstance(x, np.ndarray):
                 values[i] = x if x.flags.c_contiguous else np.ascontiguousarray(x)
+            if isinstance(x, np.ndarray | Array):
                 arrays.append((self.names(i), i))
-                key += [x.shape, x.dtype.char]
+                key += [x.shape, x.dtype.char, type(x)]
             else:
                 key.append(print_of(x))
         return values, arrays, tuple(key)
@@ -109,7 +116,12 @@ class Step:
             many = f"{self.name} has been captured {MANY} times, each time for other shapes, dtypes or values"
             advice = "Pass numbers that change as arrays, mg.tensor(0.1), and batches of few sizes."
             raise CaptureError(f"{many}. {advice}")
-        self.last = variant = Variant(self.function, values, arrays)
+        guards = Guards(self.function)
+        result, recorder = capture(self.function, values, arrays, guards.things)
+        kind = Variant
+        if recorder.device == "cuda":
+            from microgradx.compiler.cuda.variant import CudaVariant as kind
+        self.last = variant = kind(self.function, guards, result, recorder)
         self.variants.setdefault(key, []).append(variant)
         return variant
 
@@ -120,7 +132,8 @@ class Step:
         order: (rows,) integers, which rows in which order; as they are without. Returns what the steps
         returned, stacked along a new first axis (a list where shapes differ from step to step).
         """
-        arrays = [x._data if isinstance(x, Tensor) else np.asarray(x) for x in data]
+        given = [x._data if isinstance(x, Tensor) else x for x in data]
+        arrays: list[Any] = [x if isinstance(x, Array) else np.asarray(x) for x in given]
         if not arrays or any(a.ndim == 0 or len(a) != len(arrays[0]) for a in arrays):
             shapes = ", ".join(str(a.shape) for a in arrays)
             raise ShapeError(f"scan: the data must be arrays of as many rows, not {shapes or 'none'}.")
@@ -132,7 +145,8 @@ class Step:
             raise ArgumentError(
                 f"scan: order must be integers from 0 to {rows - 1}; it has {picked.min()} to {picked.max()}."
             )
-        return Scan(self, list(map(np.ascontiguousarray, arrays)), picked, int(batch_size)).run()
+        arrays = [a.tight() if isinstance(a, Array) else np.ascontiguousarray(a) for a in arrays]
+        return Scan(self, arrays, picked, int(batch_size)).run()
 
     # Looking inside
 

@@ -10,13 +10,13 @@ from typing import Any
 
 import numpy as np
 
-from microgradx.compiler.capture import capture
 from microgradx.compiler.emit import RUN, Emitted, Emitter
 from microgradx.compiler.guards import Guards
 from microgradx.compiler.items import Gather, Host, Matmul
 from microgradx.compiler.loops import View
 from microgradx.compiler.lower import lower
 from microgradx.compiler.program import Program
+from microgradx.compiler.recorder import Recorder
 from microgradx.compiler.schedule import Schedule, check, schedule
 from microgradx.compiler.simplify import simplify
 from microgradx.errors import ArgumentError, CaptureError
@@ -43,9 +43,10 @@ class Changed(Exception):
 class Variant:
     """A step compiled for some shapes, dtypes and values."""
 
-    def __init__(self, function: Callable[..., Any], args: list[Any], arrays: list[tuple[str, int]]):
-        self.guards, self.lock = Guards(function), threading.RLock()
-        self.result, recorder = capture(function, args, arrays, self.guards.things)
+    worthwhile = False  # whether even a single step is faster compiled than line by line
+
+    def __init__(self, function: Callable[..., Any], guards: Guards, result: Any, recorder: Recorder):
+        self.guards, self.result, self.lock = guards, result, threading.RLock()
         self.blocks = recorder.blocks
         self.final = (
             recorder.final
@@ -186,6 +187,10 @@ class Variant:
         self.bind()
 
     # Running
+
+    def home(self, data: list[Any]) -> list[Any]:
+        """Data for a scan, where the steps run."""
+        return data
 
     def numbers(self, steps: int) -> np.ndarray:
         """(steps, columns) what the rules need of every step; schedules and step counts go on."""

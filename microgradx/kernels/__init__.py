@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from microgradx.errors import ArgumentError, DTypeError
-from microgradx.kernels import cpu, cuda
+from microgradx.kernels import cpu
 from microgradx.kernels.pool import set_threads, threads
 from microgradx.rules import Rule
 
@@ -39,7 +39,10 @@ def sweep(rule: Rule, dtype: Any, maximize=False, decay: str | None = None, devi
     if decay == "decoupled" and "lr" not in rule.hyperparameters:
         raise ArgumentError(f"{rule.name} has no lr, which decoupled weight decay is scaled by.")
     options = ("maximize",) * maximize + ((decay,) if decay else ())
-    kinds = {"cpu": cpu.Sweep, "cuda": cuda.Sweep}
-    if device not in kinds:
+    if device not in ("cpu", "cuda"):
         raise ArgumentError(f"device {device!r}: the devices are 'cpu' and 'cuda'.")
-    return make(kinds[device], rule, name, options)
+    if device == "cpu":
+        return make(cpu.Sweep, rule, name, options)
+    from microgradx.kernels.cuda.sweep import Sweep
+
+    return make(Sweep, rule, name, options)

@@ -148,17 +148,15 @@ class Lifted(Typed):
     def loop_text(self, name: str, bounds: str, loop: str, table: str = "") -> str:
         """The text of the loop alone, as a function of that name; it needs `tiny`, imports and helpers.
 
-        The numbers are parameters; where `table` names "numbers, step, first", it reads them from there.
+        The numbers are parameters; with a `table` of "step, first" they are numbers[step, first] and on.
         """
         read = f"{', '.join(('p', 'g', *self.rule.state))} = {', '.join(f'{a}[i]' for a in self.arrays)}"
         body = textwrap.indent("\n".join([read, *self.loop]), "    ")
         parameters, lines = [bounds, *self.arrays], [f"for i in {loop}:", body]
         if not table or not self.numbers:
             return define(name, [*parameters, *self.numbers.values()], lines)
-        found = (
-            f"{n} = {self.dtype}(numbers[step, first + {k}])" for k, n in enumerate(self.numbers.values())
-        )
-        return define(name, [*parameters, table], [*found, *lines])
+        found = (f"{n} = {self.dtype}(numbers[{table} + {k}])" for k, n in enumerate(self.numbers.values()))
+        return define(name, [*parameters, "numbers", table], [*found, *lines])
 
 
 def map_source(function: Elementwise, dtype: str, bounds: str, loop: str) -> str:

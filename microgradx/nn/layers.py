@@ -148,7 +148,7 @@ class Dropout(Module):
         """x with some elements dropped; x itself in evaluation."""
         if not self.training or self.p == 0:
             return x
-        keep = rand(x.shape, dtype=np.float32) >= self.p
+        keep = rand(x.shape, dtype=np.float32, device=getattr(x, "device", None)) >= self.p
         return x * (cast(keep, dtype=x.dtype) * (1 / (1 - self.p)))
 
 

@@ -56,21 +56,25 @@ def rows_of(loss: str, x, labels, weight, ignore_index: int):
         order = (0, *range(2, x.ndim), 1)[: x.ndim]
         x, labels = reshape(permute(x, order), -1, x.shape[order[-1]]), labels.reshape(-1)
     n, weights = x.shape[1], None
-    if weight is not None or ignore_index >= 0 or not all_name(labels, n):
+    away = isinstance(labels, Tensor) and labels.device == "cuda"  # no repeating of a step that has met -100
+    if weight is not None or ignore_index >= 0 or away or not all_name(labels, n):
         counts = labels != ignore_index
         labels = where(counts, labels, 0)
         if not all_name(labels, n):
             ends = f"{labels.min()} to {labels.max()}"
             raise ArgumentError(f"{loss}: {n} classes allow labels 0 to {n - 1}, not {ends}.")
-        each = np.ones(n) if weight is None else beside(weight)
-        if each.shape != (n,):
-            raise ShapeError(f"{loss}: {n} classes need as many weights, here {each.shape}.")
-        weights = cast(getitem(each, labels, index=(Slot(0),)) * counts, dtype=x.dtype)
+        weights = counts
+        if weight is not None:
+            each = beside(weight)
+            if each.shape != (n,):
+                raise ShapeError(f"{loss}: {n} classes need as many weights, here {each.shape}.")
+            weights = getitem(each, labels, index=(Slot(0),)) * counts
+        weights = cast(weights, dtype=x.dtype)
     return x, labels, weights
 
 
 def all_name(labels, n: int) -> bool:
-    """Whether all labels name one of n classes; of traced ones it is taken for granted."""
+    """Whether all labels name one of n classes; of Tensors, whose values are not at hand: kernels check."""
     if isinstance(labels, Tensor) or not labels.size:
         return True
     unsigned = labels.view(f"u{labels.itemsize}")  # in which a negative number is larger than any class

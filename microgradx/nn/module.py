@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from microgradx.errors import ArgumentError, CheckpointError
-from microgradx.tensor import Tensor, look
+from microgradx.tensor import Tensor, copy_into, look
 
 structure = [0]
 """How often an attribute of any Module was set to something else: compiled steps look whether it moved."""
@@ -69,7 +69,7 @@ class Module:
 
     def state_dict(self) -> dict[str, np.ndarray]:
         """A copy of every parameter and buffer, by name."""
-        return {name: look(t, "state_dict()").copy() for name, t in self.named_tensors()}
+        return {name: np.array(look(t, "state_dict()")) for name, t in self.named_tensors()}
 
     def load_state_dict(self, state: dict[str, Any], strict: bool = True) -> None:
         """Copy saved values in; names and shapes must fit, unless `strict=False` lets names differ.
@@ -86,7 +86,8 @@ class Module:
             if value.shape != (shape := own[name].shape):
                 raise CheckpointError(f"{name}: saved as {value.shape}, here {shape}; build the same model.")
         for name, value in values.items():
-            np.copyto(look(own[name], "load_state_dict()"), value, casting="same_kind")
+            place = look(own[name], "load_state_dict()")
+            copy_into(place, value.astype(place.dtype, casting="same_kind", copy=False))
             own[name]._version[0] += 1
 
     def train(self, mode: bool = True) -> "Module":
@@ -106,10 +107,14 @@ class Module:
             parameter.grad = None
 
     def to(self, target: Any) -> "Module":
-        """Convert all floating-point Tensors to a dtype, in place; or name the device "cpu"."""
+        """Convert all floating-point Tensors to a dtype, or move all to a device, in place.
+
+        An optimizer is made after it, for the parameters as they are then.
+        """
         for _, t in self.named_tensors():
             data = t.detach().to(target).data
-            if t.dtype.kind == "f" and t.dtype != data.dtype:
+            moved = type(data) is not type(t._data)
+            if moved or (t.dtype.kind == "f" and t.dtype != data.dtype):
                 t._data, t._grad, t._home = data, None, None
                 t._version[0] += 1
         return self

@@ -54,7 +54,7 @@ def gradients(parameters: Optimizer | Tensor | Iterable[Tensor]) -> list[Any]:
     """What to clip: an optimizer's long arrays, or one per tensor with a gradient; Tensors for a recorder."""
     if isinstance(parameters, Optimizer):
         if mode.recorder is None:
-            return parameters.gradients()
+            return list(map(operand, parameters.gradients()))
         parameters = parameters.parameters.values()
     tensors = [parameters] if isinstance(parameters, Tensor) else list(parameters)
     if mode.recorder is not None:

@@ -6,9 +6,10 @@ from typing import Any
 
 import numpy as np
 
-from microgradx.errors import ArgumentError, NonFiniteError, ShapeError
+from microgradx.errors import ArgumentError, DeviceError, NonFiniteError, ShapeError
+from microgradx.kernels.cuda import Array, device
 from microgradx.tape import mode
-from microgradx.tensor import Tensor, wrap, write
+from microgradx.tensor import Tensor, copy_into, wrap, write
 
 LINE = 64  # bytes: every parameter starts at a cache line of its own
 
@@ -20,9 +21,9 @@ class Part:
     name: str
     parameter: Tensor
     place: slice
-    value: np.ndarray
-    gradient: np.ndarray
-    state: dict[str, np.ndarray]
+    value: Any
+    gradient: Any
+    state: dict[str, Any]
     clock: dict[str, float]  # t, the steps done, and what the rule carries: no gradient, no step
 
     def restore(self, saved: dict[str, Any]) -> None:
@@ -42,17 +43,19 @@ def span(run: Run) -> slice:
 
 
 def operand(array: np.ndarray) -> Any:
-    """An array to compute with: itself, or a Tensor around it while a recorder wants to see what happens."""
-    return array if mode.recorder is None else wrap(array)
+    """An array to compute with: itself, or a Tensor around it on a GPU and while a recorder listens."""
+    return array if mode.recorder is None and type(array) is not Array else wrap(array)
 
 
 def store(place: Any, new: Any) -> None:
     """Put into an operand what was computed from it: an array has changed in place, a Tensor has not."""
     if new is not place:
         new = new.to(place.dtype)
-        mode.recorder.keep(place._data)
-        np.copyto(place._data, new._data)
-        mode.recorder.assign(place, new)
+        if mode.recorder is not None:
+            mode.recorder.keep(place._data)
+        copy_into(place._data, new._data)
+        if mode.recorder is not None:
+            mode.recorder.assign(place, new)
 
 
 class Flat:
@@ -62,7 +65,8 @@ class Flat:
     """
 
     def __init__(self, group: dict[str, Any], parameters: dict[str, Tensor]):
-        self.group, self.dtype = group, next(iter(parameters.values())).dtype
+        first = next(iter(parameters.values()))
+        self.group, self.dtype, self.device = group, first.dtype, first.device
         unit = LINE // self.dtype.itemsize
         *starts, self.size = accumulate((-(-p.size // unit) * unit for p in parameters.values()), initial=0)
         self.values, self.gradients = self.zeros(), self.zeros()
@@ -75,8 +79,10 @@ class Flat:
             self.parts.append(part)
         self.update: Any = None
 
-    def zeros(self) -> np.ndarray:
+    def zeros(self) -> Any:
         """A flat array for all parameters, starting at a cache line."""
+        if self.device == "cuda":
+            return device().full((self.size,), self.dtype, 0)
         raw = np.zeros(self.size * self.dtype.itemsize + LINE, np.uint8)
         start = -raw.ctypes.data % LINE
         return raw[start : start - LINE].view(self.dtype)
@@ -131,6 +137,9 @@ class Flat:
         if now.shape != view.shape or now.dtype != self.dtype:
             was = f"parameter {part.name} of shape {view.shape} and {self.dtype}"
             raise ShapeError(f"{was} has become {now.shape} and {now.dtype}; make a new optimizer for it.")
+        if now.device != self.device:
+            moved = f"parameter {part.name} has moved from {self.device} to {now.device}"
+            raise DeviceError(f"{moved}; make a new optimizer for it, after model.to(...).")
         write(view, now)
         now._data, now._home = view, part.gradient
 
@@ -153,12 +162,13 @@ class Flat:
     def check_finite(self, run: Run) -> None:
         """Raise for the first parameter whose gradient has a NaN or an infinity."""
         with np.errstate(all="ignore"):
-            if np.isfinite(self.gradients[span(run)].sum()):
+            if np.isfinite(np.asarray(self.gradients[span(run)]).sum()):
                 return  # a NaN or an infinity would have shown in the sum
         for part in run:
-            bad = np.argwhere(~np.isfinite(part.gradient))
+            gradient = np.asarray(part.gradient)
+            bad = np.argwhere(~np.isfinite(gradient))
             if len(bad):
-                nans, first = np.isnan(part.gradient).sum(), tuple(bad[0].tolist())
+                nans, first = np.isnan(gradient).sum(), tuple(bad[0].tolist())
                 raise NonFiniteError(
                     f"the gradient of {part.name}, of shape {part.gradient.shape}, has {nans} NaN and "
                     f"{len(bad) - nans} infinite elements, the first at index {first}. Nothing has changed; "

@@ -5,8 +5,6 @@ from collections.abc import Callable, Iterable
 from inspect import Parameter, Signature, signature
 from typing import Any
 
-import numpy as np
-
 from microgradx.errors import ArgumentError, CheckpointError
 from microgradx.kernels import sweep
 from microgradx.optim.checks import check, compare, named, read_options
@@ -80,8 +78,8 @@ class Optimizer:
         group = read_options(self.name, self.__signature__, **self.defaults | group)
         found = named(self.name, group["params"], self.parameters)
         group |= {"params": list(found.values()), "param_names": list(found)}
-        kinds = dict.fromkeys(parameter.dtype for parameter in found.values())
-        flats = [Flat(group, {n: p for n, p in found.items() if p.dtype == kind}) for kind in kinds]
+        kinds = dict.fromkeys((p.dtype, p.device) for p in found.values())
+        flats = [Flat(group, {n: p for n, p in found.items() if (p.dtype, p.device) == k}) for k in kinds]
         for flat in flats:
             self.bind(flat)
         self.param_groups.append(group)
@@ -103,9 +101,9 @@ class Optimizer:
         decay = "decoupled" if options.get("decoupled_weight_decay") else "l2"
         # a rule may have a decay of its own; one that does not know lr leaves both to its class
         if "weight_decay" in own or not options["weight_decay"] or (decay == "decoupled" and "lr" not in own):
-            update = sweep(rule, flat.dtype, options["maximize"])
+            update = sweep(rule, flat.dtype, options["maximize"], device=flat.device)
         else:
-            update = sweep(rule, flat.dtype, options["maximize"], decay)
+            update = sweep(rule, flat.dtype, options["maximize"], decay, flat.device)
             numbers["weight_decay"] = options["weight_decay"]
         flat.follow(update, numbers)
 
@@ -139,7 +137,7 @@ class Optimizer:
         """One step of some neighbours in a flat buffer."""
         flat.sweep(run)
 
-    def gradients(self) -> list[np.ndarray]:
+    def gradients(self) -> list[Any]:
         """All gradients that there are, as few long arrays (views): for clipping, for sharing."""
         return [flat.gradients[span(run)] for flat in self.flats for run in flat.gather()]
 

@@ -1,0 +1,148 @@
+"""From items of work to kernels: what may run at the same time is one stage, and a stage is one launch.
+
+Loops are merged as for the CPU. What a GPU adds: long sums and products of few tiles are cut into parts,
+which a second, short sum takes together, always in the same order.
+"""
+
+import math
+from dataclasses import dataclass, field, replace
+
+from microgradx.compiler.fuse import fuse, gather_rows, sink, stored
+from microgradx.compiler.items import Gather, Host, Matmul, Sweep
+from microgradx.compiler.loops import Buffer, Compute, Item, Nest, Read, Reduce, Rows, View
+from microgradx.compiler.schedule import Chain, Schedule, check, settle
+from microgradx.kernels.cuda.device import Shape
+
+ENOUGH = 128  # blocks that keep a GPU busy
+
+
+@dataclass(eq=False)
+class Chunked(Nest):
+    """A nest whose reductions are done for `chunks` parts of what is reduced, each by one block."""
+
+    chunks: int = 1
+
+
+@dataclass(eq=False)
+class Parts(Matmul):
+    """A product of which each of `parts` parts of the inner size is summed up on its own."""
+
+    parts: int = 1
+
+
+@dataclass(eq=False)
+class Stage:
+    """Items that need nothing from each other: one kernel."""
+
+    items: list[Item]
+    name: str = ""
+    blocks: int = 1
+    lines: list[str] = field(default_factory=list)  # of the user's code
+
+    @property
+    def hosted(self) -> bool:
+        """Whether it is NumPy's or the user's, and runs on the host."""
+        return isinstance(self.items[0], Host)
+
+    @property
+    def gathers(self) -> bool:
+        """Whether it belongs to a scan alone."""
+        return isinstance(self.items[0], Gather)
+
+
+def stages(items: list[Item], shape: Shape, cutting: bool = True) -> tuple[list[Stage], Schedule]:
+    """The stages in order, and what is stored where; `cutting`: with long sums and products in parts."""
+    items = fuse(sink(items))
+    items = [part for item in items for part in cut(item, shape)] if cutting else items
+    items = [part for item in gather_rows(items) for part in apart(item)]
+    found: list[list[Item]] = []
+    level: dict[Buffer, tuple[int, int]] = {}  # of the last writer and the last reader
+    alone = -1  # the last stage that is the host's or a scan's
+    for item in items:
+        reads = {view.buffer for view, _ in item.reads()}
+        writes = {view.buffer for view, _ in item.writes()}
+        at = alone + 1
+        for buffer in reads | writes:
+            wrote, read = level.get(buffer, (-1, -1))
+            at = max(at, wrote + 1, read + 1 if buffer in writes else 0)
+        if isinstance(item, Host | Gather):
+            alone = at = len(found)
+        while len(found) <= at:
+            found.append([])
+        found[at].append(item)
+        for buffer in reads | writes:
+            wrote, read = level.get(buffer, (-1, -1))
+            level[buffer] = at if buffer in writes else wrote, at if buffer in reads else read
+    found = together(found)
+    plan = Schedule([[Chain(1, part)] for part in found], serial=False)
+    plan.stored = stored(plan.items)
+    plan.arena = settle(plan)
+    return [Stage(part) for part in found], check(plan)
+
+
+def together(found: list[list[Item]]) -> list[list[Item]]:
+    """Let all parameters be updated in the last stage that updates any, where nothing reads them before."""
+    last = max((k for k, part in enumerate(found) if any(isinstance(i, Sweep) for i in part)), default=0)
+    for k, part in enumerate(found[:last]):
+        for item in [item for item in part if isinstance(item, Sweep)]:
+            own = {view.buffer for view, _ in [*item.reads(), *item.writes()]}
+            later = [i for p in found[k + 1 : last + 1] for i in p]
+            if not any(v.buffer in own for i in later for v, _ in [*i.reads(), *i.writes()]):
+                part.remove(item)
+                found[last].append(item)
+    return [part for part in found if part]
+
+
+def apart(item: Item) -> list[Item]:
+    """Rows that nothing is summed up in are more parallel as nests of their own."""
+    if not isinstance(item, Rows):
+        return [item]
+    sums = any(isinstance(s, Reduce) for nest in item.nests for s in nest.statements)
+    return [item] if sums else list(item.nests)
+
+
+def cut(item: Item, shape: Shape) -> list[Item]:
+    """A long sum, or a product of few tiles, in parts."""
+    if isinstance(item, Matmul):
+        return cut_product(item, shape)
+    if isinstance(item, Nest) and any(isinstance(s, Reduce) for s in item.statements):
+        return cut_sums(item, shape)
+    return [item]
+
+
+def cut_product(item: Matmul, shape: Shape) -> list[Item]:
+    """Split the inner size where there are fewer tiles than a GPU has processors."""
+    tiles = math.prod(-(-n // shape.tile) for n in item.out.shape)
+    parts = min(ENOUGH // tiles, item.inner // (4 * shape.step))
+    if parts < 2:
+        return [item]
+    partial = Buffer(f"{item.out.buffer.name}_parts", (parts, *item.out.shape), item.out.dtype, named=False)
+    product = Parts(item.line, partial.view(), item.a, item.b, item.form, parts)
+    return [product, summed(item, partial, item.out, "sum", 0)]
+
+
+def cut_sums(nest: Nest, shape: Shape) -> list[Item]:
+    """Split reductions of many elements to few results."""
+    sums = [s for s in nest.statements if isinstance(s, Reduce)]
+    axes = sums[0].axes
+    long = math.prod(nest.domain[a] for a in axes)
+    kept = math.prod(nest.domain) // max(long, 1)
+    chunks = min(ENOUGH // max(kept, 1), long // (4 * shape.block))
+    if chunks < 2 or any(s.kind.startswith("arg") for s in sums):
+        return [nest]
+    statements: list[Compute | Reduce] = []
+    after: list[Item] = []
+    for s in nest.statements:
+        if isinstance(s, Reduce):
+            name = f"{s.out.buffer.name}_parts"
+            partial = Buffer(name, (*s.out.shape, chunks), s.out.dtype, named=False)
+            after.append(summed(nest, partial, s.out, s.kind, s.out.ndim))
+            s = replace(s, out=partial.view())
+        statements.append(s)
+    return [Chunked(nest.line, nest.domain, nest.axis, statements, chunks), *after]
+
+
+def summed(item: Item, partial: Buffer, out: View, kind: str, axis: int) -> Nest:
+    """The nest that takes partial results together along an axis."""
+    kept = 0 if out.ndim and axis else 1 if out.ndim else None
+    return Nest(item.line, partial.shape, kept, [Reduce(out, kind, Read(partial.view()), (axis,))])

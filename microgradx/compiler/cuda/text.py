@@ -1,0 +1,176 @@
+"""From stages to the text of a CUDA file: one kernel per stage, with the names of the CPU's file."""
+
+import ast
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from microgradx.compiler.bodies import imported, indent, wrapped_call
+from microgradx.compiler.cuda.bodies import Loops
+from microgradx.compiler.cuda.stages import Stage
+from microgradx.compiler.emit import DTYPES
+from microgradx.compiler.items import Sweep
+from microgradx.compiler.schedule import Schedule
+from microgradx.kernels.cuda.device import Shape
+from microgradx.kernels.typed import define, quoted, tree_of
+
+MOST = 2048  # blocks of a launch: what is more, they stride through
+
+FIXED = ("numbers", "order", "random", "status", "clock", "gate")
+"""Parameters that are no values of the program."""
+
+ADVANCE = """def advance(clock):
+    if cuda.grid(1) == 0:
+        clock[0] += 1"""
+
+TAKEN = {"advance", "gathering", "steps", "turn", "parts", "rows", "epoch", "e", "r", "c", "p", "cuda"}
+TAKEN |= {"BLOCK", "TILE", "ROW", "STEP", "PER"}
+
+
+@dataclass
+class Emitted:
+    """A CUDA file, and what its kernels expect."""
+
+    text: str
+    signatures: dict[str, str]
+    parameters: dict[str, list[Any]]  # by kernel: names in FIXED, or (buffer, offset), or ("data", k)
+    columns: dict[int, int]  # first column of the numbers of an event
+    width: int  # columns of numbers
+    number: str = "float32"  # the dtype of the numbers
+    stages: list[Stage] = field(default_factory=list)
+    together: int = 1  # blocks of `epoch`
+    how: str = "launches"
+
+    @property
+    def hosted(self) -> bool:
+        """Whether a part of it runs on the host."""
+        return any(stage.hosted for stage in self.stages)
+
+
+class Writer(Loops):
+    """Writes one file."""
+
+    def __init__(self, stages: list[Stage], plan: Schedule, blocks: int, shape: Shape, title: str):
+        super().__init__(plan, blocks, shape)
+        self.write.taken |= TAKEN | {"step", *FIXED}
+        self.stages, self.title = stages, title
+        self.used: dict[str, list[str]] = {}  # the parameters of each kernel
+
+    def emit(self, how: str = "launches", most: int = 1) -> Emitted:
+        """The whole file, for steps run as "launches", as a "graph" of them, or as one kernel, "epoch".
+
+        An epoch has `most` blocks at most.
+        """
+        self.small = epoch = how == "epoch"
+        views = (v for i in self.plan.items for v, _ in [*i.reads(), *i.writes()])
+        for buffer in dict.fromkeys(view.buffer for view in views):
+            buffer.name = self.write.name(buffer.name)
+        kernels = [self.kernel(stage) for stage in self.stages if not stage.hosted]
+        stages = [stage for stage in self.stages if not stage.hosted]
+        entries = {stage.name: self.used[stage.name] for stage in stages}
+        together = min(max((stage.blocks for stage in stages), default=1), most)
+        if epoch:
+            entries = {"epoch": self.everything(stages, together)}
+            kernels.append(self.epoch(stages, entries["epoch"], together))
+        elif any("clock" in used for used in entries.values()):
+            entries["advance"] = ["clock"]
+            kernels.append(ADVANCE)
+        for name in ("inside", "within"):
+            if name in self.write.imports:
+                self.word(name)
+        body = [*self.helpers(), *self.rule_texts, *self.words.values(), *kernels]
+        number = "float64" if any("float64(numbers[" in part for part in body) else "float32"
+        width = max(self.write.width, 1)
+        body = [part.replace("WIDTH * step", "step" if width == 1 else f"{width} * step") for part in body]
+        text = "\n\n\n".join(["\n\n".join([quoted(self.title), *self.heads(body)]), *body]) + "\n"
+        signatures = {k: " ".join(self.type(name, number) for name in used) for k, used in entries.items()}
+        parameters = {k: [self.source(name) for name in used] for k, used in entries.items()}
+        if epoch:
+            signatures["epoch"] = f"int64 int64 {signatures['epoch']}"
+        return Emitted(
+            text, signatures, parameters, self.write.columns, width, number, self.stages, together, how
+        )
+
+    def everything(self, stages: list[Stage], together: int) -> list[str]:
+        """The parameters of all stages."""
+        names = ["clock", *(["gate"] if together > 1 else [])]
+        return list(dict.fromkeys([*names, *(name for stage in stages for name in self.used[stage.name])]))
+
+    def epoch(self, stages: list[Stage], names: list[str], together: int) -> str:
+        """The kernel that runs steps by itself: its blocks meet between stages."""
+        if together > 1:
+            meet = ["turn += 1", f"{self.word('meet')}(gate, turn)"]
+        else:
+            meet = ["cuda.syncthreads()"]
+        inner: list[str] = []
+        for stage in stages:
+            call = [*wrapped_call(stage.name, self.used[stage.name]), *meet]
+            inner += ["if gathering:", *indent(call)] if stage.gathers else call
+        inner += ["if cuda.grid(1) == 0:", "    clock[0] += 1", *meet]
+        doc = '"""Run some steps, one after the other, without leaving the GPU."""'
+        turn = ["turn = 0"] if together > 1 else []
+        return define(
+            "epoch", ["steps", "gathering", *names], [doc, *turn, "for _ in range(steps):", *indent(inner)]
+        )
+
+    def type(self, name: str, number: str) -> str:
+        """The type of a parameter."""
+        if name in FIXED:
+            return {"numbers": f"{number}*", "gate": "int64[::1]"}.get(name, "int64*")
+        if name in self.data:
+            return f"{self.data[name][1].dtype.name}*"
+        return f"{self.write.pointers[name][0].dtype.name}*"
+
+    def source(self, name: str) -> Any:
+        """What a parameter is bound to."""
+        if name in FIXED:
+            return name
+        return ("data", self.data[name][0]) if name in self.data else self.write.pointers[name]
+
+    # Parts of the file
+
+    def helpers(self) -> list[str]:
+        """The elementwise functions that the loops call."""
+        return [helper for typed in self.write.typed.values() for helper in typed.helpers.values()]
+
+    def heads(self, body: list[str]) -> list[str]:
+        """Imports and constants: what the rest of the file uses."""
+        used = {n.id for part in body for n in ast.walk(tree_of(part)) if isinstance(n, ast.Name)}
+        calls = {name for typed in self.write.typed.values() for name in typed.imports}
+        sources = {"math": calls | {"inf", "nan", "sqrt"}, "numba": {"cuda"}, "numpy": DTYPES}
+        found = {module: sorted(names & used) for module, names in sources.items()}
+        lines = ["\n".join(imported(module, names) for module, names in found.items() if names)]
+        constants = [self.shape.text()] * bool(used & {"BLOCK", "TILE"})
+        if "tiny" in used:
+            smallest = f"{self.tiny}({np.finfo(self.tiny).tiny})"
+            constants.append(f"tiny = {smallest}  # state below it is slow: zero instead")
+        return [*lines, *(["\n".join(constants)] if constants else [])]
+
+    def kernel(self, stage: Stage) -> str:
+        """The function of a stage."""
+        self.write.used, self.wanted = {}, 1
+        lines: list[str] = []
+        said = None
+        for item in stage.items:
+            written = self.item(item)
+            if item.line is not None and item.line != said:
+                lines.append(f"# {item.line}")
+                stage.lines.append(str(item.line))
+                said = item.line
+            lines += written
+        if "clock" in self.write.used:
+            lines = ["step = clock[0]", *lines]
+        stage.name, stage.blocks = self.write.name(self.describe(stage)), min(self.wanted, MOST)
+        self.used[stage.name] = [name for name in self.write.used if name != "step"]
+        return define(stage.name, self.used[stage.name], lines)
+
+    def describe(self, stage: Stage) -> str:
+        """A name for a stage: the last thing that it leaves behind."""
+        if stage.gathers:
+            return "gather_rows"
+        if any(isinstance(item, Sweep) for item in stage.items):
+            return "update"
+        made = [view.buffer for item in stage.items for view, _ in item.writes()]
+        names = [b.name for b in made if not b.name.endswith("_parts")] or [made[-1].name]
+        return f"make_{names[-1]}" if names[-1].isidentifier() else "make"

@@ -1,0 +1,11 @@
+"""CUDA: the device, its arrays, and kernels from text. The only room that imports `numba.cuda`.
+
+In the order to read them: `memory` is what arrays are, `device` what they live on, `nvidia` and `simulator`
+the two devices that there are; `build` makes machine code from text, `words` are the functions that the text
+calls, `sweep` runs update rules over arrays.
+"""
+
+from microgradx.kernels.cuda.device import available, describe, device, simulated
+from microgradx.kernels.cuda.memory import Array
+
+__all__ = ["Array", "available", "describe", "device", "simulated"]

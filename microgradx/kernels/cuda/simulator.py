@@ -1,0 +1,99 @@
+"""Numba's simulator as a device: every thread of a kernel runs as Python, slowly, where it can be watched."""
+
+import math
+from collections.abc import Callable
+from types import FunctionType
+from typing import Any
+
+import numpy as np
+
+from microgradx.kernels.cuda.device import Device, Launch, Pointer, Shape
+from microgradx.kernels.cuda.memory import Array
+
+quiet = """
+def {name}_quietly(*parameters):
+    with errstate(all="ignore"):
+        {name}(*parameters)
+"""
+
+
+class Simulator(Device):
+    """Memory is the host's, a launch is over when it returns."""
+
+    name = "Numba's simulator"
+    shape = Shape(4, 4, 4, 2)  # its threads are slow, and wait for each other even more slowly
+
+    def allocate(self, size: int) -> np.ndarray:
+        """Bytes of the host."""
+        return np.full(size, 0xA5, np.uint8)  # not zeros: a GPU's memory is not clean either
+
+    def drop(self, raw: Any) -> None:
+        """Nothing to do."""
+
+    def room(self) -> tuple[int, int]:
+        """As much as wanted."""
+        return 1 << 40, 1 << 40
+
+    def seen(self, array: Array) -> np.ndarray:
+        """An array of one piece as NumPy's."""
+        return array.memory.raw[array.start : array.start + array.nbytes].view(array.dtype)
+
+    def write(self, array: Array, host: np.ndarray) -> None:
+        """Copy from the host."""
+        self.seen(array)[:] = host.ravel()
+
+    def read(self, host: np.ndarray, array: Array) -> None:
+        """Copy to the host."""
+        host.reshape(-1)[:] = self.seen(array)
+
+    def copy(self, target: Array, source: Array) -> None:
+        """Copy one array of one piece to another."""
+        self.seen(target)[:] = self.seen(source)
+
+    def load(self, source: str, signatures: dict[str, str], label: str) -> dict[str, Any]:
+        """The kernels as the simulator runs them, without NumPy's warnings."""
+        from numba import cuda
+
+        names: dict[str, Any] = {"errstate": np.errstate}
+        exec(compile(source, f"<{label} on CUDA>", "exec"), names)
+        for key, value in list(names.items()):
+            if getattr(value, "__module__", "") == "math" and not isinstance(value, FunctionType):
+                names[key] = getattr(np, key, in_float32(value))  # those of math would give float64
+        for name in signatures:
+            exec(quiet.format(name=name), names)
+        return {name: cuda.jit(names[f"{name}_quietly"]) for name in signatures}
+
+    def prepare(self, launch: Launch) -> Callable[[], None]:
+        """Run it."""
+        parameters = [self.parameter(x) for x in launch.parameters]
+        blocks = 1 if launch.together else min(launch.blocks, 2)  # its blocks run one after the other
+        return lambda: launch.kernel[blocks, self.shape.block](*parameters)
+
+    def parameter(self, x: Any) -> Any:
+        """A pointer as an array that goes on to the end of its memory, and is used where it is."""
+        from numba import cuda
+
+        if not isinstance(x, Pointer):
+            return x
+        raw = x.memory.raw[x.start :]
+        seen = raw[: raw.size // x.dtype.itemsize * x.dtype.itemsize].view(x.dtype)
+        return type(cuda.to_device(seen[:1]))(seen)
+
+    def capture(self, work: Callable[[], None]) -> Callable[[], None]:
+        """The work itself."""
+        return work
+
+    def synchronize(self) -> None:
+        """All is done."""
+
+
+def in_float32(function: Callable[..., float]) -> Callable[..., Any]:
+    """A function of math that NumPy lacks, with the dtype of its first number."""
+
+    def call(x: Any, *more: Any) -> Any:
+        try:
+            return np.asarray(x).dtype.type(function(x, *more))
+        except (OverflowError, ValueError):
+            return np.asarray(x).dtype.type(math.nan)
+
+    return call
