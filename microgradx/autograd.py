@@ -10,7 +10,7 @@ from microgradx.errors import ArgumentError, GradientError, ShapeError
 from microgradx.primitives.indexing import stack
 from microgradx.primitives.shapes import reshape_to
 from microgradx.tape import mode
-from microgradx.tensor import Tensor, as_array, constant, differentiate, wrap
+from microgradx.tensor import Tensor, as_array, constant, differentiate, placed, wrap
 
 
 def value_and_grad(f: Callable[..., Any], argnums: int | Sequence[int] = 0, create_graph: bool | None = None):
@@ -64,15 +64,20 @@ def gradients(y: Tensor, inputs: Sequence[Tensor], create_graph: bool = False) -
     if y.requires_grad:
         differentiate(y, create_graph=create_graph, watch=found)
     pairs = zip(inputs, map(found.get, edges), strict=True)
-    grads = [constant(np.zeros_like(x._data)) if g is None else g for x, g in pairs]
+    grads = [constant(nothing(x)) if g is None else g for x, g in pairs]
     return [g if isinstance(g, Tensor) else wrap(g) for g in grads]
+
+
+def nothing(x: Tensor) -> Any:
+    """Zeros like a Tensor, where it is."""
+    return placed(np.zeros(x.shape, x.dtype), x.device)
 
 
 def hvp(f: Callable[..., Any], x, v) -> Tensor:
     """The product of the Hessian of f at x with v (of x's shape), by reverse over reverse."""
     x = variable(x)
     g = grad(f)(x)
-    v = wrap(as_array(v, x.dtype))
+    v = v.to(x.dtype) if isinstance(v, Tensor) else constant(placed(as_array(v, x.dtype), x.device))
     if v.shape != x.shape:
         raise ShapeError(f"hvp: the vector has shape {v.shape}, the point {x.shape}; they must be equal.")
     return gradients((g * v).sum(), [x])[0]

@@ -368,6 +368,7 @@ def on_device(op: Primitive, args: tuple, arrays: list) -> tuple[Any, list]:
             where = ", ".join(f"{x.shape} on {x.device}" for x in args if type(x) is Tensor)
             advice = 'Move them together, for example with x.to("cuda") or model.to("cuda")'
             raise DeviceError(f"{op.name}: the tensors are on two devices: {where}. {advice}.")
+    arrays = [placed(a, "cuda") if isinstance(a, np.ndarray) else a for a in arrays]
     return partial(primitives.executors[Array], op), arrays
 
 

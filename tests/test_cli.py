@@ -275,7 +275,7 @@ def test_a_wrong_value_gets_one_line_and_code_2(command, line, message):
         ("train --resume nowhere", "nowhere holds no run"),
         ("train --data nowhere.npz", "nowhere.npz"),
         ("train --out file/run", "file/run: Not a directory"),
-        ("train --device cuda", "device 'cuda'"),
+        ("train --device cuda", "CUDA: "),
         (
             "train --lr 1e38 --data xor",
             "the loss is nan in epoch 1, step 2 of 25. Lower the learning rate (now 1e+38)",

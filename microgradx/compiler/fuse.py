@@ -118,7 +118,8 @@ def joins(nest: Nest, item: Nest) -> bool:
     for s in item.statements:
         if s.out.buffer in read and s.out != read[s.out.buffer]:
             return False
-        if s.out.buffer in reduced or (s.out.buffer in computed and s.out.buffer.source is None):
+        before = computed.get(s.out.buffer)
+        if s.out.buffer in reduced or (before and (before != s.out or s.out.buffer.source is None)):
             return False
     return len(axes) < 2
 

@@ -59,6 +59,11 @@ class Module:
                 found.setdefault(id(t), (full, t))
         yield from found.values()
 
+    @property
+    def device(self) -> str:
+        """Where its Tensors are, "cpu" or "cuda"."""
+        return next((t.device for _, t in self.named_tensors()), "cpu")
+
     def named_parameters(self) -> Iterator[tuple[str, Tensor]]:
         """The Tensors that are trained, with their names."""
         return ((name, t) for name, t in self.named_tensors() if t.requires_grad)

@@ -6,8 +6,9 @@ from typing import Any
 
 import numpy as np
 
+from microgradx.kernels.cuda import Array
 from microgradx.optim.checks import check, compare, named
-from microgradx.tensor import look
+from microgradx.tensor import look, wrap
 
 
 class Average:
@@ -17,12 +18,17 @@ class Average:
         self.parameters = named(type(self).__name__, parameters, {})
         self.weight, self.updates = weight, 0
         self.averages = {name: p.data.copy() for name, p in self.parameters.items()}
-        self.scratch = np.empty(max((a.nbytes for a in self.averages.values()), default=0), np.uint8)
+        on_cpu = [a.nbytes for a in self.averages.values() if not isinstance(a, Array)]
+        self.scratch = np.empty(max(on_cpu, default=0), np.uint8)
 
     def update(self) -> None:
         """Take the current weights into the average: after an optimizer's step, or once an epoch."""
         weight = self.weight(self.updates) if self.updates else 1.0
         for name, average in self.averages.items():
+            if isinstance(average, Array):
+                a, p = wrap(average), self.parameters[name].detach()
+                average[...] = (a + weight * (p - a))._data
+                continue
             step = self.scratch[: average.nbytes].view(average.dtype).reshape(average.shape)
             now = look(self.parameters[name], "an average of weights; update it outside the step")
             np.subtract(now, average, out=step)
@@ -40,7 +46,7 @@ class Average:
         finally:
             self.assign(kept)
 
-    def assign(self, values: dict[str, np.ndarray]) -> None:
+    def assign(self, values: dict[str, Any]) -> None:
         """Give the parameters new values, in place: an optimizer's flat buffers stay bound."""
         for name, parameter in self.parameters.items():
             look(parameter, "assignment of averages")[...] = values[name]
@@ -48,13 +54,14 @@ class Average:
 
     def state_dict(self) -> dict[str, Any]:
         """A copy of the averages by name, and the number of updates."""
-        return {"updates": self.updates, "averages": {name: a.copy() for name, a in self.averages.items()}}
+        return {"updates": self.updates, "averages": {name: np.array(a) for name, a in self.averages.items()}}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Continue from a `state_dict()` of the same parameters."""
         compare(type(self).__name__, state, self.state_dict())
         self.updates = state["updates"]
-        self.averages = {name: average.copy() for name, average in state["averages"].items()}
+        for name, average in state["averages"].items():
+            self.averages[name][...] = average
 
 
 class EMA(Average):

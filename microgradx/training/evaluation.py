@@ -21,14 +21,14 @@ class Evaluation(NamedTuple):
     confusion: np.ndarray | None
 
 
-def outputs(model: Module, x: np.ndarray, batch_size: int = 1024) -> Iterator[np.ndarray]:
+def outputs(model: Module, x: Any, batch_size: int = 1024) -> Iterator[np.ndarray]:
     """The model's outputs in evaluation mode, without gradients, a batch at a time."""
-    training = model.training
+    training, device = model.training, model.device
     model.eval()
     try:
         with no_grad():
             for start in range(0, len(x), batch_size):
-                yield model(Tensor(x[start : start + batch_size])).numpy()
+                yield model(Tensor(x[start : start + batch_size], device=device)).numpy()
     finally:
         model.train(training)
 
@@ -38,7 +38,7 @@ def evaluate(model: Module, x: np.ndarray, y: np.ndarray, loss: Loss, batch_size
     total, counts = 0.0, None
     start = 0
     for out in outputs(model, x, batch_size):
-        target = y[start : start + len(out)]
+        target = np.asarray(y[start : start + len(out)])
         start += len(out)
         with no_grad():
             total += loss(Tensor(out), target).item() * len(out)

@@ -33,7 +33,7 @@ from microgradx.optim import Optimizer, ReduceLROnPlateau, Schedule, clip_grad_n
 from microgradx.primitives.reductions import argmax
 from microgradx.primitives.reductions import sum as sum_over
 from microgradx.primitives.shapes import flatten
-from microgradx.tensor import Tensor
+from microgradx.tensor import Tensor, placed
 from microgradx.training import checkpoints
 from microgradx.training.evaluation import Loss, evaluate
 from microgradx.training.history import History, Record, watched
@@ -68,7 +68,8 @@ def fit(
 ) -> History:
     """Train for `epochs` passes over `train`, and return what was measured, a record per epoch.
 
-    train, valid: (x, y), arrays of as many rows. Rows are shuffled anew for every epoch.
+    train, valid: (x, y), arrays of as many rows. Rows are shuffled anew for every epoch. It trains on the
+        model's device, where `train` is kept.
     loss: (outputs, targets) -> a scalar tensor. Accuracy is measured where the targets are integers.
     schedule: goes on after every optimizer step, so count its length in steps; ReduceLROnPlateau every epoch.
     clip_norm: bound of the norm of all gradients together, before each step.
@@ -151,6 +152,7 @@ class Trainer:
 
     def __post_init__(self) -> None:
         self.rows = len(self.train[0])
+        self.train = tuple(placed(part, self.model.device) for part in self.train)
         self.steps = math.ceil(self.rows / self.batch_size)
         self.at = Position()
         self.history = History(self.run.history if self.run else None)
@@ -182,8 +184,9 @@ class Trainer:
                 warnings.warn(f"fit goes on line by line, as with eager=True: {error}", CompileWarning, 4)
                 self.eager = True
         starts = range(0, len(rows), self.batch_size)
-        batches = ([part[rows[i : i + self.batch_size]] for part in self.train] for i in starts)
-        results = [self.step(Tensor(x), Tensor(y)) for x, y in batches]
+        parts = [Tensor(part) for part in self.train]
+        batches = ([part[rows[i : i + self.batch_size]] for part in parts] for i in starts)
+        results = [self.step(x, y) for x, y in batches]
         return [[t.item() for t in column] for column in zip(*results, strict=True)]
 
     def epoch(self, bar: Progress, interrupt: threading.Event, save_every: float) -> None:
@@ -318,10 +321,10 @@ def positive(**values: float | None) -> None:
             raise ArgumentError(f"fit: {name} must be above 0, got {value}.")
 
 
-def arrays(name: str, pair: Pair) -> tuple[np.ndarray, np.ndarray]:
-    """(x, y) as NumPy arrays of as many rows, at least one."""
+def arrays(name: str, pair: Pair) -> Pair:
+    """(x, y) as arrays of as many rows, at least one."""
     try:
-        x, y = (part.numpy() if isinstance(part, Tensor) else np.asarray(part) for part in pair)
+        x, y = (part.data if isinstance(part, Tensor) else np.asarray(part) for part in pair)
     except (TypeError, ValueError):
         raise ArgumentError(
             f"fit: {name} must be a pair of arrays (x, y), got {type(pair).__name__}."

@@ -85,7 +85,7 @@ class Loops(Bodies):
         called = {"over_block": f"{kind}_of_block", "place_over_block": f"{kind}_of_block"}.get(name, name)
         called += suffix
         if called not in self.words:
-            self.words[called] = words.text(name, "bool_" if dtype.kind == "b" else dtype.name, called, kind)
+            self.words[called] = words.text(name, "uint8" if dtype.kind == "b" else dtype.name, called, kind)
             if kind in ("max", "min"):
                 function = functions[{"max": "maximum", "min": "minimum"}[kind]]
                 typed = self.write.library(dtype)

@@ -24,23 +24,21 @@ def collapsed(nest: Nest) -> Nest:
             strides.append(tuple(along.get(a, 0) for a in range(ndim)))
         else:
             strides.append(s.out.strides)
+    size = lambda group: math.prod(nest.domain[a] for a in group)
+    inner = lambda group: next((a for a in reversed(group) if nest.domain[a] > 1), group[-1])
     groups: list[list[int]] = []
-    for a in range(ndim):
-        n = nest.domain[a]
-        last = groups[-1] if groups else None
-        joined = (
-            last is not None
-            and (last[-1] in axes) == (a in axes)
-            and all(nest.domain[last[-1]] == 1 or n == 1 or s[last[-1]] == s[a] * n for s in strides)
-        )
-        if joined and last is not None:
-            last.append(a)
+    for a, n in enumerate(nest.domain):
+        before = inner(groups[-1]) if groups else None
+        if (
+            before is not None
+            and (before in axes) == (a in axes)
+            and (nest.domain[before] == 1 or n == 1 or all(s[before] == s[a] * n for s in strides))
+        ):
+            groups[-1].append(a)
         else:
             groups.append([a])
     if len(groups) == ndim:
         return nest
-    size = lambda group: math.prod(nest.domain[a] for a in group)
-    inner = lambda group: next((a for a in reversed(group) if nest.domain[a] > 1), group[-1])
     merge = lambda view: View(view.buffer, view.offset, tuple(view.strides[inner(g)] for g in groups),
                               tuple(map(size, groups)))  # fmt: skip
     new: list[Any] = []

@@ -17,7 +17,7 @@ from microgradx.compiler.loops import Buffer, View
 from microgradx.compiler.lower import Lowering, lowerings
 from microgradx.compiler.program import Draw, Instruction, Program, Value
 from microgradx.kernels.cuda import Array, device
-from microgradx.kernels.cuda.device import Launch, Pointer
+from microgradx.kernels.cuda.device import Launch, Pointer, Shape, pointer
 from microgradx.kernels.random import drawn, generator
 from microgradx.primitives import Primitive, shapes
 from microgradx.tape import mode
@@ -31,7 +31,7 @@ class Strided(Lowering):
 
     def __init__(self, program: Program, layouts: list[Layout]):
         self.layouts = layouts
-        self.low: list[int] = []  # elements of an argument that lie before its first
+        self.low: dict[Any, int] = {}  # where the elements of an argument begin, before its first
         super().__init__(program)
 
     def outside(self, value: Value, source: tuple) -> View:
@@ -39,14 +39,19 @@ class Strided(Lowering):
         shape, strides, dtype = self.layouts[source[1]]
         ends = [(n - 1) * s for n, s in zip(shape, strides, strict=True)] if 0 not in shape else []
         low, high = sum(min(0, e) for e in ends), sum(max(0, e) for e in ends)
-        self.low.append(low)
+        self.low[source] = low
         return View(Buffer(value.name, (high - low + 1,), dtype, source), -low, strides, shape)
 
 
 class Operation:
-    """An operation compiled for the layouts of its inputs and for its parameters."""
+    """An operation for the layouts of its inputs and for its parameters, as text and, once it runs, as kernels."""
 
-    def __init__(self, op: Any, inputs: list[Any], params: dict[str, Any], shape: tuple, dtype: np.dtype):
+    kernels: dict[str, Any] | None = None
+
+    def __init__(
+        self, op: Any, inputs: list[Any], params: dict[str, Any], shape: tuple, dtype: np.dtype, gpu: Shape
+    ):
+        self.name = op.name
         places = [k for k, x in enumerate(inputs) if isinstance(x, Array)]
         names = getattr(op, "inputs", [])
         arguments = [Value(names[k] if k < len(names) else f"x{k}", inputs[k].shape, inputs[k].dtype)
@@ -66,49 +71,35 @@ class Operation:
         if self.out.buffer.source is None:
             self.out.buffer.source = ("result",)
         title = f"The operation `{op.name}` for {', '.join(map(repr, arguments)) or 'no arrays'}.\n"
-        order, self.plan = stages(lowering.items, device().shape)
-        self.emitted: Emitted = Writer(order, self.plan, self.blocks, device().shape, title).emit()
-        made = self.emitted
-        self.kernels = device().load(made.text, made.signatures, op.name) if made.signatures else {}
+        order, self.plan = stages(lowering.items, gpu)
+        self.emitted: Emitted = Writer(order, self.plan, 0, gpu, title).emit()
 
     def __call__(self, arrays: list[Array]) -> Array:
-        """Run it."""
+        """Run it: the result is new, or a view of an input."""
         gpu, out = device(), self.out
-        source = out.buffer.source
-        if source[0] == "argument":
-            array, low = arrays[source[1]], self.low[source[1]]
-            start = array.start + (low + out.offset) * array.dtype.itemsize
-            return Array(array.memory, out.shape, array.dtype, start, out.strides)
-        made = gpu.empty(out.buffer.shape, out.buffer.dtype)
-        arena = gpu.memory(self.plan.arena) if self.plan.arena else None
-        random = self.state() if self.blocks else None
-        zero = None
+        known: dict[Any, Any] = {("argument", k): array for k, array in enumerate(arrays)}
+        if out.buffer.source not in known:
+            known["status"] = gpu.faults
+            known["random"] = self.state() if self.blocks else None
+            known["result",] = gpu.empty(out.buffer.shape, out.buffer.dtype)
+            known[None] = gpu.empty((self.plan.arena,), np.uint8)
+            if self.kernels is None:
+                self.kernels = gpu.load(self.emitted.text, self.emitted.signatures, self.name)
+            for stage in self.emitted.stages:
+                keys = self.emitted.parameters[stage.name]
+                parameters = tuple(self.pointer(key, known) for key in keys)
+                gpu.prepare(Launch(self.kernels[stage.name], stage.blocks, parameters))()
+        first = self.pointer((out.buffer, out.offset), known)
+        return Array(first.memory, out.shape, out.dtype, first.start, out.strides)
 
-        def pointer(key: Any) -> Pointer:
-            nonlocal zero
-            if key == "status":
-                return Pointer(gpu.faults.memory, gpu.faults.start, gpu.faults.dtype)
-            if key == "random" and random is not None:
-                return Pointer(random.memory, 0, random.dtype)
-            if key == "clock":
-                zero = zero or gpu.full((1,), np.int64, 0)
-                return Pointer(zero.memory, 0, zero.dtype)
-            buffer, offset = key
-            size = buffer.dtype.itemsize
-            if buffer.source == ("result",):
-                return Pointer(made.memory, made.start + offset * size, buffer.dtype)
-            if buffer.source is None:
-                assert arena is not None
-                return Pointer(arena, buffer.place + offset * size, buffer.dtype)
-            k = buffer.source[1]
-            return Pointer(arrays[k].memory, arrays[k].start + (self.low[k] + offset) * size, buffer.dtype)
-
-        for stage in self.emitted.stages:
-            keys = self.emitted.parameters[stage.name]
-            launch = Launch(self.kernels[stage.name], stage.blocks, tuple(map(pointer, keys)))
-            gpu.prepare(launch)()
-        start = made.start + out.offset * out.dtype.itemsize
-        return Array(made.memory, out.shape, out.dtype, start, out.strides)
+    def pointer(self, key: Any, known: dict[Any, Array]) -> Pointer:
+        """Where a parameter of a kernel points to."""
+        if isinstance(key, str):
+            return pointer(known[key])
+        buffer, offset = key
+        array, low = known[buffer.source], self.low.get(buffer.source, 0)
+        start = array.start + max(buffer.place, 0) + (low + offset) * buffer.dtype.itemsize
+        return Pointer(array.memory, start, buffer.dtype)
 
     def state(self) -> Array:
         """The generator's block and key, which go on."""
@@ -128,9 +119,9 @@ operations: dict[Any, Operation] = {}
 
 
 def run(op: Primitive, *args: Any, **params: Any) -> Array:
-    """An operation on arrays of the device; NumPy's arrays among them are copied there."""
+    """An operation on arrays of the device."""
     params = {**op.defaults, **params} if op.defaults else params
-    arrays = [device().array(a) if isinstance(a, np.ndarray) else a for a in args]
+    arrays = list(args)
     fixed = tuple(x if not isinstance(x, Array) else (x.shape, x.strides, x.dtype) for x in arrays)
     key: Any = op, mode.number, fixed, tuple(map(type, fixed)), frozen(params)
     try:
@@ -152,10 +143,7 @@ def make(op: Primitive, arrays: list[Any], params: dict[str, Any]) -> Operation:
     if op.name in ("getitem", "put") and any(masks[1:]):  # the values of a mask decide on the shape
         return Hosted()
     shape, dtype = infer(op, arrays, params)
-    try:
-        return Operation(op, arrays, params, shape, dtype)
-    except NotImplementedError:
-        return Hosted()
+    return Operation(op, arrays, params, shape, dtype, device().shape)
 
 
 class Hosted(Operation):
@@ -215,7 +203,7 @@ lowerings[copied] = lambda low, x, dtype: low.copy(x, "", dtype)
 @cache
 def random(method: str, shape: tuple[int, ...]) -> Operation:
     """Fresh random numbers, drawn on the device."""
-    return Operation(Draw(method, 0), [], {}, shape, np.dtype(np.float32))
+    return Operation(Draw(method, 0), [], {}, shape, np.dtype(np.float32), device().shape)
 
 
 def draw(method: str, options: dict[str, Any]) -> Array:

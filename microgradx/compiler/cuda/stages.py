@@ -139,7 +139,7 @@ def cut_sums(nest: Nest, shape: Shape) -> list[Item]:
             after.append(summed(nest, partial, s.out, s.kind, s.out.ndim))
             s = replace(s, out=partial.view())
         statements.append(s)
-    return [Chunked(nest.line, nest.domain, nest.axis, statements, chunks), *after]
+    return [Chunked(nest.line, nest.domain, None, statements, chunks), *after]  # a row is not one block's
 
 
 def summed(item: Item, partial: Buffer, out: View, kind: str, axis: int) -> Nest:

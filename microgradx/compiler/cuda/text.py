@@ -119,8 +119,8 @@ class Writer(Loops):
         if name in FIXED:
             return {"numbers": f"{number}*", "gate": "int64[::1]"}.get(name, "int64*")
         if name in self.data:
-            return f"{self.data[name][1].dtype.name}*"
-        return f"{self.write.pointers[name][0].dtype.name}*"
+            return pointer_to(self.data[name][1].dtype)
+        return pointer_to(self.write.pointers[name][0].dtype)
 
     def source(self, name: str) -> Any:
         """What a parameter is bound to."""
@@ -174,3 +174,8 @@ class Writer(Loops):
         made = [view.buffer for item in stage.items for view, _ in item.writes()]
         names = [b.name for b in made if not b.name.endswith("_parts")] or [made[-1].name]
         return f"make_{names[-1]}" if names[-1].isidentifier() else "make"
+
+
+def pointer_to(dtype: np.dtype) -> str:
+    """The type of a parameter that points to elements of a dtype; Numba has none for booleans."""
+    return "uint8*" if dtype.kind == "b" else f"{dtype.name}*"

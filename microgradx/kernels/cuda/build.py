@@ -67,15 +67,16 @@ def functions(source: str, label: str) -> dict[str, Any]:
     return raw
 
 
-def ptx(function: Any, signature: str, capability: tuple[int, int], lines: bool = False) -> str:
-    """The PTX of a kernel; `lines`: with the lines of its source."""
+def ptx(function: Any, signature: str, *capabilities: tuple[int, int], lines: bool = False) -> list[str]:
+    """The PTX of a kernel, for each capability; `lines`: with the lines of its source."""
     module()
     import numba
     from numba.core.errors import NumbaError
     from numba.cuda import compiler  # its private parts know the option that its public ones lack
     from numba.cuda.cudadrv import nvvm
 
-    types = [numba_type(t) for t in signature.replace("bool*", "boolean*").split()]
+    capability = capabilities[0]
+    types = [numba_type(t) for t in signature.split()]
     options: dict[str, Any] = {
         "debug": False, "lineinfo": lines, "device": False, "fastmath": False, "cc": capability, "opt": True,
         "abi": "numba", "abi_info": None, "forceinline": False, "launch_bounds": None, "lto": False,
@@ -85,11 +86,13 @@ def ptx(function: Any, signature: str, capability: tuple[int, int], lines: bool 
             front: Any = compiler
             library, _ = front._compile_pyfunc_with_fixup(function, numba.void(*types), **options)
             parts = dict.fromkeys(library.llvm_strs)  # a function that two others call is there twice
-            arch = f"compute_{capability[0]}{capability[1]}"
-            text = nvvm.compile_ir(list(parts), arch=arch, opt=3, fma=False).decode().strip("\0")
+            texts = [
+                nvvm.compile_ir(list(parts), arch=f"compute_{major}{minor}", opt=3, fma=False)
+                for major, minor in capabilities
+            ]
     except NumbaError as error:
         raise KernelError(f"Numba cannot compile the kernel `{function.__name__}`: {error}") from None
-    return text
+    return [text.decode().strip("\0") for text in texts]
 
 
 @contextmanager
@@ -171,7 +174,7 @@ def build(
             raw = functions(source, label)
             made = {}
             for kernel, signature in signatures.items():
-                text = ptx(raw[kernel], signature, capability)
+                (text,) = ptx(raw[kernel], signature, capability)
                 code, log = assemble(text, capability)
                 made[kernel] = Built(code, entry(text), resources(text, log))
             write(f"{name}.cubin", packed(made), digest=True)

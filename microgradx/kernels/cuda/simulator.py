@@ -75,8 +75,8 @@ class Simulator(Device):
 
         if not isinstance(x, Pointer):
             return x
-        raw = x.memory.raw[x.start :]
-        seen = raw[: raw.size // x.dtype.itemsize * x.dtype.itemsize].view(x.dtype)
+        raw, dtype = x.memory.raw[x.start :], np.dtype(np.uint8) if x.dtype == bool else x.dtype
+        seen = raw[: raw.size // dtype.itemsize * dtype.itemsize].view(dtype)
         return type(cuda.to_device(seen[:1]))(seen)
 
     def capture(self, work: Callable[[], None]) -> Callable[[], None]:
