@@ -44,7 +44,7 @@ class Strided(Lowering):
 
 
 class Operation:
-    """An operation for the layouts of its inputs and for its parameters, as text and, once it runs, as kernels."""
+    """An operation for the layouts of its inputs and its parameters: text and, once it runs, kernels."""
 
     kernels: dict[str, Any] | None = None
 

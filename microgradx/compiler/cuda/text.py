@@ -17,14 +17,14 @@ from microgradx.kernels.typed import define, quoted, tree_of
 
 MOST = 2048  # blocks of a launch: what is more, they stride through
 
-FIXED = ("numbers", "order", "random", "status", "clock", "gate")
+FIXED = ("numbers", "order", "random", "status", "clock", "gate", "count")
 """Parameters that are no values of the program."""
 
 ADVANCE = """def advance(clock):
     if cuda.grid(1) == 0:
         clock[0] += 1"""
 
-TAKEN = {"advance", "gathering", "steps", "turn", "parts", "rows", "epoch", "e", "r", "c", "p", "cuda"}
+TAKEN = {"advance", "turn", "parts", "rows", "epoch", "e", "r", "c", "p", "cuda"}
 TAKEN |= {"BLOCK", "TILE", "ROW", "STEP", "PER"}
 
 
@@ -86,19 +86,20 @@ class Writer(Loops):
         text = "\n\n\n".join(["\n\n".join([quoted(self.title), *self.heads(body)]), *body]) + "\n"
         signatures = {k: " ".join(self.type(name, number) for name in used) for k, used in entries.items()}
         parameters = {k: [self.source(name) for name in used] for k, used in entries.items()}
-        if epoch:
-            signatures["epoch"] = f"int64 int64 {signatures['epoch']}"
         return Emitted(
             text, signatures, parameters, self.write.columns, width, number, self.stages, together, how
         )
 
     def everything(self, stages: list[Stage], together: int) -> list[str]:
         """The parameters of all stages."""
-        names = ["clock", *(["gate"] if together > 1 else [])]
+        names = ["count", "clock", *(["gate"] if together > 1 else [])]
         return list(dict.fromkeys([*names, *(name for stage in stages for name in self.used[stage.name])]))
 
     def epoch(self, stages: list[Stage], names: list[str], together: int) -> str:
-        """The kernel that runs steps by itself: its blocks meet between stages."""
+        """The kernel that runs steps by itself: its blocks meet between stages.
+
+        `count` is how many steps, and whether rows are gathered for them.
+        """
         if together > 1:
             meet = ["turn += 1", f"{self.word('meet')}(gate, turn)"]
         else:
@@ -106,13 +107,11 @@ class Writer(Loops):
         inner: list[str] = []
         for stage in stages:
             call = [*wrapped_call(stage.name, self.used[stage.name]), *meet]
-            inner += ["if gathering:", *indent(call)] if stage.gathers else call
+            inner += ["if count[1] != 0:", *indent(call)] if stage.gathers else call
         inner += ["if cuda.grid(1) == 0:", "    clock[0] += 1", *meet]
         doc = '"""Run some steps, one after the other, without leaving the GPU."""'
         turn = ["turn = 0"] if together > 1 else []
-        return define(
-            "epoch", ["steps", "gathering", *names], [doc, *turn, "for _ in range(steps):", *indent(inner)]
-        )
+        return define("epoch", names, [doc, *turn, "for _ in range(count[0]):", *indent(inner)])
 
     def type(self, name: str, number: str) -> str:
         """The type of a parameter."""

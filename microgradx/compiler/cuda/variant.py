@@ -27,6 +27,9 @@ from microgradx.tensor import Tensor, wrap
 SMALL = 2e6
 """Operations of a step below which its stages are parts of one kernel: launches would take longer."""
 
+HEAD = {"clock": 0, "random": 1, "gate": 4, "count": 5}
+"""Where in a step's own few integers each begins: what changes from call to call."""
+
 AHEAD = 16
 """Steps that one graph launches: a launch of a graph costs a few microseconds of its own."""
 
@@ -71,7 +74,7 @@ class CudaVariant(Variant):
         used = dict.fromkeys(v.buffer for item in self.plan.items for v, _ in [*item.reads(), *item.writes()])
         inputs = {b.source[1]: b for b in used if b.source and b.source[0] == "argument"}
         self.arguments_at = {k: gpu.empty(b.shape, b.dtype) for k, b in inputs.items()}
-        self.head = gpu.empty((5,), np.int64)  # the clock, the generator's block and key, the gate
+        self.head = gpu.empty((7,), np.int64)  # what HEAD names
         self.room, self.rows = 0, 0
         self.data: dict[int, Array] = {}
         self.constants: dict[int, Array] = {}
@@ -143,11 +146,10 @@ class CudaVariant(Variant):
         """Where a parameter of a kernel points to."""
         gpu = device()
         if isinstance(key, str):
-            at = {"clock": 0, "random": 1, "gate": 4}
             known = {"numbers": self.numbers_at, "order": self.order_at, "status": gpu.faults}
             array = known.get(key, self.head)
             kind = Vector if key == "gate" else Pointer
-            return kind(array.memory, array.start + 8 * at.get(key, 0), array.dtype)
+            return kind(array.memory, array.start + 8 * HEAD.get(key, 0), array.dtype)
         if key[0] == "data":
             array = self.data[key[1]]
             return Pointer(array.memory, array.start, array.dtype)
@@ -176,18 +178,18 @@ class CudaVariant(Variant):
         width = self.program.arguments[0].shape[0] if self.gathers else 0
         self.grow(steps, steps * width if order is not None else 0)
         state = generator.state_dict()
-        head = 0, state["block"], state["seed"] & 0xFFFFFFFF, state["seed"] >> 32, 0
+        scanning = order is not None
+        head = 0, state["block"], state["seed"] & 0xFFFFFFFF, state["seed"] >> 32, 0, steps, scanning
         shots = self.snapshot() if made.hosted else None
         numbers = self.numbers(steps)
-        gpu.upload(self.numbers_at[:steps], numbers.astype(made.number))
+        gpu.upload(self.numbers_at.first(steps), numbers.astype(made.number))
         gpu.upload(self.head, np.array(head, np.int64))
-        scanning = order is not None
         if order is None:
             for k, array in enumerate(arrays):
                 if k in self.arguments_at:
                     self.arguments_at[k][...] = array
         else:
-            gpu.upload(self.order_at[: steps * width], np.ascontiguousarray(order[: steps * width]))
+            gpu.upload(self.order_at.first(steps * width), np.ascontiguousarray(order[: steps * width]))
             moved = {k: a for k, a in enumerate(self.home(arrays)) if k in self.arguments_at}
             if {k: id(a) for k, a in self.data.items()} != {k: id(a) for k, a in moved.items()}:
                 self.data = moved
@@ -204,7 +206,7 @@ class CudaVariant(Variant):
         if self.blocks:
             generator._block = state["block"] + self.blocks * steps
         self.leave()
-        return [out[:steps].copy() for out in self.outs], steps
+        return [out.first(steps).copy() for out in self.outs], steps
 
     def launch(self, stage: Stage | str) -> Callable[[], None]:
         """What puts a kernel into the queue."""
@@ -248,18 +250,13 @@ class CudaVariant(Variant):
 
     def epoch(self, made: Emitted, scanning: bool) -> Callable[[int], None]:
         """What runs a number of steps as one launch."""
-        gpu = device()
         head = Pointer(self.head.memory, self.head.start, self.head.dtype)
         parameters = [  # where nothing is gathered, there may be no data to point to
             head if key[0] == "data" and not scanning else self.pointer(key)
             for key in made.parameters["epoch"]
         ]
-
-        def run(steps: int) -> None:
-            counts = np.int64(steps), np.int64(scanning)
-            gpu.prepare(Launch(self.kernels["epoch"], made.together, (*counts, *parameters), True))()
-
-        return run
+        run = device().prepare(Launch(self.kernels["epoch"], made.together, tuple(parameters), True))
+        return lambda steps: run()
 
     def on_host(self, stage: Stage) -> Callable[[], None]:
         """NumPy's or the user's own code between kernels: what it needs goes to the host and comes back."""

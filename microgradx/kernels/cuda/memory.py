@@ -76,6 +76,10 @@ class Array:
         index = index if isinstance(index, tuple) else (index,)
         return self.view(lambda x: x[(*index, ...)] if ... not in index else x[index])
 
+    def first(self, n: int) -> "Array":
+        """The first n rows of an array of one piece."""
+        return Array(self.memory, (n, *self.shape[1:]), self.dtype, self.start)
+
     # Copies
 
     def tight(self) -> "Array":

@@ -1,6 +1,8 @@
 """Numba's simulator as a device: every thread of a kernel runs as Python, slowly, where it can be watched."""
 
 import math
+import sys
+import threading
 from collections.abc import Callable
 from types import FunctionType
 from typing import Any
@@ -17,11 +19,30 @@ def {name}_quietly(*parameters):
 """
 
 
+sharing = threading.Lock()
+
+
+def shared(self: Any, shape: Any, dtype: Any, alignment: Any = None) -> np.ndarray:
+    """A block's array of this line: in Numba's own function two threads that come first get one each."""
+    frame = sys._getframe(1)
+    place = frame.f_code.co_filename, frame.f_lineno
+    with sharing:
+        if place not in self._allocations:
+            self._allocations[place] = np.empty(shape, dtype)
+        return self._allocations[place]
+
+
 class Simulator(Device):
     """Memory is the host's, a launch is over when it returns."""
 
     name = "Numba's simulator"
     shape = Shape(4, 4, 4, 2)  # its threads are slow, and wait for each other even more slowly
+
+    def __init__(self) -> None:
+        from numba.cuda.simulator.kernelapi import FakeCUDAShared
+
+        FakeCUDAShared.array = shared
+        super().__init__()
 
     def allocate(self, size: int) -> np.ndarray:
         """Bytes of the host."""

@@ -1,0 +1,305 @@
+"""The host's side of a GPU, against a driver that writes down what it is asked for: no kernel runs here."""
+
+import ctypes
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+import microgradx as mg
+from microgradx import nn, optim
+from microgradx.compiler.cuda.variant import CudaVariant
+from microgradx.errors import DeviceError
+from microgradx.kernels import cuda
+from microgradx.kernels.cuda import build, device, nvidia, simulated
+from microgradx.kernels.cuda.device import Launch, pointer
+
+pytestmark = pytest.mark.skipif(simulated(), reason="the simulator is another device")
+
+REFUSED = ["no memory"]
+
+
+class Code(int):
+    """A result code with the name that the driver gives it."""
+
+    names = {0: "CUDA_SUCCESS", 2: "CUDA_ERROR_OUT_OF_MEMORY", 700: "CUDA_ERROR_ILLEGAL_ADDRESS",
+             222: "CUDA_ERROR_UNSUPPORTED_PTX_VERSION", 100: "CUDA_ERROR_NO_DEVICE",
+             720: "CUDA_ERROR_COOPERATIVE_LAUNCH_TOO_LARGE"}  # fmt: skip
+    name = property(lambda self: self.names[int(self)])
+
+
+class Driver:
+    """What `cuda.bindings.driver` has, over the host's memory; `calls` is everything that was asked for."""
+
+    CUdevice_attribute = SimpleNamespace(
+        CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR=9, CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MINOR=0,
+        CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT=132,
+    )  # fmt: skip
+    CUstreamCaptureMode = staticmethod(int)
+
+    def __init__(self, room=1 << 28, devices=1):
+        self.calls: list[tuple] = []
+        self.fail: dict[str, int] = {}  # codes of functions that go wrong
+        self.held: dict[int, np.ndarray] = {}
+        self.total, self.devices = room, devices
+        self.capturing, self.graphs = False, []
+
+    def __getattr__(self, name):
+        if not name.startswith("cu"):
+            raise AttributeError(name)
+
+        def call(*args):
+            self.calls.append((name, *args))
+            if name in self.fail:
+                return (Code(self.fail[name]),)
+            results = self.results(name, args)
+            return (Code(2),) if results == REFUSED else (Code(0), *results)
+
+        return call
+
+    def results(self, name, args):
+        match name:
+            case "cuDeviceGetCount":
+                return [self.devices]
+            case "cuDeviceGetAttribute":
+                return [args[0]]
+            case "cuDeviceGetName":
+                return [b"A GPU\0\0"]
+            case "cuMemAlloc" | "cuMemHostAlloc":
+                if sum(a.size for a in self.held.values()) + args[0] > self.total:
+                    return REFUSED
+                memory = np.zeros(args[0], np.uint8)
+                self.held[memory.ctypes.data] = memory
+                return [memory.ctypes.data]
+            case "cuMemFree":
+                del self.held[args[0]]
+            case "cuMemGetInfo":
+                return [self.total - sum(a.size for a in self.held.values()), self.total]
+            case "cuMemcpyHtoDAsync" | "cuMemcpyDtoHAsync" | "cuMemcpyDtoDAsync":
+                ctypes.memmove(args[0], args[1], args[2])
+            case "cuStreamBeginCapture":
+                self.capturing = True
+            case "cuStreamEndCapture":
+                self.capturing = False
+                return [f"graph {len(self.graphs)}"]
+            case "cuGraphInstantiate":
+                self.graphs.append(args[0])
+                return [f"replay of {args[0]}"]
+            case "cuModuleLoadData":
+                return [("module", len(args[0]))]
+            case "cuModuleGetFunction":
+                return [args[1].decode()]
+            case "cuDeviceGet" | "cuDevicePrimaryCtxRetain" | "cuStreamCreate" | "cuEventCreate":
+                return [f"{name} {sum(call[0] == name for call in self.calls)}"]
+        return []
+
+    def names(self, since=0):
+        """What was asked for, without the questions about contexts."""
+        return [call[0] for call in self.calls[since:] if call[0] != "cuCtxSetCurrent"]
+
+
+@pytest.fixture
+def api():
+    return Driver()
+
+
+@pytest.fixture
+def gpu(api, monkeypatch):
+    """A device over the fake driver, which tensors are put on."""
+    made = nvidia.Nvidia(api)
+    device.cache_clear()
+    monkeypatch.setattr(nvidia, "Nvidia", lambda: made)
+    assert device() is made
+    yield made
+    device.cache_clear()
+
+
+def kernel(gpu, name="kernel"):
+    """A launch of nothing, over one array."""
+    array = gpu.array(np.arange(4.0))
+    return Launch(("function", name), 3, (pointer(array), np.int64(7), np.float32(0.5)))
+
+
+def test_the_device_says_what_it_is(gpu):
+    assert cuda.describe() == ("A GPU, compute capability 9.0", "")
+    assert gpu.blocks == 132
+
+
+def test_parameters_are_packed_once_and_a_launch_is_one_call(gpu, api):
+    launch = kernel(gpu)
+    run = gpu.prepare(launch)
+    start = len(api.calls)
+    run()
+    run()
+    assert api.names(start) == ["cuLaunchKernel"] * 2
+    _, function, x, y, z, threads, *rest = api.calls[-1]
+    assert (function, x, y, z, threads) == ("function", 3, 1, 1, 256)
+    packed = (ctypes.c_void_p * 3).from_address(rest[4])
+    array = launch.parameters[0]
+    assert ctypes.c_uint64.from_address(packed[0]).value == array.memory.raw + array.start
+    assert ctypes.c_int64.from_address(packed[1]).value == 7
+    assert ctypes.c_float.from_address(packed[2]).value == 0.5
+
+
+def test_a_launch_keeps_its_memory_alive(gpu):
+    run = gpu.prepare(kernel(gpu))
+    used = gpu.used
+    import gc
+
+    gc.collect()
+    assert gpu.used == used
+    del run
+    gc.collect()
+    assert gpu.used < used
+
+
+def test_capture_records_launches_and_nothing_else(gpu, api):
+    runs = [gpu.prepare(kernel(gpu, name)) for name in ("a", "b")]
+    start = len(api.calls)
+    replay = gpu.capture(lambda: [run() for run in runs])
+    assert api.names(start) == [
+        "cuStreamBeginCapture", "cuLaunchKernel", "cuLaunchKernel", "cuStreamEndCapture",
+        "cuGraphInstantiate", "cuGraphDestroy",
+    ]  # fmt: skip
+    start = len(api.calls)
+    replay()
+    assert api.calls[start][:2] == ("cuGraphLaunch", "replay of graph 0")
+
+
+def test_an_error_ends_the_capture(gpu, api):
+    def work():
+        raise ValueError("on the way")
+
+    with pytest.raises(ValueError, match="on the way"):
+        gpu.capture(work)
+    assert api.names()[-1] == "cuStreamEndCapture"
+    assert not api.capturing
+
+
+def test_arrays_go_there_and_back(gpu):
+    for size in (0, 1, 1000, nvidia.STAGE // 4 + 17, nvidia.STAGE // 2 * 3):
+        x = np.arange(size, dtype=np.float32)
+        np.testing.assert_array_equal(gpu.array(x).numpy(), x)
+
+
+def test_large_uploads_run_beside_the_kernels(gpu, api):
+    start = len(api.calls)
+    gpu.array(np.zeros(nvidia.STAGE * 3 // 4, np.float32))  # three stages through two buffers
+    calls = [
+        call for call in api.calls[start:] if call[0].startswith(("cuMemcpy", "cuEvent", "cuStreamWait"))
+    ]
+    copies = [call for call in calls if call[0] == "cuMemcpyHtoDAsync"]
+    assert len(copies) == 3
+    assert {call[4] for call in copies} == {gpu.copies} != {gpu.stream}
+    assert copies[0][2] == copies[2][2] != copies[1][2]  # the third waits for the first buffer
+    waits = [call[1] for call in calls if call[0] == "cuEventSynchronize"]
+    assert waits == [gpu.events[0], gpu.events[1], gpu.events[0]]
+    assert calls[-1] == ("cuStreamWaitEvent", gpu.stream, gpu.events[0], 0)
+
+
+def test_memory_is_used_again(gpu, api):
+    first = gpu.empty((1000,), np.float32)
+    raw = first.memory.raw
+    del first
+    start = len(api.calls)
+    assert gpu.empty((1010,), np.float32).memory.raw == raw
+    assert "cuMemAlloc" not in api.names(start)
+
+
+def test_out_of_memory_says_how_much_and_what_holds_it(gpu, api):
+    kept = [gpu.empty((25_000_000,), np.float32) for _ in range(2)]
+    spare = gpu.empty((10_000_000,), np.float32)
+    del spare  # in the pool: it is given back before giving up
+    with pytest.raises(DeviceError) as error:
+        gpu.empty((25_000_000,), np.float32)
+    assert "cuMemFree" in api.names()
+    text = str(error.value)
+    for part in ("out of memory on A GPU", "were asked for", "of 268.4 MB are free", "arrays here hold",
+                 "the largest 100", "smaller batch_size"):  # fmt: skip
+        assert part in text
+    del kept
+    assert gpu.empty((25_000_000,), np.float32).size == 25_000_000
+
+
+def test_a_fault_names_the_last_kernels_and_what_to_set(gpu, api, monkeypatch):
+    run = gpu.prepare(kernel(gpu, "make_hidden"))
+    run()
+    api.fail["cuStreamSynchronize"] = 700
+    with pytest.raises(
+        DeviceError, match=r"CUDA_ERROR_ILLEGAL_ADDRESS.*MICROGRADX_CUDA_SYNC=1.*SIM=1.*make_hidden"
+    ):
+        gpu.synchronize()
+    gpu.waiting = True  # as with MICROGRADX_CUDA_SYNC=1
+    with pytest.raises(DeviceError, match="launched last: .*make_hidden"):
+        run()
+
+
+def test_the_driver_and_the_toolkit_may_not_fit(gpu, api):
+    api.fail["cuModuleLoadData"] = 222
+    with pytest.raises(
+        DeviceError, match="UNSUPPORTED_PTX_VERSION.*newer than the driver: update the driver"
+    ):
+        gpu.call("cuModuleLoadData", b"")
+
+
+def test_no_gpu_is_told():
+    with pytest.raises(DeviceError, match="no GPU found.*CUDA_VISIBLE_DEVICES.*device='cpu'"):
+        nvidia.Nvidia(Driver(devices=0))
+
+
+def compilers():
+    try:
+        build.module()
+        from cuda.bindings import nvjitlink  # noqa: F401
+    except Exception:
+        return False
+    return True
+
+
+@pytest.mark.skipif(not compilers(), reason="the extra 'cuda' is not installed")
+@pytest.mark.parametrize("how", ["graph", "epoch"])
+def test_a_whole_step_flows_through_the_driver(how, gpu, api, monkeypatch):
+    monkeypatch.setattr(CudaVariant, "how", how)
+    mg.seed(0)
+    model = nn.Sequential(nn.Linear(4, 3)).to("cuda")
+    optimizer = optim.SGD(model.parameters(), lr=0.1)
+
+    def step(x, y):
+        optimizer.zero_grad()
+        loss = nn.mse_loss(model(x), y)
+        loss.backward()
+        optimizer.step()
+        return loss
+
+    x, y = (mg.tensor(np.zeros((8, n), np.float32), device="cuda") for n in (4, 3))
+    compiled = mg.jit(step)
+    compiled(x, y)
+    start = len(api.calls)
+    compiled(x, y)
+    names = api.names(start)
+    allowed = {"cuMemcpyHtoDAsync", "cuMemcpyDtoDAsync"}  # this step's numbers and batch, and its result
+    assert set(names) - allowed == ({"cuGraphLaunch"} if how == "graph" else {"cuLaunchCooperativeKernel"})
+    assert "cuMemAlloc" not in names  # all comes from the pool
+    assert "cuStreamSynchronize" not in names  # nobody waits
+    start = len(api.calls)
+    losses = compiled.scan(x, y, batch_size=2)
+    assert losses.shape == (4,)
+    names = api.names(start)
+    if how == "graph":
+        begin, end = names.index("cuStreamBeginCapture"), names.index("cuStreamEndCapture")
+        assert set(names[begin + 1 : end]) == {"cuLaunchKernel"}
+        assert names.count("cuGraphLaunch") == 4
+    else:
+        assert names.count("cuLaunchCooperativeKernel") == 1  # four steps
+    assert losses.device == "cuda"
+
+
+@pytest.mark.skipif(not compilers(), reason="the extra 'cuda' is not installed")
+def test_an_eager_operation_is_one_launch(gpu, api):
+    x = mg.tensor(np.ones((8, 4), np.float32), device="cuda")
+    _ = x * 2 + 1
+    start = len(api.calls)
+    y = x * 2
+    assert api.names(start) == ["cuLaunchKernel"]
+    assert y.T[1:].device == "cuda"
+    assert api.names(start) == ["cuLaunchKernel"]  # views cost nothing
