@@ -24,7 +24,7 @@ from microgradx.scalars import (
 )  # fmt: skip
 from microgradx.tape import detect_anomaly, no_grad
 from microgradx.tensor import Tensor
-from microgradx.creation import arange, eye, full, ones, rand, randn, tensor, zeros  # isort: skip
+from microgradx.creation import arange, eye, from_dlpack, full, ones, rand, randn, tensor, zeros  # isort: skip
 from microgradx.autograd import check_grad, grad, hessian, hvp, value_and_grad  # isort: skip
 from microgradx import data, nn, optim  # isort: skip
 from microgradx.compiler import jit  # isort: skip

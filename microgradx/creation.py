@@ -7,7 +7,10 @@ from typing import Any
 
 import numpy as np
 
+from microgradx.errors import ArgumentError
+from microgradx.kernels import cuda
 from microgradx.kernels.cuda import Array
+from microgradx.kernels.cuda.exchange import CPU, borrow
 from microgradx.kernels.random import generator
 from microgradx.primitives.shapes import one_shape
 from microgradx.tape import mode
@@ -22,6 +25,19 @@ def tensor(values, dtype=None, device=None, requires_grad: bool = False) -> Tens
     elif isinstance(t._data, np.ndarray) or t._data is values:  # else a copy on the device already
         t._data = t._data.copy()
     return t
+
+
+def from_dlpack(x: Any) -> Tensor:
+    """A Tensor that shares the memory of another library's array: NumPy's, PyTorch's, JAX's, CuPy's.
+
+    On the CPU or on the GPU, by DLPack; nothing is copied.
+    """
+    if not hasattr(x, "__dlpack__"):
+        raise ArgumentError(f"from_dlpack takes an array with __dlpack__, not {type(x).__name__}.")
+    if x.__dlpack_device__()[0] == CPU:
+        return Tensor(np.from_dlpack(x))
+    gpu = cuda.device()
+    return Tensor(borrow(x.__dlpack__(stream=gpu.queue), gpu))
 
 
 def full(shape, value, dtype=None, device=None, requires_grad: bool = False) -> Tensor:

@@ -14,6 +14,7 @@ from microgradx import primitives, scalars, tape
 from microgradx.errors import ArgumentError, DeviceError, DTypeError, GradientError, ShapeError
 from microgradx.kernels import cuda
 from microgradx.kernels.cuda import Array
+from microgradx.kernels.cuda.exchange import from_interface
 from microgradx.primitives import Primitive, lift
 from microgradx.primitives.indexing import Slot, fill, getitem
 from microgradx.primitives.products import matmul
@@ -114,6 +115,26 @@ class Tensor:
 
     def __array__(self, dtype=None, copy=None):
         return np.array(look(self, "conversion to an array"), dtype=dtype, copy=copy)
+
+    @property
+    def __cuda_array_interface__(self) -> dict[str, Any]:
+        return self.lent("__cuda_array_interface__").__cuda_array_interface__
+
+    def __dlpack_device__(self) -> tuple[int, int]:
+        return self.lent("__dlpack_device__").__dlpack_device__()
+
+    def __dlpack__(self, **options: Any) -> Any:
+        return self.lent("__dlpack__").__dlpack__(**options)
+
+    def lent(self, what: str) -> Any:
+        """The array inside, for another library, which would not know about gradients."""
+        if what == "__cuda_array_interface__" and type(self._data) is not Array:
+            raise AttributeError("a tensor on the CPU has no __cuda_array_interface__")
+        if self.requires_grad:
+            raise GradientError(
+                "a tensor that requires gradients is not lent to another library; use detach()."
+            )
+        return look(self, what)
 
     def __repr__(self) -> str:
         text = np.array2string(on_host(look(self, "printing")), separator=", ", prefix="tensor(")
@@ -276,6 +297,8 @@ def as_array(values, dtype=None) -> Any:
     """The array of what a user gave: float32 for Python's numbers, else the dtype it has."""
     if isinstance(values, Tensor):
         values = (values if dtype is None else values.to(as_dtype(dtype)))._data
+    if not isinstance(values, KNOWN) and hasattr(values, "__cuda_array_interface__"):
+        values = from_interface(values, cuda.device())
     if type(values) is Array:
         return values if dtype is None else values.astype(as_dtype(dtype), copy=False)
     try:
@@ -286,6 +309,10 @@ def as_array(values, dtype=None) -> Any:
         given = isinstance(values, np.ndarray | np.generic)  # keeps its dtype
         dtype = array.dtype if given or array.dtype.kind != "f" else mode.number
     return array.astype(as_dtype(dtype), copy=False)
+
+
+KNOWN = np.ndarray, list, tuple, int, float, Array
+"""What is no other library's array."""
 
 
 def as_operand(value):

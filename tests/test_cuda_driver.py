@@ -90,7 +90,7 @@ class Driver:
             case "cuModuleGetFunction":
                 return [args[1].decode()]
             case "cuDeviceGet" | "cuDevicePrimaryCtxRetain" | "cuStreamCreate" | "cuEventCreate":
-                return [f"{name} {sum(call[0] == name for call in self.calls)}"]
+                return [1000 + len(self.calls)]
         return []
 
     def names(self, since=0):

@@ -120,6 +120,25 @@ class Device(ABC):
     def synchronize(self) -> None:
         """Wait for all work in the queue."""
 
+    # Other libraries: `kind` is DLPack's number of the device, `queue` the address of our stream
+
+    kind = 2
+    queue: int | None = None
+
+    @abstractmethod
+    def raw(self, address: int, size: int) -> Any:
+        """Somebody else's memory as raw memory."""
+
+    @abstractmethod
+    def address(self, array: Array) -> int:
+        """Where an array begins."""
+
+    def release(self, stream: Any) -> None:  # noqa: B027 - where nothing runs behind, nothing is to do
+        """Let another stream, as DLPack counts them, wait for what is in the queue."""
+
+    def wait(self, stream: Any) -> None:  # noqa: B027
+        """Let the queue wait for what is in another stream."""
+
     # Memory
 
     def memory(self, size: int) -> Memory:

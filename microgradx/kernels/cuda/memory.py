@@ -18,13 +18,17 @@ if TYPE_CHECKING:
 
 
 class Memory:
-    """Bytes of a device, as `raw` as the device knows them; they go back to its pool with the last user."""
+    """Bytes of a device, as `raw` as the device knows them; they go back to its pool with the last user.
 
-    __slots__ = ("device", "raw", "size", "__weakref__")
+    Those of an `owner` are only borrowed.
+    """
 
-    def __init__(self, device: "Device", raw: Any, size: int):
-        self.device, self.raw, self.size = device, raw, size
-        weakref.finalize(self, device.recycle, raw, size).atexit = False
+    __slots__ = ("device", "raw", "size", "owner", "__weakref__")
+
+    def __init__(self, device: "Device", raw: Any, size: int, owner: Any = None):
+        self.device, self.raw, self.size, self.owner = device, raw, size, owner
+        if owner is None:
+            weakref.finalize(self, device.recycle, raw, size).atexit = False
 
 
 class Array:
@@ -100,6 +104,29 @@ class Array:
 
     def __array__(self, dtype: Any = None, copy: Any = None) -> np.ndarray:
         return np.asarray(self.numpy(), dtype)
+
+    @property
+    def __cuda_array_interface__(self) -> dict[str, Any]:
+        from microgradx.kernels.cuda.exchange import interface
+
+        if self.device.queue is None:
+            raise AttributeError("the simulator's arrays are not on a GPU")
+        return interface(self)
+
+    def __dlpack_device__(self) -> tuple[int, int]:
+        return self.device.kind, 0
+
+    def __dlpack__(
+        self, *, stream: Any = None, max_version: Any = None, dl_device: Any = None, copy: Any = None
+    ):
+        from microgradx.kernels.cuda.exchange import lend
+
+        if dl_device not in (None, self.__dlpack_device__()):
+            raise BufferError(
+                f"this array is on DLPack's device {self.__dlpack_device__()}, not {dl_device}."
+            )
+        self.device.release(stream)
+        return lend(self.copy() if copy else self)
 
     def __deepcopy__(self, memo: Any) -> np.ndarray:
         return self.numpy()  # what is saved with a run is on the host

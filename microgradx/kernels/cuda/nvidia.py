@@ -63,6 +63,7 @@ class Nvidia(Device):
         known = (name if isinstance(name, bytes) else str(name).encode()).split(b"\0")[0].decode()
         self.name = f"{known}, compute capability {'.'.join(map(str, self.capability))}"
         self.stream = self.call("cuStreamCreate", 0)
+        self.queue = int(self.stream)
         self.copies = self.call("cuStreamCreate", 1)  # not waiting for the others
         self.stages = [self.pinned(STAGE) for _ in range(2)]
         self.events = [self.call("cuEventCreate", 2) for _ in range(3)]  # without times
@@ -118,6 +119,24 @@ class Nvidia(Device):
     def address(self, array: Array) -> int:
         """Where an array begins."""
         return int(array.memory.raw) + array.start
+
+    def raw(self, address: int, size: int) -> int:
+        """Somebody else's memory."""
+        return address
+
+    def release(self, stream: Any) -> None:
+        """Let another stream wait for ours; the default stream (None, 0, 1) does by itself."""
+        if stream not in (None, 0, 1, -1):
+            self.enter()
+            self.call("cuEventRecord", self.events[2], self.stream)
+            self.call("cuStreamWaitEvent", stream, self.events[2], 0)
+
+    def wait(self, stream: Any) -> None:
+        """Let our stream wait for another; it waits for the default stream by itself."""
+        if stream not in (None, 0, 1, self.queue):
+            self.enter()
+            self.call("cuEventRecord", self.events[2], stream)
+            self.call("cuStreamWaitEvent", self.stream, self.events[2], 0)
 
     def write(self, array: Array, host: np.ndarray) -> None:
         """Copy from the host: small arrays at once, large ones through two pinned buffers.

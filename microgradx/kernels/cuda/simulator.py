@@ -1,5 +1,6 @@
 """Numba's simulator as a device: every thread of a kernel runs as Python, slowly, where it can be watched."""
 
+import ctypes
 import math
 import sys
 import threading
@@ -41,7 +42,7 @@ class Simulator(Device):
     def __init__(self) -> None:
         from numba.cuda.simulator.kernelapi import FakeCUDAShared
 
-        FakeCUDAShared.array = shared
+        FakeCUDAShared.array = shared  # type: ignore[method-assign]
         super().__init__()
 
     def allocate(self, size: int) -> np.ndarray:
@@ -58,6 +59,16 @@ class Simulator(Device):
     def seen(self, array: Array) -> np.ndarray:
         """An array of one piece as NumPy's."""
         return array.memory.raw[array.start : array.start + array.nbytes].view(array.dtype)
+
+    kind = 1  # of the host
+
+    def raw(self, address: int, size: int) -> np.ndarray:
+        """Somebody else's memory."""
+        return np.ctypeslib.as_array((ctypes.c_uint8 * size).from_address(address))
+
+    def address(self, array: Array) -> int:
+        """Where an array begins."""
+        return int(array.memory.raw.ctypes.data) + array.start
 
     def write(self, array: Array, host: np.ndarray) -> None:
         """Copy from the host."""
