@@ -124,11 +124,20 @@ def threads() -> Iterator[Finding]:
 
 
 def cuda() -> Iterator[Finding]:
-    """Whether CUDA kernels can run here."""
-    from microgradx.kernels.cuda import describe
+    """Whether CUDA kernels can run here, whether they can be compiled, and by what."""
+    from microgradx.kernels.cuda import available, build, cublas, describe, device, simulated
 
     text, advice = describe()
+    if available() and not simulated():
+        free, total = device().room()
+        text += f", {free / 1e9:.1f} of {total / 1e9:.1f} GB free"
     yield Finding("cuda", text, advice)
+    there = [name for name in build.compilers() if not name.startswith("no ")]
+    problem = "" if simulated() else build.trouble()
+    yield Finding("cuda compiler", ", ".join(there), problem)
+    found = "cublasLt" if cublas.find() else "not installed: our own kernels multiply matrices"
+    wanted = available() and not simulated() and not cublas.find()
+    yield Finding("cublas", found, "pip install 'microgradx[cublas]'" if wanted else "")
 
 
 def size(path: Path) -> int:

@@ -332,6 +332,8 @@ def test_doctor_reports_every_topic(command):
         "threads",
         "threading layers",
         "cuda",
+        "cuda compiler",
+        "cublas",
         "kernel cache",
         "data folders",
     ):

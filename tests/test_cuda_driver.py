@@ -1,6 +1,10 @@
 """The host's side of a GPU, against a driver that writes down what it is asked for: no kernel runs here."""
 
 import ctypes
+import os
+import subprocess
+import sys
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -16,6 +20,7 @@ from microgradx.kernels.cuda.device import Launch, pointer
 
 pytestmark = pytest.mark.skipif(simulated(), reason="the simulator is another device")
 
+ROOT = Path(__file__).parents[1]
 REFUSED = ["no memory"]
 
 
@@ -303,3 +308,34 @@ def test_an_eager_operation_is_one_launch(gpu, api):
     assert api.names(start) == ["cuLaunchKernel"]
     assert y.T[1:].device == "cuda"
     assert api.names(start) == ["cuLaunchKernel"]  # views cost nothing
+
+
+BROKEN = "raise NotImplementedError('getLocalRuntimeVersion is not there')"
+
+
+def test_a_numba_cuda_that_cannot_be_imported_leaves_the_cpu_as_it_is(tmp_path):
+    """A fake package in front of Numba's: importing numba.cuda raises what a broken toolkit raises."""
+    (tmp_path / "sitecustomize.py").write_text(
+        "import sys\n"
+        "class Broken:\n"
+        "    def find_spec(self, name, path=None, target=None):\n"
+        "        if name == 'numba.cuda' or name.startswith('cuda.bindings'):\n"
+        f"            {BROKEN}\n"
+        "sys.meta_path.insert(0, Broken())\n"
+    )
+    code = (
+        "import microgradx as mg\n"
+        "from microgradx.kernels.cuda import build, describe\n"
+        "x = mg.tensor([1.0, 2.0], requires_grad=True); (x * x).sum().backward(); print(x.grad.tolist())\n"
+        "print(describe()); print(build.trouble())\n"
+        "try:\n    x.to('cuda')\nexcept mg.MicrogradxError as error: print(type(error).__name__, error)\n"
+    )
+    environment = os.environ | {"PYTHONPATH": f"{tmp_path}{os.pathsep}{ROOT}"}
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment)
+    assert done.returncode == 0, done.stderr
+    first, second, third, last = done.stdout.splitlines()
+    assert first == "[2.0, 4.0]"
+    assert "cuda.bindings cannot be imported" in second
+    assert "pip install 'microgradx[cuda]'" in second
+    assert "numba.cuda cannot be imported (getLocalRuntimeVersion is not there)" in third
+    assert last.startswith("DeviceError CUDA: ")

@@ -1,4 +1,4 @@
-"""Arrays shared with other libraries, for real on the CPU and in the simulator; on a GPU by the fake driver."""
+"""Arrays shared with other libraries: for real on the CPU and in the simulator, by a fake driver on a GPU."""
 
 import gc
 

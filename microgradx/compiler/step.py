@@ -21,6 +21,7 @@ from microgradx.compiler.schedule import Schedule
 from microgradx.compiler.variant import Changed, Variant
 from microgradx.errors import ArgumentError, CaptureError, ShapeError
 from microgradx.kernels.cuda import Array
+from microgradx.kernels.cuda.cublas import matmul_precision
 from microgradx.tape import mode
 from microgradx.tensor import Tensor, wrap
 
@@ -80,7 +81,7 @@ class Step:
     def read(self, args: Sequence[Any]) -> tuple[list[Any], list[tuple[str, int]], Any]:
         """The arguments, which of them are arrays, and what a variant must have in common with them."""
         values, arrays = list(args), []
-        key: list[Any] = [mode.record, mode.number.char]
+        key: list[Any] = [mode.record, mode.number.char, matmul_precision.current]
         for i, x in enumerate(args):
             if isinstance(x, Tensor) and not x.requires_grad:
                 x = x._data

@@ -10,14 +10,14 @@ from typing import Any
 import numpy as np
 
 from microgradx import primitives
-from microgradx.compiler.cuda.stages import stages
+from microgradx.compiler.cuda.stages import Library, operands, problem, stages
 from microgradx.compiler.cuda.text import Emitted, Writer
 from microgradx.compiler.items import Host
 from microgradx.compiler.loops import Buffer, View
 from microgradx.compiler.lower import Lowering, lowerings
 from microgradx.compiler.program import Draw, Instruction, Program, Value
 from microgradx.kernels.cuda import Array, device
-from microgradx.kernels.cuda.device import Launch, Pointer, Shape, pointer
+from microgradx.kernels.cuda.device import Launch, Pointer, Product, Shape, pointer
 from microgradx.kernels.random import drawn, generator
 from microgradx.primitives import Primitive, shapes
 from microgradx.tape import mode
@@ -49,8 +49,9 @@ class Operation:
     kernels: dict[str, Any] | None = None
 
     def __init__(
-        self, op: Any, inputs: list[Any], params: dict[str, Any], shape: tuple, dtype: np.dtype, gpu: Shape
-    ):
+        self, op: Any, inputs: list[Any], params: dict[str, Any], shape: tuple, dtype: np.dtype, gpu: Shape,
+        library: bool = False,
+    ):  # fmt: skip
         self.name = op.name
         places = [k for k, x in enumerate(inputs) if isinstance(x, Array)]
         names = getattr(op, "inputs", [])
@@ -71,7 +72,7 @@ class Operation:
         if self.out.buffer.source is None:
             self.out.buffer.source = ("result",)
         title = f"The operation `{op.name}` for {', '.join(map(repr, arguments)) or 'no arrays'}.\n"
-        order, self.plan = stages(lowering.items, gpu)
+        order, self.plan = stages(lowering.items, gpu, library=library)
         self.emitted: Emitted = Writer(order, self.plan, 0, gpu, title).emit()
 
     def __call__(self, arrays: list[Array]) -> Array:
@@ -83,11 +84,16 @@ class Operation:
             known["random"] = self.state() if self.blocks else None
             known["result",] = gpu.empty(out.buffer.shape, out.buffer.dtype)
             known[None] = gpu.empty((self.plan.arena,), np.uint8)
-            if self.kernels is None:
+            if self.kernels is None and self.emitted.signatures:
                 self.kernels = gpu.load(self.emitted.text, self.emitted.signatures, self.name)
             for stage in self.emitted.stages:
+                if isinstance(item := stage.items[0], Library):
+                    places = tuple(self.pointer(key, known) for key in operands(item))
+                    gpu.product(Product(problem(item), places))()
+                    continue
                 keys = self.emitted.parameters[stage.name]
                 parameters = tuple(self.pointer(key, known) for key in keys)
+                assert self.kernels is not None
                 gpu.prepare(Launch(self.kernels[stage.name], stage.blocks, parameters))()
         first = self.pointer((out.buffer, out.offset), known)
         return Array(first.memory, out.shape, out.dtype, first.start, out.strides)
@@ -123,7 +129,7 @@ def run(op: Primitive, *args: Any, **params: Any) -> Array:
     params = {**op.defaults, **params} if op.defaults else params
     arrays = list(args)
     fixed = tuple(x if not isinstance(x, Array) else (x.shape, x.strides, x.dtype) for x in arrays)
-    key: Any = op, mode.number, fixed, tuple(map(type, fixed)), frozen(params)
+    key: Any = op, mode.number, bool(device().blas), fixed, tuple(map(type, fixed)), frozen(params)
     try:
         compiled = operations.get(key)
     except TypeError:  # parameters that are no key: arrays, say
@@ -143,7 +149,7 @@ def make(op: Primitive, arrays: list[Any], params: dict[str, Any]) -> Operation:
     if op.name in ("getitem", "put") and any(masks[1:]):  # the values of a mask decide on the shape
         return Hosted()
     shape, dtype = infer(op, arrays, params)
-    return Operation(op, arrays, params, shape, dtype, device().shape)
+    return Operation(op, arrays, params, shape, dtype, device().shape, bool(device().blas))
 
 
 class Hosted(Operation):

@@ -11,6 +11,7 @@ from microgradx.compiler.fuse import fuse, gather_rows, sink, stored
 from microgradx.compiler.items import Gather, Host, Matmul, Sweep
 from microgradx.compiler.loops import Buffer, Compute, Item, Nest, Read, Reduce, Rows, View
 from microgradx.compiler.schedule import Chain, Schedule, check, settle
+from microgradx.kernels.cuda.cublas import Problem, worth
 from microgradx.kernels.cuda.device import Shape
 
 ENOUGH = 128  # blocks that keep a GPU busy
@@ -31,6 +32,20 @@ class Parts(Matmul):
 
 
 @dataclass(eq=False)
+class Library(Matmul):
+    """A product that a library computes, with a bias and ReLU where they follow it."""
+
+    bias: View | None = None
+    relu: bool = False
+
+    def reads(self):
+        """The factors, and the bias."""
+        yield from super().reads()
+        if self.bias is not None:
+            yield self.bias, None
+
+
+@dataclass(eq=False)
 class Stage:
     """Items that need nothing from each other: one kernel."""
 
@@ -45,14 +60,30 @@ class Stage:
         return isinstance(self.items[0], Host)
 
     @property
+    def library(self) -> bool:
+        """Whether it is a product that a library computes."""
+        return isinstance(self.items[0], Library)
+
+    @property
+    def emitted(self) -> bool:
+        """Whether it is a kernel of the file."""
+        return not (self.hosted or self.library)
+
+    @property
     def gathers(self) -> bool:
         """Whether it belongs to a scan alone."""
         return isinstance(self.items[0], Gather)
 
 
-def stages(items: list[Item], shape: Shape, cutting: bool = True) -> tuple[list[Stage], Schedule]:
-    """The stages in order, and what is stored where; `cutting`: with long sums and products in parts."""
+def stages(
+    items: list[Item], shape: Shape, cutting: bool = True, library: bool = False
+) -> tuple[list[Stage], Schedule]:
+    """The stages in order, and what is stored where.
+
+    cutting: with long sums and products in parts; library: with products that a library computes.
+    """
     items = fuse(sink(items))
+    items = by_library(items) if library else items
     items = [part for item in items for part in cut(item, shape)] if cutting else items
     items = [part for item in gather_rows(items) for part in apart(item)]
     found: list[list[Item]] = []
@@ -73,11 +104,77 @@ def stages(items: list[Item], shape: Shape, cutting: bool = True) -> tuple[list[
         for buffer in reads | writes:
             wrote, read = level.get(buffer, (-1, -1))
             level[buffer] = at if buffer in writes else wrote, at if buffer in reads else read
-    found = together(found)
+    found = [part for parts in together(found) for part in alone_each(parts)]
     plan = Schedule([[Chain(1, part)] for part in found], serial=False)
     plan.stored = stored(plan.items)
     plan.arena = settle(plan)
     return [Stage(part) for part in found], check(plan)
+
+
+def alone_each(part: list[Item]) -> list[list[Item]]:
+    """A stage's products of the library one by one, and the rest of it."""
+    parts: list[list[Item]] = [[item] for item in part if isinstance(item, Library)]
+    rest = [item for item in part if not isinstance(item, Library)]
+    return [*parts, rest] if rest else parts
+
+
+def by_library(items: list[Item]) -> list[Item]:
+    """Let the library compute products, with the bias and ReLU that follow where nothing else needs them."""
+    result: list[Item] = []
+    users: dict[Buffer, int] = {}
+    for item in items:
+        for buffer in {view.buffer for view, _ in item.reads()}:
+            users[buffer] = users.get(buffer, 0) + 1
+    for item in items:
+        if isinstance(item, Matmul) and worth(item.out.dtype):
+            result.append(Library(item.line, item.out, item.a, item.b, item.form))
+        elif isinstance(item, Nest) and (product := follows(result, item, users)):
+            result.remove(product)
+            adding, *relu = item.statements
+            assert isinstance(adding, Compute)
+            bias = next(a.view for a in adding.args if a.view.buffer is not product.out.buffer)
+            out = item.statements[-1].out
+            result.append(Library(product.line, out, product.a, product.b, product.form, bias, bool(relu)))
+        else:
+            result.append(item)
+    return result
+
+
+def problem(item: Library) -> Problem:
+    """What the library has to compute."""
+    n, m = item.out.shape
+    return Problem(n, m, item.inner, item.form, item.out.dtype.name, item.bias is not None, item.relu)
+
+
+def operands(item: Library) -> list[tuple[Buffer, int]]:
+    """Where the result, the factors and the bias begin."""
+    views = [item.out, item.a, item.b, *([item.bias] if item.bias is not None else [])]
+    return [(view.buffer, view.offset) for view in views]
+
+
+def follows(before: list[Item], nest: Nest, users: dict[Buffer, int]) -> Library | None:
+    """The product that a nest adds a bias to, and perhaps takes ReLU of, and nobody else reads."""
+    names = [getattr(getattr(s, "function", None), "name", "") for s in nest.statements]
+    if names not in (["add"], ["add", "relu"]) or len(nest.domain) != 2:
+        return None
+    adding, last = nest.statements[0], nest.statements[-1]
+    assert isinstance(adding, Compute)
+    if not all(isinstance(a, Read) for a in adding.args) or not last.out.whole:
+        return None
+    if len(names) == 2 and (users.get(adding.out.buffer, 0) > 1 or adding.out.buffer.source is not None):
+        return None
+    written: set[Buffer] = set()  # between the product and the nest
+    for product in reversed(before):
+        written |= {view.buffer for view, _ in product.writes()}
+        if not isinstance(product, Library) or product.bias is not None or not product.out.whole:
+            continue
+        if written & {product.a.buffer, product.b.buffer}:
+            return None
+        others = [a.view for a in adding.args if a.view.buffer is not product.out.buffer]
+        fits = len(others) == 1 and others[0].strides == (0, 1) and others[0].dtype == product.out.dtype
+        if fits and others[0].offset == 0 and users.get(product.out.buffer) == 1:
+            return product if last.out.dtype == product.out.dtype else None
+    return None
 
 
 def together(found: list[list[Item]]) -> list[list[Item]]:

@@ -66,8 +66,8 @@ class Writer(Loops):
         views = (v for i in self.plan.items for v, _ in [*i.reads(), *i.writes()])
         for buffer in dict.fromkeys(view.buffer for view in views):
             buffer.name = self.write.name(buffer.name)
-        kernels = [self.kernel(stage) for stage in self.stages if not stage.hosted]
-        stages = [stage for stage in self.stages if not stage.hosted]
+        kernels = [self.kernel(stage) for stage in self.stages if stage.emitted]
+        stages = [stage for stage in self.stages if stage.emitted]
         entries = {stage.name: self.used[stage.name] for stage in stages}
         together = min(max((stage.blocks for stage in stages), default=1), most)
         if epoch:

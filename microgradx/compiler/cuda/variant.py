@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from microgradx.compiler.cuda.stages import Stage, stages
+from microgradx.compiler.cuda.stages import Library, Stage, operands, problem, stages
 from microgradx.compiler.cuda.text import Emitted, Writer
 from microgradx.compiler.items import Gather, Host
 from microgradx.compiler.loops import Buffer, View
@@ -20,7 +20,7 @@ from microgradx.compiler.schedule import Schedule
 from microgradx.compiler.variant import Changed, Variant, show
 from microgradx.errors import DeviceError
 from microgradx.kernels.cuda import Array, device
-from microgradx.kernels.cuda.device import Launch, Pointer, Shape, Vector
+from microgradx.kernels.cuda.device import Launch, Pointer, Product, Shape, Vector
 from microgradx.kernels.random import generator
 from microgradx.tensor import Tensor, wrap
 
@@ -34,7 +34,9 @@ AHEAD = 16
 """Steps that one graph launches: a launch of a graph costs a few microseconds of its own."""
 
 
-def written(variant: Variant, shape: Shape, most: int, how: str = "") -> tuple[Emitted, Schedule]:
+def written(
+    variant: Variant, shape: Shape, most: int, how: str = "", library: bool = False
+) -> tuple[Emitted, Schedule]:
     """The CUDA file of a captured step, wherever it was captured; no GPU is needed for it.
 
     Without a choice of `how`, a step of little work is one kernel, of `most` blocks at most.
@@ -48,7 +50,8 @@ def written(variant: Variant, shape: Shape, most: int, how: str = "") -> tuple[E
     hosted = any(isinstance(item, Host) for item in items)
     little = sum(item.flop for item in items) < SMALL
     how = "launches" if hosted else how or ("epoch" if little else "graph")
-    order, plan = stages(items, shape, cutting=how != "epoch")
+    one = how == "epoch"
+    order, plan = stages(items, shape, cutting=not one, library=library and not one)
     return Writer(order, plan, variant.blocks, shape, variant.title).emit(how, most), plan
 
 
@@ -64,7 +67,7 @@ class CudaVariant(Variant):
             return self.compiled  # type: ignore[return-value]
         self.refuse_mixture()
         gpu = device()
-        made, self.plan = written(self, gpu.shape, gpu.blocks, self.how)
+        made, self.plan = written(self, gpu.shape, gpu.blocks, self.how, bool(gpu.blas))
         self.compiled = made  # type: ignore[assignment]
         self.how, self.gathers = made.how, any(stage.gathers for stage in made.stages)
         show(program=self.program, stages=self.plan, source=made.text)
@@ -209,7 +212,9 @@ class CudaVariant(Variant):
         return [out.first(steps).copy() for out in self.outs], steps
 
     def launch(self, stage: Stage | str) -> Callable[[], None]:
-        """What puts a kernel into the queue."""
+        """What puts a kernel, or a product of the library, into the queue."""
+        if isinstance(stage, Stage) and isinstance(item := stage.items[0], Library):
+            return device().product(Product(problem(item), tuple(map(self.pointer, operands(item)))))
         made, gpu = self.compiled, device()
         assert isinstance(made, Emitted)
         name, blocks = (stage, 1) if isinstance(stage, str) else (stage.name, stage.blocks)

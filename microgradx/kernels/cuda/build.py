@@ -204,11 +204,22 @@ def fingerprint(source: str, signatures: dict[str, str], capability: tuple[int, 
     return hashlib.sha256("\0".join(parts).encode()).hexdigest()
 
 
+def trouble() -> str:
+    """Why no kernel can be compiled here; empty if one can."""
+    source = "from numba import cuda\ndef kernel(x):\n    x[cuda.grid(1)] = 0\n"
+    try:
+        (text,) = ptx(functions(source, "trial")["kernel"], "float32*", (9, 0))
+        assemble(text, (9, 0))
+    except Exception as error:  # of any kind: a library is missing, or does not fit another
+        return f"{' '.join(str(error).split())[:200]}" + f" {install}" * (install not in str(error))
+    return ""
+
+
 @cache
 def compilers() -> tuple[str, ...]:
     """The versions of what compiles, without importing it."""
     found = []
-    for package in ("numba", "numba-cuda", "nvidia-cuda-nvvm", "nvidia-nvvm", "nvidia-nvjitlink"):
+    for package in ("numba", "numba-cuda", "cuda-bindings", "nvidia-nvvm", "nvidia-nvjitlink"):
         try:
             found.append(f"{package} {version(package)}")
         except PackageNotFoundError:

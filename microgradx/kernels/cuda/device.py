@@ -65,12 +65,21 @@ class Launch:
     together: bool = False
 
 
+@dataclass(frozen=True)
+class Product:
+    """A matrix product that a library computes: the problem, and out, a, b and perhaps a bias."""
+
+    problem: Any
+    operands: tuple[Pointer, ...]
+
+
 class Device(ABC):
     """Memory and a queue. The two kinds differ in how bytes are held and how a kernel is begun."""
 
     name = "cuda"
     shape = Shape()
     blocks = 1  # that run at the same time
+    blas: Any = None  # a library for matrix products
 
     def __init__(self) -> None:
         self.free: dict[int, list[Any]] = defaultdict(list)
@@ -111,6 +120,16 @@ class Device(ABC):
     @abstractmethod
     def prepare(self, launch: Launch) -> Callable[[], None]:
         """What puts a launch into the queue."""
+
+    def product(self, product: Product) -> Callable[[], None]:
+        """What puts a product of the library into the queue."""
+        places = (int(p.memory.raw) + p.start for p in product.operands)
+        begin: Callable[[], None] = self.blas.prepare(product.problem, *places)
+
+        def run(kept: Product = product) -> None:  # with its memory
+            begin()
+
+        return run
 
     @abstractmethod
     def capture(self, work: Callable[[], None]) -> Callable[[], None]:

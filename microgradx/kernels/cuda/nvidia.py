@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from microgradx.errors import DeviceError
-from microgradx.kernels.cuda import build
+from microgradx.kernels.cuda import build, cublas
 from microgradx.kernels.cuda.device import Device, Launch, Pointer, Vector
 from microgradx.kernels.cuda.memory import Array
 
@@ -68,6 +68,9 @@ class Nvidia(Device):
         self.stages = [self.pinned(STAGE) for _ in range(2)]
         self.events = [self.call("cuEventCreate", 2) for _ in range(3)]  # without times
         super().__init__()
+        if api is None and (library := cublas.find()):
+            self.workspace = self.memory(cublas.WORKSPACE)
+            self.blas = cublas.Blas(library, self.queue, self.workspace.raw)
 
     def call(self, function: str, *args: Any) -> Any:
         """A function of the driver: its result, or what its error means."""
@@ -251,9 +254,9 @@ def driver() -> Any:
         raise DeviceError(f"CUDA: cuda.bindings cannot be imported ({error}). {build.install}.") from None
     try:
         api.cuInit(0)
-    except Exception as error:
+    except Exception:  # it loads the driver's library at the first call
         raise DeviceError(
-            f"CUDA: no NVIDIA driver ({str(error).rstrip('.')}). Use device='cpu', or set "
-            "NUMBA_ENABLE_CUDASIM=1 before Python starts to run kernels, slowly, in Numba's simulator."
+            "CUDA: no NVIDIA driver (libcuda) can be loaded here. Use device='cpu', or set NUMBA_ENABLE_CUDASIM=1 "
+            "before Python starts to run kernels, slowly, in Numba's simulator."
         ) from None
     return api
