@@ -18,6 +18,7 @@ COMMANDS = {
     "evaluate": "Measure a trained network on held-out data.",
     "predict": "Say what is on a picture, or in the rows of a file.",
     "optimizers": "List the optimizers, or explain one.",
+    "kernels": "List the kernels, for the CPU and GPUs, or show one.",
     "doctor": "Look at this machine and advise.",
     "cache": "Show or clear the compiled kernels.",
 }

@@ -15,7 +15,9 @@ REQUIRED = inspect.Parameter.empty
 def one_of(what: str, given: str, valid: Iterable[str]) -> str:
     """The line that says what was given, what was probably meant, and what is valid."""
     names = list(valid)
-    near = get_close_matches(given.lower(), names, 1) or [name for name in names if given and given in name]
+    lower = {name.lower(): name for name in names}
+    near = [lower[name] for name in get_close_matches(given.lower(), lower, 1)]
+    near = near or [name for name in names if given and given in name]
     guess = f" Did you mean {near[0]}?" if near else ""
     return f"no {what} {given!r}.{guess} Choose from {', '.join(names)}."
 

@@ -24,6 +24,7 @@ from microgradx.kernels.cuda import words
 from microgradx.kernels.cuda.device import Shape
 from microgradx.scalars import functions
 
+ROW = "ROW_OF_STEP"  # stands for where the numbers of a step begin, until all columns are known
 GRID = "range(cuda.grid(1), {}, cuda.gridsize(1))"  # elements, over all threads
 BLOCKS = "range(cuda.blockIdx.x, {}, cuda.gridDim.x)"  # results, each by a block
 THREADS = "range(cuda.threadIdx.x, {}, cuda.blockDim.x)"  # elements, over the threads of a block
@@ -61,7 +62,7 @@ class Places(Expressions):
     def row(self, column: int) -> str:
         """Where a number of this step is; the file's last pass puts the width in."""
         self.use("clock")
-        return f"WIDTH * step + {column}" if column else "WIDTH * step"
+        return f"{ROW} + {column}" if column else ROW
 
 
 class Loops(Bodies):

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from microgradx.compiler.bodies import imported, indent, wrapped_call
-from microgradx.compiler.cuda.bodies import Loops
+from microgradx.compiler.cuda.bodies import ROW, Loops
 from microgradx.compiler.cuda.stages import Stage
 from microgradx.compiler.emit import DTYPES
 from microgradx.compiler.items import Sweep
@@ -82,7 +82,7 @@ class Writer(Loops):
         body = [*self.helpers(), *self.rule_texts, *self.words.values(), *kernels]
         number = "float64" if any("float64(numbers[" in part for part in body) else "float32"
         width = max(self.write.width, 1)
-        body = [part.replace("WIDTH * step", "step" if width == 1 else f"{width} * step") for part in body]
+        body = [part.replace(ROW, "step" if width == 1 else f"{width} * step") for part in body]
         text = "\n\n\n".join(["\n\n".join([quoted(self.title), *self.heads(body)]), *body]) + "\n"
         signatures = {k: " ".join(self.type(name, number) for name in used) for k, used in entries.items()}
         parameters = {k: [self.source(name) for name in used] for k, used in entries.items()}

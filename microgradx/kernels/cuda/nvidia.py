@@ -256,7 +256,7 @@ def driver() -> Any:
         api.cuInit(0)
     except Exception:  # it loads the driver's library at the first call
         raise DeviceError(
-            "CUDA: no NVIDIA driver (libcuda) can be loaded here. Use device='cpu', or set NUMBA_ENABLE_CUDASIM=1 "
-            "before Python starts to run kernels, slowly, in Numba's simulator."
+            "CUDA: no NVIDIA driver (libcuda) can be loaded here. Use device='cpu', or set "
+            "NUMBA_ENABLE_CUDASIM=1 before Python starts to run kernels, slowly, in Numba's simulator."
         ) from None
     return api

@@ -1,0 +1,115 @@
+"""`microgradx kernels`: what is listed, and what is shown of one kernel."""
+
+import numpy as np
+import pytest
+
+import microgradx as mg
+from microgradx.cli import main
+from microgradx.compiler.listing import GPUS, Kernel, library, of_step, operations
+from microgradx.errors import ArgumentError, DeviceError
+from microgradx.kernels.cuda import build, simulated
+from microgradx.rules import rules
+
+compiled = pytest.mark.skipif(
+    simulated() or bool(build.trouble()), reason="the extra 'cuda' is not installed"
+)
+
+
+@pytest.fixture
+def command(capsys):
+    def run(text):
+        with pytest.raises(SystemExit) as ended:
+            main(text.split())
+        out = capsys.readouterr()
+        return ended.value.code, out.out, out.err
+
+    return run
+
+
+def test_every_rule_is_there_for_both_devices():
+    found = list(library())
+    assert [(k.name, k.device) for k in found] == [(rule, d) for d in ("cpu", "cuda") for rule in rules]
+    sgd = found[0]
+    assert (sgd.flop, sgd.bytes) == (2e6, 12e6)  # p - lr · g, over p, g and p again
+    assert sgd.intensity == pytest.approx(1 / 6)
+    assert sgd.least(GPUS["H100"]) == (pytest.approx(12e6 / 3350e9), "memory")
+    assert "for i in range(start, stop)" in sgd.source
+
+
+def test_arithmetic_binds_where_there_is_much():
+    product = Kernel("m", "cuda", "", 1, 1e12, 1e6, "", {})
+    assert product.least(GPUS["T4"]) == (pytest.approx(1e12 / 8.1e12), "arithmetic")
+    assert operations("a = b * c + d\ne = sqrt(a)") == 3
+
+
+def test_the_kernels_of_a_step():
+    @mg.jit
+    def step(x, w):
+        return mg.relu(x @ w).sum()
+
+    arrays = np.ones((64, 32), np.float32), np.ones((32, 16), np.float32)
+    found = list(of_step(step, *arrays))
+    cuda = [k for k in found if k.device == "cuda"]
+    assert {k.device for k in found} == {"cpu", "cuda"}
+    assert cuda[0].name == "epoch"  # it is small
+    assert sum(k.flop for k in cuda) >= 2 * 64 * 32 * 16
+    assert "def epoch(" in cuda[0].source
+
+
+@compiled
+def test_the_table_of_a_step(command):
+    code, out, err = command("kernels --model 64-32-10 --batch-size 128 --device cuda --gpu l4")
+    assert code == 0, err
+    assert "registers" in out
+    assert "limits: L4 by its data sheet, 300 GB/s and 30.3 TFLOP/s in float32, capability 8.9" in out
+    assert "?" not in out
+    assert "relu" in out
+
+
+@compiled
+def test_ptx_and_instructions_of_one_kernel(command):
+    code, out, _ = command("kernels adam --ptx --gpu t4")
+    assert code == 0
+    assert ".target sm_75" in out
+    assert ".f64" not in out
+    code, out, _ = command("kernels sgd --asm --device cpu")
+    assert code == 0
+    assert "sweep" in out
+    code, _, err = command("kernels sgd --asm --device cuda")
+    assert code == 0 or "nvdisasm" in err
+
+
+def test_source_needs_no_compiler(command):
+    code, out, _ = command("kernels adam --source")
+    assert code == 0
+    assert "range(start, stop)" in out
+    assert "cuda.gridsize(1)" in out
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("kernels nothing", "no kernel 'nothing'. The kernels are sgd, momentum"),
+        ("kernels --ptx", "--ptx shows one kernel: name it. The kernels are sgd"),
+        ("kernels --gpu h10", "no GPU 'h10'. Did you mean H100? Choose from T4, A100"),
+        ("kernels sgd --ptx --device cpu", "kernel of the CPU: it has --asm, no --ptx"),
+        ("kernels --model 64", "give the sizes of the layers"),
+    ],
+)
+def test_what_cannot_be_shown_is_one_line(command, text, message):
+    code, _, err = command(text)
+    assert code == 2
+    assert message in err
+    assert len(err.strip().splitlines()) == 1
+
+
+def test_registers_are_a_gpus():
+    with pytest.raises(ArgumentError, match="kernel of the CPU; registers are a GPU's"):
+        next(library()).resources((9, 0))
+
+
+@compiled
+def test_no_disassembler_is_told(monkeypatch):
+    monkeypatch.setattr("shutil.which", lambda name: None)
+    with pytest.raises(DeviceError, match="nvdisasm of NVIDIA's CUDA toolkit.*--ptx"):
+        list(library(("cuda",)))[0].assembly((9, 0))
