@@ -313,7 +313,7 @@ def training(quick: bool) -> Iterator[Row]:
         options: dict[str, Any] = {"batch_size": 32 if quick else 128, "progress": False, "seed": 1}
         if not quick:  # compile before the clock runs
             other = nn.MLP(sizes).to(where)
-            mg.fit(other, optim.Adam(other.parameters()), (x[:1000], y[:1000]), epochs=1, **options)
+            mg.fit(other, optim.Adam(other.parameters()), (x, y), (xt, yt), epochs=1, **options)
             mg.seed(0)
             model.load_state_dict(nn.MLP(sizes).state_dict())
         history = mg.fit(model, optimizer, (x, y), (xt, yt), epochs=epochs, **options)
@@ -380,7 +380,7 @@ PARTS = [suite, bits, curve, sweeps, steps, training, products, launches]
 def run(quick: bool = False) -> list[Row]:
     """All parts; rows as they are found, so that what was measured survives what fails."""
     if not available():
-        raise SystemExit(f"{': '.join(filter(None, describe()))}")
+        raise SystemExit(". ".join(filter(None, describe())))
     quick = quick or simulated()
     if simulated():
         sys.setswitchinterval(1e-4)  # its threads wait for each other

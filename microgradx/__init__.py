@@ -8,6 +8,7 @@ Functions take numbers, NumPy arrays or Tensors, and give back the same kind.
 
 from microgradx import errors, primitives, rules, scalars
 from microgradx.errors import MicrogradxError
+from microgradx.kernels import cuda
 from microgradx.kernels.cuda.cublas import matmul_precision
 from microgradx.kernels.random import Generator, generator
 from microgradx.primitives import Case, operation, primitive

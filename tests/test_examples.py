@@ -14,6 +14,7 @@ promises = {
     "compiled": "of the held-out digits are right",
     "digits": "held-out accuracy 9",
     "fashion": "test accuracy 0.8",
+    "gpu": "at first,",
     "newton": "Hessian times (1, 0): tensor([ 802., -400.], dtype=float64)",
     "own_activation": "finite differences: True",
     "own_operation": "the rule gives",

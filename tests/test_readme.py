@@ -16,7 +16,12 @@ def test_the_code_runs(tmp_path):
         "mg.check_grad(mish, [0.5, -1.0, 2.0], order=2)",
         "mg.check_grad(outer, [1.0, 2.0], [3.0, 4.0, 5.0])",
     ]
-    checks += ["print(optimizer.source)", "print(step.source)"]
+    checks += [
+        "print(optimizer.source)",
+        "print(step.source)",
+        "from microgradx.compiler.cuda.variant import written",
+        "print(written(step.variant, mg.cuda.Shape(), 132, 'graph')[0].text)",
+    ]
     path = tmp_path / "readme.py"  # a real file: update rules are compiled from their text
     path.write_text("\n".join(blocks + checks), encoding="utf-8")
     command = [sys.executable, "-W", "error", str(path)]

@@ -6,7 +6,7 @@ calls, `sweep` runs update rules, `cublas` multiplies matrices, `exchange` lends
 """
 
 from microgradx.kernels.cuda import build, cublas
-from microgradx.kernels.cuda.device import available, describe, device, simulated
+from microgradx.kernels.cuda.device import Shape, available, describe, device, simulated
 from microgradx.kernels.cuda.memory import Array
 
-__all__ = ["Array", "available", "build", "cublas", "describe", "device", "simulated"]
+__all__ = ["Array", "Shape", "available", "build", "cublas", "describe", "device", "simulated"]
