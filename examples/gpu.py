@@ -1,4 +1,4 @@
-"""Train on a GPU, or in Numba's simulator: NUMBA_ENABLE_CUDASIM=1 python examples/gpu.py (a few steps only)."""
+"""Train on a GPU, or a few steps in Numba's simulator: NUMBA_ENABLE_CUDASIM=1 python examples/gpu.py."""
 
 import microgradx as mg
 from microgradx import data, nn, optim
@@ -24,5 +24,6 @@ def step(x, y):
 
 x, y = mg.tensor(x[:count], device=where), mg.tensor(y[:count], device=where)
 losses = step.scan(x, y, batch_size=32)
-print(f"on {losses.device}: loss {losses[0].item():.3f} at first, {losses[-1].item():.3f} after {len(losses)} steps")
+first, last = losses[0].item(), losses[-1].item()
+print(f"on {losses.device}: loss {first:.3f} at first, {last:.3f} after {len(losses)} steps")
 print(step.source.split("def ")[-1][:400])  # the end of the file that ran
