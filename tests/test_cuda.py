@@ -17,7 +17,7 @@ from microgradx import data, nn, optim
 from microgradx.compiler.cuda.variant import CudaVariant
 from microgradx.errors import ArgumentError, CaptureError, DeviceError, DTypeError, ShapeError
 from microgradx.kernels import sweep
-from microgradx.kernels.cuda import Array, available, describe, device
+from microgradx.kernels.cuda import Array, Shape, available, describe, device
 from microgradx.optim import optimizers
 from microgradx.primitives import operations
 from microgradx.rules import rules
@@ -136,6 +136,36 @@ def test_matrix_products_of_ragged_sizes(n, k, m, form):
     right = mg.tensor(b.T.copy() if form[1] == "t" else b, device="cuda")
     found = (left.T if form[0] == "t" else left) @ (right.T if form[1] == "t" else right)
     close(found, a @ b)
+
+
+SHAPES = [
+    Shape(1, 2, 2, 2),
+    Shape(4, 2, 3, 1),
+    Shape(16, 8, 4, 2),
+]  # threads, tiles, steps of them, per thread
+
+
+@pytest.mark.skipif(not simulated, reason="a GPU's kernels are made for one shape")
+@pytest.mark.parametrize("blocks", [1, 3])
+@pytest.mark.parametrize("shape", SHAPES, ids=lambda shape: f"{shape.block} threads")
+def test_the_shape_of_a_launch_does_not_matter(shape, blocks, monkeypatch):
+    monkeypatch.setattr(device(), "shape", shape)
+    monkeypatch.setattr(device(), "most", blocks)
+    rng = np.random.default_rng(4)
+    for n, k, m in ((1, 1, 1), (7, 19, 5), (9, 2, 11)):
+        a, b = rng.standard_normal((n, k)).astype(np.float32), rng.standard_normal((k, m)).astype(np.float32)
+        x, y = mg.tensor(a, device="cuda"), mg.tensor(b, device="cuda")
+        close(x @ y, a @ b)
+        close(mg.exp(x).sum(), np.exp(a).sum(), rtol=1e-5)
+        close(x.sum(0), a.sum(0))
+        close(x.argmax(1), a.argmax(1))
+        close(mg.softmax(x), mg.softmax(mg.tensor(a)))
+        close(x.cumsum(1), a.cumsum(1))
+        close(x.T[::-1] * 2, a.T[::-1] * np.float32(2))
+        rows = np.array([0, n - 1, 0])
+        grown = mg.tensor(a, device="cuda", requires_grad=True)
+        grown[rows].sum().backward()
+        close(grown.grad, np.bincount(rows, minlength=n)[:, None].astype(np.float32) * np.ones_like(a))
 
 
 def test_batched_products_and_views():
@@ -337,6 +367,24 @@ def test_a_compiled_step_trains_as_on_the_cpu(kind, how, monkeypatch):
     for key, value in found[0][1].items():
         np.testing.assert_allclose(found[1][1][key], value, rtol=2e-4, atol=2e-5, err_msg=key)
     assert found[1][3] == found[0][3]
+
+
+@pytest.mark.parametrize("how", ["eager", "graph", "epoch"])
+def test_a_step_has_the_cpus_numbers(how, monkeypatch):
+    """Loss, gradients and weights of one step: sums and products to 1e-6 of their size."""
+    monkeypatch.setattr(CudaVariant, "how", how)
+    found = []
+    for where in ("cpu", "cuda"):
+        model = network(where, (20, 17, 5))
+        optimizer = optim.Adam(model.parameters(), lr=0.02)
+        step = training(where, model, optimizer)
+        x, y = batch(where, 33, 20, 5)
+        loss = (step if how == "eager" else mg.jit(step))(x, y)
+        found.append(
+            [loss.numpy(), *(p.grad.numpy() for p in model.parameters()), *model.state_dict().values()]
+        )
+    for one, other in zip(*found, strict=True):
+        np.testing.assert_allclose(other, one, rtol=1e-6, atol=1e-6 * np.abs(one).max())
 
 
 def test_compiled_equals_eager_on_the_device():

@@ -185,6 +185,19 @@ def kernel(x, y):
         inspect(source, {"kernel": "float32* float32*"}, "leak")
 
 
+def test_a_spill_is_caught(monkeypatch):
+    """With too few registers, what does not fit goes to memory, and the check says so."""
+    usual = build.assemble
+    monkeypatch.setattr(
+        build, "assemble", lambda text, capability: usual(text, capability, "-maxrregcount=16")
+    )
+    made, _ = written(
+        trained(MODELS["small"](), np.zeros((128, 2), np.float32), np.zeros(128, int)), Shape(), 1
+    )
+    with pytest.raises(AssertionError, match=r"spills=[1-9]"):
+        inspect(made.text, made.signatures, "spill", linked=((9, 0),), double=True)
+
+
 def test_too_many_registers_are_caught(monkeypatch):
     monkeypatch.setitem(globals(), "MOST", 8)
     with pytest.raises(AssertionError, match="registers="):

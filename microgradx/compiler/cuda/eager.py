@@ -129,7 +129,15 @@ def run(op: Primitive, *args: Any, **params: Any) -> Array:
     params = {**op.defaults, **params} if op.defaults else params
     arrays = list(args)
     fixed = tuple(x if not isinstance(x, Array) else (x.shape, x.strides, x.dtype) for x in arrays)
-    key: Any = op, mode.number, bool(device().blas), fixed, tuple(map(type, fixed)), frozen(params)
+    key: Any = (
+        op,
+        mode.number,
+        bool(device().blas),
+        device().shape,
+        fixed,
+        tuple(map(type, fixed)),
+        frozen(params),
+    )
     try:
         compiled = operations.get(key)
     except TypeError:  # parameters that are no key: arrays, say

@@ -125,13 +125,13 @@ def entry(text: str) -> str:
     return found[1]
 
 
-def assemble(text: str, capability: tuple[int, int]) -> tuple[bytes, str]:
-    """Machine code (a cubin) of a kernel's PTX, and what the assembler says about it."""
+def assemble(text: str, capability: tuple[int, int], *more: str) -> tuple[bytes, str]:
+    """Machine code (a cubin) of a kernel's PTX, and what the assembler says; `more` options for it."""
     try:
         from cuda.bindings import nvjitlink as linker
     except ImportError as error:
         raise DeviceError(f"CUDA: nvJitLink is missing ({error}). {install}.") from None
-    options = [f"-arch=sm_{capability[0]}{capability[1]}", "-Xptxas=-v", "-fma=0"]
+    options = [f"-arch=sm_{capability[0]}{capability[1]}", "-Xptxas=-v", "-fma=0", *more]
     handle = linker.create(len(options), options)
     try:
         data = text.encode()

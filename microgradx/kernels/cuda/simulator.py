@@ -38,6 +38,7 @@ class Simulator(Device):
 
     name = "Numba's simulator"
     shape = Shape(4, 4, 4, 2)  # its threads are slow, and wait for each other even more slowly
+    most = 2  # blocks of a launch, which run one after the other
 
     def __init__(self) -> None:
         from numba.cuda.simulator.kernelapi import FakeCUDAShared
@@ -98,7 +99,7 @@ class Simulator(Device):
     def prepare(self, launch: Launch) -> Callable[[], None]:
         """Run it."""
         parameters = [self.parameter(x) for x in launch.parameters]
-        blocks = 1 if launch.together else min(launch.blocks, 2)  # its blocks run one after the other
+        blocks = 1 if launch.together else min(launch.blocks, self.most)
         return lambda: launch.kernel[blocks, self.shape.block](*parameters)
 
     def parameter(self, x: Any) -> Any:
