@@ -13,7 +13,7 @@ import pytest
 from microgradx import kernels
 from microgradx.errors import ArgumentError, CacheWarning, KernelError
 from microgradx.kernels import cache, cpu, jit, pool, sweep
-from microgradx.kernels.lift import Lifted, map_source
+from microgradx.kernels.lift import Lifted
 from microgradx.rules import Rule, rules
 from microgradx.scalars import Elementwise, functions, sigmoid, where
 
@@ -92,22 +92,6 @@ def test_a_choice_between_numbers_is_exact():
 def test_an_overflow_on_the_way_to_a_finite_result_is_silent():
     assert sigmoid(np.float32(-200)) == 0
     assert sigmoid(np.array([-1e4, 1e4])).tolist() == [0, 1]
-
-
-@pytest.mark.parametrize("function", functions.values(), ids=lambda f: f.name)
-def test_every_elementwise_function_becomes_a_loop(function):
-    source = map_source(function, "float32", "start, stop", "range(start, stop)")
-    names: dict = {}
-    exec(compile(source, function.name, "exec"), names)
-    columns = function.domain.sample(10)
-    out = [None] * 10
-    names["map"](
-        0, 10, out, *columns, *function.constants.values()
-    ) if "logical" not in function.name else None
-    wanted = (
-        [function.function(*point) for point in zip(*columns, strict=True)] if out[0] is not None else out
-    )
-    assert out[0] is None or np.allclose(np.array(out, float), np.array(wanted, float), rtol=1e-5)
 
 
 # Machine code

@@ -15,7 +15,6 @@ import numpy as np
 
 from microgradx.kernels.typed import Typed, define, names, parse, quoted, refuse, scope, text, tree_of, wrap
 from microgradx.rules import Rule
-from microgradx.scalars import Elementwise
 
 before = {
     "maximize": "g = -g",
@@ -157,16 +156,6 @@ class Lifted(Typed):
             return define(name, [*parameters, *self.numbers.values()], lines)
         found = (f"{n} = {self.dtype}(numbers[{table} + {k}])" for k, n in enumerate(self.numbers.values()))
         return define(name, [*parameters, "numbers", table], [*found, *lines])
-
-
-def map_source(function: Elementwise, dtype: str, bounds: str, loop: str) -> str:
-    """The text of a file with the function `map`: (bounds, out, one array per input, constants)."""
-    typed = Typed(function.function, dtype)
-    arrays = [plural(x, typed.own) for x in function.inputs]
-    args = ", ".join([*(f"{a}[i]" for a in arrays), *function.constants])
-    lines = [f"for i in {loop}:", f"    out[i] = {typed.call(function)}({args})"]
-    body = define("map", [bounds, "out", *arrays, *function.constants], lines)
-    return file([f"The elementwise function `{function.name}` over arrays of {dtype}."], typed, [], [], body)
 
 
 def file(doc: list[str], typed: Typed, constants: list[str], before: list[str], loop: str) -> str:

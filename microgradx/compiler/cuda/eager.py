@@ -64,7 +64,7 @@ class Operation:
         program = Program(op.name, arguments, {}, [Instruction(op, tuple(given), params, (out,))])
         layouts = [(x.shape, x.strides, x.dtype) for x in inputs if isinstance(x, Array)]
         lowering = Strided(program, layouts)
-        self.out, self.low, self.places = lowering.views[out], lowering.low, places
+        self.out, self.low = lowering.views[out], lowering.low
         self.blocks = drawn_by(op, shape)
         self.hosted = any(isinstance(item, Host) for item in lowering.items)
         if self.hosted:
@@ -129,15 +129,8 @@ def run(op: Primitive, *args: Any, **params: Any) -> Array:
     params = {**op.defaults, **params} if op.defaults else params
     arrays = list(args)
     fixed = tuple(x if not isinstance(x, Array) else (x.shape, x.strides, x.dtype) for x in arrays)
-    key: Any = (
-        op,
-        mode.number,
-        bool(device().blas),
-        device().shape,
-        fixed,
-        tuple(map(type, fixed)),
-        frozen(params),
-    )
+    gpu = device()
+    key: Any = op, mode.number, gpu.shape, bool(gpu.blas), fixed, tuple(map(type, fixed)), frozen(params)
     try:
         compiled = operations.get(key)
     except TypeError:  # parameters that are no key: arrays, say
