@@ -5,9 +5,10 @@ import pytest
 
 import microgradx as mg
 from microgradx.cli import main
+from microgradx.compiler.cuda.stages import ENOUGH
 from microgradx.compiler.listing import GPUS, Kernel, library, of_step, operations
 from microgradx.errors import ArgumentError, DeviceError
-from microgradx.kernels.cuda import build, simulated
+from microgradx.kernels.cuda import Shape, build, simulated
 from microgradx.rules import rules
 
 compiled = pytest.mark.skipif(
@@ -29,11 +30,11 @@ def command(capsys):
 def test_every_rule_is_there_for_both_devices():
     found = list(library())
     assert [(k.name, k.device) for k in found] == [(rule, d) for d in ("cpu", "cuda") for rule in rules]
-    sgd = found[0]
+    sgd = next(k for k in found if k.device == "cuda")
     assert (sgd.flop, sgd.bytes) == (2e6, 12e6)  # p - lr · g, over p, g and p again
     assert sgd.intensity == pytest.approx(1 / 6)
     assert sgd.least(GPUS["H100"]) == (pytest.approx(12e6 / 3350e9), "memory")
-    assert "for i in range(start, stop)" in sgd.source
+    assert "for i in range(start, stop)" in found[0].source
 
 
 def test_arithmetic_binds_where_there_is_much():
@@ -49,11 +50,30 @@ def test_the_kernels_of_a_step():
 
     arrays = np.ones((64, 32), np.float32), np.ones((32, 16), np.float32)
     found = list(of_step(step, *arrays))
-    cuda = [k for k in found if k.device == "cuda"]
+    (cuda,) = [k for k in found if k.device == "cuda"]
     assert {k.device for k in found} == {"cpu", "cuda"}
-    assert cuda[0].name == "epoch"  # it is small
-    assert sum(k.flop for k in cuda) >= 2 * 64 * 32 * 16
-    assert "def epoch(" in cuda[0].source
+    assert cuda.name == "epoch"  # it is small
+    assert "def epoch(" in cuda.source
+    assert cuda.flop == 2 * 64 * 32 * 16 + 2 * 64 * 16  # the product, relu and the sum
+
+
+def test_what_a_kernel_moves_is_exact():
+    """The layer of a large network: a product in parts, their sum, bias and ReLU."""
+
+    @mg.jit
+    def step(x, w, b):
+        return mg.relu(x @ w + b)
+
+    n, k, m = 128, 784, 128
+    arrays = (np.ones(shape, np.float32) for shape in ((n, k), (k, m), (m,)))
+    product, summed, relu = list(of_step(step, *arrays, devices=("cuda",)))[-3:]
+    parts = ENOUGH // 4  # of 4 tiles
+    parts = min(parts, k // (4 * Shape().step))
+    assert product.flop == 2 * n * k * m  # however many parts
+    assert product.bytes == 4 * (n * k + k * m + parts * n * m)
+    assert (summed.elements, summed.bytes) == (n * m, 4 * (parts + 1) * n * m)
+    assert (relu.elements, relu.flop) == (n * m, 2 * n * m)
+    assert relu.bytes == 4 * (n * m + m + n * m)  # what lies between is never in memory
 
 
 @compiled
@@ -71,6 +91,7 @@ def test_ptx_and_instructions_of_one_kernel(command):
     code, out, _ = command("kernels adam --ptx --gpu t4")
     assert code == 0
     assert ".target sm_75" in out
+    assert ".target sm_120" in command("kernels adam --ptx --capability 12.0")[1]
     assert ".f64" not in out
     code, out, _ = command("kernels sgd --asm --device cpu")
     assert code == 0
@@ -94,6 +115,7 @@ def test_source_needs_no_compiler(command):
         ("kernels --gpu h10", "no GPU 'h10'. Did you mean H100? Choose from T4, A100"),
         ("kernels sgd --ptx --device cpu", "kernel of the CPU: it has --asm, no --ptx"),
         ("kernels --model 64", "give the sizes of the layers"),
+        ("kernels --capability nine", "--capability nine: give two numbers, such as 9.0"),
     ],
 )
 def test_what_cannot_be_shown_is_one_line(command, text, message):

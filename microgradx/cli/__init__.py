@@ -17,6 +17,8 @@ COMMANDS = {
     "train": "Train a network; without options, on the embedded digits.",
     "evaluate": "Measure a trained network on held-out data.",
     "predict": "Say what is on a picture, or in the rows of a file.",
+    "look": "Draw what a trained network looks for, and what it is wrong about.",
+    "find-lr": "Find a learning rate.",
     "optimizers": "List the optimizers, or explain one.",
     "kernels": "List the kernels, for the CPU and GPUs, or show one.",
     "doctor": "Look at this machine and advise.",
@@ -27,7 +29,8 @@ COMMANDS = {
 class Commands(click.Group):
     """The subcommands, each in the module of its name or one of `modules`, loaded when it is asked for."""
 
-    modules = {"evaluate": "use", "predict": "use", "doctor": "look", "cache": "look"}
+    modules = {"evaluate": "use", "predict": "use", "doctor": "machine", "cache": "machine"}
+    modules |= {"look": "study", "find-lr": "study"}
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         """In the order of use, not of the alphabet."""
@@ -38,7 +41,7 @@ class Commands(click.Group):
         if name not in COMMANDS:
             return None
         module = import_module(f"microgradx.cli.{self.modules.get(name, name)}")
-        return getattr(module, name)
+        return getattr(module, name.replace("-", "_"))
 
     def resolve_command(self, ctx, args):
         """A wrong name gets the valid ones."""

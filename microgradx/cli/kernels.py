@@ -1,5 +1,6 @@
 """`microgradx kernels`: what the library's kernels, or those of a training step, move, compute and take."""
 
+from dataclasses import replace
 from typing import Any
 
 import click
@@ -7,8 +8,9 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from microgradx.cli.options import Name, Sizes, one_of
+from microgradx.cli.options import REQUIRED, Name, Sizes, one_of
 from microgradx.compiler import jit
+from microgradx.compiler.limits import limits
 from microgradx.compiler.listing import GPUS, Gpu, Kernel, library, of_step
 from microgradx.kernels.cuda import build, simulated
 from microgradx.nn import MLP, cross_entropy
@@ -32,6 +34,21 @@ class GpuName(click.ParamType):
         raise click.UsageError(one_of("GPU", value, GPUS), ctx)
 
 
+class Capability(click.ParamType):
+    """A compute capability: `9.0`."""
+
+    name = "capability"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> tuple[int, int]:
+        """Its two numbers."""
+        major, _, minor = str(value).partition(".")
+        if not (major.isdecimal() and minor.isdecimal()):
+            raise click.UsageError(f"--capability {value}: give two numbers, such as 9.0.", ctx)
+        return int(major), int(minor)
+
+
 @click.command()
 @click.argument("name", required=False)
 @click.option(
@@ -42,20 +59,23 @@ class GpuName(click.ParamType):
 @click.option("--device", type=click.Choice(["cpu", "cuda"]), help="Only the kernels of one.")
 @click.option("--gpu", type=GpuName(), default="H100", metavar="NAME",
               help=f"Whose limits count.  [default: H100] One of {', '.join(GPUS)}.")  # fmt: skip
+@click.option("--capability", type=Capability(), metavar="X.Y", help="To compile for.  [default: the GPU's]")
+@click.option("--bias/--no-bias", default=True, help="Whether the network's layers add a bias.")
 @click.option("--source", "show", flag_value="source", help="Print the text of the kernel NAME.")
 @click.option("--ptx", "show", flag_value="ptx", help="Print its PTX, for the capability of the GPU.")
 @click.option("--asm", "show", flag_value="asm", help="Print its instructions, of this processor or the GPU.")
 def kernels(
     name: str | None, model: list[int] | None, optimizer: str, batch_size: int, device: str | None, gpu: Gpu,
-    show: str | None,
+    capability: tuple[int, int] | None, bias: bool, show: str | None,
 ) -> None:  # fmt: skip
     """List every kernel of the library, or of the training step of --model; or show the kernel NAME.
 
-    Nothing is run, and no GPU is needed. A kernel's least time is what the memory or the arithmetic of the
-    GPU allows by its data sheet, whichever is longer.
+    Nothing is run, and no GPU is needed. A kernel's least time is what memory or arithmetic allows, whichever
+    is longer: of the GPU by its data sheet, of this processor as measured.
     """
     devices = (device,) if device else ("cpu", "cuda")
-    found = list(of(model, optimizer, batch_size, devices, gpu) if model else library(devices))
+    gpu = replace(gpu, capability=capability) if capability else gpu
+    found = list(of(model, bias, optimizer, batch_size, devices, gpu) if model else library(devices))
     if name is None and show:
         raise click.UsageError(f"--{show} shows one kernel: name it. {valid(found)}")
     if name is None:
@@ -79,9 +99,11 @@ def valid(found: list[Kernel]) -> str:
     return f"The kernels are {', '.join(dict.fromkeys(kernel.name for kernel in found))}."
 
 
-def of(sizes: list[int], name: str, rows: int, devices: tuple[str, ...], gpu: Gpu) -> list[Kernel]:
+def of(
+    sizes: list[int], bias: bool, name: str, rows: int, devices: tuple[str, ...], gpu: Gpu
+) -> list[Kernel]:
     """The kernels of the training step of a network."""
-    model = MLP(sizes)
+    model = MLP(sizes, bias=bias)
     for full, parameter in model.named_parameters():
         place, _, last = full.partition(".")
         parameter.name = f"{last}_{place}"
@@ -96,13 +118,15 @@ def of(sizes: list[int], name: str, rows: int, devices: tuple[str, ...], gpu: Gp
         return loss
 
     batch = np.zeros((rows, sizes[0]), np.float32), np.zeros(rows, np.int64)
-    return list(of_step(jit(step), *batch, devices=devices, processors=gpu.processors))
+    made_of = jit(step)
+    values, arrays, key = made_of.read(batch)
+    for instruction in made_of.capture(key, values, arrays).program.instructions:
+        instruction.line = None  # this is no user's step
+    return list(of_step(made_of, *batch, devices=devices, processors=gpu.processors))
 
 
 def needed(name: str) -> dict[str, float]:
     """The options that an optimizer has no default for."""
-    from microgradx.cli.options import REQUIRED
-
     return {key: 1e-3 for key, default in optimizers[name].options.items() if default is REQUIRED}
 
 
@@ -123,14 +147,19 @@ def table(found: list[Kernel], gpu: Gpu) -> None:
         lines.add_row(
             kernel.name, kernel.device, f"{kernel.elements:,}", f"{kernel.flop / each:,.3g}",
             f"{kernel.bytes / each:,.3g}", f"{kernel.intensity:,.2f}",
-            *(["", ""] if kernel.device == "cpu" else [f"{1e6 * least:,.2f}", bound]), *taken,
+            f"{1e6 * least:,.2f}", bound, *taken,
             kernel.what[:70],
         )  # fmt: skip
     Console(highlight=False, width=None if Console().is_terminal else 220).print(lines)
-    limits = f"{gpu.bandwidth / 1e9:,.0f} GB/s and {gpu.flops / 1e12:,.1f} TFLOP/s in float32"
-    click.echo(
-        f"\nlimits: {gpu.name} by its data sheet, {limits}, capability {'.'.join(map(str, gpu.capability))}"
-    )
+    kinds = {kernel.device for kernel in found}
+    if "cuda" in kinds:
+        speeds = f"{gpu.bandwidth / 1e9:,.0f} GB/s and {gpu.flops / 1e12:,.1f} TFLOP/s in float32"
+        capability = ".".join(map(str, gpu.capability))
+        click.echo(f"\nlimits: {gpu.name} by its data sheet, {speeds}, capability {capability}")
+    if "cpu" in kinds:
+        here = limits()
+        speeds = f"{here.bandwidth / 1e9:,.0f} GB/s and {here.gemm / 1e9:,.0f} GFLOP/s in float32"
+        click.echo(f"limits: this processor as measured, {speeds}, {here.threads} threads")
     if trouble:
         click.echo(f"registers, shared memory and spills are not known here: {trouble}")
 

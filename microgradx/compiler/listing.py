@@ -13,16 +13,16 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-import numpy as np
-
 from microgradx.compiler.cuda.variant import written
 from microgradx.compiler.emit import RUN
 from microgradx.compiler.items import Gather, Host
-from microgradx.compiler.measure import traffic, what
+from microgradx.compiler.limits import limits
+from microgradx.compiler.measure import what
+from microgradx.compiler.schedule import Schedule
 from microgradx.compiler.step import Step
 from microgradx.errors import ArgumentError, DeviceError
 from microgradx.kernels import jit
-from microgradx.kernels.cuda import build
+from microgradx.kernels.cuda import build, simulated
 from microgradx.kernels.cuda.device import Shape
 from microgradx.kernels.cuda.sweep import bounds, loop
 from microgradx.kernels.lift import Lifted
@@ -55,7 +55,9 @@ GPUS = {
         Gpu("RTX5090", (12, 0), 1792e9, 104.8e12, 170),
     )
 }
-"""GPUs by name: A100 80 GB and H100 as SXM modules."""
+"""GPUs by name. From NVIDIA's data sheets of the T4, A100 (80 GB SXM), L4, H100 (SXM), H200 and HGX B200, and
+the specifications of the GeForce RTX 3090, 4090 and 5090.
+"""
 
 
 @dataclass
@@ -77,8 +79,14 @@ class Kernel:
         return self.flop / self.bytes if self.bytes else 0.0
 
     def least(self, gpu: Gpu) -> tuple[float, str]:
-        """The least seconds that a GPU needs, and what binds it: "memory" or "arithmetic"."""
-        moving, computing = self.bytes / gpu.bandwidth, self.flop / gpu.flops
+        """The least seconds that its device needs, and what binds it: "memory" or "arithmetic".
+
+        A kernel of CUDA on the GPU by its data sheet, one of the CPU on this machine as measured.
+        """
+        speed, flops = gpu.bandwidth, gpu.flops
+        if self.device == "cpu":
+            speed, flops = limits().bandwidth, limits().gemm
+        moving, computing = self.bytes / speed, self.flop / flops
         return max(moving, computing), "memory" if moving >= computing else "arithmetic"
 
     @property
@@ -102,6 +110,8 @@ class Kernel:
         """The kernel in the language of GPUs."""
         if self.device != "cuda":
             raise ArgumentError(f"{self.name} is a kernel of the CPU: it has --asm, no --ptx.")
+        if simulated():
+            raise DeviceError("the simulator replaces the compiler of GPUs: unset NUMBA_ENABLE_CUDASIM.")
         entry = "sweep" if self.name not in self.signatures else self.name
         function = build.functions(self.file, "listed")[entry]
         return build.ptx(function, self.signatures[entry], capability)[0]
@@ -160,21 +170,32 @@ def of_step(
         for chain in variant.plan.chains:
             if not isinstance(chain.items[0], Host):
                 items = [item for item in chain.items if not isinstance(item, Gather)]
-                yield kernel(chain.name, "cpu", items, made.text, runs)
+                yield kernel(chain.name, "cpu", items, variant.plan, made.text, runs)
     if "cuda" in devices:
-        emitted, _ = written(variant, Shape(), processors)
+        emitted, plan = written(variant, Shape(), processors)
         stages = [stage for stage in emitted.stages if stage.emitted]
         if emitted.how == "epoch":
             items = [item for stage in stages for item in stage.items if not stage.gathers]
-            yield kernel("epoch", "cuda", items, emitted.text, emitted.signatures)
+            yield kernel("epoch", "cuda", items, plan, emitted.text, emitted.signatures)
             return
         for stage in stages:
-            yield kernel(stage.name, "cuda", stage.items, emitted.text, emitted.signatures)
+            yield kernel(stage.name, "cuda", stage.items, plan, emitted.text, emitted.signatures)
 
 
-def kernel(name: str, device: str, items: list[Any], text: str, signatures: dict[str, str]) -> Kernel:
-    """A kernel by the work that it does."""
-    results = int(sum(np.prod(view.shape) for item in items for view, _ in item.writes()))
+def kernel(
+    name: str, device: str, items: list[Any], plan: Schedule, text: str, signatures: dict[str, str]
+) -> Kernel:
+    """A kernel by the work that it does: only what is in memory is moved, and each element once."""
+    reads, writes = (
+        {
+            view.buffer: min(view.size, view.buffer.size) * view.dtype.itemsize
+            for item in items
+            for view, _ in (item.reads() if reading else item.writes())
+            if view.buffer in plan.stored or view.buffer.source is not None
+        }
+        for reading in (True, False)
+    )
+    results = sum(size // buffer.dtype.itemsize for buffer, size in writes.items())
     does = "; ".join(dict.fromkeys(what(item) for item in items))
-    flop, moved = sum(item.flop for item in items), sum(map(traffic, items))
-    return Kernel(name, device, does, results, flop, moved, text, signatures)
+    moved = float(sum(reads.values()) + sum(writes.values()))
+    return Kernel(name, device, does, results, sum(item.flop for item in items), moved, text, signatures)

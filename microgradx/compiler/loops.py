@@ -212,8 +212,9 @@ class Nest(Item):
 
     @property
     def flop(self) -> float:  # type: ignore[override]
-        """One operation per statement and element."""
-        return float(np.prod(self.domain, dtype=np.int64)) * len(self.statements)
+        """One operation per statement and element; a copy is none."""
+        copies = sum(isinstance(s, Compute) and s.function is None for s in self.statements)
+        return float(np.prod(self.domain, dtype=np.int64)) * (len(self.statements) - copies)
 
     @property
     def checks(self) -> bool:  # type: ignore[override]

@@ -30,6 +30,11 @@ class Parts(Matmul):
 
     parts: int = 1
 
+    @property
+    def flop(self) -> float:  # type: ignore[override]
+        """As much as in one piece."""
+        return super().flop / self.parts
+
 
 @dataclass(eq=False)
 class Library(Matmul):

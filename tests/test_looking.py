@@ -1,0 +1,140 @@
+"""Looking at a run: the learning-rate finder, histograms, filters and mistakes."""
+
+import copy
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import microgradx as mg
+from microgradx import data, nn, optim, study
+from microgradx.cli import main
+from microgradx.errors import ArgumentError
+from microgradx.kernels.random import generator
+from microgradx.study.looking import grid, quantiles
+from microgradx.study.rates import Rates, smoothed
+
+
+def small(optimizer=optim.Adam, **options):
+    mg.seed(0)
+    model = nn.MLP([64, 16, 10])
+    return model, optimizer(model.parameters(), **options)
+
+
+def pixels(path):
+    """The shades of grey of a picture."""
+    with Image.open(path) as image:
+        return np.asarray(image.convert("L"))
+
+
+def test_the_finder_leaves_everything_as_it_was():
+    (x, y), _ = data.digits()
+    model, optimizer = small()
+    before = model.state_dict(), optimizer.state_dict(), generator.state_dict()
+    found = study.find_lr(model, optimizer, (x, y), steps=60, batch_size=32)
+    after = model.state_dict(), optimizer.state_dict(), generator.state_dict()
+    for name, value in before[0].items():
+        np.testing.assert_array_equal(after[0][name], value)
+    assert after[1]["param_groups"] == before[1]["param_groups"]
+    assert after[2] == before[2]
+    assert 1e-3 < found.suggestion < 0.2
+    assert found.rates[0] == pytest.approx(1e-6)
+    assert np.all(np.diff(found.rates) > 0)
+    assert len(found.rates) == len(found.losses) == len(found.smooth) <= 60
+    assert "try" in str(found)
+
+
+def test_the_suggestion_is_where_the_loss_falls_fastest():
+    rates = np.geomspace(1e-4, 1e2, 61)
+    losses = 2 - 1 / (1 + np.exp(-3 * (np.log(rates) - np.log(0.1))))  # a step down at 0.1
+    assert Rates(rates, losses, losses).suggestion == pytest.approx(0.1, rel=0.3)
+
+
+def test_the_average_has_no_start():
+    np.testing.assert_allclose(smoothed(np.full(5, 3.0)), 3.0)
+    series = np.random.default_rng(0).standard_normal(6)
+    weights = 0.8 ** np.arange(6)[::-1]
+    assert smoothed(series)[-1] == pytest.approx(np.average(series, weights=weights))
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"low": 1.0, "high": 0.1}, "0 < low < high and at least 10 steps, got 1.0, 0.1 and 150"),
+        ({"steps": 3}, "at least 10 steps"),
+        ({"low": 1e30, "high": 1e38}, "explodes at a rate of 1e\\+30; start lower"),
+    ],
+)
+def test_wrong_searches(options, message):
+    (x, y), _ = data.digits()
+    with pytest.raises(ArgumentError, match=message):
+        study.find_lr(*small(optim.SGD, lr=0.1), (x * 1e20, y), **options)
+
+
+def test_histograms_follow_training(tmp_path):
+    (x, y), _ = data.digits()
+    model, optimizer = small()
+    first = model.state_dict()["0.weight"]
+    histograms = study.Histograms(model)
+    mg.fit(model, optimizer, (x[:128], y[:128]), epochs=2, progress=False, callbacks=[histograms])
+    assert histograms.epochs == [0, 1, 2]
+    np.testing.assert_allclose(histograms.values["0.weight"][0], quantiles(first))
+    np.testing.assert_allclose(histograms.values["2.bias"][-1], np.sort(model.state_dict()["2.bias"]))
+    assert np.any(histograms.gradients["0.weight"][-1])
+    histograms.plot(tmp_path / "h.png")
+    assert pixels(tmp_path / "h.png").shape[1] > 800
+    with pytest.raises(ArgumentError, match="no parameter 'w'; the model has 0.weight, 0.bias"):
+        histograms.plot(tmp_path / "h.png", ["w"])
+
+
+def test_quantiles_and_grids():
+    assert quantiles(np.arange(10_000)[::-1]).tolist()[::999] == [0.0, 9999.0]
+    assert quantiles(np.array([3.0, 1.0])).tolist() == [1.0, 3.0]
+    for count in (1, 7, 48, 64):
+        rows, columns = grid(count)
+        assert rows * columns >= count > (rows - 1) * columns
+
+
+def test_filters_and_mistakes(tmp_path):
+    split = data.digits()
+    (x, y), (xt, yt) = split
+    model, optimizer = small()
+    mg.fit(model, optimizer, (x, y), epochs=1, progress=False)
+    study.filters(model, (8, 8), tmp_path / "f.png")
+    count = study.mistakes(model, xt, yt, (8, 8), tmp_path / "m.png", split.classes)
+    predicted = model(mg.Tensor(xt)).numpy().argmax(1)
+    assert count == (predicted != yt).sum()
+    for name in ("f.png", "m.png"):
+        assert len(np.unique(pixels(tmp_path / name))) > 20
+    right = study.mistakes(model, xt[predicted == yt], yt[predicted == yt], (8, 8), tmp_path / "none.png")
+    assert right == 0
+    with pytest.raises(
+        ArgumentError, match=r"images of shape \(7, 7\) have 49 pixels, the first layer is \(64, 16\)"
+    ):
+        study.filters(model, (7, 7), tmp_path / "f.png")
+    with pytest.raises(ArgumentError, match="are no images of shape"):
+        study.mistakes(model, xt, yt, (3, 3), tmp_path / "m.png")
+    assert copy.deepcopy(model).training
+
+
+def test_the_commands(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+
+    def command(text):
+        with pytest.raises(SystemExit) as ended:
+            main(text.split())
+        out = capsys.readouterr()
+        return ended.value.code, out.out, out.err
+
+    code, out, err = command("find-lr --model 64-8-10 --steps 40 --out rates.png")
+    assert code == 0, err
+    assert "try" in out and "--optimizer adam --lr" in out
+    assert pixels("rates.png").shape[1] > 500
+    assert command("train --epochs 1 --model 64-8-10 --out run --quiet")[0] == 0
+    code, out, err = command("look run")
+    assert code == 0, err
+    assert "held-out images are wrong" in out
+    assert {path.name for path in (tmp_path / "run").glob("*.png")} >= {"filters.png", "mistakes.png"}
+    assert command("train --data moons --epochs 1 --out moons --quiet")[0] == 0
+    code, _, err = command("look moons")
+    assert code == 1 and "moons has no images to show" in err
