@@ -138,3 +138,80 @@ def test_the_commands(tmp_path, monkeypatch, capsys):
     assert command("train --data moons --epochs 1 --out moons --quiet")[0] == 0
     code, _, err = command("look moons")
     assert code == 1 and "moons has no images to show" in err
+
+
+# The Adam paper's experiments
+
+
+def test_the_adam_papers_experiments_are_run_and_resumed(tmp_path):
+    from microgradx.study.adam_paper import LOGISTIC, Laboratory
+
+    said = []
+    (x, y), _ = data.digits()
+    laboratory = Laboratory((x[:256], y[:256]), tmp_path, epochs=3, search_epochs=1, seeds=2, say=said.append)
+    found = laboratory.run(LOGISTIC)
+    assert all(costs.shape == (2, 3) for costs in found.costs.values())
+    for name, costs in found.costs.items():
+        assert np.all(costs[:, -1] < costs[:, 0]), name  # it learns
+        assert found.rates[name] in found.searched[name]
+        assert not np.array_equal(costs[0], costs[1])  # seeds differ
+    count = len(said)
+    again = Laboratory((x[:256], y[:256]), tmp_path, epochs=3, search_epochs=1, seeds=2, say=said.append)
+    repeated = again.run(LOGISTIC)
+    assert len(said) == count  # nothing ran a second time
+    assert repeated.rates == found.rates
+    for name, costs in found.costs.items():
+        np.testing.assert_array_equal(repeated.costs[name], costs)
+    one = next((tmp_path / "section-6.1").glob("Adam_*seed1*.json"))
+    one.unlink()  # as if it had been interrupted there
+    Laboratory((x[:256], y[:256]), tmp_path, 3, 1, 2, said.append).run(LOGISTIC)
+    assert len(said) == count + 1
+    found.plot(tmp_path / "p.png")
+    assert pixels(tmp_path / "p.png").shape[1] > 500
+    assert "holds here" in found.table() or "does not hold here" in found.table()
+
+
+def test_what_the_paper_claims_is_judged_by_numbers():
+    from microgradx.study.adam_paper import (
+        ADADELTA,
+        ADAGRAD,
+        ADAM,
+        LOGISTIC,
+        NESTEROV,
+        NETWORK,
+        RMSPROP,
+        Findings,
+    )
+
+    ones = {one.name: np.ones((2, 3)) for one in (ADAM, NESTEROV, ADAGRAD, RMSPROP, ADADELTA)}
+    rates, grid = dict.fromkeys(ones, 0.1), dict.fromkeys(ones, (0.1,))
+    better = ones | {ADAM.name: np.full((2, 3), 0.5)}
+    assert Findings(NETWORK, rates, better, grid).agrees
+    assert not Findings(NETWORK, rates, ones, grid).agrees
+    worse = ones | {ADAGRAD.name: np.full((2, 3), 1.5)}
+    assert Findings(LOGISTIC, rates, worse, grid).agrees
+    assert not Findings(LOGISTIC, rates, better, grid).agrees  # AdaGrad is as fast as Nesterov there
+    assert "That holds here" in Findings(LOGISTIC, rates, worse, grid).table()
+
+
+def test_a_rate_that_falls_as_the_root():
+    from microgradx.study.adam_paper import LOGISTIC, NESTEROV, Laboratory
+
+    (x, y), _ = data.digits()
+    laboratory = Laboratory((x[:128], y[:128]), None, 2)
+    (first, second) = laboratory.train(LOGISTIC, NESTEROV, 0.05, 0, 2)
+    generator.seed(0)
+    model = nn.MLP([64, 10])
+    w, b, speed = *(p.numpy().astype(np.float64) for p in model.parameters()), [0.0, 0.0]
+    costs = []
+    for t in (1, 2):  # by hand: one batch is all rows, so their order does not matter
+        logits = x[:128] @ w + b
+        p = np.exp(logits - logits.max(1, keepdims=True))
+        p /= p.sum(1, keepdims=True)
+        costs.append(-np.log(p[np.arange(128), y[:128]]).mean())
+        p[np.arange(128), y[:128]] -= 1
+        slopes = [x[:128].T @ p / 128, p.sum(0) / 128]
+        speed = [0.9 * s + g for s, g in zip(speed, slopes, strict=True)]
+        moves = [g + 0.9 * s for s, g in zip(speed, slopes, strict=True)]
+        w, b = (old - 0.05 / np.sqrt(t) * move for old, move in zip((w, b), moves, strict=True))
+    np.testing.assert_allclose([first, second], costs, rtol=1e-5)

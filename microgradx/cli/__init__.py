@@ -19,6 +19,7 @@ COMMANDS = {
     "predict": "Say what is on a picture, or in the rows of a file.",
     "look": "Draw what a trained network looks for, and what it is wrong about.",
     "find-lr": "Find a learning rate.",
+    "adam-paper": "Repeat the experiments of the Adam paper.",
     "optimizers": "List the optimizers, or explain one.",
     "kernels": "List the kernels, for the CPU and GPUs, or show one.",
     "doctor": "Look at this machine and advise.",
@@ -30,7 +31,7 @@ class Commands(click.Group):
     """The subcommands, each in the module of its name or one of `modules`, loaded when it is asked for."""
 
     modules = {"evaluate": "use", "predict": "use", "doctor": "machine", "cache": "machine"}
-    modules |= {"look": "study", "find-lr": "study"}
+    modules |= {"look": "study", "find-lr": "study", "adam-paper": "study"}
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         """In the order of use, not of the alphabet."""
