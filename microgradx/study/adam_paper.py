@@ -203,7 +203,7 @@ class Findings:
         for one in sorted(self.experiment.contenders, key=lambda one: self.area(one.name)):
             costs = self.costs[one.name]
             spread = costs[:, -1].max() - costs[:, -1].min()
-            grid = ", ".join(f"{rate:g}" for rate in one.rates)
+            grid = ", ".join(f"{rate:.2g}" for rate in self.searched[one.name])
             cells = (
                 f"{self.rates[one.name]:g} | {grid} | {costs[:, 0].mean():.4f} | {self.final(one.name):.4f}"
             )
@@ -222,6 +222,8 @@ class Findings:
             label = f"{one.name}, α = {self.rates[one.name]:.2g}"
             ax.plot(epochs, costs.mean(0), one.dashes, color=one.color, lw=1.9, label=label)
         ax.set_yscale("log")
+        for axis in (ax.yaxis.set_major_formatter, ax.yaxis.set_minor_formatter):
+            axis(lambda cost, _: f"{cost:g}")
         ax.set_xlabel("iterations over the entire data", color=INK)
         ax.set_ylabel("training cost", color=INK)
         title = f"section {self.experiment.section}: {self.experiment.title}"
