@@ -258,6 +258,9 @@ def test_a_damaged_run_is_named(command, damage):
         ("train --optimizer lion --amsgrad", "No such option '--amsgrad'"),
         ("train --out full", "full already holds a run: resume it, or choose another folder"),
         ("optimizers adamm", "no optimizer 'adamm'. Did you mean adam?"),
+        ("optimizers adam --convention kears", "no convention 'kears'. Did you mean keras?"),
+        ("optimizers --convention keras", "whose convention? microgradx optimizers adam --convention keras"),
+        ("optimizers nadam --convention keras", "nadam is not described for 'keras'; described for it: none"),
         ("evaluate", "Missing argument 'RUN'"),
     ],
 )
@@ -320,6 +323,8 @@ def test_optimizers_are_listed_with_equations_and_explained(command):
     out = command("optimizers", "adam")[1]
     assert "adam(p, g, m, v, /, t, lr=0.001" in out and "arxiv.org/abs/1412.6980" in out and "--betas" in out
     assert command("optimizers", "amsgrad")[0] == 0
+    out = command("optimizers", "sgd_momentum", "--convention=keras")[1]
+    assert "keras.optimizers.SGD(learning_rate=0.001, momentum=0.9)" in out
 
 
 def test_doctor_reports_every_topic(command):

@@ -1,4 +1,4 @@
-"""`microgradx optimizers`: the rules with their equations, from their own docstrings."""
+"""`microgradx optimizers`: the rules with their equations, here and in other libraries."""
 
 import inspect
 
@@ -7,6 +7,8 @@ import click
 from microgradx.cli.options import REQUIRED, Name, typed
 from microgradx.optim import Optimizer
 from microgradx.optim import optimizers as registry
+from microgradx.optim.conventions import explanation
+from microgradx.optim.libraries import libraries
 from microgradx.rules import Rule, rules
 
 Explained = Rule | type[Optimizer]
@@ -19,8 +21,17 @@ def known() -> dict[str, Explained]:
 
 @click.command()
 @click.argument("name", required=False, type=Name("optimizer", known))
-def optimizers(name: str | None) -> None:
+@click.option(
+    "--convention", type=Name("convention", lambda: libraries), metavar="LIBRARY",
+    help=f"How NAME differs there, and hyperparameters that agree: {', '.join(libraries)}.",
+)  # fmt: skip
+def optimizers(name: str | None, convention: str | None) -> None:
     """List the optimizers with their equations, or explain NAME and its hyperparameters."""
+    if convention and not name:
+        raise click.UsageError(f"whose convention? microgradx optimizers adam --convention {convention}")
+    if name and convention:
+        click.echo(explanation(name, convention))
+        return
     if name:
         explain(known()[name])
         return

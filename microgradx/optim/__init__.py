@@ -6,6 +6,7 @@ from microgradx.optim.classes import (
     Rprop, Yogi,
 )  # fmt: skip
 from microgradx.optim.clip import clip_grad_norm_, clip_grad_value_
+from microgradx.optim.conventions import convert, explain
 from microgradx.optim.optimizer import Optimizer, optimizer, optimizers
 from microgradx.optim.schedules import (
     ChainedScheduler, ConstantLR, CosineAnnealingLR, CosineAnnealingWarmRestarts, ExponentialLR, LambdaLR,
