@@ -21,6 +21,7 @@ from microgradx.training.runs import PACKAGES, processor, versions
 EXTRAS = (
     ("matplotlib", "matplotlib", "plot"),
     ("PIL", "pillow", "plot"),
+    ("pyarrow", "pyarrow", "parquet"),
     ("tensorboard", "tensorboard", "tensorboard"),
 )
 LAYERS = {"tbb": "tbbpool", "omp": "omppool", "workqueue": "workqueue"}

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from microgradx.compiler.books import unreadable
 from microgradx.compiler.capture import capture
 from microgradx.compiler.guards import Guards, print_of
 from microgradx.compiler.program import Program
@@ -63,6 +64,8 @@ class Step:
             try:
                 variant = self.find(key) or self.capture(key, values, arrays)
             except (ArgumentError, ShapeError):  # perhaps in other words than the step's own
+                return self.eagerly(values)
+            if unreadable(variant):
                 return self.eagerly(values)
             try:
                 outs, finished = variant.run([values[i] for _, i in arrays])

@@ -1,6 +1,6 @@
 """Parameters of one dtype laid end to end, so that one sweep updates them all."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import accumulate
 from typing import Any
 
@@ -25,6 +25,7 @@ class Part:
     gradient: Any
     state: dict[str, Any]
     clock: dict[str, float]  # t, the steps done, and what the rule carries: no gradient, no step
+    given: dict[str, Any] = field(default_factory=dict)  # hyperparameters of its last step alone
 
     def restore(self, saved: dict[str, Any]) -> None:
         """Set the clock and the state."""
@@ -156,7 +157,7 @@ class Flat:
         carried = update(t=t + 1, carried=carried, **self.hyperparameters, **more)
         clock = dict(zip(run[0].clock, (t + 1, *carried), strict=True))
         for part in run:
-            part.clock = clock
+            part.clock, part.given = clock, more
             part.parameter._version[0] += 1
 
     def check_finite(self, run: Run) -> None:

@@ -55,6 +55,7 @@ class Optimizer:
         del self.defaults["params"]
         self.param_groups: list[dict[str, Any]] = []
         self.flats: list[Flat] = []  # for each group one of each dtype
+        self.ledgers: list[Any] = []  # who writes down every step, see `optim.ledger`
         self.parameters: dict[str, Tensor] = {}
         if not isinstance(params, Tensor):
             params = list(params)
@@ -130,8 +131,13 @@ class Optimizer:
                 mode.recorder.step(self, flat, run)
             elif self.check_finite:
                 flat.check_finite(run)
+        watching = self.ledgers if mode.recorder is None else []
+        for ledger in watching:
+            ledger.open()
         for flat, run in jobs:
             self.advance(flat, run)
+        for ledger in watching:
+            ledger.close()
 
     def advance(self, flat: Flat, run: Run) -> None:
         """One step of some neighbours in a flat buffer."""

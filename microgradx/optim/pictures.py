@@ -1,0 +1,134 @@
+"""Pictures of an optimizer's ledger, as PNG files. Needs the extra `plot`.
+
+Drawn with matplotlib's Figure alone: no window, no global state. The colours keep apart for every kind of
+colour vision (Okabe & Ito), and lines differ in their dashes as well.
+"""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from microgradx.errors import ArgumentError
+from microgradx.optim.accounts import Account
+
+INK, GREY, FAINT = "#222222", "#9a9a9a", "#d9d9d9"
+COLORS = "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9"
+DASHES = "-", "--", "-.", ":"
+
+
+def figure(rows: int, columns: int, width: float, height: float) -> tuple[Any, np.ndarray]:
+    """An empty figure of so many inches, and its (rows, columns) axes; each row has a step axis below."""
+    try:
+        from matplotlib.figure import Figure
+    except ImportError:
+        raise ArgumentError("Pictures need matplotlib: pip install matplotlib (the extra `plot`).") from None
+    drawing = Figure(figsize=(width, height), layout="constrained", facecolor="white")
+    axes = drawing.subplots(rows, columns, squeeze=False, sharex=True)
+    for ax in axes.flat:
+        ax.spines[["top", "right"]].set_visible(False)
+        ax.spines[["left", "bottom"]].set_color(INK)
+        ax.tick_params(colors=INK, labelsize=9)
+        ax.grid(axis="y", color=FAINT, lw=0.8)
+        ax.set_axisbelow(True)
+        ax.margins(x=0.02)
+    for ax in axes[-1]:
+        ax.set_xlabel("step", color=INK)
+    return drawing, axes
+
+
+def headline(ax: Any, text: str) -> None:
+    """A title at the left."""
+    ax.set_title(text, loc="left", fontsize=10.5, color=INK)
+
+
+def story(account: Account, which: int, path: str | Path) -> None:
+    """One number: weight, gradient and direction, effective learning rate, and the size of its updates."""
+    require_steps([account])
+    place = ", ".join(map(str, account.indices[which]))
+    rule = account.records[-1].equation
+    columns = {name: account[name][:, which] for name in account.names}
+    drawing, ((weight, slope), (rate, share)) = figure(2, 2, 9.2, 5.6)
+    drawing.suptitle(
+        f"{account.name}[{place}] under {rule.rule.name}", x=0.01, ha="left", fontsize=12, color=INK
+    )
+    t = account.t
+    headline(weight, "weight")
+    weight.plot(
+        [t[0] - 1, *t], [columns["p"][0], *(columns["p"] + columns["update"])], color=COLORS[0], lw=1.8
+    )
+    headline(slope, "gradient")
+    slope.axhline(0, color=INK, lw=0.8)
+    slope.plot(t, columns["g"], "-", color=GREY, lw=1.0, label="gradient g")
+    if rule.direction and "direction" in columns and not np.array_equal(columns["direction"], columns["g"]):
+        headline(slope, "gradient, and the direction that the rule makes of it")
+        name = rule.symbol(getattr(rule.direction.expression, "id", "direction"))
+        slope.plot(t, columns["direction"], "-", color=COLORS[1], lw=1.8, label=f"direction {name}")
+        slope.legend(frameon=False, fontsize=9, labelcolor=INK)
+    headline(rate, "effective learning rate")
+    curve(rate, t, columns["effective_lr"], COLORS[2])
+    headline(share, "size of the update, as a part of the weight")
+    curve(share, t, columns["ratio"], COLORS[3])
+    drawing.savefig(path, dpi=160)
+
+
+def curve(ax: Any, t: np.ndarray, values: np.ndarray, color: str) -> None:
+    """One line; on a logarithmic axis if all its numbers are positive and they vary."""
+    finite = values[np.isfinite(values)]
+    if len(finite) and finite.min() > 0 and finite.max() > 3 * finite.min():
+        logarithmic(ax)
+    ax.plot(t, values, color=color, lw=1.6)
+
+
+def logarithmic(ax: Any) -> None:
+    """A logarithmic axis with plain numbers, at 1, 2 and 5 of every power of ten where there is room."""
+    from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+
+    ax.set_yscale("log")
+    ax.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5), numticks=9))
+    ax.yaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:g}"))
+    ax.yaxis.set_minor_formatter(NullFormatter())
+
+
+def overview(accounts: Mapping[str, Account], path: str | Path) -> None:
+    """By parameter, the median of the watched numbers that moved, and the band of their middle half."""
+    shown = [account for account in accounts.values() if account.names][: len(COLORS)]
+    require_steps(shown)
+    drawing, axes = figure(1, 2, 9.6, 3.8)
+    what = "median and middle half of the watched numbers"
+    drawing.suptitle(what, x=0.01, ha="left", fontsize=12, color=INK)
+    titles = {
+        "effective_lr": "effective learning rate",
+        "ratio": "size of the update, as a part of the weight",
+    }
+    for ax, (column, title) in zip(axes[0], titles.items(), strict=True):
+        headline(ax, title)
+        logarithmic(ax)
+        for k, account in enumerate(shown):
+            values = np.abs(account[column])
+            values[~np.isfinite(values) | (account["update"] == 0)] = np.nan  # a dead unit's rate is lr / ε
+            empty = np.isnan(values).all(axis=1)
+            values[empty] = 1  # nothing to take a median of; hidden below
+            low, middle, high = np.where(empty, np.nan, np.nanpercentile(values, [25, 50, 75], axis=1))
+            style = {"color": COLORS[k], "lw": 1.7, "ls": DASHES[k % len(DASHES)]}
+            ax.plot(account.t, middle, label=account.name, **style)
+            if len(account.indices) > 1:
+                ax.fill_between(account.t, low, high, color=COLORS[k], alpha=0.15, lw=0)
+    handles, labels = axes[0, 0].get_legend_handles_labels()
+    drawing.legend(
+        handles,
+        labels,
+        loc="outside lower center",
+        ncols=len(shown),
+        frameon=False,
+        fontsize=9,
+        labelcolor=INK,
+    )
+    drawing.savefig(path, dpi=160)
+
+
+def require_steps(accounts: list[Account]) -> None:
+    """Raise where there is nothing to draw."""
+    if not any(account.records for account in accounts):
+        raise ArgumentError("nothing to draw: no step was written down yet. Train inside `with ledger(...)`.")
