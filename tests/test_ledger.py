@@ -247,11 +247,55 @@ def test_a_compiled_scan_is_written_down_step_by_step(zero_first, make):
         np.testing.assert_array_equal(one["p"][:-1] + one["update"][:-1], one["p"][1:])
         for (
             record
-        ) in one.records:  # the rule, given what was read, makes what happened: the gradient is right
+        ) in one.records:  # the rule makes what happened of what was read: the gradient, too, is right
             p = [record.trace(i)[len(record.equation.lines)][2] for i in range(3)]
             np.testing.assert_allclose(p, record.numbers[-1, :3], 1e-6, 1e-9)
     step.scan(x, y, batch_size=32)
     assert log.steps == 5
+
+
+@pytest.mark.parametrize("change", ["weights before", "weights after", "gradients after"])
+def test_a_compiled_step_that_changes_things_around_the_rule_runs_line_by_line(change):
+    (x, y), _ = data.digits()
+    x, y = mg.tensor(x[:32]), y[:32]
+
+    def run(way):
+        mg.seed(1)
+        model = nn.MLP([64, 4, 10])
+        w, optimizer = model[0].weight, optim.Adam(model.named_parameters(), lr=1e-2)
+
+        def step(x, y):
+            optimizer.zero_grad()
+            nn.cross_entropy(model(x), y).backward()
+            if change == "weights before":
+                w.data = w.detach() * 0.9
+            optimizer.step()
+            if change == "weights after":
+                w.data = w.detach() * 0.9
+            if change == "gradients after":
+                w.grad = w.grad * 2
+
+        step = way(step)
+        with optim.ledger(optimizer, watch={"0.weight": (20, 3)}) as log:
+            for _ in range(3):
+                step(x, y)
+        return log["0.weight"]
+
+    eager, compiled = run(lambda step: step), run(mg.jit)
+    for column in ("p", "g", "update"):
+        np.testing.assert_allclose(compiled[column], eager[column], 1e-5)
+
+
+def test_an_error_inside_a_step_leaves_no_line():
+    tensors = parameters()
+    optimizer = optim.Adam(tensors.items(), check_finite=True)
+    with optim.ledger(optimizer) as log:
+        train(optimizer, tensors, 2)
+        tensors["b"].grad = mg.full((4,), float("nan"))
+        with pytest.raises(mg.MicrogradxError, match="the gradient of b"):
+            optimizer.step()
+        train(optimizer, tensors, 1)
+    assert log["b"].t.tolist() == [1, 2, 3] and np.isfinite(log["b"]["g"]).all()
 
 
 def test_fit_is_written_down():
@@ -303,9 +347,8 @@ def test_the_table_goes_to_csv_and_parquet(tmp_path):
     parquet = pytest.importorskip("pyarrow.parquet", reason="pyarrow is in the extra 'parquet'")
     log.save(tmp_path / "steps.parquet")
     found = parquet.read_table(tmp_path / "steps.parquet").to_pydict()
-    assert (
-        list(found) == list(rows[0]) and found["m"][3] == log["w"]["m"][1, 1] and found["index"][3] == "5,3"
-    )
+    assert list(found) == list(rows[0])
+    assert found["m"][3] == log["w"]["m"][1, 1] and found["index"][3] == "5,3"
 
 
 def test_pictures_are_drawn(tmp_path):
@@ -326,6 +369,10 @@ def adam_log(**options):
     return optim.ledger(optim.Adam(parameters().items()), **options)
 
 
+def plain_log(**options):
+    return optim.ledger(optim.Adam(parameters().values()), **options)
+
+
 @pytest.mark.parametrize(
     "wrong, message",
     [
@@ -335,6 +382,8 @@ def adam_log(**options):
         (lambda: adam_log(watch="weight"), "no parameter 'weight'; there are w, b."),
         (lambda: adam_log(watch={"w": (9, 9)}), r"w of shape \(6, 4\): \(9, 9\) picks nothing"),
         (lambda: adam_log(watch="b")["w"], "no 'w' in this ledger; it watches b."),
+        (lambda: plain_log()["w"], "it watches 0, 1. Names such as 0.weight come from an optimizer of model"),
+        (lambda: plain_log(watch="w"), "no parameter 'w'; there are 0, 1. Names such as 0.weight come from"),
         (lambda: adam_log().explain("w"), "w: no step was written down yet. Train inside the ledger's"),
         (lambda: adam_log().explain("w", 3), r"w of shape \(6, 4\) has no number at 3."),
         (lambda: adam_log(watch={"b": 1}).explain("b", 3), r"b\[3\] is not watched; watched are \(1,\)."),

@@ -7,6 +7,7 @@ what a rule did, the step runs line by line, with the same results.
 
 from typing import Any
 
+from microgradx.compiler.program import Update
 from microgradx.optim import Optimizer
 
 
@@ -16,18 +17,31 @@ def ledgers(events: list[tuple]) -> set[Any]:
 
 
 def unreadable(variant: Any) -> bool:
-    """Whether a ledger is at work that could not read from outside what the step does.
+    """Whether a ledger is at work that could not read from outside what the step does."""
+    return bool(ledgers(variant.events)) and not variant.readable
 
-    So it is where gradients are gone at its end, a parameter steps twice, or a step computes what its rule is
-    given, as LARS does.
+
+def readable(variant: Any) -> bool:
+    """Whether memory shows, before and after a step, all that its rules work on and make.
+
+    Not so where gradients are gone at the end, where the step itself changes weights or gradients around the
+    rule, where a parameter steps twice, or where the step computes what its rule is given, as LARS does.
     """
-    if not ledgers(variant.events):
-        return False
+    program = variant.program
     sweeps = [event for event in variant.events if event[0] == "sweep"]
-    parts = [part for _, _, _, run, _ in sweeps for part in run]
-    plain = all(type(optimizer).advance is Optimizer.advance for _, optimizer, *_ in sweeps)
-    left = all(variant.final.get(part.parameter) for part in parts)
-    return not plain or not left or len({id(part) for part in parts}) < len(parts)
+    parts = {id(part) for _, _, _, run, _ in sweeps for part in run}
+    updates = [one for one in program.instructions if isinstance(one.op, Update)]
+    gradients = {b.owner: home for home, b in program.bound.items() if b.kind == "grad"}
+    if len(parts) != sum(len(run) for _, _, _, run, _ in sweeps) or len(updates) != len(parts):
+        return False
+    for update in updates:
+        parameter = update.op.part.parameter
+        p, g, *state = update.inputs
+        home = gradients.get(parameter)
+        read = {p, *state} <= program.bound.keys() and program.writes.get(p) in update.outputs
+        if not (read and variant.final.get(parameter) and program.writes.get(home, home) is g):
+            return False
+    return all(type(optimizer).advance is Optimizer.advance for _, optimizer, *_ in sweeps)
 
 
 def written_down(variant: Any, arrays: list[Any], order: Any) -> tuple[list, int]:

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from microgradx.compiler.books import ledgers, written_down
+from microgradx.compiler.books import ledgers, readable, written_down
 from microgradx.compiler.emit import RUN, Emitted, Emitter
 from microgradx.compiler.guards import Guards
 from microgradx.compiler.items import Gather, Host, Matmul
@@ -60,6 +60,7 @@ class Variant:
         self.steady = all(
             recorder.final[leaf] == had for leaf, had in recorder.before.items() if had is not None
         )
+        self.readable = readable(self)  # for an optimizer's ledger
         self.gradients = [(leaf, before) for leaf, before in recorder.before.items() if before is not None]
 
     # Whether it still fits

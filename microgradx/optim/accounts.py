@@ -43,9 +43,8 @@ class Record:
     def start(self) -> dict[str, Any]:
         """The rule's parameters: arrays of the watched numbers, and numbers."""
         rule = self.sweep.rule
-        return (
-            rule.hyperparameters | dict(zip(("p", "g", *rule.state), self.numbers, strict=False)) | self.known
-        )
+        rows = dict(zip(("p", "g", *rule.state), self.numbers, strict=False))  # the last row is p afterwards
+        return rule.hyperparameters | rows | self.known
 
     def trace(self, which: int) -> list[tuple[Line, dict[str, Any], Any]]:
         """The rule's lines for one of the numbers."""
@@ -58,10 +57,7 @@ class Record:
         try:
             with np.errstate(all="ignore"):
                 trace = self.equation.evaluate(self.start())
-        except (
-            TypeError,
-            ValueError,
-        ):  # a rule with `if` or math.exp: its lines work on one number at a time
+        except (TypeError, ValueError):  # with `if` or math.exp, lines take one number at a time
             each = [self.trace(i) for i in range(self.numbers.shape[1])]
             trace = [(x[0][0], {}, np.array([value for _, _, value in x])) for x in zip(*each, strict=True)]
         found = {one.name: value for one, _, value in trace if one.name != "p"}
@@ -178,10 +174,8 @@ def explanation(title: str, record: Record, which: int, found: dict[str, Any]) -
     if trace[len(record.equation.lines)][2] != after:
         lines += [f"  p ← {number(after)}, as the optimizer moves the whole parameter along the direction"]
     share = f"{found['ratio']:.3%} of the weight" if np.isfinite(found["ratio"]) else "from 0"
-    lines += [
-        "",
-        f"  update {number(found['update'])}, {share}; effective lr {number(found['effective_lr'])}",
-    ]
+    update, rate = number(found["update"]), number(found["effective_lr"])
+    lines += ["", f"  update {update}, {share}; effective lr {rate}"]
     if record.equation.rate:
         lines[-1] += f" = {written(record.equation.rate.expression, symbol)}"
     return "\n".join(lines)

@@ -8,10 +8,9 @@ log.save("steps.csv"); log.picture("steps.png")     # or steps.parquet
 """
 
 import csv
-import sys
 from fnmatch import fnmatchcase
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any
 
 import numpy as np
 
@@ -19,6 +18,8 @@ from microgradx.errors import ArgumentError
 from microgradx.optim.accounts import Account, Row
 from microgradx.optim.flat import Flat, Part
 from microgradx.optim.optimizer import Optimizer
+
+unnamed = " Names such as 0.weight come from an optimizer of model.named_parameters()."
 
 
 class Ledger:
@@ -50,7 +51,8 @@ class Ledger:
     def __getitem__(self, name: str) -> Account:
         """The account of a parameter."""
         if name not in self.accounts:
-            raise ArgumentError(f"no {name!r} in this ledger; it watches {', '.join(self.accounts)}.")
+            hint = unnamed if all(name.isdecimal() for name in self.accounts) else ""
+            raise ArgumentError(f"no {name!r} in this ledger; it watches {', '.join(self.accounts)}.{hint}")
         return self.accounts[name]
 
     # What an optimizer, or a compiled step, calls
@@ -70,11 +72,9 @@ class Ledger:
 
     # Reading
 
-    def explain(
-        self, name: str, index: Any = None, step: int | None = None, file: TextIO | None = None
-    ) -> None:
+    def explain(self, name: str, index: Any = None, step: int | None = None) -> None:
         """Print the rule with the numbers of one step put in, line by line; `step` is the rule's own t."""
-        print(self[name].explain(index, step), file=file or sys.stdout)
+        print(self[name].explain(index, step))
 
     def table(self) -> dict[str, Any]:
         """All columns by name, a row per step and watched number; NaN where a rule has no such column."""
@@ -145,9 +145,8 @@ class Page:
             axes: Any = np.unravel_index(places[part.name], shape) if shape else ()
             indices: list[Any] = list(zip(*(axis.tolist() for axis in axes), strict=True)) if shape else [()]
             self.accounts.append(Account(part.name, shape, indices, self.rows, k, slice(start, stop)))
-        self.index = np.array(
-            [part.place.start + i for part in self.parts for i in places[part.name]], np.intp
-        )
+        starts = {part.name: part.place.start for part in self.parts}
+        self.index = np.concatenate([starts[name] + places[name] for name in starts] or [[]]).astype(np.intp)
 
     def open(self) -> None:
         """Read what the step starts from."""
@@ -157,20 +156,16 @@ class Page:
         self.read(p, 0)
         for row, array in enumerate(state, 2):
             self.read(array, row)
-        self.sweep, self.options, self.clocks = (
-            flat.update,
-            flat.hyperparameters,
-            [p.clock for p in self.parts],
-        )
+        self.sweep, self.options = flat.update, flat.hyperparameters
+        self.clocks = [part.clock for part in self.parts]
 
     def close(self) -> None:
         """Read the gradient, which the step leaves as it is, and where the weights have gone."""
         p, g, *_ = self.flat.arrays
         self.read(g, 1)
         self.read(p, -1)
-        clocks = [
-            None if part.clock is then else then for part, then in zip(self.parts, self.clocks, strict=True)
-        ]
+        pairs = zip(self.parts, self.clocks, strict=True)
+        clocks = [None if part.clock is then else then for part, then in pairs]
         given = [part.given for part in self.parts]
         self.rows.append(Row(self.numbers, self.sweep, self.options, clocks, given))
 
@@ -192,7 +187,8 @@ def chosen(parts: dict[str, Part], watch: Any) -> dict[str, np.ndarray]:
     for pattern, index in watch.items():
         found = [name for name in parts if name == pattern or fnmatchcase(name, str(pattern))]
         if not found:
-            raise ArgumentError(f"ledger: no parameter {pattern!r}; there are {', '.join(parts)}.")
+            hint = unnamed if all(name.isdecimal() for name in parts) else ""
+            raise ArgumentError(f"ledger: no parameter {pattern!r}; there are {', '.join(parts)}.{hint}")
         places |= {name: positions(parts[name], index) for name in found}
     return places
 
@@ -217,6 +213,5 @@ def positions(part: Part, index: Any) -> np.ndarray:
     try:
         return np.arange(size, dtype=np.int64).reshape(shape)[index].ravel()
     except (IndexError, ValueError, TypeError) as error:
-        raise ArgumentError(
-            f"ledger: {part.name} of shape {shape}: {index!r} picks nothing: {error}."
-        ) from None
+        where = f"ledger: {part.name} of shape {shape}"
+        raise ArgumentError(f"{where}: {index!r} picks nothing: {error}.") from None

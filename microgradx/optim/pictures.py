@@ -50,14 +50,12 @@ def story(account: Account, which: int, path: str | Path) -> None:
     rule = account.records[-1].equation
     columns = {name: account[name][:, which] for name in account.names}
     drawing, ((weight, slope), (rate, share)) = figure(2, 2, 9.2, 5.6)
-    drawing.suptitle(
-        f"{account.name}[{place}] under {rule.rule.name}", x=0.01, ha="left", fontsize=12, color=INK
-    )
+    title = f"{account.name}[{place}] under {rule.rule.name}"
+    drawing.suptitle(title, x=0.01, ha="left", fontsize=12, color=INK)
     t = account.t
     headline(weight, "weight")
-    weight.plot(
-        [t[0] - 1, *t], [columns["p"][0], *(columns["p"] + columns["update"])], color=COLORS[0], lw=1.8
-    )
+    path_of = [columns["p"][0], *(columns["p"] + columns["update"])]
+    weight.plot([t[0] - 1, *t], path_of, color=COLORS[0], lw=1.8)
     headline(slope, "gradient")
     slope.axhline(0, color=INK, lw=0.8)
     slope.plot(t, columns["g"], "-", color=GREY, lw=1.0, label="gradient g")
@@ -116,15 +114,8 @@ def overview(accounts: Mapping[str, Account], path: str | Path) -> None:
             if len(account.indices) > 1:
                 ax.fill_between(account.t, low, high, color=COLORS[k], alpha=0.15, lw=0)
     handles, labels = axes[0, 0].get_legend_handles_labels()
-    drawing.legend(
-        handles,
-        labels,
-        loc="outside lower center",
-        ncols=len(shown),
-        frameon=False,
-        fontsize=9,
-        labelcolor=INK,
-    )
+    style = {"frameon": False, "fontsize": 9, "labelcolor": INK}
+    drawing.legend(handles, labels, loc="outside lower center", ncols=len(shown), **style)
     drawing.savefig(path, dpi=160)
 
 
