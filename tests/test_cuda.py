@@ -312,6 +312,27 @@ def test_clipping_averages_and_check_finite():
             np.testing.assert_allclose(other, one, rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.parametrize("way", [lambda step: step, mg.jit], ids=["line by line", "compiled"])
+def test_a_ledger_writes_down_the_devices_steps(way):
+    written = {}
+    for where in ("cpu", "cuda"):
+        model = network(where)
+        optimizer = optim.Adam(model.named_parameters(), lr=0.01)
+
+        @way
+        def step(x, y, model=model, optimizer=optimizer):
+            optimizer.zero_grad()
+            nn.cross_entropy(model(x), y).backward()
+            optimizer.step()
+
+        with optim.ledger(optimizer, watch=9) as log:
+            for _ in range(3):
+                step(*batch(where))
+        written[where] = log["0.weight"]
+    for name in ("p", "g", "m_hat", "v", "update"):
+        close(written["cuda"][name], written["cpu"][name])
+
+
 # Compiled steps
 
 

@@ -18,6 +18,7 @@ from microgradx.errors import ArgumentError
 from microgradx.optim.accounts import Account, Row
 from microgradx.optim.flat import Flat, Part
 from microgradx.optim.optimizer import Optimizer
+from microgradx.tensor import wrap
 
 unnamed = " Names such as 0.weight come from an optimizer of model.named_parameters()."
 
@@ -170,11 +171,11 @@ class Page:
         self.rows.append(Row(self.numbers, self.sweep, self.options, clocks, given))
 
     def read(self, array: Any, row: int) -> None:
-        """Gather the watched numbers of a flat array, which may be on a GPU."""
+        """Gather the watched numbers of a flat array; from a GPU, these alone."""
         if isinstance(array, np.ndarray):
             array.take(self.index, out=self.numbers[row], mode="clip")  # in range, and faster than "raise"
         else:
-            self.numbers[row] = np.asarray(array)[self.index]
+            self.numbers[row] = wrap(array)[self.index].numpy()
 
 
 def chosen(parts: dict[str, Part], watch: Any) -> dict[str, np.ndarray]:
