@@ -20,6 +20,8 @@ COMMANDS = {
     "look": "Draw what a trained network looks for, and what it is wrong about.",
     "find-lr": "Find a learning rate.",
     "adam-paper": "Repeat the experiments of the Adam paper.",
+    "race": "Let optimizers race on a surface, as an animation or a page.",
+    "bias": "Show what bias correction does to Adam.",
     "optimizers": "List the optimizers, or explain one.",
     "kernels": "List the kernels, for the CPU and GPUs, or show one.",
     "doctor": "Look at this machine and advise.",

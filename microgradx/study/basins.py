@@ -1,0 +1,139 @@
+"""Basins: from every start on a grid, where an optimizer ends and how fast.
+
+    basins("himmelblau", ["sgd", "adam"]).save("basins.png")    # needs the extra `plot`
+
+All ways from all starts are one compiled program: a step over the whole grid, scanned over the steps.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from microgradx.errors import ArgumentError
+from microgradx.rules import Rule
+from microgradx.study.race import FIELD, NEAR, contestants, descend, learning_rates, noise_of
+from microgradx.study.surfaces import Surface, load_surface
+
+MOST = 8
+"""How many destinations have a colour of their own."""
+
+
+@dataclass(frozen=True)
+class Basin:
+    """One optimizer from every start of the grid."""
+
+    name: str
+    lr: float
+    ends: np.ndarray  # (rows, columns, 2)
+    where: np.ndarray  # (rows, columns): which destination; -1 for none of them
+    when: np.ndarray  # (rows, columns): the step from which on it is there
+
+    def summary(self) -> str:
+        """How many starts end at a destination, and by which step half of them are there."""
+        there = self.where >= 0
+        if not there.any():
+            return "none ends at a marked point"
+        share = "all" if there.all() else f"{math.floor(1000 * there.mean()) / 10:g} %"
+        return f"{share} end at a marked point, half of them by step {int(np.median(self.when[there]))}"
+
+
+@dataclass(frozen=True)
+class Basins:
+    """Several optimizers from the same starts, and the destinations that they have between them."""
+
+    surface: Surface
+    steps: int
+    noise: float
+    destinations: np.ndarray  # (k, 2): known minima first, then the most frequent
+    maps: tuple[Basin, ...]
+
+    def caption(self) -> str:
+        """What was run."""
+        rows, columns = self.maps[0].where.shape
+        noise = f", noise of deviation {self.noise:g} on every gradient" if self.noise else ""
+        return f"{self.steps} steps from each of {columns} × {rows} starts{noise}."
+
+    def save(self, path: str | Path) -> None:
+        """As a picture, one panel for each optimizer."""
+        from microgradx.study.panels import draw_basins
+
+        draw_basins(self, path)
+
+
+def basins(
+    surface: Surface | str,
+    optimizers: Sequence[str | Rule] = FIELD,
+    lr: Mapping[str, float] | None = None,
+    steps: int | None = None,
+    noise: float | None = None,
+    seed: int = 0,
+    cells: int = 160,
+    device: str = "cpu",
+) -> Basins:
+    """Let optimizers run from the middle of every cell of a grid, so many along the window's longer side."""
+    surface = load_surface(surface) if isinstance(surface, str) else surface
+    if cells < 2:
+        raise ArgumentError(f"cells {cells}: a grid has at least 2 along each side.")
+    field = contestants(optimizers)
+    rates = learning_rates(surface, field, lr)
+    left, right, bottom, top = surface.window
+    size = max(right - left, top - bottom) / cells
+    grid = surface.grid(round((right - left) / size), round((top - bottom) / size))
+    tilts = noise_of(surface, steps, noise, seed)
+    starts = grid.reshape(-1, 2)
+    ways = [descend(surface, rule, starts, tilts, rates[rule.name], device, compiled=True) for rule in field]
+    near = NEAR * surface.diagonal
+    known = np.reshape(surface.minima, (-1, 2))
+    rest = [way[-1][at_rest(way, near) & surface.inside(way[-1])] for way in ways]
+    destinations = gather(np.concatenate(rest), known, near)
+    maps = []
+    for rule, way in zip(field, ways, strict=True):
+        where, when = (found.reshape(grid.shape[:2]) for found in arrivals(way, destinations, near))
+        maps.append(Basin(rule.name, rates[rule.name], way[-1].reshape(grid.shape), where, when))
+    return Basins(surface, len(tilts), surface.noise if noise is None else noise, destinations, tuple(maps))
+
+
+def at_rest(way: np.ndarray, near: float) -> np.ndarray:
+    """(steps + 1, n, 2) -> (n,): which have hardly moved in the last tenth of their way."""
+    with np.errstate(invalid="ignore"):  # infinity less infinity
+        return np.hypot(*(way[-1] - way[-1 - len(way) // 10]).T) < near / 4
+
+
+def gather(ends: np.ndarray, known: np.ndarray, near: float) -> np.ndarray:
+    """(n, 2), (k, 2) -> (up to MOST, 2): the known points, then where most ends lie on one another."""
+    found, least = list(known), len(ends) / 500
+    for point in known:
+        ends = ends[np.hypot(*(ends - point).T) > 2 * near]
+    while len(found) < MOST and len(ends):
+        cells, counts = np.unique(np.rint(ends / near), axis=0, return_counts=True)
+        if counts.max() <= least:
+            break
+        middle = cells[counts.argmax()] * near
+        close = np.hypot(*(ends - middle).T) < 2 * near
+        point = np.median(ends[close], axis=0)
+        if np.median(np.hypot(*(ends[close] - point).T)) < near / 4:  # not a place that many creep through
+            found.append(point)
+        ends = ends[~close]
+    return np.reshape(found, (-1, 2))
+
+
+def arrivals(way: np.ndarray, destinations: np.ndarray, near: float) -> tuple[np.ndarray, np.ndarray]:
+    """(steps + 1, n, 2), (k, 2) -> (n,), (n,): at which destination each ends, and from which step on."""
+    steps, n, _ = way.shape
+    where, when = np.full(n, -1), np.full(n, steps - 1)
+    for k, point in enumerate(destinations):
+        there = np.hypot(*(way[-1] - point).T) <= near
+        where[there] = k
+        far = np.hypot(*np.moveaxis(way[:, there] - point, -1, 0)) > near
+        when[there] = np.where(far.any(axis=0), steps - far[::-1].argmax(axis=0), 0)
+    return where, when
+
+
+def shades(basin: Basin, steps: int, colors: np.ndarray, other: np.ndarray) -> np.ndarray:
+    """(k, 3) colours -> (rows, columns, 3): strong where a start is there at once, or pale."""
+    pale = 0.85 * np.sqrt(basin.when / steps)[..., None]
+    picked = np.vstack([colors, other])[basin.where]  # -1 is the last
+    return np.where(basin.where[..., None] < 0, other, picked + pale * (1 - picked))

@@ -1,0 +1,209 @@
+"""Surfaces to race on: a height at every point of a plane, as arithmetic that autograd differentiates.
+
+`surfaces` is the table of those that are here; `load_surface("my_file.py:function")` makes one of a user's.
+"""
+
+import math
+import runpy
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from microgradx.errors import ArgumentError, MicrogradxError
+from microgradx.scalars import cos, exp, sin, sqrt, square
+from microgradx.tape import no_grad
+from microgradx.tensor import Tensor, wrap
+
+Point = tuple[float, float]
+
+
+@dataclass(frozen=True)
+class Surface:
+    """A function of x and y, the part of the plane to look at, and a race that shows what it is like."""
+
+    name: str
+    height: Callable[[Any, Any], Any]
+    window: tuple[float, float, float, float]  # left, right, bottom, top
+    start: Point
+    rate: float  # a gradient follower's first step, per gradient
+    stride: float  # how far a step goes whose length does not depend on the gradient's
+    minima: tuple[Point, ...] = ()  # the lowest points, where there are any and they are known
+    steps: int = 200
+    noise: float = 0.0
+    curvature: np.ndarray | None = None  # (2, 2) of ½ pᵀ C p, where that is all there is to it
+
+    @property
+    def about(self) -> str:
+        """What it is: the first line of the function's docstring."""
+        return (self.height.__doc__ or self.name).strip().splitlines()[0]
+
+    @property
+    def diagonal(self) -> float:
+        """From corner to corner of the window."""
+        left, right, bottom, top = self.window
+        return math.hypot(right - left, top - bottom)
+
+    @property
+    def floor(self) -> float | None:
+        """The height of the lowest points; None where they are not known."""
+        return float(self.heights(np.array(self.minima[:1]))[0]) if self.minima else None
+
+    def heights(self, points: np.ndarray) -> np.ndarray:
+        """(..., 2) -> (...)"""
+        with no_grad(), np.errstate(all="ignore"):  # what has left for infinity has no height
+            z = self.height(wrap(points[..., 0].copy()), wrap(points[..., 1].copy()))
+        return np.broadcast_to(z.numpy() if isinstance(z, Tensor) else z, points.shape[:-1]).astype(
+            np.float64
+        )
+
+    def grid(self, columns: int, rows: int) -> np.ndarray:
+        """The middles of equal cells of the window: (rows, columns, 2), from the bottom left."""
+        left, right, bottom, top = self.window
+        x = left + (right - left) * (np.arange(columns) + 0.5) / columns
+        y = bottom + (top - bottom) * (np.arange(rows) + 0.5) / rows
+        return np.stack(np.meshgrid(x, y), axis=-1)
+
+    def inside(self, points: np.ndarray, margin: float = 0.0) -> np.ndarray:
+        """(..., 2) -> (...): which points are in the window, or beside it by at most so much of its sides."""
+        left, right, bottom, top = self.window
+        x, y = points[..., 0], points[..., 1]
+        dx, dy = margin * (right - left), margin * (top - bottom)
+        return (left - dx <= x) & (x <= right + dx) & (bottom - dy <= y) & (y <= top + dy)
+
+    def levels(self, count: int = 22) -> np.ndarray:
+        """Heights of contour lines that part the window into stripes, narrower ones towards the lowest."""
+        heights = self.heights(self.grid(120, 120))
+        share = np.linspace(0, 1, count + 2)[1:-1] ** 1.4
+        return np.unique(np.quantile(heights[np.isfinite(heights)], share))
+
+
+def rotated(small: float, large: float, degrees: float) -> np.ndarray:
+    """(2, 2): curvature `small` along a direction so many degrees above the x axis, `large` across it."""
+    angle = math.radians(degrees)
+    along, across = (
+        np.array([math.cos(angle), math.sin(angle)]),
+        np.array([-math.sin(angle), math.cos(angle)]),
+    )
+    return small * np.outer(along, along) + large * np.outer(across, across)
+
+
+VALLEY, SADDLE = rotated(0.01, 1, 20), np.diag([1.0, -1.0])
+
+
+def quadratic(c: np.ndarray, x, y):
+    """½ pᵀ C p at p = (x, y)"""
+    (a, b), (_, d) = c.tolist()
+    return 0.5 * a * x * x + b * x * y + 0.5 * d * y * y
+
+
+def valley(x, y):
+    """A long valley, 100 times as steep across as along"""
+    return quadratic(VALLEY, x, y)
+
+
+def saddle(x, y):
+    """A saddle: ½x² - ½y², started a millionth beside the ridge"""
+    return quadratic(SADDLE, x, y)
+
+
+def hollow(x, y):
+    """A shallow hollow on the way to a deep one"""
+    shallow = 1.1 * exp(-(square(x + 1.1) + square(y - 0.7)) / 0.5)
+    deep = 3 * exp(-(square(x - 1.4) + square(y + 0.7)) / 2.5)
+    return 0.12 * (square(x - 1.4) + square(y + 0.7)) - shallow - deep
+
+
+def beale(x, y):
+    """Beale (1958): a flat floor between steep walls"""
+    return square(1.5 - x + x * y) + square(2.25 - x + x * y * y) + square(2.625 - x + x * y * y * y)
+
+
+def rosenbrock(x, y):
+    """Rosenbrock (1960): a valley that bends, (1-x)² + 100(y-x²)²"""
+    return square(1 - x) + 100 * square(y - x * x)
+
+
+def rastrigin(x, y):
+    """Rastrigin (1974): a bowl full of dents, 20 + x² + y² - 10cos(2πx) - 10cos(2πy)"""
+    return 20 + x * x + y * y - 10 * (cos(2 * math.pi * x) + cos(2 * math.pi * y))
+
+
+def himmelblau(x, y):
+    """Himmelblau (1972): four equal minima, (x²+y-11)² + (x+y²-7)²"""
+    return square(x * x + y - 11) + square(x + y * y - 7)
+
+
+def ravine(x, y):
+    """A ravine that winds, and gradients with noise"""
+    return 2 * sqrt(0.02 + square(y - 0.8 * sin(x))) + 0.06 * square(x)
+
+
+HIMMELBLAU = (
+    (3.0, 2.0),
+    (-2.805118087, 3.131312518),
+    (-3.779310253, -3.283185991),
+    (3.584428340, -1.848126527),
+)
+
+surfaces: dict[str, Surface] = {
+    s.name: s
+    for s in (
+        Surface("valley", valley, (-6, 6, -4, 4), (-5.2, 0.4), 0.6, 0.1, ((0, 0),), curvature=VALLEY),
+        Surface("saddle", saddle, (-2, 2, -2, 2), (-1.6, 1e-6), 0.1, 0.05, steps=120, curvature=SADDLE),
+        Surface("hollow", hollow, (-3, 3.6, -3, 2.6), (-2.3, 1.9), 0.05, 0.05, ((1.4, -0.7),), steps=160),
+        Surface("beale", beale, (-1.5, 4.5, -2.5, 2.5), (0.8, 1.7), 4e-3, 0.06, ((3, 0.5),), steps=200),
+        Surface("rosenbrock", rosenbrock, (-2, 2, -1, 3), (-0.9, 2.4), 6e-4, 0.12, ((1, 1),), steps=400),
+        Surface("rastrigin", rastrigin, (-3, 3, -3, 3), (-1.4, 2.3), 2.5e-3, 0.25, ((0, 0),)),
+        Surface(
+            "himmelblau", himmelblau, (-5.5, 5.5, -5.5, 5.5), (-0.1, -0.8), 4e-3, 0.1, HIMMELBLAU, steps=100
+        ),
+        Surface("ravine", ravine, (-5, 5, -3, 3), (-4.3, 2), 0.05, 0.08, ((0, 0),), noise=0.6),
+    )
+}
+"""The surfaces by name; a race on one is as its row says unless told otherwise."""
+
+
+def load_surface(given: str, window: tuple[float, float, float, float] | None = None) -> Surface:
+    """A surface by its name, or of a user's function, "my_file.py:function"; seen through another window."""
+    path, _, name = given.rpartition(":")
+    if given in surfaces:
+        found = surfaces[given]
+    elif path.endswith(".py"):
+        found = own_surface(Path(path), name, window or (-2, 2, -2, 2))
+    else:
+        raise ArgumentError(
+            f"no surface {given!r}. Choose from {', '.join(surfaces)}, or my_file.py:function."
+        )
+    if window is None:
+        return found
+    left, right, bottom, top = window
+    if not (left < right and bottom < top and np.isfinite(window).all()):
+        raise ArgumentError(f"window {window}: it is left < right and bottom < top, such as -2, 2, -1, 3.")
+    return replace(found, window=window)
+
+
+def own_surface(path: Path, name: str, window: tuple[float, float, float, float]) -> Surface:
+    """A user's function of x and y: tried at one point, started from near the window's upper left corner."""
+    if not path.is_file():
+        raise ArgumentError(f"no file {path}: --surface takes my_file.py:function.")
+    functions = {k: f for k, f in runpy.run_path(str(path)).items() if callable(f) and k[:1] != "_"}
+    if name not in functions:
+        raise ArgumentError(f"{path} has no function {name!r}; it has {', '.join(functions) or 'none'}.")
+    left, right, bottom, top = window
+    start = (left + 0.15 * (right - left), top - 0.2 * (top - bottom))
+    made = Surface(
+        name, functions[name], window, start, rate=0.01, stride=math.hypot(right - left, top - bottom) / 80
+    )
+    try:
+        made.heights(np.array([start, start]))
+    except MicrogradxError:
+        raise
+    except Exception as error:
+        problem = f"{path}:{name} fails at x, y = {start[0]:g}, {start[1]:g}: {type(error).__name__}: {error}"
+        raise ArgumentError(
+            f"{problem}. It takes two Tensors and computes with mg.sin, mg.exp, ..."
+        ) from None
+    return made
