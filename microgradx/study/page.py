@@ -52,6 +52,7 @@ def contents(race: Race) -> dict[str, Any]:
 def entry(race: Race, i: int, racer: Racer) -> dict[str, Any]:
     """One racer."""
     path, levels = view(race, racer)
+    heights = np.clip(np.nan_to_num(racer.heights[: racer.last + 1]), -1e300, 1e300)  # JSON has no infinity
     digits = 5 - int(np.ceil(np.log10(race.surface.diagonal)))
     return {
         "name": racer.name,
@@ -62,5 +63,5 @@ def entry(race: Race, i: int, racer: Racer) -> dict[str, Any]:
         "outcome": racer.outcome,
         "path": np.round(path, digits).tolist(),
         "levels": np.round(levels, 4).tolist(),
-        "heights": [float(f"{height:.4g}") for height in np.nan_to_num(racer.heights[: racer.last + 1])],
+        "heights": [float(f"{height:.4g}") for height in heights.tolist()],
     }

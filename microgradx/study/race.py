@@ -198,13 +198,13 @@ def fair_lr(rule: Rule, rate: float, stride: float) -> float:
 
 
 def slope_way(rule: Rule, slope: float, steps: int = 100) -> list[float]:
-    """How far a rule with lr = 1 has come down a constant slope after every step."""
+    """How far a rule has come down a constant slope after every step, as multiples of a small lr."""
     p, way, held = 0.0, [], len(rule.state)
     numbers = [0.0] * (held + len(rule.carried))
     for t in range(1, steps + 1):
         carried = dict(zip(rule.carried, numbers[held:], strict=True))
-        p, *numbers = np.atleast_1d(rule(p, slope, *numbers[:held], t=t, lr=1.0, **carried)).tolist()
-        way.append(-p)
+        p, *numbers = np.atleast_1d(rule(p, slope, *numbers[:held], t=t, lr=1e-3, **carried)).tolist()
+        way.append(-p / 1e-3)
     return way
 
 

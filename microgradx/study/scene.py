@@ -152,19 +152,18 @@ def picture(race: Race, path: str | Path) -> None:
     keep(scene.still(), path)
 
 
-def animation(race: Race, path: str | Path, dpi: int = 100) -> None:
+def animation(race: Race, path: str | Path, count: int = FRAMES) -> None:
     """A race as an animated GIF that starts again after a pause."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from PIL import Image
 
     scene = Scene(race)
-    scene.figure.set_dpi(dpi)
     canvas = FigureCanvasAgg(scene.figure)
     canvas.draw()
     ground = canvas.copy_from_bbox(scene.figure.bbox)
     moving = sorted(scene.moving, key=lambda pair: pair[1].get_zorder())
     frames = []
-    for moment in np.linspace(0, race.steps, FRAMES):
+    for moment in np.linspace(0, race.steps, count):
         scene.at(moment)
         canvas.restore_region(ground)
         for ax, part in moving:
