@@ -237,7 +237,7 @@ def adam_epsilon_hat(p, g, m, v, /, t, lr=1e-3, beta1=0.9, beta2=0.999, eps=1e-7
 
 @rule
 def adam_uncorrected(p, g, m, v, /, t, lr=1e-3, beta1=0.9, beta2=0.999, eps=1e-8):
-    """Adam without bias correction, MLX's default: the first steps are up to 3.2 times as long.
+    """Adam without bias correction, MLX's default: step 1 is 3.2 times as long, step 12 even 6.6 times.
     m ← β₁m + (1-β₁)g     v ← β₂v + (1-β₂)g²     p ← p - lr · m / (√v + ε)
     """
     m = beta1 * m + (1 - beta1) * g

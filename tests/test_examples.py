@@ -20,6 +20,7 @@ promises = {
     "own_activation": "finite differences: True",
     "own_operation": "the rule gives",
     "own_optimizer": "def sweep(",
+    "race": "sgd_momentum lr 0.05     there at step 57",
     "spiral": "of the held-out points are right",
 }
 

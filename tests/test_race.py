@@ -50,10 +50,10 @@ def test_minima_are_the_lowest_points(name):
     around = surface.heights(surface.grid(101, 101))
     for minimum in np.array(surface.minima, np.float64):
         assert surface.inside(minimum)
-        assert surface.heights(minimum) == pytest.approx(
-            surface.floor, abs=1e-2
-        )  # the hollow tilts the deep one
-        assert surface.heights(minimum) <= around.min() + 1e-3
+        assert surface.heights(minimum) == pytest.approx(surface.floor, abs=1e-12)
+        assert surface.heights(minimum) <= around.min() + 1e-12
+        slope = mg.grad(lambda p, surface=surface: surface.height(p[0], p[1]))(minimum)
+        np.testing.assert_allclose(slope.numpy(), 0, atol=1e-12)
 
 
 def test_a_window_grid_and_levels():

@@ -94,13 +94,16 @@ class Scene:
 
         color, mark = COLORS[i % len(COLORS)], MARKS[i % len(MARKS)]
         halo = [Stroke(linewidth=3.4, foreground="white", alpha=0.9), Normal()]
+        under = (
+            len(self.race.racers) - 1 - i
+        )  # who is drawn below others is larger, to be seen where all meet
         order = {"zorder": 3 + 0.01 * i, "animated": True, "color": color}
         head = (
             {"marker": mark, "ms": 8, "mec": "white", "mew": 1.2, "ls": ""} | order | {"zorder": 5 + 0.01 * i}
         )
         parts = {
             "way": self.map.plot([], [], lw=1.9, path_effects=halo, solid_joinstyle="round", **order)[0],
-            "head": self.map.plot([], [], clip_on=False, **head)[0],
+            "head": self.map.plot([], [], clip_on=False, **head | {"ms": 7.5 + 1.3 * under})[0],
             "drop": self.chart.plot([], [], lw=1.6, **order)[0],
             "point": self.chart.plot([], [], clip_on=False, **head | {"ms": 6})[0],
         }

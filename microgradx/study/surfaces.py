@@ -49,7 +49,7 @@ class Surface:
     @property
     def floor(self) -> float | None:
         """The height of the lowest points; None where they are not known."""
-        return float(self.heights(np.array(self.minima[:1]))[0]) if self.minima else None
+        return float(self.heights(np.array(self.minima[0], np.float64))) if self.minima else None
 
     def heights(self, points: np.ndarray) -> np.ndarray:
         """(..., 2) -> (...)"""
@@ -141,11 +141,12 @@ def ravine(x, y):
     return 2 * sqrt(0.02 + square(y - 0.8 * sin(x))) + 0.06 * square(x)
 
 
+HOLLOW = ((1.3999996919117965, -0.6999998274706061),)
 HIMMELBLAU = (
     (3.0, 2.0),
-    (-2.805118087, 3.131312518),
-    (-3.779310253, -3.283185991),
-    (3.584428340, -1.848126527),
+    (-2.805118086952745, 3.131312518250573),
+    (-3.779310253377747, -3.283185991286169),
+    (3.5844283403304917, -1.8481265269644034),
 )
 
 surfaces: dict[str, Surface] = {
@@ -153,7 +154,7 @@ surfaces: dict[str, Surface] = {
     for s in (
         Surface("valley", valley, (-6, 6, -4, 4), (-5.2, 0.4), 0.6, 0.1, ((0, 0),), curvature=VALLEY),
         Surface("saddle", saddle, (-2, 2, -2, 2), (-1.6, 1e-6), 0.1, 0.05, steps=120, curvature=SADDLE),
-        Surface("hollow", hollow, (-3, 3.6, -3, 2.6), (-2.3, 1.9), 0.05, 0.05, ((1.4, -0.7),), steps=160),
+        Surface("hollow", hollow, (-3, 3.6, -3, 2.6), (-2.3, 1.9), 0.05, 0.05, HOLLOW, steps=160),
         Surface("beale", beale, (-1.5, 4.5, -2.5, 2.5), (0.8, 1.7), 4e-3, 0.06, ((3, 0.5),), steps=200),
         Surface("rosenbrock", rosenbrock, (-2, 2, -1, 3), (-0.9, 2.4), 6e-4, 0.12, ((1, 1),), steps=400),
         Surface("rastrigin", rastrigin, (-3, 3, -3, 3), (-1.4, 2.3), 2.5e-3, 0.25, ((0, 0),)),
