@@ -1,6 +1,7 @@
 """Races and basins: ways against plain NumPy, PyTorch and exact solutions; what is drawn against the ways."""
 
 import json
+import os
 import re
 import sys
 
@@ -12,13 +13,14 @@ from PIL import Image, ImageSequence
 import microgradx as mg
 from microgradx.cli import main
 from microgradx.errors import ArgumentError
+from microgradx.kernels.cuda import available
 from microgradx.rules import rules
 from microgradx.study import FIELD, Surface, basins, load_surface, race, surfaces
-from microgradx.study.basins import arrivals, gather
+from microgradx.study.basins import LEFT, arrivals, gather
 from microgradx.study.exact import exact, transition
-from microgradx.study.look import COLORS, MARKS, extent, view
+from microgradx.study.look import COLORS, extent, style, view
 from microgradx.study.race import LAYERS, descend, fair_lr, noise_of
-from microgradx.study.scene import animation, palette
+from microgradx.study.scene import Scene, animation, palette
 
 ABLE = [rule for name, rule in rules.items() if name not in LAYERS]
 QUADRATIC = [name for name, surface in surfaces.items() if surface.curvature is not None]
@@ -233,6 +235,30 @@ def test_arrivals():
     assert where.tolist() == [0, -1, -1] and when[0] == 2
 
 
+def test_who_leaves_the_saddle_does_so_at_the_step_of_the_closed_form():
+    found = basins("saddle", ["sgd"], cells=5)
+    basin = found.maps[0]
+    y = found.surface.grid(5, 5)[..., 1]
+    np.testing.assert_allclose(found.destinations, [[0, 0]], atol=1e-4)  # who starts on the ridge ends here
+    on_the_ridge = y == 0
+    assert (basin.where[on_the_ridge] == 0).all() and (basin.where[~on_the_ridge] == LEFT).all()
+    steps = np.ceil(np.log(2 / np.abs(y[~on_the_ridge])) / np.log1p(basin.lr))
+    np.testing.assert_array_equal(basin.when[~on_the_ridge], steps)
+    assert basin.summary().startswith("20 % end at a marked point")
+
+
+@pytest.mark.cuda
+@pytest.mark.skipif(
+    os.environ.get("NUMBA_ENABLE_CUDASIM") != "1" and not available(),
+    reason="needs a GPU, or NUMBA_ENABLE_CUDASIM=1 before Python starts",
+)
+def test_a_gpu_finds_the_same_basins():
+    cpu, gpu = (basins("beale", ["sgd", "adam"], cells=4, steps=3, device=where) for where in ("cpu", "cuda"))
+    for one, other in zip(cpu.maps, gpu.maps, strict=True):
+        np.testing.assert_allclose(one.ends, other.ends, rtol=1e-12)
+    assert race("ravine", ["adam"], steps=2, device="cuda").racers[0].path.shape == (3, 2)
+
+
 def test_a_basin_picture(tmp_path):
     found = basins("hollow", ["sgd"], cells=8, steps=60)
     found.save(tmp_path / "basins.png")
@@ -324,8 +350,11 @@ def test_without_matplotlib_a_picture_says_what_to_install(run, monkeypatch, tmp
     run.save(tmp_path / "race.html")
 
 
-def test_marks_and_colours_are_enough_for_each_other():
-    assert len(MARKS) == len(set(MARKS)) == len(COLORS) == len(set(COLORS))
+def test_many_racers_look_different_and_fit():
+    looks = [style(i) for i in range(64)]
+    assert len(set(looks)) == 64 and {color for color, _ in looks[:8]} == set(COLORS)
+    scene = Scene(race("hollow", ABLE[:20], steps=2))
+    assert scene.chart.get_position().height * scene.figure.get_figheight() > 1.25  # inches
 
 
 # The command
@@ -357,7 +386,7 @@ def test_the_command_makes_a_page(command, tmp_path):
         "--out",
         "r.html",
     )
-    assert (code, errors) == (0, "") and out.startswith("A saddle") and out.endswith("in r.html\n")
+    assert (code, errors) == (0, "") and out.startswith("A saddle, ") and out.endswith("in r.html\n")
     assert re.search(r"adam +lr 0\.1 +left at step 21\n", out) and "Largest deviation" in out
     assert [racer["name"] for racer in page_data(tmp_path / "r.html")["racers"]] == ["sgd", "adam"]
 

@@ -17,6 +17,9 @@ from microgradx.rules import Rule
 from microgradx.study.race import FIELD, NEAR, contestants, descend, learning_rates, noise_of
 from microgradx.study.surfaces import Surface, load_surface
 
+LEFT, ELSEWHERE = -2, -1
+"""What is said of a start that ends at no destination."""
+
 MOST = 8
 """How many destinations have a colour of their own."""
 
@@ -28,16 +31,18 @@ class Basin:
     name: str
     lr: float
     ends: np.ndarray  # (rows, columns, 2)
-    where: np.ndarray  # (rows, columns): which destination; -1 for none of them
+    where: np.ndarray  # (rows, columns): which destination; LEFT the window; ELSEWHERE in it
     when: np.ndarray  # (rows, columns): the step from which on it is there
 
     def summary(self) -> str:
         """How many starts end at a destination, and by which step half of them are there."""
-        there = self.where >= 0
+        there, what = self.where >= 0, "end at a marked point"
+        if not there.any():
+            there, what = self.where == LEFT, "leave the picture"
         if not there.any():
             return "none ends at a marked point"
         share = "all" if there.all() else f"{math.floor(1000 * there.mean()) / 10:g} %"
-        return f"{share} end at a marked point, half of them by step {int(np.median(self.when[there]))}"
+        return f"{share} {what}, half of them by step {int(np.median(self.when[there]))}"
 
 
 @dataclass(frozen=True)
@@ -91,7 +96,11 @@ def basins(
     destinations = gather(np.concatenate(rest), known, near)
     maps = []
     for rule, way in zip(field, ways, strict=True):
-        where, when = (found.reshape(grid.shape[:2]) for found in arrivals(way, destinations, near))
+        where, when = arrivals(way, destinations, near)
+        outside = ~surface.inside(way)
+        left = (where < 0) & outside[-1]
+        where[left], when[left] = LEFT, outside[:, left].argmax(axis=0)
+        where, when = where.reshape(grid.shape[:2]), when.reshape(grid.shape[:2])
         maps.append(Basin(rule.name, rates[rule.name], way[-1].reshape(grid.shape), where, when))
     return Basins(surface, len(tilts), surface.noise if noise is None else noise, destinations, tuple(maps))
 
@@ -123,7 +132,7 @@ def gather(ends: np.ndarray, known: np.ndarray, near: float) -> np.ndarray:
 def arrivals(way: np.ndarray, destinations: np.ndarray, near: float) -> tuple[np.ndarray, np.ndarray]:
     """(steps + 1, n, 2), (k, 2) -> (n,), (n,): at which destination each ends, and from which step on."""
     steps, n, _ = way.shape
-    where, when = np.full(n, -1), np.full(n, steps - 1)
+    where, when = np.full(n, ELSEWHERE), np.full(n, steps - 1)
     for k, point in enumerate(destinations):
         there = np.hypot(*(way[-1] - point).T) <= near
         where[there] = k
@@ -132,8 +141,8 @@ def arrivals(way: np.ndarray, destinations: np.ndarray, near: float) -> tuple[np
     return where, when
 
 
-def shades(basin: Basin, steps: int, colors: np.ndarray, other: np.ndarray) -> np.ndarray:
-    """(k, 3) colours -> (rows, columns, 3): strong where a start is there at once, or pale."""
-    pale = 0.85 * np.sqrt(basin.when / steps)[..., None]
-    picked = np.vstack([colors, other])[basin.where]  # -1 is the last
-    return np.where(basin.where[..., None] < 0, other, picked + pale * (1 - picked))
+def shades(basin: Basin, steps: int, colors: np.ndarray) -> np.ndarray:
+    """(k + 2, 3) colours, the last for LEFT and ELSEWHERE -> (rows, columns, 3): the paler the later."""
+    pale = np.where(basin.where == ELSEWHERE, 0, 0.85 * np.sqrt(basin.when / steps))[..., None]
+    picked = colors[basin.where]  # negative ones count from the end
+    return picked + pale * (1 - picked)

@@ -17,6 +17,11 @@ LOWEST = 1e-9
 """What is nearer to the floor is shown so high above it: a logarithmic axis has no zero."""
 
 
+def style(i: int) -> tuple[str, str]:
+    """The colour and the mark of the i-th racer; no two of the first 64 have both in common."""
+    return COLORS[i % len(COLORS)], MARKS[(i + i // len(COLORS)) % len(MARKS)]
+
+
 def view(race: Race, racer: Racer) -> tuple[np.ndarray, np.ndarray]:
     """A racer's way until it leaves the picture, (n, 2), and its heights as the chart has them, (n,).
 

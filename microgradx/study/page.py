@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from microgradx.study.look import COLORS, CONTOUR, HIGH, LOW, MARKS, extent, view
+from microgradx.study.look import CONTOUR, HIGH, LOW, extent, style, view
 from microgradx.study.race import Race, Racer
 
 DETAIL = 160
@@ -51,13 +51,13 @@ def contents(race: Race) -> dict[str, Any]:
 
 def entry(race: Race, i: int, racer: Racer) -> dict[str, Any]:
     """One racer."""
-    path, levels = view(race, racer)
+    (color, mark), (path, levels) = style(i), view(race, racer)
     heights = np.clip(np.nan_to_num(racer.heights[: racer.last + 1]), -1e300, 1e300)  # JSON has no infinity
     digits = 5 - int(np.ceil(np.log10(race.surface.diagonal)))
     return {
         "name": racer.name,
-        "color": COLORS[i % len(COLORS)],
-        "mark": MARKS[i % len(MARKS)],
+        "color": color,
+        "mark": mark,
         "lr": racer.lr,
         "last": racer.last,
         "outcome": racer.outcome,

@@ -5,11 +5,12 @@ from typing import Any
 
 import numpy as np
 
-from microgradx.study.basins import MOST, Basin, Basins, shades
+from microgradx.study.basins import ELSEWHERE, LEFT, MOST, Basin, Basins, shades
 from microgradx.study.look import COLORS, GREY, INK
 from microgradx.study.scene import blank, keep
 
-ELSEWHERE = "#d4d4d0"
+OUTSIDE, INSIDE = "#8a8a8a", "#e4e4e0"
+"""Of starts that end at no marked point."""
 
 
 def draw_basins(basins: Basins, path: str | Path) -> None:
@@ -23,10 +24,13 @@ def draw_basins(basins: Basins, path: str | Path) -> None:
     width, gap = (3.5 if columns > 1 else 5.6), 0.3  # inches, as all that follows
     height, head = width * (top - bottom) / (right - left), 0.62
     wide = columns * (width + gap) + gap
-    colors = np.array([to_rgb(COLORS[k]) for k in range(MOST)])
+    colors = np.array([to_rgb(color) for color in [*COLORS[:MOST], OUTSIDE, INSIDE]])
     names = [f"({x:.2f}, {y:.2f})" for x, y in basins.destinations + 0.0]  # without -0.00
-    entries = [*zip(colors, names, strict=False), (to_rgb(ELSEWHERE), "none of these")]
-    few = max(1, int((wide - 2 * gap) // 1.2))
+    entries = [*zip(colors, names, strict=False)]
+    for kind, name in (LEFT, "left the picture"), (ELSEWHERE, "elsewhere"):
+        if any((basin.where == kind).any() for basin in basins.maps):
+            entries.append((colors[kind], name))
+    few = max(1, int((wide - 2 * gap) // 1.3))
     key = 0.34 * (2 + (len(entries) - 1) // few)
     high = rows * (height + head) + key + 0.85
     figure = blank(wide, high)
@@ -60,11 +64,9 @@ def draw_basins(basins: Basins, path: str | Path) -> None:
 
 def draw_panel(ax: Any, basins: Basins, basin: Basin, colors: np.ndarray) -> None:
     """One optimizer's picture; known minima are stars."""
-    from matplotlib.colors import to_rgb
-
     surface, known = basins.surface, len(basins.surface.minima)
     grid = surface.grid(240, 240)
-    picture = shades(basin, basins.steps, colors, np.array(to_rgb(ELSEWHERE)))
+    picture = shades(basin, basins.steps, colors)
     ax.imshow(picture, origin="lower", extent=surface.window, interpolation="nearest", aspect="auto")
     lines = {"colors": INK, "linewidths": 0.4, "alpha": 0.3, "linestyles": "solid"}
     ax.contour(grid[0, :, 0], grid[:, 0, 1], surface.heights(grid), surface.levels(14), **lines)

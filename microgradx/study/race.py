@@ -4,7 +4,8 @@
     run.save("race.gif")     # needs the extra `plot`; race.html, a page to play with, does not
 
 Where no learning rate is given, a rule that follows the gradient gets one whose first step is, to a power of
-ten, `surface.rate` · gradient; any other gets one that goes `surface.stride` a step on a constant slope.
+ten, `surface.rate` · gradient; any other gets one that goes `surface.stride` a step on a constant slope,
+but not less than a 25th of that, from which the steps of rprop grow.
 """
 
 import math
@@ -194,7 +195,7 @@ def fair_lr(rule: Rule, rate: float, stride: float) -> float:
     flat, steep = (slope_way(rule, slope) for slope in (1.0, 100.0))
     if steep[-1] > 50 * flat[-1]:  # it follows the gradient
         return rate / 10.0 ** round(math.log10(flat[0]))
-    return stride * len(flat) / flat[-1]
+    return max(stride * len(flat) / flat[-1], stride / 25)
 
 
 def slope_way(rule: Rule, slope: float, steps: int = 100) -> list[float]:

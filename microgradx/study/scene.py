@@ -11,9 +11,12 @@ from typing import Any
 import numpy as np
 
 from microgradx.errors import ArgumentError
-from microgradx.study.look import COLORS, CONTOUR, FAINT, GREY, HIGH, INK, LOW, MARKS, extent, view
+from microgradx.study.look import COLORS, CONTOUR, FAINT, GREY, HIGH, INK, LOW, extent, style, view
 from microgradx.study.race import Race, Racer
 from microgradx.study.surfaces import Surface
+
+ROW = 0.28
+"""Inches between the lines of the standings."""
 
 FRAMES, PAUSE, HOLD = 120, 40, 2400
 """How many pictures an animation has, and how many milliseconds each and the last stay."""
@@ -57,17 +60,19 @@ class Scene:
     """The figure of a race: what stays is drawn once, what moves is set to any moment of the race."""
 
     def __init__(self, race: Race):
-        self.race, surface = race, race.surface
-        self.figure = blank(9.6, 5.4)
-        self.figure.text(0.035, 0.945, surface.about, fontsize=13, color=INK, weight="bold")
+        self.race, surface, rows = race, race.surface, len(race.racers)
+        height = 5.4 + ROW * max(0, rows - 7)  # inches; so that the chart keeps its room
+        self.figure = blank(9.6, height)
+        self.figure.text(0.035, 1 - 0.3 / height, surface.about, fontsize=13, color=INK, weight="bold")
         caption = textwrap.fill(race.caption(), 125)
-        self.figure.text(0.035, 0.03, caption, fontsize=8.5, color=GREY, va="bottom", linespacing=1.4)
-        self.map = self.figure.add_axes((0.035, 0.15, 0.54, 0.76))
-        self.map.set_anchor("W")
+        self.figure.text(
+            0.035, 0.16 / height, caption, fontsize=8.5, color=GREY, va="bottom", linespacing=1.4
+        )
+        self.map = self.figure.add_axes((0.035, 0.8 / height, 0.54, 1 - 1.3 / height))
+        self.map.set_anchor("NW")
         draw_surface(self.map, surface)
-        rows = len(race.racers)
-        base = 0.15 + 0.052 * rows + 0.11
-        self.chart = self.figure.add_axes((0.66, base, 0.315, 0.86 - base))
+        base = 0.8 + ROW * rows + 0.6
+        self.chart = self.figure.add_axes((0.66, base / height, 0.315, 1 - (base + 0.75) / height))
         self.views = [view(race, racer) for racer in race.racers]
         self.frame_chart()
         self.moving: list[tuple[Any, Any]] = []  # axes and what moves on them
@@ -92,7 +97,7 @@ class Scene:
         """The lines, marks and texts of one racer."""
         from matplotlib.patheffects import Normal, Stroke
 
-        color, mark = COLORS[i % len(COLORS)], MARKS[i % len(MARKS)]
+        color, mark = style(i)
         halo = [Stroke(linewidth=3.4, foreground="white", alpha=0.9), Normal()]
         under = (
             len(self.race.racers) - 1 - i
@@ -103,20 +108,19 @@ class Scene:
         )
         parts = {
             "way": self.map.plot([], [], lw=1.9, path_effects=halo, solid_joinstyle="round", **order)[0],
-            "head": self.map.plot([], [], clip_on=False, **head | {"ms": 7.5 + 1.3 * under})[0],
+            "head": self.map.plot([], [], clip_on=False, **head | {"ms": 7.5 + 1.3 * min(under, 6)})[0],
             "drop": self.chart.plot([], [], lw=1.6, **order)[0],
             "point": self.chart.plot([], [], clip_on=False, **head | {"ms": 6})[0],
         }
-        left, width = 0.632, 0.35
-        y = 0.15 + 0.052 * (len(self.race.racers) - 1 - i)
-        ax = self.figure.add_axes((left, y, width, 0.05))
+        height = self.figure.get_figheight()
+        ax = self.figure.add_axes((0.632, (0.8 + ROW * under) / height, 0.35, ROW / height))
         ax.set_axis_off()
         ax.set_xlim(0, 1)
         ax.set_ylim(0, 1)
         ax.plot(0.03, 0.5, **head | {"animated": False})
         middle = {"va": "center", "fontsize": 9}
         ax.text(0.075, 0.47, racer.name, color=INK, weight="bold", **middle)
-        ax.text(0.45, 0.47, f"lr {racer.lr:.3g}", color=GREY, **middle)
+        ax.text(0.45, 0.47, f"lr {racer.lr:.2g}", color=GREY, **middle)
         parts["state"] = ax.text(0.665, 0.47, "", color=INK, animated=True, **middle)
         axes = {"way": self.map, "head": self.map, "drop": self.chart, "point": self.chart, "state": ax}
         self.moving += [(axes[name], part) for name, part in parts.items()]

@@ -105,7 +105,7 @@ def valley(x, y):
 
 
 def saddle(x, y):
-    """A saddle: ½x² - ½y², started a millionth beside the ridge"""
+    """A saddle, ½x² - ½y²"""
     return quadratic(SADDLE, x, y)
 
 
