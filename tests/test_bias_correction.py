@@ -33,19 +33,19 @@ def test_simulated_and_exact_agree_as_well_as_chance_allows(name):
 
 def test_the_exact_course_is_the_sum_that_the_paper_begins_with():
     """m_t = (1-β) Σ βᵗ⁻ⁱ gᵢ: its mean, and the standard error of that over the samples."""
-    run = moments("normal", beta1=0.8, beta2=0.95, steps=30, samples=50)
+    run = moments("normal", beta1=0.8, beta2=0.95, steps=30, samples=100)
     for moment, variance in (run.m, 1), (run.v, 6):  # of g, of g²
         for t in range(1, 31):
             weights = (1 - moment.beta) * moment.beta ** np.arange(t)
             assert moment.exact[t - 1] == pytest.approx(moment.target * weights.sum())
-            assert moment.error[t - 1] == pytest.approx(math.sqrt(variance * (weights**2).sum() / 50))
+            assert moment.error[t - 1] == pytest.approx(math.sqrt(variance * (weights**2).sum() / 100))
 
 
 def test_the_simulation_is_what_plain_numpy_averages():
-    run = moments("uniform", steps=9, samples=64, seed=3)
-    draw, m, v = np.random.default_rng(3), np.zeros(64), np.zeros(64)
+    run = moments("uniform", steps=9, samples=128, seed=3)
+    draw, m, v = np.random.default_rng(3), np.zeros(128), np.zeros(128)
     for t in range(1, 10):
-        g = draw.uniform(0, 2, 64)
+        g = draw.uniform(0, 2, 128)
         m, v = 0.9 * m + 0.1 * g, 0.999 * v + 0.001 * g * g
         assert run.m.simulated[t - 1] == pytest.approx(m.mean())
         assert run.v.simulated[t - 1] == pytest.approx(v.mean())
@@ -54,7 +54,7 @@ def test_the_simulation_is_what_plain_numpy_averages():
 
 
 def test_the_step_is_stretched_most_at_the_twelfth():
-    run = moments(steps=60, samples=16)
+    run = moments(steps=60, samples=100)
     np.testing.assert_allclose(run.stretch, run.stretch_exact, rtol=1e-5)
     assert run.stretch[0] == pytest.approx(math.sqrt(10), rel=1e-5)
     assert run.stretch.argmax() == 11 and run.stretch.max() == pytest.approx(6.5685, rel=1e-4)
@@ -72,7 +72,7 @@ def test_courses_that_reach_and_settle():
 
 
 def test_without_momentum_m_is_right_at_once():
-    run = moments(beta1=0, beta2=0.9, samples=16)
+    run = moments(beta1=0, beta2=0.9, samples=100)
     assert run.m.close == 1 and (run.m.exact == 1).all() and len(run.stretch) == 49
 
 
@@ -81,7 +81,7 @@ def test_without_momentum_m_is_right_at_once():
     [
         ({"gradients": "cauchy"}, r"no gradients 'cauchy'. Choose from normal, uniform, sparse\."),
         ({"beta2": 1.0}, r"beta1 0.9, beta2 1.0: both are at least 0 and below 1\."),
-        ({"samples": 1}, r"samples 1, steps None: at least 2 samples and 1 step\."),
+        ({"samples": 1}, r"samples 1, steps None: at least 100 samples and 1 step\."),
     ],
 )
 def test_a_wrong_option_says_what_is_right(options, message):

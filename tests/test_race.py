@@ -209,12 +209,11 @@ def test_basins_of_gradient_descent():
         for _ in range(found.steps):
             p = p - basin.lr * himmelblau_slope(p)
             way.append(p)
-        gaps = np.hypot(*(np.array(way)[:, None] - surface.minima).T).T
+        gaps = np.hypot(*(way[-1] - surface.minima).T)
         near, k = 0.015 * surface.diagonal, basin.where[row, column]
-        assert k == (gaps[-1].argmin() if gaps[-1].min() <= near else -1)
-        if k >= 0:
-            outside = np.flatnonzero(gaps[:, k] > near)
-            assert basin.when[row, column] == (outside[-1] + 1 if len(outside) else 0)
+        assert k == (gaps.argmin() if gaps.min() <= near else -1)
+        outside = np.flatnonzero(np.hypot(*(np.array(way) - way[-1]).T) > near)
+        assert basin.when[row, column] == (outside[-1] + 1 if len(outside) else 0)
     assert found.caption() == "100 steps from each of 12 × 12 starts."
 
 
@@ -228,11 +227,8 @@ def test_destinations_are_where_ends_lie_on_one_another():
 
 
 def test_arrivals():
-    way = np.array([[[0.0, 0]], [[5, 0]], [[1, 0]], [[1, 0]]])
-    where, when = arrivals(
-        np.concatenate([way, way * 0 + 1, way * np.nan], axis=1), np.array([[1.0, 0]]), 0.5
-    )
-    assert where.tolist() == [0, -1, -1] and when[0] == 2
+    way = np.array([[[0.0, 0]], [[5, 0]], [[1.2, 0]], [[1, 0]]])
+    assert arrivals(np.concatenate([way, way * 0], axis=1), near=0.5).tolist() == [2, 0]
 
 
 def test_who_leaves_the_saddle_does_so_at_the_step_of_the_closed_form():
@@ -442,15 +438,16 @@ def test_a_surface_and_a_rule_of_ones_own(command, tmp_path, monkeypatch):
         (["--surface", "hill"], "no surface 'hill'. Choose from valley, saddle, hollow"),
         (["--surface", "none.py:f"], "no file none.py: --surface takes my_file.py:function."),
         (["--surface", "own.py:egg"], "own.py has no function 'egg'; it has eggs, broken"),
+        (["--surface", "bad.py:f"], "bad.py cannot be run: ZeroDivisionError: division by zero"),
         (["--surface", "own.py:broken"], "own.py:broken fails at x, y = -1.4, 1.2: AttributeError"),
         (["--optimizers", "sgd,adm"], "no optimizer 'adm'. Choose from sgd, momentum"),
         (["--optimizers", ","], "a race needs an optimizer. Choose from"),
-        (["--optimizers", "lamb"], "lamb needs the norms or the matrix of a whole layer"),
+        (["--optimizers", "lamb"], "lamb needs norms or the matrix of a whole layer"),
         (["--lr", "adam"], "--lr takes values like adam=0.1, got 'adam'."),
         (["--lr", "lion=1"], "lr for lion: the optimizers of this race are sgd, sgd_momentum"),
         (["--lr", "sgd=-1"], "lr"),
         (["--start", "1"], "--start takes 2 numbers like 1.5,-2, got '1'."),
-        (["--start", "9,9"], "start (9.0, 9.0) is outside of hollow's window, x from -3 to 3.6"),
+        (["--start", "9,9"], "start (9, 9) is outside of the window, x from -3 to 3.6"),
         (["--window", "1,0,0,1"], "it is left < right and bottom < top"),
         (
             ["--out", "race.mp4"],
@@ -462,6 +459,7 @@ def test_a_surface_and_a_rule_of_ones_own(command, tmp_path, monkeypatch):
 def test_a_wrong_option_says_what_is_right(command, monkeypatch, tmp_path, args, message):
     monkeypatch.delitem(rules, "half", raising=False)
     (tmp_path / "own.py").write_text(OWN, encoding="utf-8")
+    (tmp_path / "bad.py").write_text("1 / 0", encoding="utf-8")
     code, _, errors = command("--steps", "2", *args)
     rules.pop("half", None)
     assert code == 2 and message in errors and errors.startswith("error: ") and errors.count("\n") == 1
@@ -470,3 +468,4 @@ def test_a_wrong_option_says_what_is_right(command, monkeypatch, tmp_path, args,
 def test_a_surface_by_its_name_through_another_window():
     surface = load_surface("beale", (-1, 1, 0, 3))
     assert surface.window == (-1, 1, 0, 3) and surface.height is surfaces["beale"].height
+    assert surface.minima == () and load_surface("himmelblau", (0, 5, 0, 5)).minima == ((3, 2),)

@@ -17,7 +17,7 @@ OPTIONS = [
         help="What they are drawn from."),
     click.Option(["--beta1"], type=beta, default=0.9, show_default=True, metavar="X", help="Of m."),
     click.Option(["--beta2"], type=beta, default=0.999, show_default=True, metavar="X", help="Of v."),
-    click.Option(["--samples"], type=click.IntRange(min=2), default=4096, show_default=True, metavar="N",
+    click.Option(["--samples"], type=click.IntRange(min=100), default=4096, show_default=True, metavar="N",
         help="Gradients in every step."),
     click.Option(["--steps"], type=whole, metavar="N",
         help="How many.  [default: until m and v are within 1 %]"),

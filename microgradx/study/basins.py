@@ -32,7 +32,7 @@ class Basin:
     lr: float
     ends: np.ndarray  # (rows, columns, 2)
     where: np.ndarray  # (rows, columns): which destination; LEFT the window; ELSEWHERE in it
-    when: np.ndarray  # (rows, columns): the step from which on it is there
+    when: np.ndarray  # (rows, columns): the step from which on it stays there, or at which it leaves
 
     def summary(self) -> str:
         """How many starts end at a destination, and by which step half of them are there."""
@@ -88,20 +88,31 @@ def basins(
     size = max(right - left, top - bottom) / cells
     grid = surface.grid(round((right - left) / size), round((top - bottom) / size))
     tilts = noise_of(surface, steps, noise, seed)
-    starts = grid.reshape(-1, 2)
-    ways = [descend(surface, rule, starts, tilts, rates[rule.name], device, compiled=True) for rule in field]
     near = NEAR * surface.diagonal
+    ends, rest, whens = [], [], []
+    for rule in field:  # one at a time: a way from everywhere takes memory
+        way = descend(surface, rule, grid.reshape(-1, 2), tilts, rates[rule.name], device, compiled=True)
+        outside = ~surface.inside(way)
+        ends.append(way[-1])
+        rest.append(way[-1][at_rest(way, near) & ~outside[-1]])
+        whens.append(np.where(outside[-1], outside.argmax(axis=0), arrivals(way, near)))
     known = np.reshape(surface.minima, (-1, 2))
-    rest = [way[-1][at_rest(way, near) & surface.inside(way[-1])] for way in ways]
     destinations = gather(np.concatenate(rest), known, near)
     maps = []
-    for rule, way in zip(field, ways, strict=True):
-        where, when = arrivals(way, destinations, near)
-        outside = ~surface.inside(way)
-        left = (where < 0) & outside[-1]
-        where[left], when[left] = LEFT, outside[:, left].argmax(axis=0)
-        where, when = where.reshape(grid.shape[:2]), when.reshape(grid.shape[:2])
-        maps.append(Basin(rule.name, rates[rule.name], way[-1].reshape(grid.shape), where, when))
+    for rule, end, when in zip(field, ends, whens, strict=True):
+        where = np.where(surface.inside(end), ELSEWHERE, LEFT)
+        for k, point in enumerate(destinations):
+            where[np.hypot(*(end - point).T) <= near] = k
+        shape = grid.shape[:2]
+        maps.append(
+            Basin(
+                rule.name,
+                rates[rule.name],
+                end.reshape(grid.shape),
+                where.reshape(shape),
+                when.reshape(shape),
+            )
+        )
     return Basins(surface, len(tilts), surface.noise if noise is None else noise, destinations, tuple(maps))
 
 
@@ -129,16 +140,11 @@ def gather(ends: np.ndarray, known: np.ndarray, near: float) -> np.ndarray:
     return np.reshape(found, (-1, 2))
 
 
-def arrivals(way: np.ndarray, destinations: np.ndarray, near: float) -> tuple[np.ndarray, np.ndarray]:
-    """(steps + 1, n, 2), (k, 2) -> (n,), (n,): at which destination each ends, and from which step on."""
-    steps, n, _ = way.shape
-    where, when = np.full(n, ELSEWHERE), np.full(n, steps - 1)
-    for k, point in enumerate(destinations):
-        there = np.hypot(*(way[-1] - point).T) <= near
-        where[there] = k
-        far = np.hypot(*np.moveaxis(way[:, there] - point, -1, 0)) > near
-        when[there] = np.where(far.any(axis=0), steps - far[::-1].argmax(axis=0), 0)
-    return where, when
+def arrivals(way: np.ndarray, near: float) -> np.ndarray:
+    """(steps + 1, n, 2) -> (n,): the step from which on each stays near its end."""
+    with np.errstate(invalid="ignore"):  # infinity less infinity
+        far = np.hypot(*np.moveaxis(way - way[-1], -1, 0)) > near
+    return np.where(far.any(axis=0), len(way) - far[::-1].argmax(axis=0), 0)
 
 
 def shades(basin: Basin, steps: int, colors: np.ndarray) -> np.ndarray:

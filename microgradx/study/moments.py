@@ -132,8 +132,8 @@ def moments(
         raise ArgumentError(f"no gradients {gradients!r}. Choose from {', '.join(distributions)}.")
     if not (0 <= beta1 < 1 and 0 <= beta2 < 1):
         raise ArgumentError(f"beta1 {beta1}, beta2 {beta2}: both are at least 0 and below 1.")
-    if samples < 2 or (steps is not None and steps < 1):
-        raise ArgumentError(f"samples {samples}, steps {steps}: at least 2 samples and 1 step.")
+    if samples < 100 or (steps is not None and steps < 1):
+        raise ArgumentError(f"samples {samples}, steps {steps}: at least 100 samples and 1 step.")
     steps = max(20, math.ceil(1.1 * close_from(max(beta1, beta2)))) if steps is None else steps
     chosen, draw = distributions[gradients], np.random.default_rng(seed)
     options = {"lr": 1.0, "beta1": beta1, "beta2": beta2}

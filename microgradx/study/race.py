@@ -11,7 +11,6 @@ but not less than a 25th of that, from which the steps of rprop grow.
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -63,9 +62,8 @@ class Race:
         text += f", noise of deviation {self.noise:g} on every gradient" if self.noise else ""
         known = {racer.name: racer.deviation for racer in self.racers if racer.deviation is not None}
         if known:
-            text += (
-                f". Largest deviation from the exact solution: {max(known.values()):.1e} ({', '.join(known)})"
-            )
+            largest = f"{max(known.values()):.1e} ({', '.join(known)})"
+            text += f". Largest deviation from the exact solution: {largest}"
         return f"{text}."
 
     def save(self, path: str | Path) -> None:
@@ -103,9 +101,8 @@ def race(
     if not surface.inside(first).all():
         left, right, bottom, top = surface.window
         place = f"x from {left:g} to {right:g}, y from {bottom:g} to {top:g}"
-        raise ArgumentError(
-            f"start {tuple(first[0].tolist())} is outside of {surface.name}'s window, {place}."
-        )
+        x, y = first[0].tolist()
+        raise ArgumentError(f"start ({x:g}, {y:g}) is outside of the window, {place}: choose another.")
     racers = []
     for rule in field:
         path = descend(surface, rule, first, tilts, rates[rule.name], device)[:, 0]
@@ -141,10 +138,8 @@ def descend(
         xs, ys = jit(step).scan(tilts, batch_size=1)
         way = np.stack([xs.numpy(), ys.numpy()], axis=-1)
     else:
-        way = np.array(
-            [[t.numpy().copy() for t in step(tensor(tilt[None], device=device))] for tilt in tilts]
-        )
-        way = way.transpose(0, 2, 1)
+        points = (step(tensor(tilt[None], device=device)) for tilt in tilts)
+        way = np.stack([np.stack([x.numpy(), y.numpy()], axis=-1) for x, y in points])  # copies
     return np.concatenate([starts[None], way])
 
 
@@ -155,26 +150,20 @@ def contestants(optimizers: Sequence[str | Rule]) -> list[Rule]:
     if not found:
         raise ArgumentError(f"a race needs an optimizer. Choose from {', '.join(able)}.")
     for one in found:
-        if isinstance(one, str) and one in LAYERS:
-            raise ArgumentError(
-                f"{one} needs the norms or the matrix of a whole layer; a racer is two numbers."
-            )
-        if isinstance(one, str):
+        if one in LAYERS:
+            raise ArgumentError(f"{one} needs norms or the matrix of a whole layer; a racer is two numbers.")
+        if not isinstance(one, Rule):
             raise ArgumentError(f"no optimizer {one!r}. Choose from {', '.join(able)}.")
     return [one for one in found if isinstance(one, Rule)]
 
 
-def learning_rates(
-    surface: Surface, field: Sequence[Rule], lr: Mapping[str, float] | None
-) -> dict[str, float]:
-    """The learning rate of each rule: as given, or as the surface makes it."""
+def learning_rates(surface: Surface, field: Sequence[Rule], lr: Mapping[str, float] | None):
+    """The learning rate of each rule by its name: as given, or as the surface makes it."""
     given = dict(lr or {})
     if strange := given.keys() - {rule.name for rule in field}:
         names = ", ".join(rule.name for rule in field)
         raise ArgumentError(f"lr for {', '.join(sorted(strange))}: the optimizers of this race are {names}.")
-    fair = {
-        rule.name: fair_lr(rule, surface.rate, surface.stride) for rule in field if rule.name not in given
-    }
+    fair = {r.name: fair_lr(r, surface.rate, surface.stride) for r in field if r.name not in given}
     return {rule.name: (fair | given)[rule.name] for rule in field}
 
 
@@ -187,7 +176,6 @@ def noise_of(surface: Surface, steps: int | None, noise: float | None, seed: int
     return noise * np.random.default_rng(seed).normal(size=(steps, 2))
 
 
-@cache
 def fair_lr(rule: Rule, rate: float, stride: float) -> float:
     """The learning rate of a rule that was given none, from its way over constant slopes; see above."""
     if "lr" not in rule.hyperparameters:

@@ -55,9 +55,8 @@ class Surface:
         """(..., 2) -> (...)"""
         with no_grad(), np.errstate(all="ignore"):  # what has left for infinity has no height
             z = self.height(wrap(points[..., 0].copy()), wrap(points[..., 1].copy()))
-        return np.broadcast_to(z.numpy() if isinstance(z, Tensor) else z, points.shape[:-1]).astype(
-            np.float64
-        )
+        found = z.numpy() if isinstance(z, Tensor) else z
+        return np.broadcast_to(found, points.shape[:-1]).astype(np.float64)
 
     def grid(self, columns: int, rows: int) -> np.ndarray:
         """The middles of equal cells of the window: (rows, columns, 2), from the bottom left."""
@@ -83,10 +82,8 @@ class Surface:
 def rotated(small: float, large: float, degrees: float) -> np.ndarray:
     """(2, 2): curvature `small` along a direction so many degrees above the x axis, `large` across it."""
     angle = math.radians(degrees)
-    along, across = (
-        np.array([math.cos(angle), math.sin(angle)]),
-        np.array([-math.sin(angle), math.cos(angle)]),
-    )
+    x, y = math.cos(angle), math.sin(angle)
+    along, across = np.array([x, y]), np.array([-y, x])
     return small * np.outer(along, along) + large * np.outer(across, across)
 
 
@@ -175,36 +172,38 @@ def load_surface(given: str, window: tuple[float, float, float, float] | None = 
     elif path.endswith(".py"):
         found = own_surface(Path(path), name, window or (-2, 2, -2, 2))
     else:
-        raise ArgumentError(
-            f"no surface {given!r}. Choose from {', '.join(surfaces)}, or my_file.py:function."
-        )
+        names = ", ".join(surfaces)
+        raise ArgumentError(f"no surface {given!r}. Choose from {names}, or my_file.py:function.")
     if window is None:
         return found
     left, right, bottom, top = window
     if not (left < right and bottom < top and np.isfinite(window).all()):
         raise ArgumentError(f"window {window}: it is left < right and bottom < top, such as -2, 2, -1, 3.")
-    return replace(found, window=window)
+    seen = replace(found, window=window)
+    return replace(seen, minima=tuple(p for p in found.minima if seen.inside(np.array(p))))
 
 
 def own_surface(path: Path, name: str, window: tuple[float, float, float, float]) -> Surface:
     """A user's function of x and y: tried at one point, started from near the window's upper left corner."""
     if not path.is_file():
         raise ArgumentError(f"no file {path}: --surface takes my_file.py:function.")
-    functions = {k: f for k, f in runpy.run_path(str(path)).items() if callable(f) and k[:1] != "_"}
+    try:
+        space = runpy.run_path(str(path))
+    except Exception as error:
+        raise ArgumentError(f"{path} cannot be run: {type(error).__name__}: {error}.") from None
+    functions = {k: f for k, f in space.items() if callable(f) and k[:1] != "_"}
     if name not in functions:
         raise ArgumentError(f"{path} has no function {name!r}; it has {', '.join(functions) or 'none'}.")
     left, right, bottom, top = window
     start = (left + 0.15 * (right - left), top - 0.2 * (top - bottom))
-    made = Surface(
-        name, functions[name], window, start, rate=0.01, stride=math.hypot(right - left, top - bottom) / 80
-    )
+    stride = math.hypot(right - left, top - bottom) / 80
+    made = Surface(name, functions[name], window, start, 0.01, stride)
     try:
         made.heights(np.array([start, start]))
     except MicrogradxError:
         raise
     except Exception as error:
         problem = f"{path}:{name} fails at x, y = {start[0]:g}, {start[1]:g}: {type(error).__name__}: {error}"
-        raise ArgumentError(
-            f"{problem}. It takes two Tensors and computes with mg.sin, mg.exp, ..."
-        ) from None
+        advice = "It takes two Tensors and computes with mg.sin, mg.exp, ..."
+        raise ArgumentError(f"{problem}. {advice}") from None
     return made
