@@ -341,7 +341,7 @@ def test_who_leaves_for_infinity_leaves_the_picture(lr, tmp_path):
 
 def test_without_matplotlib_a_picture_says_what_to_install(run, monkeypatch, tmp_path):
     monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
-    with pytest.raises(ArgumentError, match=r"needs matplotlib: pip install 'microgradx\[plot\]'"):
+    with pytest.raises(ArgumentError, match=r"Pictures need matplotlib: pip install 'microgradx\[plot\]'"):
         run.save(tmp_path / "race.png")
     run.save(tmp_path / "race.html")
 
@@ -401,6 +401,10 @@ def eggs(x, y):
     return mg.sin(3 * x) * mg.cos(3 * y)
 
 
+def flat(x, y):
+    return 3.0
+
+
 def broken(x, y):
     return x.nothing
 
@@ -437,7 +441,8 @@ def test_a_surface_and_a_rule_of_ones_own(command, tmp_path, monkeypatch):
     [
         (["--surface", "hill"], "no surface 'hill'. Choose from valley, saddle, hollow"),
         (["--surface", "none.py:f"], "no file none.py: --surface takes my_file.py:function."),
-        (["--surface", "own.py:egg"], "own.py has no function 'egg'; it has eggs, broken"),
+        (["--surface", "own.py:egg"], "own.py has no function 'egg'; it has eggs, flat, broken"),
+        (["--surface", "own.py:flat"], "flat has no contour lines in x from -2 to 2, y from -2 to 2"),
         (["--surface", "bad.py:f"], "bad.py cannot be run: ZeroDivisionError: division by zero"),
         (["--surface", "own.py:broken"], "own.py:broken fails at x, y = -1.4, 1.2: AttributeError"),
         (["--optimizers", "sgd,adm"], "no optimizer 'adm'. Choose from sgd, momentum"),

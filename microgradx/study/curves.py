@@ -31,7 +31,7 @@ def draw_moments(run: Moments, path: str | Path) -> None:
     ax.plot(t, run.stretch_exact, "--", color=INK, lw=1.2, label="(1-β₁ᵗ) / √(1-β₂ᵗ)")
     ax.axhline(1, color=CORRECTED, lw=1.6)
     ax.set_ylim(bottom=0)
-    top = int(run.stretch.argmax())
+    top = int(np.nanargmax(run.stretch))
     ax.plot(t[top], run.stretch[top], "o", color=PLAIN, mec="white", mew=1.2, ms=8, zorder=4)
     note = f"{run.stretch[top]:.3g} times at step {t[top]}"
     ax.text(t[top], 1.04 * run.stretch[top], note, fontsize=9, color=INK, ha="center", va="bottom")

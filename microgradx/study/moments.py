@@ -102,11 +102,11 @@ class Moments:
 
     def caption(self) -> str:
         """What was simulated, and how well it agrees."""
-        top = int(self.stretch.argmax()) + 1
+        top = int(np.nanargmax(self.stretch)) + 1
         return (
             f"{self.samples:,} gradients a step, {self.gradients}. Simulated and exact differ by at most "
             f"{max(self.m.deviation, self.v.deviation):.1f} standard errors. Without correction the first "
-            f"step is {self.stretch[0]:.3g} times as long, step {top} {self.stretch.max():.3g} times."
+            f"step is {self.stretch[0]:.3g} times as long, step {top} {np.nanmax(self.stretch):.3g} times."
         )
 
     def save(self, path: str | Path) -> None:
@@ -146,9 +146,9 @@ def moments(
         for update, (p, m, v) in zip((corrected, plain), arrays, strict=True):
             p[:] = 0
             update(p, g, m, v, t=t, **options)
-            lengths.append(np.abs(p).sum())
+            lengths.append(float(np.abs(p).sum()))
         first[t - 1], second[t - 1] = m.mean(), v.mean()
-        stretch[t - 1] = lengths[1] / lengths[0] if lengths[0] else np.nan
+        stretch[t - 1] = lengths[1] / lengths[0] if lengths[0] else np.nan  # all were zero
     mean, square, fourth = chosen.powers
     m1 = moment("m", beta1, mean, square - mean**2, first, samples)
     v1 = moment("v", beta2, square, fourth - square**2, second, samples)

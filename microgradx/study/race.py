@@ -99,10 +99,10 @@ def race(
     tilts = noise_of(surface, steps, noise, seed)
     first = np.array([surface.start if start is None else start], np.float64)
     if not surface.inside(first).all():
-        left, right, bottom, top = surface.window
-        place = f"x from {left:g} to {right:g}, y from {bottom:g} to {top:g}"
         x, y = first[0].tolist()
-        raise ArgumentError(f"start ({x:g}, {y:g}) is outside of the window, {place}: choose another.")
+        raise ArgumentError(
+            f"start ({x:g}, {y:g}) is outside of the window, {surface.place}: choose another."
+        )
     racers = []
     for rule in field:
         path = descend(surface, rule, first, tilts, rates[rule.name], device)[:, 0]

@@ -27,7 +27,7 @@ def blank(width: float, height: float) -> Any:
     try:
         from matplotlib.figure import Figure
     except ImportError:
-        raise ArgumentError("A picture of a race needs matplotlib: pip install 'microgradx[plot]'.") from None
+        raise ArgumentError("Pictures need matplotlib: pip install 'microgradx[plot]'.") from None
     return Figure(figsize=(width, height), facecolor="white")
 
 
@@ -65,9 +65,7 @@ class Scene:
         self.figure = blank(9.6, height)
         self.figure.text(0.035, 1 - 0.3 / height, surface.about, fontsize=13, color=INK, weight="bold")
         caption = textwrap.fill(race.caption(), 125)
-        self.figure.text(
-            0.035, 0.16 / height, caption, fontsize=8.5, color=GREY, va="bottom", linespacing=1.4
-        )
+        self.figure.text(0.035, 0.16 / height, caption, fontsize=8.5, color=GREY, linespacing=1.4)
         self.map = self.figure.add_axes((0.035, 0.8 / height, 0.54, 1 - 1.3 / height))
         self.map.set_anchor("NW")
         draw_surface(self.map, surface)
@@ -99,13 +97,9 @@ class Scene:
 
         color, mark = style(i)
         halo = [Stroke(linewidth=3.4, foreground="white", alpha=0.9), Normal()]
-        under = (
-            len(self.race.racers) - 1 - i
-        )  # who is drawn below others is larger, to be seen where all meet
+        under = len(self.race.racers) - 1 - i  # so many are drawn over it: the larger, to be seen under them
         order = {"zorder": 3 + 0.01 * i, "animated": True, "color": color}
-        head = (
-            {"marker": mark, "ms": 8, "mec": "white", "mew": 1.2, "ls": ""} | order | {"zorder": 5 + 0.01 * i}
-        )
+        head = order | {"zorder": 5 + 0.01 * i, "marker": mark, "ms": 8, "mec": "white", "mew": 1.2, "ls": ""}
         parts = {
             "way": self.map.plot([], [], lw=1.9, path_effects=halo, solid_joinstyle="round", **order)[0],
             "head": self.map.plot([], [], clip_on=False, **head | {"ms": 7.5 + 1.3 * min(under, 6)})[0],
@@ -195,10 +189,6 @@ def palette(racers: int) -> list[int]:
 
     grounds = (LOW, "white")
     own = [blends(color, ground, 6) for color in dict.fromkeys(COLORS[:racers]) for ground in grounds]
-    lines = [
-        blends(INK, "white", 32),
-        blends(LOW, HIGH, 48),
-        blends(CONTOUR, LOW, 12),
-        blends(CONTOUR, HIGH, 12),
-    ]
+    pairs = (INK, "white", 32), (LOW, HIGH, 48), (CONTOUR, LOW, 12), (CONTOUR, HIGH, 12)
+    lines = [blends(*pair) for pair in pairs]
     return np.rint(255 * np.vstack([to_rgb("white"), *own, *lines])).astype(int).ravel().tolist()

@@ -47,6 +47,12 @@ class Surface:
         return math.hypot(right - left, top - bottom)
 
     @property
+    def place(self) -> str:
+        """The window in words."""
+        left, right, bottom, top = self.window
+        return f"x from {left:g} to {right:g}, y from {bottom:g} to {top:g}"
+
+    @property
     def floor(self) -> float | None:
         """The height of the lowest points; None where they are not known."""
         return float(self.heights(np.array(self.minima[0], np.float64))) if self.minima else None
@@ -75,8 +81,12 @@ class Surface:
     def levels(self, count: int = 22) -> np.ndarray:
         """Heights of contour lines that part the window into stripes, narrower ones towards the lowest."""
         heights = self.heights(self.grid(120, 120))
+        finite = heights[np.isfinite(heights)]
         share = np.linspace(0, 1, count + 2)[1:-1] ** 1.4
-        return np.unique(np.quantile(heights[np.isfinite(heights)], share))
+        levels = np.unique(np.quantile(finite, share)) if finite.size else finite
+        if len(levels) < 2:
+            raise ArgumentError(f"{self.name} has no contour lines in {self.place}: choose another window.")
+        return levels
 
 
 def rotated(small: float, large: float, degrees: float) -> np.ndarray:
