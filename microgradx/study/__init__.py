@@ -15,6 +15,6 @@ from microgradx.study.trainings import Trainings, trainings
 
 __all__ = [
     "FIELD", "Basin", "Basins", "Histograms", "Moments", "Race", "Racer", "Rates", "Surface", "Trainings",
-    "basins", "distributions", "filters", "find_lr", "load_surface", "mistakes", "moments", "race", "surfaces",
-    "trainings",
+    "basins", "distributions", "filters", "find_lr", "load_surface", "mistakes", "moments", "race",
+    "surfaces", "trainings",
 ]  # fmt: skip
