@@ -34,6 +34,7 @@ class Mode(threading.local):
     detect = False
     recorder: Any = None  # learns every operation, while a compiler listens
     number = np.dtype(np.float32)  # what Python's numbers become
+    within: Any = None  # the innermost call of a module that runs: (module, the call around it)
 
     def __init__(self) -> None:
         self.calm = contextvars.copy_context()  # where NumPy is silent: infinities and NaNs are results
@@ -90,7 +91,9 @@ numbers = count()
 class Node:
     """One recorded operation: what it was, where its inputs came from, what its derivative reads."""
 
-    __slots__ = ("number", "op", "params", "edges", "saved", "out", "guards", "shape", "dtype", "line")
+    __slots__ = (
+        "number", "op", "params", "edges", "saved", "out", "guards", "shape", "dtype", "line", "within",
+    )  # fmt: skip
 
     def __init__(self, op: Primitive, params: dict, edges: list, saved: list, out, guards: list, like):
         self.number = next(numbers)
@@ -101,6 +104,7 @@ class Node:
         self.guards = guards  # of every value that was saved: its version now and then
         self.shape, self.dtype = like.shape, like.dtype
         self.line = user_line() if mode.detect else ""
+        self.within = mode.within  # for drawings, which show modules as boxes
 
     ndim = property(lambda self: len(self.shape), doc="The number of axes of the output.")
     size = property(lambda self: math.prod(self.shape), doc="The number of elements of the output.")
@@ -119,7 +123,7 @@ class Node:
 
     def free(self) -> None:
         """Let go of everything that the derivative reads."""
-        self.saved = self.out = None
+        self.saved = self.out = self.within = None
         self.edges = self.guards = []
 
 

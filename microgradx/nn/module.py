@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 
 from microgradx.errors import ArgumentError, CheckpointError
+from microgradx.tape import mode
 from microgradx.tensor import Tensor, copy_into, look
 
 structure = [0]
@@ -31,8 +32,13 @@ class Module:
         raise NotImplementedError(f"{type(self).__name__} must define forward().")
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        """Compute `forward`."""
-        return self.forward(*args, **kwargs)
+        """Compute `forward`; what it records knows that it belongs to this call."""
+        outer = mode.within
+        mode.within = self, outer
+        try:
+            return self.forward(*args, **kwargs)
+        finally:
+            mode.within = outer
 
     def children(self) -> Iterator[tuple[str, "Module"]]:
         """The modules directly inside, by attribute name; those in a list by their position in it."""
