@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from microgradx import primitives, scalars, tape
+from microgradx import primitives, scalars
 from microgradx.errors import ArgumentError, DeviceError, DTypeError, GradientError, ShapeError
 from microgradx.kernels import cuda
 from microgradx.kernels.cuda import Array
@@ -20,7 +20,7 @@ from microgradx.primitives.indexing import Slot, fill, getitem
 from microgradx.primitives.products import matmul
 from microgradx.primitives.shapes import cast, permute
 from microgradx.scalars import Elementwise
-from microgradx.tape import inspect_values, mode
+from microgradx.tape import Node, backward, inspect_values, mode
 
 
 class Tensor:
@@ -41,7 +41,7 @@ class Tensor:
             raise DTypeError(f"only floating-point tensors can require gradients, {what}.")
         self._grad: Tensor | None = None
         self._home: Any = None  # where an optimizer wants the gradient written
-        self._node: tape.Node | None = None
+        self._node: Node | None = None
         self._version = [0]  # how often the data was changed in place; views share it
         self.requires_grad = bool(requires_grad)
         self.name: str | None = None
@@ -530,7 +530,7 @@ def record(op: Primitive, args, arrays, edges, params, out: Tensor) -> None:
     kept = out._data if "out" in reads else None
     if kept is not None:
         guards.append(guard("out", out))
-    out._node = tape.Node(op, params, edges, saved, kept, guards, out._data)
+    out._node = Node(op, params, edges, saved, kept, guards, out._data)
     out.requires_grad = True
 
 
@@ -562,9 +562,9 @@ def differentiate(y: Tensor, gradient=None, *, retain_graph=False, create_graph=
         retain_graph = retain_graph or create_graph
         # constants in slopes take the gradients' dtype; what a slope computes and does not use is no anomaly
         with mode.having(record=create_graph and mode.record, number=y.dtype, detect=False):
-            run(tape.backward, start, g, retain_graph=retain_graph, graph=revive, **options)
+            run(backward, start, g, retain_graph=retain_graph, graph=revive, **options)
     else:
-        run(tape.backward, start, g, retain_graph=retain_graph, **options)
+        run(backward, start, g, retain_graph=retain_graph, **options)
 
 
 def revive(value, edge):
