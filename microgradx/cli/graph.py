@@ -1,0 +1,63 @@
+"""`microgradx graph`: what a small network computes, as the textbook's table, as a picture, step by step."""
+
+from pathlib import Path
+
+import click
+import numpy as np
+
+from microgradx import nn
+from microgradx.cli.options import Name, Sizes
+from microgradx.cli.recipe import activations
+from microgradx.kernels.random import generator
+from microgradx.study import draw, tape
+from microgradx.tensor import Tensor
+
+
+@click.command()
+@click.option(
+    "--model", type=Sizes(), default="2-4-1", metavar="N-N-N", help="Layer sizes.  [default: 2-4-1]"
+)
+@click.option("--activation", type=Name("activation", lambda: activations()), default="tanh",
+              help="Between the layers.  [default: tanh]")  # fmt: skip
+@click.option(
+    "--batch-size", type=click.IntRange(1), default=4, show_default=True, help="Rows of random input."
+)
+@click.option("--seed", type=int, default=0, show_default=True, help="Of the weights and the data.")
+@click.option("--depth", type=click.IntRange(0), help="So many levels of modules are open in the picture.")
+@click.option("--out", type=click.Path(dir_okay=False, path_type=Path), metavar="FILE",
+              help="Write a picture: .svg, .png, .dot or .mmd (Mermaid).")  # fmt: skip
+@click.option("--step-by-step", is_flag=True, help="Replay the way back, one node at a time.")
+def graph(
+    model: list[int], activation: str, batch_size: int, seed: int, depth: int | None, out: Path | None,
+    step_by_step: bool,
+) -> None:  # fmt: skip
+    """Show one forward and backward pass of a network: step, operation, inputs, value, gradient.
+
+    The loss is mean squared error for one output, cross entropy for several. In Python, mg.tape(loss) and
+    mg.draw(loss) show the same of any tensor.
+    """
+    loss, names = computed(model, activation, batch_size, seed)
+    if out:
+        click.echo(f"written: {draw(loss, depth=depth, names=names).save(out)}")
+    if not (out or step_by_step):
+        click.echo(str(tape(loss, names=names)))
+    for step in tape(loss, names=names).steps() if step_by_step else ():
+        click.echo(f"{step}\n")
+        if step.number < step.of:
+            click.pause("any key for the next step ...")  # at a terminal; elsewhere it goes on
+
+
+def computed(sizes: list[int], activation: str, rows: int, seed: int) -> tuple[Tensor, dict[str, object]]:
+    """The loss of a new network on random data, and what its parts are called."""
+    generator.seed(seed)
+    model = nn.MLP(sizes, activation)
+    draws = np.random.default_rng(seed)
+    x = draws.standard_normal((rows, sizes[0]), np.float32)
+    y: np.ndarray
+    if sizes[-1] > 1:
+        y = draws.integers(sizes[-1], size=rows)
+        loss = nn.cross_entropy(model(x), y)
+    else:
+        y = draws.standard_normal((rows, 1), np.float32)
+        loss = nn.mse_loss(model(x), y)
+    return loss, {"model": model, "x": x, "y": y, "loss": loss}
