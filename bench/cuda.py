@@ -1,23 +1,27 @@
 """A GPU: right first, then sweeps, steps, a whole training and products, against PyTorch in the same process.
 
-Every part is a row or several; one that fails is a row with its error, and the next goes on. With `--quick`,
-or in Numba's simulator, sizes are tiny and PyTorch may be on the CPU: a rehearsal, which measures nothing.
+Every part runs in a process of its own; one that fails or hangs is a row that says so, and the next goes on.
+`--quick` is a rehearsal with tiny sizes, which measures nothing; in Numba's simulator there is nothing else.
 """
 
+import multiprocessing
 import os
+import shutil
 import statistics
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
 from functools import partial
+from importlib.util import find_spec
 from pathlib import Path
+from queue import Empty
 from typing import Any
 
 import numpy as np
 
 import microgradx as mg
-from bench.measure import duration
+from bench.measure import duration, write
 from bench.models import Network
 from microgradx import data, nn, optim
 from microgradx.compiler.cuda.variant import CudaVariant
@@ -92,7 +96,8 @@ def waiting(torch: Any, where: str) -> Callable[[], object]:
 def suite(quick: bool) -> Iterator[Row]:
     """The CUDA tests, on this device."""
     options = ["-k", "launch_fits or two_devices"] if quick else []
-    command = [sys.executable, "-m", "pytest", "-q", "-m", "cuda", *options]
+    side = ["-n", "8"] if find_spec("xdist") and not quick else []  # most of the time is compilation
+    command = [sys.executable, "-m", "pytest", *side, "-m", "cuda", *options]
     done = subprocess.run(command, capture_output=True, text=True, timeout=400, cwd=Path(__file__).parents[1])
     lines = done.stdout.strip().splitlines()
     failed = [line for line in lines if line.startswith(("FAILED", "ERROR"))]
@@ -243,7 +248,7 @@ def peers(network: Network, batch: int, quick: bool) -> dict[str, Callable[[], o
     graph = torch.cuda.CUDAGraph()
     with torch.cuda.graph(graph):
         step()
-    found["graph"] = graph.replay
+    found["graph"] = lambda kept=step: graph.replay()  # its model is not to be freed
     if not quick:
         found["compile"] = torch.compile(made(capturable=True)[1], mode="max-autotune")
     return found
@@ -374,27 +379,69 @@ def problem(error: Exception) -> str:
     return f"{type(error).__name__}: {' '.join(str(error).split())[:200]}".replace("|", "/")
 
 
-PARTS = [suite, bits, curve, sweeps, steps, training, products, launches]
+PARTS = [bits, curve, sweeps, steps, training, products, launches, suite]
+LIMIT = 150.0  # seconds for a part: one that hangs must not cost the others their turn
+
+
+def serve(name: str, quick: bool, queue: Any) -> None:
+    """A part in a process of its own: a fault of the GPU ends no other."""
+    try:
+        for found in globals()[name](quick):
+            queue.put(found)
+    except Exception as error:
+        queue.put(row(name, "failed", note=problem(error)))
+    queue.put(None)
+
+
+def rows_of(part: Callable[[bool], Iterator[Row]], quick: bool) -> Iterator[Row]:
+    """The rows of a part, until it ends or its time is up."""
+    if simulated():
+        yield from part(quick)
+        return
+    spawn = multiprocessing.get_context("spawn")
+    queue: Any = spawn.Queue()
+    process = spawn.Process(target=serve, args=(part.__name__, quick, queue), daemon=True)
+    process.start()
+    end = time.perf_counter() + LIMIT * (3 if part is suite else 1)
+    while process.is_alive() or not queue.empty():
+        try:
+            found = queue.get(timeout=1)
+        except Empty:
+            if time.perf_counter() > end:
+                process.kill()
+                yield row(part.__name__, "failed", note="its time was up")
+                return
+            continue
+        if found is None:
+            return
+        yield found
+    yield row(part.__name__, "failed", note=f"its process ended with code {process.exitcode}")
 
 
 def run(quick: bool = False) -> list[Row]:
-    """All parts; rows as they are found, so that what was measured survives what fails."""
+    """All parts; the table is written after each, and also into the folder $OUT, if that is set."""
     if not available():
         raise SystemExit(". ".join(filter(None, describe())))
-    quick = quick or simulated()
     if simulated():
+        if not quick:
+            raise SystemExit("nothing is measured in the simulator: rehearse with --quick.")
         sys.setswitchinterval(1e-4)  # its threads wait for each other
-    rows = [row("device", describe()[0] + (" (a rehearsal: nothing here is a measurement)" if quick else ""),
-                note=", ".join(build.compilers()))]  # fmt: skip
+    what = describe()[0] + (" (a rehearsal: nothing here is a measurement)" if quick else "")
+    rows = [row("device", what, note=f"{', '.join(build.compilers())}; driver {version()}")]
     for part in PARTS:
         start = time.perf_counter()
-        try:
-            for found in part(quick):
-                print(" ".join(str(cell) for cell in found.values() if cell), flush=True)
-                rows.append(found)
-        except Exception as error:
-            rows.append(row(part.__name__, "failed", note=problem(error)))
-            if os.environ.get("MICROGRADX_DEBUG"):
-                raise
+        for found in rows_of(part, quick):
+            print(" ".join(str(cell) for cell in found.values() if cell), flush=True)
+            rows.append(found)
         print(f"  [{part.__name__}: {time.perf_counter() - start:.1f} s]", flush=True)
+        if not quick:
+            path = write("cuda", (__doc__ or "").splitlines()[0], rows)
+            if out := os.environ.get("OUT"):
+                shutil.copy(path, out)
     return rows
+
+
+def version() -> str:
+    """The driver's version, as CUDA counts."""
+    api = getattr(device(), "api", None)
+    return str(api.cuDriverGetVersion()[1]) if api else "none"

@@ -180,7 +180,12 @@ def _(Number, mg, mo):
         }
         for name, one, other in zip(("y", "w", "x", "b"), _ours, _theirs, strict=True)
     ]
-    mo.vstack([mo.md("A neuron, $y = \\tanh(w x + b)$, in our thirty lines and in microgradx:"), mo.ui.table(_rows, selection=None)])
+    mo.vstack(
+        [
+            mo.md("A neuron, $y = \\tanh(w x + b)$, in our thirty lines and in microgradx:"),
+            mo.ui.table(_rows, selection=None),
+        ]
+    )
     return
 
 
@@ -209,8 +214,12 @@ def _(mg, mo, np):
         return g @ w.T, x.T @ g
 
     _rng = np.random.default_rng(0)
-    _right = mg.check_grad(matrix_product, _rng.standard_normal((3, 4)), _rng.standard_normal((4, 2)), order=2)
-    mo.md(f"`mg.check_grad(matrix_product, x, w, order=2)` → **{_right}**: first and second derivatives agree.")
+    _right = mg.check_grad(
+        matrix_product, _rng.standard_normal((3, 4)), _rng.standard_normal((4, 2)), order=2
+    )
+    mo.md(
+        f"`mg.check_grad(matrix_product, x, w, order=2)` → **{_right}**: first and second derivatives agree."
+    )
     return
 
 
@@ -239,7 +248,9 @@ def _(Figure, data, epochs, mg, nn, np, optim, width):
     mg.seed(1)
     model = nn.MLP([2, width.value, 2], activation="tanh")
     _optimizer = optim.Adam(model.parameters(), lr=0.02)
-    _history = mg.fit(model, _optimizer, (x, y), (x_test, y_test), epochs=epochs.value, batch_size=32, progress=False)
+    _history = mg.fit(
+        model, _optimizer, (x, y), (x_test, y_test), epochs=epochs.value, batch_size=32, progress=False
+    )
 
     _side = np.linspace(-2.2, 3.2, 90)
     _grid = np.stack(np.meshgrid(_side, _side), -1).reshape(-1, 2).astype(np.float32)
@@ -250,8 +261,12 @@ def _(Figure, data, epochs, mg, nn, np, optim, width):
     _left.contourf(_side, _side, _answers, levels=np.linspace(0, 1, 11), cmap="RdBu_r", alpha=0.75)
     for _label, _color in ((0, "#0072B2"), (1, "#D55E00")):
         _left.plot(*x_test[y_test == _label].T, "o", color=_color, mec="white", ms=4.5, mew=0.6)
-    _left.set(xlim=(x[:, 0].min() - 0.4, x[:, 0].max() + 0.4), ylim=(x[:, 1].min() - 0.4, x[:, 1].max() + 0.4))
-    _left.set_title(f"{list(_history)[-1]['valid_accuracy']:.1%} of the held-out points are right", fontsize=10)
+    _left.set(
+        xlim=(x[:, 0].min() - 0.4, x[:, 0].max() + 0.4), ylim=(x[:, 1].min() - 0.4, x[:, 1].max() + 0.4)
+    )
+    _left.set_title(
+        f"{list(_history)[-1]['valid_accuracy']:.1%} of the held-out points are right", fontsize=10
+    )
     _right.plot(_history["epoch"], _history["loss"], "--", color="#0072B2", label="training")
     _right.plot(_history["epoch"], _history["valid_loss"], color="#D55E00", label="held out")
     _right.set(xlabel="epoch", title="loss", ylim=(0, None))

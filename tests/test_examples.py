@@ -15,6 +15,7 @@ promises = {
     "digits": "held-out accuracy 9",
     "fashion": "test accuracy 0.8",
     "gpu": "at first,",
+    "lecture_1_autograd": "",
     "ledger": "p ← p - lr · m̂ / (√v̂ + ε)",
     "graph": "written: graph.svg",
     "newton": "Hessian times (1, 0): tensor([ 802., -400.], dtype=float64)",

@@ -16,7 +16,7 @@ from microgradx.study.table import Tape, tape
 from microgradx.study.trainings import Trainings, trainings
 
 __all__ = [
-    "FIELD", "Basin", "Basins", "Drawing", "Histograms", "Moments", "Race", "Racer", "Rates", "Surface", "Tape",
-    "Trainings", "basins", "distributions", "draw", "filters", "find_lr", "load_surface", "mistakes", "moments",
-    "race", "surfaces", "tape", "trainings",
+    "FIELD", "Basin", "Basins", "Drawing", "Histograms", "Moments", "Race", "Racer", "Rates", "Surface",
+    "Tape", "Trainings", "basins", "distributions", "draw", "filters", "find_lr", "load_surface", "mistakes",
+    "moments", "race", "surfaces", "tape", "trainings",
 ]  # fmt: skip

@@ -235,7 +235,7 @@ class Nvidia(Device):
         replay = self.call("cuGraphInstantiate", graph, 0)
         self.call("cuGraphDestroy", graph)
 
-        def run() -> None:
+        def run(kept: Any = work) -> None:  # and with it the memory that the graph works in
             self.call("cuGraphLaunch", replay, self.stream)
 
         return run
