@@ -83,6 +83,8 @@ class Drawing:
         lines += forward + back
         for kind in dict.fromkeys(box.kind for box in self.boxes):
             lines.append(f"  classDef {kind} fill:{FILLS[kind]},stroke:{INK},color:{INK}")
+        for call, name in self.clusters.items():
+            lines.append(f"  style {name} fill:{svg.shade(call)},stroke:#c8c8c8")
         for first, count, colour in (0, len(forward), FORWARD), (len(forward), len(back), BACK):
             if count:
                 which = ",".join(map(str, range(first, first + count)))
