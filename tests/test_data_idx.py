@@ -22,6 +22,11 @@ any_array = st.sampled_from(DTYPES).flatmap(
 )
 
 
+def zipped(data):
+    """Compressed, with the same bytes at any time: tests are named by them."""
+    return gzip.compress(data, mtime=0)
+
+
 def idx(shape, data, code=0x08):
     return struct.pack(f">BBBB{len(shape)}I", 0, 0, code, len(shape), *shape) + data
 
@@ -97,12 +102,12 @@ def test_a_file_that_cannot_be_written(tmp_path):
         (idx((2, 3), b"1234567"), "6 bytes, but the file goes on after them"),
         (idx((2,), b"12345678", code=0x0D)[:-1], "8 bytes, but the file can hold 15 at most"),
         (idx((2**32 - 1,) * 4, b""), "the file can hold 20 at most. It is truncated or not IDX"),
-        (gzip.compress(idx((2**32 - 1,) * 3, b"1")), "can hold"),
-        (gzip.compress(idx((6,), b"12345")), "6 bytes, but there are only 5. The file is truncated"),
-        (gzip.compress(idx((6,), b"1234567")), "the file goes on after them"),
-        (gzip.compress(idx((6,), b"123456"))[:-9], "the gzip stream is damaged .* Get the file anew"),
-        (gzip.compress(idx((6,), b"123456"))[:-8] + bytes(8), "the gzip stream is damaged .*CRC"),
-        (gzip.compress(idx((6,), b"123456")) + b"more", "the gzip stream is damaged .*gzip"),
+        (zipped(idx((2**32 - 1,) * 3, b"1")), "can hold"),
+        (zipped(idx((6,), b"12345")), "6 bytes, but there are only 5. The file is truncated"),
+        (zipped(idx((6,), b"1234567")), "the file goes on after them"),
+        (zipped(idx((6,), b"123456"))[:-9], "the gzip stream is damaged .* Get the file anew"),
+        (zipped(idx((6,), b"123456"))[:-8] + bytes(8), "the gzip stream is damaged .*CRC"),
+        (zipped(idx((6,), b"123456")) + b"more", "the gzip stream is damaged .*gzip"),
         (b"\x1f\x8b", "the gzip stream is damaged"),
         (b"\x1f\x8b\x08\0\0\0\0\0\0\0" + b"\xff" * 40, "the gzip stream is damaged"),
     ],
@@ -128,7 +133,7 @@ def test_the_message_names_the_file(tmp_path):
 
 def test_a_stream_of_several_gzip_members_is_one_file():
     data = idx((6,), b"123456")
-    assert read(gzip.compress(data[:7]) + gzip.compress(data[7:])).tobytes() == b"123456"
+    assert read(zipped(data[:7]) + zipped(data[7:])).tobytes() == b"123456"
 
 
 def test_a_bomb_stops_where_its_header_says():
@@ -146,7 +151,7 @@ def test_a_bomb_stops_where_its_header_says():
 
 
 def test_a_header_that_promises_too_much_costs_no_memory():
-    assert peak_of(gzip.compress(idx((60_000, 28, 28), b"1"))) < 500_000
+    assert peak_of(zipped(idx((60_000, 28, 28), b"1"))) < 500_000
     assert peak_of(idx((60_000, 28, 28), b"1")) < 500_000
 
 
@@ -159,7 +164,7 @@ def test_a_header_that_promises_too_much_costs_no_memory():
 )
 def test_whatever_is_done_to_a_file_it_is_read_or_refused(array, packed, edits):
     data = idx_header(array) + array.astype(array.dtype.newbyteorder(">")).tobytes()
-    data = gzip.compress(data, mtime=0) if packed else data
+    data = zipped(data) if packed else data
     for place, new, dropped in edits:
         place %= len(data) + 1
         data = data[:place] + new + data[place + dropped :]
