@@ -175,6 +175,17 @@ def test_a_parameter_without_a_gradient_keeps_its_own_count():
     assert log["w"].t.tolist() == [1, 2, 3] and log["b"].t.tolist() == [1, 2]
 
 
+def test_many_steps_fill_many_blocks_of_memory(monkeypatch):
+    monkeypatch.setattr("microgradx.optim.ledgers.BLOCK", 1000)  # two steps of 5 rows of 20 numbers
+    tensors = parameters()
+    optimizer = optim.Adam(tensors.items())
+    with optim.ledger(optimizer, watch=20) as log:
+        train(optimizer, tensors)
+    assert len({id(row.numbers.base) for row in log.pages[0].rows}) == 4
+    w = log["w"]
+    np.testing.assert_array_equal(w["p"][:-1] + w["update"][:-1], w["p"][1:])
+
+
 def test_every_and_the_end_of_the_block():
     tensors = parameters()
     optimizer = optim.SGD(tensors.items())
@@ -242,6 +253,7 @@ def test_a_compiled_scan_is_written_down_step_by_step(zero_first, make):
         watched = step.scan(x, y, batch_size=32).numpy()
         step(x[:32], y[:32])
     assert log["0.weight"].t.tolist() == [1, 2, 3, 4, 5]
+    assert step.variant.readable == (zero_first and make is optim.Adam)  # the others run line by line
     np.testing.assert_allclose(watched, losses, 1e-5)
     for one in log.accounts.values():
         np.testing.assert_array_equal(one["p"][:-1] + one["update"][:-1], one["p"][1:])

@@ -7,7 +7,7 @@ from microgradx.optim.classes import (
 )  # fmt: skip
 from microgradx.optim.clip import clip_grad_norm_, clip_grad_value_
 from microgradx.optim.conventions import convert, explain
-from microgradx.optim.ledger import Ledger, ledger
+from microgradx.optim.ledgers import Ledger, ledger
 from microgradx.optim.optimizer import Optimizer, optimizer, optimizers
 from microgradx.optim.schedules import (
     ChainedScheduler, ConstantLR, CosineAnnealingLR, CosineAnnealingWarmRestarts, ExponentialLR, LambdaLR,

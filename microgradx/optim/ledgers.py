@@ -20,6 +20,7 @@ from microgradx.optim.flat import Flat, Part
 from microgradx.optim.optimizer import Optimizer
 from microgradx.tensor import wrap
 
+BLOCK = 1 << 23  # bytes of memory that a ledger takes at a time
 unnamed = " Names such as 0.weight come from an optimizer of model.named_parameters()."
 
 
@@ -137,6 +138,7 @@ class Page:
 
     def __init__(self, flat: Flat, places: dict[str, np.ndarray]):
         self.flat, self.parts = flat, [part for part in flat.parts if part.name in places]
+        self.free: list[np.ndarray] = []  # rows of a block that are still to be written
         self.rows: list[Row] = []
         self.accounts: list[Account] = []
         stop = 0
@@ -153,12 +155,20 @@ class Page:
         """Read what the step starts from."""
         flat = self.flat
         p, _, *state = flat.arrays
-        self.numbers = np.empty((len(state) + 3, len(self.index)), flat.dtype)
+        self.numbers = self.room(len(state) + 3)
         self.read(p, 0)
         for row, array in enumerate(state, 2):
             self.read(array, row)
         self.sweep, self.options = flat.update, flat.hyperparameters
         self.clocks = [part.clock for part in self.parts]
+
+    def room(self, height: int) -> np.ndarray:
+        """(height, watched) fresh memory, of a block: the system gives large ones at less cost."""
+        if not self.free or len(self.free[0]) != height:
+            shape = height, len(self.index)
+            count = max(1, BLOCK // (self.flat.dtype.itemsize * height * len(self.index)))
+            self.free = list(np.empty((count, *shape), self.flat.dtype))
+        return self.free.pop()
 
     def close(self) -> None:
         """Read the gradient, which the step leaves as it is, and where the weights have gone."""
