@@ -59,7 +59,7 @@ def run(quick: bool = False) -> list[dict[str, object]]:
     for network in NETWORKS[1:2] if quick else NETWORKS:
         for way in ("eager", "compiled", "scan"):
             makers = {word: partial(ours, network, way, word == "ledger") for word in ("plain", "ledger")}
-            found = race(makers, seconds=2.0 if quick else 8.0, rounds=20 if quick else 40)
+            found = race(makers, seconds=2.0 if quick else 4.0, rounds=20 if quick else 40)
             per = SCAN if way == "scan" else 1
             plain, ledger = (found[word]["median"] / per for word in ("plain", "ledger"))
             rows.append(

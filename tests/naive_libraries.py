@@ -14,8 +14,9 @@ def zeros(memory, name, g, start=0.0):
 # Plain gradient descent, momentum, Nesterov
 
 
-def torch_sgd(p, g, memory, t, lr, momentum=0.0, dampening=0.0, nesterov=False):
-    """torch.optim.SGD: b_1 = g; b_t = momentum b + (1 - dampening) g; g + momentum b, or b."""
+def torch_sgd(p, g, memory, t, lr, momentum=0.0, dampening=0.0, nesterov=False, weight_decay=0.0):
+    """g + λ p first; b_1 = g; b_t = momentum b + (1 - dampening) g; g + momentum b, or b."""
+    g = g + weight_decay * p
     if momentum:
         first = "b" not in memory
         memory["b"] = g if first else momentum * memory["b"] + (1 - dampening) * g
@@ -76,7 +77,8 @@ def hinton(p, g, memory, t, α):
     return p - α * g / np.sqrt(mean_square(memory, g, 0.9))
 
 
-def torch_rmsprop(p, g, memory, t, lr, alpha, eps):
+def torch_rmsprop(p, g, memory, t, lr, alpha, eps, weight_decay=0.0):
+    g = g + weight_decay * p
     return p - lr * g / (np.sqrt(mean_square(memory, g, alpha)) + eps)
 
 
@@ -101,7 +103,8 @@ def duchi(p, g, memory, t, η, δ):
     return p - η * g / (δ + np.sqrt(sum_squares(memory, g, 0)))
 
 
-def torch_adagrad(p, g, memory, t, lr, lr_decay, initial_accumulator_value, eps):
+def torch_adagrad(p, g, memory, t, lr, lr_decay, initial_accumulator_value, eps, weight_decay):
+    g = g + weight_decay * p
     root = np.sqrt(sum_squares(memory, g, initial_accumulator_value))
     return p - lr / (1 + (t - 1) * lr_decay) * g / (root + eps)
 
@@ -126,8 +129,8 @@ def zeiler(p, g, memory, t, ρ, ε, lr=1.0):
     return p - lr * step
 
 
-def torch_adadelta(p, g, memory, t, lr, rho, eps):
-    return zeiler(p, g, memory, t, rho, eps, lr)
+def torch_adadelta(p, g, memory, t, lr, rho, eps, weight_decay):
+    return zeiler(p, g + weight_decay * p, memory, t, rho, eps, lr)
 
 
 def keras_adadelta(p, g, memory, t, learning_rate, rho, epsilon):
@@ -156,9 +159,14 @@ def paper_adam(p, g, memory, t, α, ε, **betas):
     return kingma(p, g, memory, t, α, betas["β₁"], betas["β₂"], ε)
 
 
+def torch_adamw(p, g, memory, t, lr, betas, eps, weight_decay):
+    """p (1 - lr λ), then Adam."""
+    return torch_adam(p * (1 - lr * weight_decay), g, memory, t, lr, betas, eps)
+
+
 def torch_adam(p, g, memory, t, lr, betas, eps, weight_decay=0.0, amsgrad=False):
-    """denom = √v / √(1 - β₂ᵗ) + eps; AMSGrad keeps the maximum of v; AdamW multiplies by 1 - lr λ first."""
-    p = p * (1 - lr * weight_decay)
+    """g + λ p first; denom = √v / √(1 - β₂ᵗ) + eps; AMSGrad keeps the maximum of v."""
+    g = g + weight_decay * p
     m, v = means(memory, g, *betas)
     if amsgrad:
         v = memory["max"] = np.maximum(zeros(memory, "max", g), v)
@@ -246,7 +254,7 @@ steps = {
     "adadelta": {"paper": zeiler, "torch": torch_adadelta, "keras": keras_adadelta, "optax": optax_adadelta,
                  "mlx": optax_adadelta},
     "adam": {"paper": paper_adam, "sklearn": sklearn_adam, **adams},
-    "adamw": {"paper": loshchilov, **adams},
+    "adamw": {"paper": loshchilov, **adams, "torch": torch_adamw},
     "amsgrad": {"paper": reddi, "torch": torch_adam, "keras": keras_adam, "optax": optax_amsgrad},
     "lion": {"paper": chen, "keras": keras_lion, "optax": optax_lion, "mlx": mlx_lion},
 }  # fmt: skip

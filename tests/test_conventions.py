@@ -11,7 +11,7 @@ from microgradx import nn, optim, rules
 from microgradx.errors import ArgumentError
 from microgradx.optim import conventions
 from microgradx.optim.bridges import bridges
-from microgradx.optim.libraries import REQUIRED, families, forms
+from microgradx.optim.libraries import L2, REQUIRED, families, forms
 
 STEPS = 30
 ROWS = [(family, library) for family, row in forms.items() for library in row]
@@ -53,10 +53,11 @@ def run_ours(rule, options_at, decoupled=False):
     path = []
     for t in range(1, STEPS + 1):
         options = options_at(t)
+        g = gradients(t) + options.pop(L2, 0.0) * p
         if "weight_decay" not in rule.hyperparameters:
             decay = options.pop("weight_decay", 0.0)
             p = p * (1 - options["lr"] * decay) if decoupled else p
-        new = rule(p, gradients(t), *state, t=t, **options)
+        new = rule(p, g, *state, t=t, **options)
         p, *state = new if isinstance(new, tuple) else (new,)
         path.append(p)
     return np.array(path)
@@ -76,6 +77,20 @@ def test_our_rule_takes_the_library_s_steps(family, library):
     form, options = forms[family][library], options_of(family, library)
     ours = run_ours(form.rule, lambda t: conventions.enter(form, library, options, t), form.decoupled)
     close(ours, run(family, library, lambda t: options))
+
+
+@pytest.mark.parametrize("family", [family for family in forms if "torch" in forms[family]])
+def test_both_kinds_of_weight_decay(family):
+    """PyTorch's adds to the gradient, but for AdamW."""
+    form, options = forms[family]["torch"], options_of(family, "torch") | {"weight_decay": 0.1}
+    ours = run_ours(form.rule, lambda t: conventions.enter(form, "torch", options, t))
+    close(ours, run(family, "torch", lambda t: options))
+    found = optim.convert(form.rule, "torch", "microgradx", **options)
+    assert found["weight_decay"] == 0.1
+    assert optim.convert(form.rule, "microgradx", "torch", **found) == options
+    if family in ("sgd", "momentum", "nesterov", "adadelta", "adam"):  # whose optax form differs in no more
+        with pytest.raises(ArgumentError, match="L2 weight_decay would have to be 0, not 0.1"):
+            optim.convert(form.rule, "torch", "optax", **options)
 
 
 def apart(family, a, b):
@@ -139,6 +154,8 @@ def test_bridges_lead_both_ways():
 
 
 def test_averaging_is_summing_by_closed_form():
+    kept = optim.convert("momentum", "microgradx", "torch", lr=0.5, beta=0.75, weight_decay=0.1)
+    assert kept == {"lr": 0.125, "momentum": 0.75, "dampening": 0.0, "weight_decay": 0.1}
     assert optim.convert("momentum", "microgradx", "torch", lr=0.5, beta=0.75)["lr"] == 0.125
     found = optim.convert("momentum", "torch", "microgradx", lr=0.1, momentum=0.9)
     assert found == pytest.approx({"lr": 1.0, "beta": 0.9})
@@ -316,6 +333,11 @@ def test_a_rule_that_only_its_paper_describes(capsys):
     assert "m ← βm + (1-β)g" in capsys.readouterr().out
 
 
+def decaying(rule, decoupled):
+    params = nn.MLP([2, 3, 1]).parameters()
+    return optim.Optimizer(params, rule, weight_decay=0.1, decoupled_weight_decay=decoupled)
+
+
 @pytest.mark.parametrize(
     ("call", "words"),
     [
@@ -328,11 +350,16 @@ def test_a_rule_that_only_its_paper_describes(capsys):
             lambda: optim.explain("nadam", "keras"),
             "nadam is not described for 'keras'; described for it: none but",
         ),
+        (
+            lambda: optim.explain(decaying(rules.adam_epsilon_hat, True), "keras"),
+            "adam_epsilon_hat with decoupled weight decay has no name of its own elsewhere",
+        ),
+        (lambda: optim.explain(decaying(rules.lion, False), "mlx"), "lion with L2 weight decay has no name"),
         (lambda: optim.explain("lion", "torch"), "described for it: paper, keras, optax, mlx."),
         (lambda: optim.convert("adam", "optax", "torch"), "optax.adam has no default for learning_rate"),
         (
             lambda: optim.convert("adam", "torch", "keras", epsilon=1),
-            "has no epsilon; it has lr, betas, eps.",
+            "has no epsilon; it has lr, betas, eps, weight_decay.",
         ),
         (lambda: optim.convert("adam", "torch", "keras", step=0), "step must be at least 1, got 0"),
         (
@@ -348,6 +375,10 @@ def test_a_rule_that_only_its_paper_describes(capsys):
             "no hyperparameters give the steps of torch.optim.RMSprop in keras.optimizers.RMSprop: √v + ε "
             "and √(v + ε²) differ, most at v = ε², where the steps differ by a factor of √2. Here, "
             "Optimizer(params, rules.rmsprop, ...) takes them.",
+        ),
+        (
+            lambda: optim.convert("adamw", "paper", "torch", α=0, λ=1),
+            "Algorithm 2 in torch.optim.AdamW: they",
         ),
         (
             lambda: optim.convert("momentum", "torch", "keras", dampening=0.5),

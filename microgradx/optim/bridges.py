@@ -45,8 +45,14 @@ def from_uncorrected(options: Options, t: float) -> Options:
     return scaled(options, first / second, 1 / second)
 
 
+def summing(options: Options, t: float) -> Options:
+    """From the averaging form: the velocity is m / (1-β)."""
+    rest = {name: value for name, value in options.items() if name != "beta"}
+    return rest | {"lr": options["lr"] * (1 - options["beta"]), "momentum": options["beta"]}
+
+
 def averaging(options: Options, t: float) -> Options:
-    """From the summing form, whose velocity is m / (1-β)."""
+    """The way back."""
     rest = {name: value for name, value in options.items() if name != "momentum"}
     return rest | {"lr": options["lr"] / (1 - options["momentum"]), "beta": options["momentum"]}
 
@@ -65,7 +71,7 @@ def parted(options: Options, t: float) -> Options:
 
 
 bridges: dict[tuple[str, str], Change] = {
-    ("momentum", "sgd_momentum"): lambda o, t: {"lr": o["lr"] * (1 - o["beta"]), "momentum": o["beta"]},
+    ("momentum", "sgd_momentum"): summing,
     ("sgd_momentum", "momentum"): averaging,
     ("sgd_momentum", "heavy_ball"): lambda o, t: o,
     ("heavy_ball", "sgd_momentum"): lambda o, t: o,

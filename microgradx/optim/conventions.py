@@ -13,7 +13,7 @@ from typing import Any
 from microgradx.errors import ArgumentError
 from microgradx.optim.bridges import Options, apart, bridges
 from microgradx.optim.checks import check
-from microgradx.optim.libraries import REQUIRED, Form, families, forms, libraries, remarks, shared
+from microgradx.optim.libraries import L2, REQUIRED, Form, families, forms, libraries, remarks, shared
 from microgradx.optim.optimizer import Optimizer, optimizers
 from microgradx.rules import Rule, rules
 
@@ -25,7 +25,8 @@ STEPS = 1, 10, 100, 1000
 def explain(rule: Named, convention: str = "paper", **options: Any) -> None:
     """Print how a convention writes a rule, how that differs from ours, and the hyperparameters that agree.
 
-    rule: a rule, an optimizer or its name. options: hyperparameters of ours to convert, its defaults without.
+    rule: a rule, an optimizer (its first group counts) or a name. options: hyperparameters of ours to
+    convert, without them the optimizer's, or defaults.
     """
     print(explanation(rule, convention, **options))
 
@@ -44,10 +45,13 @@ def convert(rule: Named, source: str, target: str, step: float = math.inf, **opt
     try:
         entered = enter(here, source, options, step)
         return leave(there, target, cross(here.rule, there.rule, entered, step), step)
-    except ValueError as error:
+    except ArgumentError:
+        raise
+    except (ValueError, ZeroDivisionError) as error:
+        reason = "they would be infinite" if isinstance(error, ZeroDivisionError) else error
         steps = f"the steps of {here.call} in {there.call}"
         hint = f"Here, Optimizer(params, rules.{here.rule.name}, ...) takes them"
-        raise ArgumentError(f"convert: no hyperparameters give {steps}: {error}. {hint}.") from None
+        raise ArgumentError(f"convert: no hyperparameters give {steps}: {reason}. {hint}.") from None
 
 
 def explanation(rule: Named, convention: str = "paper", **options: Any) -> str:
@@ -74,7 +78,7 @@ def explanation(rule: Named, convention: str = "paper", **options: Any) -> str:
 
 
 def equations(rule: Rule) -> str:
-    """The lines of a rule's docstring that are formulas."""
+    """The formulas in a rule's docstring: lines, or what a sentence of its first line ends with."""
     lines = (inspect.getdoc(rule) or rule.name).splitlines()
     found = [line.strip() for line in lines if "←" in line]
     return "\n".join(found).partition(". ")[0].rpartition("gradient: ")[2] if found else rule.name
@@ -85,7 +89,7 @@ def table(theirs: Form, own: Rule, convention: str) -> str:
     rows = [(libraries[convention], "here", "default there", "default here")]
     for name, default in theirs.defaults.items():
         ours = ours_of(theirs, convention, name)
-        known = own.hyperparameters | {"weight_decay": own.hyperparameters.get("weight_decay", 0.0)}
+        known = {"weight_decay": 0.0, L2: 0.0} | own.hyperparameters
         here = tuple(known[k] for k in ours if k in known)
         rows.append((name, ", ".join(ours), shown(default), ", ".join(map(shown, here)) or "-"))
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
@@ -97,6 +101,8 @@ def theirs_here(theirs: Form, convention: str) -> str:
     """The optimizer of ours that takes the convention's steps, with its defaults."""
     more = {"decoupled_weight_decay": True} if theirs.decoupled else {}
     rows = {t: enter(theirs, convention, {}, t, fill=True) | more for t in (*STEPS, math.inf)}
+    for row in rows.values():
+        row.pop(L2, None)  # which is 0 by default, wherever there is one
     code = f"optim.Optimizer(params, rules.{theirs.rule.name}, {arguments(rows[math.inf])[1:]}"
     return f"With its defaults, {libraries[convention]} takes the steps of\n{by_step(code, rows)}"
 
@@ -146,8 +152,16 @@ def chosen(rule: Named) -> tuple[Rule, Options]:
     if isinstance(rule, Optimizer):
         rule.follow()
         flat = rule.flats[0]
-        decoupled = flat.update.rule is rules["adam"] and "decoupled" in flat.update.options
-        return rules["adamw"] if decoupled else flat.update.rule, dict(flat.hyperparameters)
+        own, kinds = flat.update.rule, flat.update.options
+        if ("decoupled" in kinds and own.name not in ("adam", "lion")) or (
+            "l2" in kinds and own.name == "lion"
+        ):
+            what = f"{own.name} with {'decoupled' if 'decoupled' in kinds else 'L2'} weight decay"
+            raise ArgumentError(
+                f"{what} has no name of its own elsewhere; explain it without, or rules.adamw."
+            )
+        decoupled = "decoupled" in kinds and own.name == "adam"
+        return rules["adamw"] if decoupled else own, dict(flat.hyperparameters)
     if isinstance(rule, str):
         known: dict[str, Any] = {**optimizers, **rules}
         if rule.lower() not in known:
@@ -161,7 +175,9 @@ def form(rule: Rule, convention: str) -> Form:
     if convention not in libraries:
         raise ArgumentError(f"no convention {convention!r}; there are {', '.join(libraries)}.")
     if convention == "microgradx":
-        return Form(f"rules.{rule.name}", rule, dict(rule.hyperparameters))
+        shrinks = "weight_decay" in rule.hyperparameters or rule is rules["lion"]  # by optim.Lion's default
+        names = {} if shrinks else {"weight_decay": L2}
+        return Form(f"rules.{rule.name}", rule, {"weight_decay": 0.0} | rule.hyperparameters, names=names)
     family = next((forms[name] for name, members in families.items() if rule.name in members), {})
     if convention not in family:
         known = ", ".join(family) or "none but the paper"
@@ -180,10 +196,9 @@ def enter(theirs: Form, convention: str, options: Options, step: float, fill: bo
 
     `fill` takes our default where theirs is required.
     """
-    extra = {"weight_decay": 0.0} if convention == "microgradx" else {}
-    known = extra | theirs.defaults
-    if unknown := [name for name in options if name not in known]:
-        raise ArgumentError(f"{theirs.call} has no {', '.join(unknown)}; it has {', '.join(known)}.")
+    if unknown := [name for name in options if name not in theirs.defaults]:
+        there = ", ".join(theirs.defaults)
+        raise ArgumentError(f"{theirs.call} has no {', '.join(unknown)}; it has {there}.")
     found: Options = dict(theirs.constant)
     for name, value in (theirs.defaults | options).items():
         ours = ours_of(theirs, convention, name)
@@ -212,14 +227,14 @@ def cross(start: Rule, end: Rule, options: Options, step: float) -> Options:
 
 def leave(theirs: Form, convention: str, options: Options, step: float) -> Options:
     """From the rule's hyperparameters to the convention's options; the rest must be as theirs always is."""
-    left = theirs.leave(options, step)
+    left = dict(theirs.leave(options, step))
     found: Options = {}
     for name in theirs.defaults:
         ours = ours_of(theirs, convention, name)
         values = tuple(left.pop(k, 0.0) for k in ours)
         found[name] = values if len(ours) > 1 else values[0]
-    if convention == "microgradx":
-        return found | {k: v for k, v in left.items() if v}
+    if convention == "microgradx" and not found["weight_decay"]:
+        found = {name: value for name, value in found.items() if name in theirs.rule.hyperparameters}
     for name, value in left.items():
         wanted = (theirs.rule.hyperparameters | theirs.constant).get(name, 0.0)
         if value != wanted:

@@ -24,9 +24,12 @@ libraries = {
 }  # fmt: skip
 """The conventions by name."""
 
+L2 = "L2 weight_decay"
+"""Weight decay that is added to the gradient; our name for the other kind is weight_decay."""
+
 shared: dict[str, dict[str, Any]] = {
     "paper": {"α": "lr", "β₁": "beta1", "β₂": "beta2", "ε": "eps", "λ": "weight_decay"},
-    "torch": {"betas": ("beta1", "beta2")},
+    "torch": {"betas": ("beta1", "beta2"), "weight_decay": L2},
     "keras": {"learning_rate": "lr", "beta_1": "beta1", "beta_2": "beta2", "epsilon": "eps"},
     "sklearn": {"learning_rate_init": "lr", "beta_1": "beta1", "beta_2": "beta2", "epsilon": "eps"},
     "optax": {"learning_rate": "lr", "b1": "beta1", "b2": "beta2"},
@@ -67,6 +70,7 @@ NO_CORRECTION = "Without bias_correction=True there is none: early steps are up 
 IN_ROOT = "ε stands inside the root, where it acts like √ε outside while v is small."
 IN_SUM = "ε stands inside the root, so that it only adds to what the sum starts from."
 
+DECAY = {"weight_decay": 0.0}
 MLP = "sklearn.neural_network.MLPClassifier"
 KERAS_SGD = {"learning_rate": 0.01, "momentum": 0.9}
 SKLEARN_SGD = {"learning_rate_init": 1e-3, "momentum": 0.9}
@@ -96,7 +100,7 @@ families: dict[str, tuple[str, ...]] = {
 forms: dict[str, dict[str, Form]] = {
     "sgd": {
         "paper": Form("stochastic approximation", rules.sgd, {"α": REQUIRED}),
-        "torch": Form("torch.optim.SGD", rules.sgd, {"lr": 1e-3}),
+        "torch": Form("torch.optim.SGD", rules.sgd, {"lr": 1e-3, **DECAY}),
         "keras": Form("keras.optimizers.SGD", rules.sgd, {"learning_rate": 0.01}),
         "sklearn": Form(MLP, rules.sgd, {"learning_rate_init": 1e-3}, fixed={"solver": "sgd", "momentum": 0}),
         "optax": Form("optax.sgd", rules.sgd, {"learning_rate": REQUIRED}),
@@ -108,7 +112,7 @@ forms: dict[str, dict[str, Form]] = {
             formula="p' ← p - αg + β (p - its value a step before)",
         ),
         "torch": Form(
-            "torch.optim.SGD", rules.sgd_momentum, {"lr": 1e-3, "momentum": 0.9, "dampening": 0.0},
+            "torch.optim.SGD", rules.sgd_momentum, {"lr": 1e-3, "momentum": 0.9, "dampening": 0.0, **DECAY},
             "The velocity is a decaying sum, 1 / (1-μ) times as long as the mean; lr stands outside.",
         ),
         "keras": Form("keras.optimizers.SGD", rules.heavy_ball, KERAS_SGD, LR_INSIDE),
@@ -128,7 +132,9 @@ forms: dict[str, dict[str, Form]] = {
             "The gradient is taken ahead, at θ + μv; the other forms call that point p. " + LR_INSIDE,
             {"μ": "momentum"}, formula="v ← μv - α ∇f(θ + μv)     θ ← θ + v",
         ),
-        "torch": Form("torch.optim.SGD", rules.sgd_nesterov, {"lr": 1e-3, "momentum": 0.9}, fixed=NESTEROV),
+        "torch": Form(
+            "torch.optim.SGD", rules.sgd_nesterov, {"lr": 1e-3, "momentum": 0.9, **DECAY}, fixed=NESTEROV
+        ),
         "keras": Form(
             "keras.optimizers.SGD", rules.sgd_nesterov, KERAS_SGD, LR_INSIDE, fixed=NESTEROV, formula=AHEAD
         ),
@@ -144,7 +150,9 @@ forms: dict[str, dict[str, Form]] = {
             formula="v ← 0.9 v + 0.1 g²     p ← p - α · g / √v",
             constant={"alpha": 0.9, "eps": 0.0},
         ),
-        "torch": Form("torch.optim.RMSprop", rules.rmsprop, {"lr": 1e-2, "alpha": 0.99, "eps": 1e-8}),
+        "torch": Form(
+            "torch.optim.RMSprop", rules.rmsprop, {"lr": 1e-2, "alpha": 0.99, "eps": 1e-8, **DECAY}
+        ),
         "keras": Form(
             "keras.optimizers.RMSprop", rules.rmsprop_eps_inside,
             {"learning_rate": 1e-3, "rho": 0.9, "epsilon": 1e-7}, IN_ROOT, {"rho": "alpha"},
@@ -164,7 +172,7 @@ forms: dict[str, dict[str, Form]] = {
         ),
         "torch": Form(
             "torch.optim.Adagrad", rules.adagrad,
-            {"lr": 1e-2, "lr_decay": 0.0, "initial_accumulator_value": 0.0, "eps": 1e-10},
+            {"lr": 1e-2, "lr_decay": 0.0, "initial_accumulator_value": 0.0, "eps": 1e-10, **DECAY},
         ),
         "keras": Form(
             "keras.optimizers.Adagrad", rules.adagrad,
@@ -186,7 +194,9 @@ forms: dict[str, dict[str, Form]] = {
             "Algorithm 1", rules.adadelta, {"ρ": 0.95, "ε": 1e-6}, "There is no learning rate: lr is 1.",
             {"ρ": "rho"},
         ),
-        "torch": Form("torch.optim.Adadelta", rules.adadelta, {"lr": 1.0, "rho": 0.9, "eps": 1e-6}),
+        "torch": Form(
+            "torch.optim.Adadelta", rules.adadelta, {"lr": 1.0, "rho": 0.9, "eps": 1e-6, **DECAY}
+        ),
         "keras": Form(
             "keras.optimizers.Adadelta", rules.adadelta,
             {"learning_rate": 1e-3, "rho": 0.95, "epsilon": 1e-7},
@@ -199,7 +209,9 @@ forms: dict[str, dict[str, Form]] = {
     },
     "adam": {
         "paper": Form("Algorithm 1", rules.adam, {"α": 1e-3, "β₁": 0.9, "β₂": 0.999, "ε": 1e-8}),
-        "torch": Form("torch.optim.Adam", rules.adam, {"lr": 1e-3, "betas": (0.9, 0.999), "eps": 1e-8}),
+        "torch": Form(
+            "torch.optim.Adam", rules.adam, {"lr": 1e-3, "betas": (0.9, 0.999), "eps": 1e-8, **DECAY}
+        ),
         "keras": Form("keras.optimizers.Adam", rules.adam_epsilon_hat, KERAS_ADAM, RAW_ROOT),
         "sklearn": Form(
             MLP, rules.adam_epsilon_hat,
@@ -220,6 +232,7 @@ forms: dict[str, dict[str, Form]] = {
         "torch": Form(
             "torch.optim.AdamW", rules.adamw,
             {"lr": 1e-3, "betas": (0.9, 0.999), "eps": 1e-8, "weight_decay": 1e-2},
+            names={"weight_decay": "weight_decay"},
         ),
         "keras": Form(
             "keras.optimizers.AdamW", rules.adam_epsilon_hat, KERAS_ADAM | {"weight_decay": 4e-3}, RAW_ROOT,
@@ -241,7 +254,7 @@ forms: dict[str, dict[str, Form]] = {
             constant={"eps": 0.0}, enter=bridges.from_uncorrected, leave=bridges.to_uncorrected,
         ),
         "torch": Form(
-            "torch.optim.Adam", rules.amsgrad, {"lr": 1e-3, "betas": (0.9, 0.999), "eps": 1e-8},
+            "torch.optim.Adam", rules.amsgrad, {"lr": 1e-3, "betas": (0.9, 0.999), "eps": 1e-8, **DECAY},
             "The maximum is of raw v.", fixed={"amsgrad": True},
         ),
         "keras": Form(
