@@ -374,6 +374,21 @@ def test_pictures_are_drawn(tmp_path):
     assert all((tmp_path / name).read_bytes()[:4] == b"\x89PNG" for name in ("all.png", "one.png"))
 
 
+def test_many_parameters_are_drawn_as_far_as_curves_can_be_told_apart(tmp_path, monkeypatch):
+    figures = pytest.importorskip("matplotlib.figure", reason="matplotlib is in the extra 'plot'")
+    drawn, save = [], figures.Figure.savefig
+    monkeypatch.setattr(figures.Figure, "savefig", lambda f, *a, **k: (drawn.append(f), save(f, *a, **k)))
+    tensors = {f"w{i}": mg.tensor([1.0, 2.0], requires_grad=True) for i in range(15)}
+    optimizer = optim.SGD(tensors.items())  # whose rate is the same everywhere
+    with optim.ledger(optimizer) as log:
+        train(optimizer, tensors)
+    log.picture(tmp_path / "many.png")
+    assert "the first 12 of 15 parameters" in drawn[0].get_suptitle()
+    rate = drawn[0].axes[0]
+    looks = {(line.get_color(), line.get_linestyle()) for line in rate.get_lines()}
+    assert len(looks) == 12 and rate.get_ylim()[0] == 0 and rate.get_yscale() == "linear"
+
+
 # Errors
 
 

@@ -16,6 +16,8 @@ from microgradx.optim.accounts import Account
 INK, GREY, FAINT = "#222222", "#9a9a9a", "#d9d9d9"
 COLORS = "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9"
 DASHES = "-", "--", "-.", ":"
+FEW = 4  # bands that can be told apart
+MOST = 2 * len(COLORS)  # curves, each with colour and dashes of its own
 
 
 def figure(rows: int, columns: int, width: float, height: float) -> tuple[Any, np.ndarray]:
@@ -72,11 +74,19 @@ def story(account: Account, which: int, path: str | Path) -> None:
 
 
 def curve(ax: Any, t: np.ndarray, values: np.ndarray, color: str) -> None:
-    """One line; on a logarithmic axis if all its numbers are positive and they vary."""
-    finite = values[np.isfinite(values)]
-    if len(finite) and finite.min() > 0 and finite.max() > 3 * finite.min():
-        logarithmic(ax)
+    """One line."""
+    scale(ax, values)
     ax.plot(t, values, color=color, lw=1.6)
+
+
+def scale(ax: Any, values: np.ndarray) -> None:
+    """A logarithmic axis for positive numbers that vary much; one that begins at 0 for a constant."""
+    finite = values[np.isfinite(values)]
+    if len(finite) and finite.min() > 0:
+        if finite.max() > 3 * finite.min():
+            logarithmic(ax)
+        elif finite.max() < 1.01 * finite.min():
+            ax.set_ylim(0, 1.5 * finite.max())
 
 
 def logarithmic(ax: Any) -> None:
@@ -90,11 +100,14 @@ def logarithmic(ax: Any) -> None:
 
 
 def overview(accounts: Mapping[str, Account], path: str | Path) -> None:
-    """By parameter, the median of the watched numbers that moved, and the band of their middle half."""
-    shown = [account for account in accounts.values() if account.names][: len(COLORS)]
+    """By parameter, the median of the watched numbers that moved; with few, the band of their middle half."""
+    known = [account for account in accounts.values() if account.names]
+    shown = known[:MOST]
     require_steps(shown)
     drawing, axes = figure(1, 2, 9.6, 3.8)
-    what = "median and middle half of the watched numbers"
+    what = "median and middle half" if len(shown) <= FEW else "median"
+    what += " of the watched numbers"
+    what += f", the first {MOST} of {len(known)} parameters" * (len(known) > MOST)
     drawing.suptitle(what, x=0.01, ha="left", fontsize=12, color=INK)
     titles = {
         "effective_lr": "effective learning rate",
@@ -102,20 +115,23 @@ def overview(accounts: Mapping[str, Account], path: str | Path) -> None:
     }
     for ax, (column, title) in zip(axes[0], titles.items(), strict=True):
         headline(ax, title)
-        logarithmic(ax)
+        medians: list[np.ndarray] = []
         for k, account in enumerate(shown):
             values = np.abs(account[column])
             values[~np.isfinite(values) | (account["update"] == 0)] = np.nan  # a dead unit's rate is lr / ε
             empty = np.isnan(values).all(axis=1)
             values[empty] = 1  # nothing to take a median of; hidden below
             low, middle, high = np.where(empty, np.nan, np.nanpercentile(values, [25, 50, 75], axis=1))
-            style = {"color": COLORS[k], "lw": 1.7, "ls": DASHES[k % len(DASHES)]}
+            color, dashes = COLORS[k % len(COLORS)], DASHES[(k + k // len(COLORS)) % len(DASHES)]
+            style = {"color": color, "lw": 1.7, "ls": dashes}
             ax.plot(account.t, middle, label=account.name, **style)
-            if len(account.indices) > 1:
-                ax.fill_between(account.t, low, high, color=COLORS[k], alpha=0.15, lw=0)
+            medians.append(middle)
+            if len(account.indices) > 1 and len(shown) <= FEW:
+                ax.fill_between(account.t, low, high, color=color, alpha=0.15, lw=0)
+        scale(ax, np.concatenate(medians))
     handles, labels = axes[0, 0].get_legend_handles_labels()
     style = {"frameon": False, "fontsize": 9, "labelcolor": INK}
-    drawing.legend(handles, labels, loc="outside lower center", ncols=len(shown), **style)
+    drawing.legend(handles, labels, loc="outside lower center", ncols=min(len(shown), len(COLORS)), **style)
     drawing.savefig(path, dpi=160)
 
 
