@@ -1,5 +1,6 @@
 """The lines of one item of work: loops around statements, calls of products, rules and the generator."""
 
+import ast
 import math
 import textwrap
 from collections import Counter
@@ -12,7 +13,7 @@ from microgradx.compiler.fuse import one_per_row
 from microgradx.compiler.items import Gather, Matmul, Running, Scatter, Sweep, Uniform
 from microgradx.compiler.loops import Buffer, Item, Nest, Read, Reduce, Rows, View, operands
 from microgradx.compiler.schedule import Schedule
-from microgradx.kernels.typed import wrap
+from microgradx.kernels.typed import tree_of, wrap
 from microgradx.scalars import functions
 
 RESULT = {"argmax": np.dtype(np.int64), "argmin": np.dtype(np.int64)}
@@ -142,6 +143,26 @@ class Bodies:
                 f"    {self.write.element(out, at)} = so_far"]  # fmt: skip
         body = [f"so_far = {self.write.number(0, out.dtype)}", *body]
         return self.plain_loops(arg.shape[:-1], at[:-1], body)
+
+    # Parts of the file
+
+    def helpers(self) -> list[str]:
+        """The elementwise functions that the loops call."""
+        return [helper for typed in self.write.typed.values() for helper in typed.helpers.values()]
+
+    def heads(self, body: list[str], sources: dict[str, set[str]], constants: dict[str, str]) -> list[str]:
+        """Imports and constants: of what modules offer and of constants, by name, what the body uses."""
+        used = {n.id for part in body for n in ast.walk(tree_of(part)) if isinstance(n, ast.Name)}
+        smallest = f"{self.tiny}({np.finfo(self.tiny).tiny})"
+        constants = constants | {"tiny": f"tiny = {smallest}  # state below it is slow: zero instead"}
+        found = {module: sorted(names & used) for module, names in sources.items()}
+        lines = [imported(module, names) for module, names in found.items() if names]
+        values = dict.fromkeys(value for name, value in constants.items() if name in used)
+        return ["\n".join(part) for part in (lines, values) if part]
+
+    def calls(self) -> set[str]:
+        """What the elementwise functions and the numbers may use of `math`."""
+        return {"inf", "nan", "sqrt"}.union(*(typed.imports for typed in self.write.typed.values()))
 
     # Nests
 

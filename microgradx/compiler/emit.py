@@ -3,20 +3,17 @@
 The file is for reading: names are the user's, a comment gives the user's line, loops do plain arithmetic.
 """
 
-import ast
 import inspect
 from dataclasses import dataclass, field
 from typing import Any
 
-import numpy as np
-
-from microgradx.compiler.bodies import Bodies, dtype_name, imported, indent, times, wrapped_call
+from microgradx.compiler.bodies import Bodies, dtype_name, indent, times, wrapped_call
 from microgradx.compiler.expressions import plus
 from microgradx.compiler.items import Host, Sweep
 from microgradx.compiler.loops import Buffer
 from microgradx.compiler.schedule import PIECE, Chain, Schedule
 from microgradx.kernels import random
-from microgradx.kernels.typed import define, quoted, tree_of
+from microgradx.kernels.typed import define, quoted
 
 VECTORS = {"exp", "expm1", "tanh", "erf", "log", "log1p", "sin", "cos"}
 """Functions that microgradx.kernels.maths has, for float32 as arithmetic that becomes vectors."""
@@ -91,16 +88,13 @@ class Emitter(Bodies):
             elif stage is not None:
                 part.append(stage)
         body = [*self.helpers(), *self.rule_texts, *self.random(), *texts, *runs]
-        text = "\n\n\n".join(["\n\n".join([quoted(self.title), *self.heads(body)]), *body]) + "\n"
+        heads = self.heads(body, self.sources(), {})
+        text = "\n\n\n".join(["\n\n".join([quoted(self.title), *heads]), *body]) + "\n"
         return Emitted(
             text, segments, self.addresses, self.write.columns, self.write.width, self.blocks, self.exact
         )
 
     # Parts of the file
-
-    def helpers(self) -> list[str]:
-        """The elementwise functions that the loops call."""
-        return [helper for typed in self.write.typed.values() for helper in typed.helpers.values()]
 
     def random(self) -> list[str]:
         """The generator, where it is used."""
@@ -109,27 +103,15 @@ class Emitter(Bodies):
         self.vocabulary.discard("units")
         return [inspect.getsource(f).rstrip() for f in (random.philox, random.units)]
 
-    def heads(self, body: list[str]) -> list[str]:
-        """Imports and constants: what the rest of the file uses."""
-        used = {n.id for part in body for n in ast.walk(tree_of(part)) if isinstance(n, ast.Name)}
-        calls = {name for typed in self.write.typed.values() for name in typed.imports} | {
-            "inf",
-            "nan",
-            "sqrt",
-        }
-        sources = {
-            "math": calls - VECTORS,
+    def sources(self) -> dict[str, set[str]]:
+        """The modules that a file may import from, and which names."""
+        words = self.vocabulary | {"claim", "done", "wait", "inside", "within", "plus"}
+        return {
+            "math": self.calls() - VECTORS,
             "numpy": DTYPES,
-            "microgradx.kernels.block": self.vocabulary
-            | {"claim", "done", "wait", "inside", "within", "plus"},
-            "microgradx.kernels.maths": calls & VECTORS,
+            "microgradx.kernels.block": words,
+            "microgradx.kernels.maths": self.calls() & VECTORS,
         }
-        found = {module: sorted(names & used) for module, names in sources.items()}
-        lines = [imported(module, names) for module, names in found.items() if names]
-        if "tiny" not in used:
-            return ["\n".join(lines)]
-        smallest = f"{self.tiny}({np.finfo(self.tiny).tiny})"
-        return ["\n".join(lines), f"tiny = {smallest}  # state below it is slow: zero instead"]
 
     def chain(self, chain: Chain) -> str:
         """A function that takes some rows through the items of a chain."""

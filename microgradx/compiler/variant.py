@@ -136,18 +136,20 @@ class Variant:
         self.helpers = 0 if self.plan.serial else most - 1
         self.bind()
 
+    def adopted(self) -> list[tuple[Any, Any]]:
+        """The flat buffers of the optimizers, with all parameters in them, and their arrays."""
+        flats = [event[2] for event in self.events if event[0] == "sweep"]
+        for flat in flats:
+            for part in flat.parts:
+                if part.parameter._data is not part.value:
+                    flat.adopt(part)
+        return [(flat, flat.arrays) for flat in flats]
+
     def bind(self) -> None:
         """Find the memory that the program works in."""
         self.watched = []
-        self.flats = []
+        self.flats = self.adopted()
         self.homes = []
-        for event in self.events:
-            if event[0] == "sweep":
-                flat = event[2]
-                for part in flat.parts:
-                    if part.parameter._data is not part.value:
-                        flat.adopt(part)
-                self.flats.append((flat, flat.arrays))
         self.kept = []
         for place, binding, value in self.bound:
             array = binding.array()

@@ -1,19 +1,18 @@
 """From stages to the text of a CUDA file: one kernel per stage, with the names of the CPU's file."""
 
-import ast
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
-from microgradx.compiler.bodies import imported, indent, wrapped_call
+from microgradx.compiler.bodies import indent, wrapped_call
 from microgradx.compiler.cuda.bodies import ROW, Loops
 from microgradx.compiler.cuda.stages import Stage
 from microgradx.compiler.emit import DTYPES
 from microgradx.compiler.items import Sweep
 from microgradx.compiler.schedule import Schedule
 from microgradx.kernels.cuda.device import Shape
-from microgradx.kernels.typed import define, quoted, tree_of
+from microgradx.kernels.typed import define, quoted
 
 MOST = 2048  # blocks of a launch: what is more, they stride through
 
@@ -83,7 +82,9 @@ class Writer(Loops):
         number = "float64" if any("float64(numbers[" in part for part in body) else "float32"
         width = max(self.write.width, 1)
         body = [part.replace(ROW, "step" if width == 1 else f"{width} * step") for part in body]
-        text = "\n\n\n".join(["\n\n".join([quoted(self.title), *self.heads(body)]), *body]) + "\n"
+        sources = {"math": self.calls(), "numba": {"cuda"}, "numpy": DTYPES}
+        heads = self.heads(body, sources, dict.fromkeys(["BLOCK", "TILE"], self.shape.text()))
+        text = "\n\n\n".join(["\n\n".join([quoted(self.title), *heads]), *body]) + "\n"
         signatures = {k: " ".join(self.type(name, number) for name in used) for k, used in entries.items()}
         parameters = {k: [self.source(name) for name in used] for k, used in entries.items()}
         return Emitted(
@@ -128,23 +129,6 @@ class Writer(Loops):
         return ("data", self.data[name][0]) if name in self.data else self.write.pointers[name]
 
     # Parts of the file
-
-    def helpers(self) -> list[str]:
-        """The elementwise functions that the loops call."""
-        return [helper for typed in self.write.typed.values() for helper in typed.helpers.values()]
-
-    def heads(self, body: list[str]) -> list[str]:
-        """Imports and constants: what the rest of the file uses."""
-        used = {n.id for part in body for n in ast.walk(tree_of(part)) if isinstance(n, ast.Name)}
-        calls = {name for typed in self.write.typed.values() for name in typed.imports}
-        sources = {"math": calls | {"inf", "nan", "sqrt"}, "numba": {"cuda"}, "numpy": DTYPES}
-        found = {module: sorted(names & used) for module, names in sources.items()}
-        lines = ["\n".join(imported(module, names) for module, names in found.items() if names)]
-        constants = [self.shape.text()] * bool(used & {"BLOCK", "TILE"})
-        if "tiny" in used:
-            smallest = f"{self.tiny}({np.finfo(self.tiny).tiny})"
-            constants.append(f"tiny = {smallest}  # state below it is slow: zero instead")
-        return [*lines, *(["\n".join(constants)] if constants else [])]
 
     def kernel(self, stage: Stage) -> str:
         """The function of a stage."""

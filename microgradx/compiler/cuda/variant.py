@@ -110,14 +110,8 @@ class CudaVariant(Variant):
 
     def bind(self) -> None:
         """Find the memory that the program works in."""
-        self.watched, self.flats, self.homes, self.after = [], [], [], []
-        for event in self.events:
-            if event[0] == "sweep":
-                flat = event[2]
-                for part in flat.parts:
-                    if part.parameter._data is not part.value:
-                        flat.adopt(part)
-                self.flats.append((flat, flat.arrays))
+        self.watched, self.homes, self.after = [], [], []
+        self.flats = self.adopted()
         self.memory_of: dict[Any, Array] = {}
         for value, binding in self.program.bound.items():
             if binding.kind == "number":
