@@ -36,6 +36,7 @@ def sink(items: list[Item]) -> list[Item]:
         direct = all(isinstance(arg, Read) and arg.view == out for arg in readings)
         if direct and not any(k < w < user for buffer in inputs for w in writers[buffer]):
             reader.statements = [*item.statements, *reader.statements]
+            reader.line = reader.line or item.line
             del kept[k]
             for buffer in inputs:
                 users[buffer] = users[buffer] - {k} | {user}

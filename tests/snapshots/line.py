@@ -43,6 +43,7 @@ def forward_and_back(
     sgd(0, 3, flat(weight), flat(g_leaf), numbers, step, 0)
     sgd(0, 1, flat(bias), flat(sum_1), numbers, step, 0)
     g_leaf_home_2[0] = sum_1[0]
+    # test_compiler_source.py:27  loss = (error * error).mean()
     loss_out[step] = total[0] / float32(64)
 
 

@@ -190,6 +190,7 @@ def forward_and_back(
         for j in range(16):
             add_11 = g_subtract_4[i, j] + g_subtract_1[i, j] + divide_9[0, j]
             g_affine[i, j] = add_11 + divide_10[0, j]
+    # test_compiler_source.py:41  loss = nn.cross_entropy(logits, y)
     loss_out[step] = total_4[0] / float32(50)
 
 
@@ -222,6 +223,7 @@ def update(
     lion(0, 16, flat(bias_3), flat(sum_4), flat(bias_3_m), numbers, step, 0)
     lion(0, 48, flat(weight_4), flat(g_weight_4), flat(weight_4_m), numbers, step, 0)
     lion(0, 3, flat(bias_4), flat(g_bias_4), flat(bias_4_m), numbers, step, 0)
+    # test_compiler_source.py:40  logits = model(x)
     for i in range(16):
         add_1 = running_mean_1[i] + float32(0.1) * (mean[0, i] - running_mean_1[i])
         running_mean_1[i] = add_1
