@@ -1,13 +1,11 @@
 """Every example runs, warnings included, and ends with what it promises."""
 
-import runpy
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
-import microgradx as mg
 from microgradx.data.sources import folders
 
 EXAMPLES = Path(__file__).parent.parent / "examples"
@@ -28,27 +26,10 @@ promises = {
 }
 
 
-lectures = {
-    "lecture_1_autograd": lambda found: right(found["model"], found["x_test"], found["y_test"]) > 0.9,
-    "lecture_2_optimizers": lambda found: all(abs(found["ways"]["momentum"][-1]) < 1e-3),  # in the minimum
-}
-
-
-def right(model, x, y):
-    return (model(mg.Tensor(x)).numpy().argmax(1) == y).mean()
-
-
 def test_every_example_has_a_promise():
-    assert {path.stem for path in EXAMPLES.glob("*.py")} == promises.keys() | lectures.keys()
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("name", lectures)
-def test_lecture(name):
-    pytest.importorskip("marimo", reason="lectures are marimo notebooks: pip install 'microgradx[notebooks]'")
-    notebook = runpy.run_path(str(EXAMPLES / f"{name}.py"))
-    outputs, found = notebook["app"].run()
-    assert lectures[name](found)
+    """Lectures have tests of their own."""
+    names = {path.stem for path in EXAMPLES.glob("*.py")}
+    assert promises.keys() == {name for name in names if not name.startswith("lecture_")}
 
 
 @pytest.mark.slow
