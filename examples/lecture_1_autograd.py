@@ -37,8 +37,8 @@ def _(mo):
 
 @app.cell
 def _(mo):
-    x_at = mo.ui.slider(-2.0, 2.0, 0.05, value=0.8, label="x")
-    power = mo.ui.slider(-12.0, 0.0, 0.25, value=-1.0, label="log₁₀ h")
+    x_at = mo.ui.slider(-2.0, 2.0, 0.05, value=0.8, label="$x$", show_value=True)
+    power = mo.ui.slider(-12.0, 0.0, 0.25, value=-1.0, label=r"$\log_{10} h$", show_value=True)
     mo.hstack([x_at, power], justify="start")
     return power, x_at
 
@@ -57,7 +57,8 @@ def _(Figure, np, power, x_at):
     _left, _right = _figure.subplots(1, 2)
     _xs = np.linspace(-3, 3, 400)
     _left.plot(_xs, f(_xs), color="#222222")
-    _left.plot(_xs, f(_x) + _found * (_xs - _x), "--", color="#D55E00", label=f"slope {_found:.6f}")
+    _middle = (f(_x + _h) + f(_x - _h)) / 2
+    _left.plot(_xs, _middle + _found * (_xs - _x), "--", color="#D55E00", label=f"slope {_found:.6f}")
     _left.plot([_x - _h, _x + _h], [f(_x - _h), f(_x + _h)], "o", color="#0072B2", ms=5)
     _left.set(ylim=(-3, 3), xlabel="x", title="f(x) = sin 2x + x/2")
     _left.legend(frameon=False)
@@ -85,8 +86,8 @@ def _(mo):
 
 @app.cell
 def _(mo):
-    a_at = mo.ui.slider(-3.0, 3.0, 0.1, value=2.0, label="a")
-    b_at = mo.ui.slider(-3.0, 3.0, 0.1, value=-1.5, label="b")
+    a_at = mo.ui.slider(-3.0, 3.0, 0.1, value=2.0, label="$a$", show_value=True)
+    b_at = mo.ui.slider(-3.0, 3.0, 0.1, value=-1.5, label="$b$", show_value=True)
     mo.hstack([a_at, b_at], justify="start")
     return a_at, b_at
 
@@ -100,7 +101,7 @@ def _(a_at, b_at, mg, mo):
     mo.md(
         f"""
     ```python
-    a, b = mg.tensor({a_at.value}, requires_grad=True), mg.tensor({b_at.value}, requires_grad=True)
+    a, b = mg.tensor({a_at.value:.1f}, requires_grad=True), mg.tensor({b_at.value:.1f}, requires_grad=True)
     y = a * b          # {_y.item():.2f}
     y.backward()
     a.grad             # {_a.grad.item():.2f}, which is b
@@ -116,15 +117,16 @@ def _(mo):
     mo.md(r"""
     ## 3. The chain rule is a list, read backwards
 
-    A formula is many small operations, each of which knows its own slopes. On the way forward we write a list,
-    the *tape*: what was computed, and from what. On the way back every operation takes the gradient of its
-    result and hands each input its share. That is all; here it is in plain Python, for numbers:
+    A formula is many small operations, each of which knows its own slopes. On the way forward every result
+    remembers what it was computed from; in order, these results are a list, the *tape*. On the way back every
+    operation takes the gradient of its result and hands each input its share. That is all; here it is in plain
+    Python, for numbers:
     """)
     return
 
 
-@app.cell
-def _():
+@app.cell(hide_code=True)
+def _(mo):
     import math
 
     class Number:
@@ -159,6 +161,7 @@ def _():
                 for one, slope in zip(number.inputs, number.slopes, strict=True):
                     one.grad += number.grad * slope
 
+    mo.show_code()
     return (Number,)
 
 
@@ -168,23 +171,24 @@ def _(Number, mg, mo):
         w, x, b = (kind(v) for v in (0.7, -1.2, 0.3))
         y = (w * x + b).tanh()
         y.backward()
-        return [y, w, x, b]
+        return [w, x, b]
 
     _ours = neuron(Number)
     _theirs = neuron(lambda v: mg.tensor(v, dtype="float64", requires_grad=True))
     _rows = [
-        {
-            "number": name,
-            "our gradient": f"{one.grad:.10f}" if name != "y" else "1",
-            "microgradx": f"{other.grad.item():.10f}" if name != "y" else "1",
-        }
-        for name, one, other in zip(("y", "w", "x", "b"), _ours, _theirs, strict=True)
+        f"| {name} | {one.grad:.10f} | {other.grad.item():.10f} |"
+        for name, one, other in zip(("$w$", "$x$", "$b$"), _ours, _theirs, strict=True)
     ]
-    mo.vstack(
-        [
-            mo.md("A neuron, $y = \\tanh(w x + b)$, in our thirty lines and in microgradx:"),
-            mo.ui.table(_rows, selection=None),
-        ]
+    mo.md(
+        "\n".join(
+            [
+                r"The gradients of a neuron, $y = \tanh(w x + b)$, in our thirty lines and in microgradx:",
+                "",
+                "| | ours | microgradx |",
+                "|---|---|---|",
+                *_rows,
+            ]
+        )
     )
     return
 
@@ -194,15 +198,15 @@ def _(mo):
     mo.md(r"""
     ## 4. Arrays instead of numbers
 
-    Nothing changes for arrays, but that a slope is now a matrix that nobody wants to write down: for
-    $Y = X W$ it would have as many entries as $Y$ times $W$. What the way back needs is only its product with
-    the gradient $G$ of $Y$, the *vector-Jacobian product*: $G W^\top$ for $X$, and $X^\top G$ for $W$. This is
-    how a new operation is declared, and how it is checked against limits:
+    Nothing changes for arrays, except that a slope is now a matrix that nobody wants to write down: for
+    $Y = X W$ it has a number for every pair of an entry of $Y$ and an entry of $W$. The way back needs only
+    its product with the gradient $G$ of $Y$, the *vector-Jacobian product*: $G W^\top$ for $X$, and
+    $X^\top G$ for $W$. This is how a new operation is declared, and how it is checked against limits:
     """)
     return
 
 
-@app.cell
+@app.cell(hide_code=True)
 def _(mg, mo, np):
     @mg.primitive
     def matrix_product(x, w):
@@ -213,6 +217,12 @@ def _(mg, mo, np):
     def _(g, out, x, w):
         return g @ w.T, x.T @ g
 
+    mo.show_code()
+    return (matrix_product,)
+
+
+@app.cell
+def _(matrix_product, mg, mo, np):
     _rng = np.random.default_rng(0)
     _right = mg.check_grad(
         matrix_product, _rng.standard_normal((3, 4)), _rng.standard_normal((4, 2)), order=2
@@ -236,8 +246,8 @@ def _(mo):
 
 @app.cell
 def _(mo):
-    width = mo.ui.slider(1, 32, 1, value=8, label="hidden units")
-    epochs = mo.ui.slider(1, 60, 1, value=30, label="epochs")
+    width = mo.ui.slider(1, 32, 1, value=8, label="hidden units", show_value=True)
+    epochs = mo.ui.slider(2, 60, 1, value=30, label="epochs", show_value=True)
     mo.hstack([width, epochs], justify="start")
     return epochs, width
 
@@ -264,12 +274,11 @@ def _(Figure, data, epochs, mg, nn, np, optim, width):
     _left.set(
         xlim=(x[:, 0].min() - 0.4, x[:, 0].max() + 0.4), ylim=(x[:, 1].min() - 0.4, x[:, 1].max() + 0.4)
     )
-    _left.set_title(
-        f"{list(_history)[-1]['valid_accuracy']:.1%} of the held-out points are right", fontsize=10
-    )
+    _left.set_title(f"{list(_history)[-1]['valid_accuracy']:.1%} of the held-out points are right")
     _right.plot(_history["epoch"], _history["loss"], "--", color="#0072B2", label="training")
     _right.plot(_history["epoch"], _history["valid_loss"], color="#D55E00", label="held out")
     _right.set(xlabel="epoch", title="loss", ylim=(0, None))
+    _right.xaxis.get_major_locator().set_params(integer=True)
     _right.legend(frameon=False)
     for _ax in (_left, _right):
         _ax.spines[["top", "right"]].set_visible(False)
