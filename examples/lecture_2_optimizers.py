@@ -34,11 +34,17 @@ def _(mo):
 @app.cell
 def _(mo, surfaces):
     surface = mo.ui.dropdown(options=sorted(surfaces), value="valley", label="landscape")
-    rate = mo.ui.slider(-2.0, 1.0, 0.1, value=0.0, label="log₁₀ of the factor on every learning rate")
-    beta1 = mo.ui.slider(0.0, 0.99, 0.01, value=0.9, label="β₁: memory of the gradient")
-    beta2 = mo.ui.slider(0.5, 0.999, 0.001, value=0.99, label="β₂: memory of its square")
-    eps = mo.ui.slider(-12.0, 0.0, 0.5, value=-8.0, label="log₁₀ ε")
-    mo.vstack([mo.hstack([surface, rate], justify="start"), mo.hstack([beta1, beta2, eps], justify="start")])
+    rate = mo.ui.slider(
+        -2.0, 1.0, 0.1, value=0.0, label=r"$\log_{10}$ of the factor on every learning rate", show_value=True
+    )
+    beta1 = mo.ui.slider(
+        0.0, 0.99, 0.01, value=0.9, label=r"$\beta_1$: memory of the gradient", show_value=True
+    )
+    beta2 = mo.ui.slider(
+        0.5, 0.999, 0.001, value=0.99, label=r"$\beta_2$: memory of its square", show_value=True
+    )
+    eps = mo.ui.slider(-12.0, 0.0, 0.5, value=-8.0, label=r"$\log_{10} \varepsilon$", show_value=True)
+    mo.vstack([mo.hstack([surface, rate, eps], justify="start"), mo.hstack([beta1, beta2], justify="start")])
     return beta1, beta2, eps, rate, surface
 
 
@@ -59,7 +65,7 @@ def _(Figure, beta1, beta2, eps, mg, np, optim, rate, surface, surfaces):
     }  # fmt: skip
 
     def walk(make):
-        x, y = (mg.tensor(np.array([c]), requires_grad=True) for c in place.start)
+        x, y = (mg.tensor(np.array([c], float), requires_grad=True) for c in place.start)
         optimizer = make([x, y])
         way = [(x.item(), y.item())]
         for _ in range(place.steps):
@@ -67,6 +73,8 @@ def _(Figure, beta1, beta2, eps, mg, np, optim, rate, surface, surfaces):
             place.height(x, y).sum().backward()
             optimizer.step()
             way.append((x.item(), y.item()))
+            if not np.abs(way[-1]).max() <= 1000:
+                break  # it runs away, and would soon be too far to draw
         return np.array(way)
 
     ways = {name: walk(make) for name, (make, _, _) in contenders.items()}
@@ -93,13 +101,19 @@ def _(Figure, beta1, beta2, eps, mg, np, optim, rate, surface, surfaces):
 
 
 @app.cell
-def _(mo, surface, ways):
+def _(mo, surface, surfaces, ways):
     _about = {
         "valley": "A long valley: its floor falls gently, its walls steeply. One learning rate must suit both.",
         "saddle": "A saddle: the way down leaves at a right angle, where the gradient is almost nothing.",
     }.get(surface.value, "Where do the ways part, and which knob brings them together again?")
-    _rows = [f"| {name} | ({way[-1][0]:.4f}, {way[-1][1]:.4f}) |" for name, way in ways.items()]
-    mo.md("\n".join([_about, "", f"| | after {len(ways['Adam']) - 1} steps |", "|---|---|", *_rows]))
+    _steps = surfaces[surface.value].steps
+    _rows = [
+        f"| {name} | ({way[-1][0]:.4f}, {way[-1][1]:.4f}) |"
+        if len(way) > _steps
+        else f"| {name} | runs away: step {len(way) - 1} is far outside |"
+        for name, way in ways.items()
+    ]
+    mo.md("\n".join([_about, "", f"| | after {_steps} steps |", "|---|---|", *_rows]))
     return
 
 
@@ -141,7 +155,7 @@ def _(Figure, beta1, beta2, np, study):
         _ax.plot(_t, 1 - _beta**_t, color="#0072B2", label=f"without the correction: 1 - β^t, β = {_beta:g}")
         _ax.axhline(1, color="#D55E00", ls="--", label="with it")
         _ax.set(xlabel="step t", ylim=(0, 1.08), title=f"E[{_name}] as a share of its goal")
-        _ax.legend(frameon=False, fontsize=8, loc="lower right")
+        _ax.legend(frameon=False, fontsize=8)
         _ax.spines[["top", "right"]].set_visible(False)
     _figure
     return (found,)
