@@ -1,4 +1,4 @@
-"""Every lecture ends right, and works in a browser: cells show, a slider turns a figure, nothing complains."""
+"""Every lecture ends right, and works in a browser: cells show, sliders turn figures, all is quiet."""
 
 import json
 import runpy
@@ -127,18 +127,19 @@ def every_cell_shows(page, watch, kernel):
     watch.complaints += [f"not TeX: {text}" for text in page.locator(".katex-error").all_inner_texts()]
 
 
-def a_slider_turns_a_figure(page, kernel):
-    """Move the first slider by a step, and wait until the picture of a figure is another one."""
+def sliders_turn_figures(page, kernel):
+    """Move one slider after the other to its end, and wait until a figure is another picture."""
 
     def figures():
-        return page.locator("img").evaluate_all("all => all.map(img => img.src)")
+        return set(page.locator("img").evaluate_all("all => all.map(img => img.src)"))
 
-    before, slider = figures(), page.get_by_role("slider").first
-    last = slider.get_attribute("aria-valuenow") == slider.get_attribute("aria-valuemax")
-    with kernel.expect_event("framereceived", ran):
-        slider.press("ArrowLeft" if last else "ArrowRight")
+    before = figures()
+    for slider in page.get_by_role("slider").all():
+        last = slider.get_attribute("aria-valuenow") == slider.get_attribute("aria-valuemax")
+        with kernel.expect_event("framereceived", ran):
+            slider.press("Home" if last else "End")
     limit = time.monotonic() + 20
-    while not set(figures()) - set(before):
+    while figures() <= before:
         assert time.monotonic() < limit, f"none of {len(before)} pictures has turned"
         page.wait_for_timeout(50)
 
@@ -156,9 +157,12 @@ def test_lecture_works_in_a_browser(name, chromium, tmp_path):
             with page.expect_websocket() as kernel:
                 page.goto(address, wait_until="commit")
             every_cell_shows(page, watch, kernel.value)
-            step = "waiting for a slider to turn a figure"
+            step = "waiting for the sliders to turn a figure"
             if not watch.complaints:
-                a_slider_turns_a_figure(page, kernel.value)
+                sliders_turn_figures(page, kernel.value)
         except (Late, AssertionError) as late:
             watch.complaints.append(f"while {step}: {late}")
-    assert not watch.complaints, "\n".join([*watch.complaints, "the server printed:", log.read_text()])
+    printed = log.read_text()
+    if "Traceback" in printed:  # marimo shows nothing where an output cannot be drawn
+        watch.complaints.append("an error stands only in what the server printed")
+    assert not watch.complaints, "\n".join([*watch.complaints, "the server printed:", printed])
