@@ -1,6 +1,8 @@
 """The graph behind a tensor, the tape as a table: values, gradients, names, boxes; nothing is disturbed."""
 
+import os
 import re
+import select
 import subprocess
 import sys
 import threading
@@ -540,6 +542,46 @@ def test_the_command_replays_the_way_back(command):
     assert (code, errors) == (0, "")
     assert re.findall(r"^(\d of \d)", out, re.M) == [f"{i} of 5" for i in range(1, 6)]
     assert "loss = mean(" in out and "-> 0.weight:" in out
+
+
+ON_TERMINAL = """
+import os, sys
+os.login_tty(int(sys.argv.pop()))
+os.execv(sys.executable, [sys.orig_argv[0], *sys.argv[1:]])
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("typed", "steps", "code"),
+    [
+        (["\n"] * 5, 6, 0),
+        (["\x04"], 6, 0),  # Ctrl-D, the end of the input: nobody is there to wait for
+        (["\n\n\x04"], 6, 0),  # before it is asked for, as `script` does
+        (["q\n"], 1, 0),
+        (["\n", " Q \n"], 2, 0),
+        (["\n", "\x03"], 2, 130),  # Ctrl-C
+    ],
+)
+def test_a_terminal_waits_for_a_line_after_each_step_while_there_is_input(typed, steps, code):
+    pty = pytest.importorskip("pty")
+    ours, theirs = pty.openpty()
+    words = ["-m", "microgradx.cli", "graph", "--model", "2-4-1", "--step-by-step", str(theirs)]
+    command = [sys.executable, "-c", ON_TERMINAL, *words]
+    with subprocess.Popen(command, pass_fds=[theirs]) as program:
+        os.close(theirs)
+        shown, answers = "", iter(typed)
+        try:
+            while select.select([ours], [], [], 60)[0]:  # nothing new for a minute: it hangs
+                shown += os.read(ours, 4096).decode()
+                if shown.endswith("q to end: "):
+                    os.write(ours, next(answers, "").encode())
+        except OSError:  # the program has ended
+            pass
+        os.close(ours)  # ends one that hangs
+    assert program.returncode == code
+    assert re.findall(r"(\d) of 6", shown) == [str(i) for i in range(1, steps + 1)]
+    assert ("interrupted" in shown) == (code == 130)
 
 
 def test_the_command_writes_a_picture(command):

@@ -1,5 +1,8 @@
 """`microgradx graph`: what a small network computes, as the textbook's table, as a picture, step by step."""
 
+import os
+import sys
+from collections.abc import Iterable
 from pathlib import Path
 
 import click
@@ -10,6 +13,7 @@ from microgradx.cli.options import Name, Sizes
 from microgradx.cli.recipe import activations
 from microgradx.kernels.random import generator
 from microgradx.study import draw, tape
+from microgradx.study.table import Step
 from microgradx.tensor import Tensor
 
 
@@ -39,12 +43,25 @@ def graph(
     loss, names = computed(model, activation, batch_size, seed)
     if out:
         click.echo(f"written: {draw(loss, depth=depth, names=names).save(out)}")
-    if not (out or step_by_step):
+    if step_by_step:
+        replay(tape(loss, names=names).steps())
+    elif not out:
         click.echo(str(tape(loss, names=names)))
-    for step in tape(loss, names=names).steps() if step_by_step else ():
+
+
+def replay(steps: Iterable[Step]) -> None:
+    """Print the steps; a terminal waits for a line after each, until its input ends."""
+    waits = os.isatty(0) and os.isatty(1)
+    for step in steps:
         click.echo(f"{step}\n")
-        if step.number < step.of:
-            click.pause("any key for the next step ...")  # at a terminal; elsewhere it goes on
+        if waits and step.number < step.of:
+            click.echo("Enter for the next step, q to end: ", nl=False)
+            answer = sys.stdin.readline()  # lines, not keys: the terminal itself sees to Ctrl-C and Ctrl-D
+            if answer.strip().lower() == "q":
+                return
+            if not answer:  # the end of the input
+                waits = False
+                click.echo()
 
 
 def computed(sizes: list[int], activation: str, rows: int, seed: int) -> tuple[Tensor, dict[str, object]]:
