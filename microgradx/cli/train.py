@@ -17,7 +17,7 @@ from microgradx.errors import ArgumentError
 from microgradx.optim import optimizers, plans
 from microgradx.training import Run, fit, tensorboard
 
-CHANGEABLE = {"resume", "epochs", "patience", "tensorboard", "quiet"}
+CHANGEABLE = {"resume", "epochs", "patience", "histograms", "tensorboard", "quiet"}
 """What may be said again when a run is resumed: everything else is as it was."""
 
 START = Recipe()  # the defaults: what `microgradx train` does without options
@@ -89,6 +89,7 @@ OPTIONS = [
     option("--eager", bool, None, "Run every operation on its own instead of compiled steps."),
     option("--out", path, "FOLDER", "The run folder.  [default: runs/DATA-OPTIMIZER-N]"),
     option("--resume", path, "RUN", "Go on with a run, to the same bits; --epochs may be more."),
+    option("--histograms", bool, None, "Draw how weights and gradients lie over time, as histograms.png."),
     option("--tensorboard", bool, None, "Write the curves for TensorBoard too."),
     option("--quiet", bool, None, "No progress bar."),
 ]
@@ -127,6 +128,12 @@ def go(recipe: Recipe, run: Run, given: dict[str, Any]) -> None:
     hyper = "".join(f", {name} {typed(value)}" for name, value in recipe.hyperparameters.items())
     sizes = "-".join(map(str, recipe.sizes))
     click.echo(f"{split!r}; {sizes} {recipe.activation}, {recipe.optimizer}{hyper}, seed {recipe.seed}")
+    callbacks: list[Any] = [tensorboard(run.folder)] if given["tensorboard"] else []
+    if given["histograms"]:
+        from microgradx.study import Histograms
+
+        histograms = Histograms(model, run.folder / "histograms.jsonl", bool(given["resume"]))
+        callbacks.append(histograms)
     started = time.perf_counter()
     try:
         history = fit(
@@ -142,7 +149,7 @@ def go(recipe: Recipe, run: Run, given: dict[str, Any]) -> None:
             out=run.folder,
             resume=bool(given["resume"]),
             eager=recipe.eager,
-            callbacks=[tensorboard(run.folder)] if given["tensorboard"] else [],
+            callbacks=callbacks,
             progress=not given["quiet"],
             config=recipe.config(split),
             classes=split.classes,
@@ -150,6 +157,8 @@ def go(recipe: Recipe, run: Run, given: dict[str, Any]) -> None:
     except KeyboardInterrupt as stop:
         again = f"--resume {run.folder} --epochs {recipe.epochs}"
         raise KeyboardInterrupt(f"{stop}; go on with: microgradx train {again}") from None
+    if given["histograms"]:
+        histograms.plot(run.folder / "histograms.png")
     best = history.best
     hits = f"accuracy {best['valid_accuracy']:.2%}, " if "valid_accuracy" in best else ""
     result = click.style(f"{hits}loss {best['valid_loss']:.4f}", bold=True)

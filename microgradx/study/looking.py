@@ -17,35 +17,40 @@ from microgradx.training.evaluation import outputs
 from microgradx.training.figures import INK, figure
 from microgradx.training.history import History
 
-BINS = 61
+BINS = 60
 
 
 class Histograms:
-    """A callback of `fit` that keeps a histogram of every parameter and its gradient, epoch by epoch.
+    """A callback of `fit` that keeps how every parameter and its gradient lie, epoch by epoch.
 
     `mg.fit(..., callbacks=[histograms := Histograms(model)])`, then `histograms.plot("histograms.png")`. The
-    gradient is that of the last step of the epoch.
+    gradient is that of the last step of the epoch. With a path each epoch becomes a line of JSON there too;
+    `resume` goes on with what the file holds, as fit(resume=True) does with a run.
     """
 
-    def __init__(self, model: Module):
+    def __init__(self, model: Module, path: str | Path | None = None, resume: bool = False):
         self.parameters = dict(model.named_parameters())
-        self.values: dict[str, list[np.ndarray]] = {name: [] for name in self.parameters}
-        self.gradients: dict[str, list[np.ndarray]] = {name: [] for name in self.parameters}
-        self.epochs: list[int] = []
-        self.take(0)
+        self.kept, self.path = History(), path
+        if resume and path:
+            self.kept.records = History.read(path).records
+        elif not resume:
+            self.take(0)
 
     def __call__(self, history: History) -> None:
         """Take the parameters as they are after an epoch."""
-        self.take(len(history))
+        epoch = len(history)
+        if self.path and not self.kept.path:  # the first epoch: now the folder is there
+            self.kept.path = Path(self.path)
+            self.kept.keep(epoch - 1)
+        self.take(epoch)
 
     def take(self, epoch: int) -> None:
-        """Keep what is needed of each array: a thousand of its sorted elements say how they lie."""
-        self.epochs.append(epoch)
+        """Keep what is needed of each array; before the first step there are no gradients."""
+        weights, gradients = {}, {}
         for name, parameter in self.parameters.items():
-            gradient = parameter.grad
-            found = np.zeros(1) if gradient is None else gradient.numpy()
-            self.values[name].append(quantiles(parameter.numpy()))
-            self.gradients[name].append(quantiles(found))
+            weights[name] = quantiles(parameter.numpy())
+            gradients[name] = [] if parameter.grad is None else quantiles(parameter.grad.numpy())
+        self.kept.append({"epoch": epoch, "weights": weights, "gradients": gradients})
 
     def plot(self, path: str | Path, names: Sequence[str] = ()) -> None:
         """A column per parameter (of those named, or the first six): weights above, gradients below."""
@@ -53,50 +58,71 @@ class Histograms:
         if unknown := [name for name in chosen if name not in self.parameters]:
             known = ", ".join(self.parameters)
             raise ArgumentError(f"no parameter {unknown[0]!r}; the model has {known}.")
-        drawing, _ = figure(2.3 * len(chosen) + 0.6, 4.6)
+        if not len(self.kept):
+            raise ArgumentError("no histograms to draw: no epoch was trained since they were asked for.")
+        drawing, _ = figure(2.3 * len(chosen) + 0.6, 5)
         drawing.clear()
-        axes = drawing.subplots(2, len(chosen), squeeze=False)
-        for column, name in enumerate(chosen):
-            for line, (kind, kept) in enumerate((("weights", self.values), ("gradients", self.gradients))):
-                ax, series = (
-                    axes[line][column],
-                    kept[name][line:],
-                )  # there is no gradient before the first step
-                if not series:
-                    ax.axis("off")
-                    continue
-                self.heat(ax, series, self.epochs[line:])
-                ax.set_title(name if line == 0 else "", fontsize=10, color=INK)
-                if column == 0:
-                    ax.set_ylabel(kind, color=INK)
-                if line == 1:
-                    ax.set_xlabel("epoch", color=INK)
+        axes = drawing.subplots(2, len(chosen), squeeze=False, sharex=True)
+        for (line, column), ax in np.ndenumerate(axes):
+            kind, name = ("weights", "gradients")[line], chosen[column]
+            heat(ax, self.kept["epoch"], [kept[name] for kept in self.kept[kind]])
+            ax.set_title(name if line == 0 else "", fontsize=10, color=INK)
+            ax.set_ylabel(kind if column == 0 else "", color=INK)
+            ax.set_xlabel("epoch" if line == 1 else "", color=INK)
+        title = "solid: the median, dotted: 5 % and 95 %"
+        if not names and len(chosen) < len(self.parameters):
+            title += f"; the first {len(chosen)} of {len(self.parameters)} parameters"
+        drawing.suptitle(title, fontsize=9, color=INK, x=0.01, ha="left")
         drawing.savefig(path, dpi=160)
 
-    def heat(self, ax: Any, series: list[np.ndarray], epochs: list[int]) -> None:
-        """Densities side by side, each scaled to its own highest."""
-        from matplotlib.ticker import MaxNLocator
 
-        both = np.concatenate(series)
-        low, high = np.quantile(both, [0.002, 0.998])
-        margin = 0.05 * (high - low) or 1e-6
-        edges = np.linspace(low - margin, high + margin, BINS)
-        counts = np.array([np.histogram(values, edges)[0] for values in series], float).T
-        counts /= np.maximum(counts.max(axis=0), 1)
-        sides = np.array([*epochs, epochs[-1] + 1]) - 0.5
-        ax.pcolormesh(sides, edges, np.sqrt(counts), cmap="Blues", vmin=0, vmax=1, rasterized=True)
-        for share, dashes in ((0.5, "-"), (0.05, ":"), (0.95, ":")):
-            if len(epochs) > 1:
-                ax.plot(epochs, [np.quantile(v, share) for v in series], dashes, color=INK, lw=0.9)
-        ax.tick_params(labelsize=8, colors=INK)
-        ax.xaxis.set_major_locator(MaxNLocator(5, integer=True))
-        ax.spines[:].set_visible(False)
+def heat(ax: Any, epochs: list[int], series: list[list[float]]) -> None:
+    """Densities side by side, each scaled to its own highest."""
+    from matplotlib.ticker import MaxNLocator
+
+    values = np.nan_to_num(np.concatenate(series), posinf=0, neginf=0)
+    if not values.size:
+        ax.set_axis_off()
+        return
+    edges = bins(ax, values)
+    counts = np.full((BINS, epochs[-1] - epochs[0] + 1), np.nan)
+    for epoch, row in zip(epochs, series, strict=True):
+        found, _ = np.histogram(row, edges)
+        counts[:, epoch - epochs[0]] = np.sqrt(found / max(found.max(), 1)) if row else np.nan
+    sides = np.arange(epochs[0], epochs[-1] + 2) - 0.5
+    ax.pcolormesh(sides, edges, counts, cmap="Blues", vmin=0, vmax=1.3, rasterized=True)
+    for share, dashes in ((0.5, "-"), (0.05, ":"), (0.95, ":")):
+        line = [np.quantile(row, share) if row else np.nan for row in series]
+        ax.plot(epochs, line, dashes, color=INK, lw=0.9)
+    ax.tick_params(labelsize=8, colors=INK)
+    ax.xaxis.set_major_locator(MaxNLocator(5, integer=True))
+    ax.spines[:].set_visible(False)
 
 
-def quantiles(array: np.ndarray, count: int = 1000) -> np.ndarray:
-    """At most so many of an array's elements, evenly spaced by rank."""
-    flat = np.sort(array, axis=None).astype(np.float64)
-    return flat if flat.size <= count else flat[np.linspace(0, flat.size - 1, count).astype(int)]
+def bins(ax: Any, values: np.ndarray) -> np.ndarray:
+    """The edges of bins, equally high on the axis, which has powers of ten where values need several."""
+    low, high = np.quantile(values, [0.002, 0.998])
+    margin = 0.05 * (high - low) or 1e-6
+    low, high = low - margin, high + margin
+    sizes, large = np.abs(values[values != 0]), max(-low, high)
+    small = np.quantile(sizes, 0.25) if sizes.size else 0
+    if not 0 < 30 * small < large:
+        return np.linspace(low, high, BINS + 1)
+    ax.set_yscale("asinh", linear_width=small)  # linear up to `small`, logarithmic beyond
+    tens = 10.0 ** np.arange(np.floor(np.log10(large)), np.log10(3 * small), -1)
+    ax.set_yticks([0, *tens, *-tens])
+    ax.minorticks_off()
+    ax.set_ylim(low, high)
+    start, stop = np.arcsinh([low / small, high / small])
+    return small * np.sinh(np.linspace(start, stop, BINS + 1))
+
+
+def quantiles(array: np.ndarray, count: int = 400) -> list[float]:
+    """At most so many of an array's elements, evenly spaced by rank, to four digits."""
+    flat = np.sort(array, axis=None)
+    if flat.size > count:
+        flat = flat[np.linspace(0, flat.size - 1, count).astype(int)]
+    return [float(f"{x:.4g}") for x in flat]
 
 
 def grid(count: int, across: int | None = None) -> tuple[int, int]:

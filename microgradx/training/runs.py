@@ -5,6 +5,7 @@ history.jsonl        a line per epoch
 last.safetensors     where the run stands; resuming goes on from here, to the same bits
 best.safetensors     the same, at the best epoch
 curves.png, confusion.png
+histograms.jsonl     of weights and gradients, a line per epoch, and histograms.png: where they were asked for
 """
 
 import json
