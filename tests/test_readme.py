@@ -44,3 +44,8 @@ def test_the_map_names_what_is_there():
     for name in re.findall(r"^\| (.*?) \|", TEXT, re.M):
         for path in re.findall(r"`([\w./]+)`", name):
             assert (ROOT / path).exists() or (ROOT / "microgradx" / path).exists(), path
+
+
+def test_the_pictures_are_there_and_small():
+    pictures = re.findall(r"!\[.*?\]\((.*?)\)", TEXT)
+    assert pictures and all((ROOT / path).stat().st_size < 1e6 for path in pictures)
