@@ -4,6 +4,7 @@ import copy
 
 import numpy as np
 import pytest
+from matplotlib.figure import Figure
 from PIL import Image
 
 import microgradx as mg
@@ -150,6 +151,34 @@ def test_filters_and_mistakes(tmp_path):
     with pytest.raises(ArgumentError, match="are no images of shape"):
         study.mistakes(model, xt, yt, (3, 3), tmp_path / "m.png")
     assert copy.deepcopy(model).training
+
+
+def cut_off(drawing):
+    """The texts of a figure, its ticks apart, that reach over its edges."""
+    drawing.draw_without_rendering()
+    texts = [ax.yaxis.label for ax in drawing.axes] + [ax.title for ax in drawing.axes] + drawing.texts
+    boxes = {text.get_text(): text.get_window_extent() for text in texts}
+    (width, height) = drawing.bbox.size
+    return [text for text, box in boxes.items() if min(box.min) < 0 or box.x1 > width or box.y1 > height]
+
+
+def test_no_title_is_cut_off(tmp_path, monkeypatch):
+    drawn, save = [], Figure.savefig
+    monkeypatch.setattr(Figure, "savefig", lambda f, *a, **k: (drawn.append(f), save(f, *a, **k)))
+    (x, y), _ = data.digits()
+    names = ["T-shirt/top", "Ankle boot"] * 5
+    for units in (1, 3, 10, 100):
+        study.filters(nn.MLP([64, units]), (8, 8), tmp_path / "f.png")
+    study.filters(nn.MLP([64, 10]), (8, 8), tmp_path / "f.png", most=2)
+    for rows in (1, 100):
+        study.mistakes(nn.MLP([64, 10]), x[:rows], y[:rows], (8, 8), tmp_path / "m.png", names)
+    model = nn.MLP([2, 1])
+    model(mg.zeros((1, 2))).sum().backward()
+    study.Histograms(model).plot(tmp_path / "h.png")
+    grid = {"beta1": (0.0, 0.9), "beta2": (0.99, 0.9999), "rates": (1e-3, 1e-2, 1e-1)}
+    more = {"sizes": (64, 10), "epochs": 1, "seeds": 1, "chance": 2.3}
+    study.Trainings(np.full((2, 2, 2, 3), 0.03), **grid, **more).save(tmp_path / "t.png")
+    assert len(drawn) == 9 and [cut_off(drawing) for drawing in drawn] == [[]] * 9
 
 
 def test_the_commands(tmp_path, monkeypatch, capsys):

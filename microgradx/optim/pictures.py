@@ -13,7 +13,7 @@ import numpy as np
 from microgradx.errors import ArgumentError
 from microgradx.optim.accounts import Account
 
-INK, GREY, FAINT = "#222222", "#9a9a9a", "#d9d9d9"
+INK, GREY, FAINT = "#222222", "#6b6b6b", "#d9d9d9"
 COLORS = "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9"
 DASHES = "-", "--", "-.", ":"
 FEW = 4  # bands that can be told apart
@@ -65,7 +65,7 @@ def story(account: Account, which: int, path: str | Path) -> None:
         headline(slope, "gradient, and the direction that the rule makes of it")
         name = rule.symbol(getattr(rule.direction.expression, "id", "direction"))
         slope.plot(t, columns["direction"], "-", color=COLORS[1], lw=1.8, label=f"direction {name}")
-        slope.legend(frameon=False, fontsize=9, labelcolor=INK)
+        slope.legend(edgecolor="none", fontsize=9, labelcolor=INK)  # on white: it may lie on the zero line
     headline(rate, "effective learning rate")
     curve(rate, t, columns["effective_lr"], COLORS[2])
     headline(share, "size of the update, as a part of the weight")

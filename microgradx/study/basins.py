@@ -23,6 +23,9 @@ LEFT, ELSEWHERE = -2, -1
 MOST = 8
 """How many destinations have a colour of their own."""
 
+PALE = 0.7
+"""How much of its colour the start loses that arrives last: no more, so as not to look like ELSEWHERE."""
+
 
 @dataclass(frozen=True)
 class Basin:
@@ -149,6 +152,6 @@ def arrivals(way: np.ndarray, near: float) -> np.ndarray:
 
 def shades(basin: Basin, steps: int, colors: np.ndarray) -> np.ndarray:
     """(k + 2, 3) colours, the last for LEFT and ELSEWHERE -> (rows, columns, 3): the paler the later."""
-    pale = np.where(basin.where == ELSEWHERE, 0, 0.85 * np.sqrt(basin.when / steps))[..., None]
+    pale = np.where(basin.where == ELSEWHERE, 0, PALE * np.sqrt(basin.when / steps))[..., None]
     picked = colors[basin.where]  # negative ones count from the end
     return picked + pale * (1 - picked)

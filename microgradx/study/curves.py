@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from microgradx.optim.pictures import logarithmic
 from microgradx.study.look import COLORS, FAINT, GREY, INK
 from microgradx.study.moments import CLOSE, Moment, Moments
 from microgradx.study.scene import blank, keep
@@ -89,7 +90,7 @@ def draw_trainings(run: Trainings, path: str | Path) -> None:
     caption = textwrap.fill(run.caption(), 42 * columns)
     figure.text(left, 0.12 / height, caption, fontsize=9, color=GREY, linespacing=1.4)
     edges = {
-        "left": 0.75 / figure.get_figwidth(),
+        "left": 0.85 / figure.get_figwidth(),
         "right": 0.985,
         "top": 1 - 0.85 / height,
         "bottom": 1.08 / height,
@@ -112,12 +113,11 @@ def draw_trainings(run: Trainings, path: str | Path) -> None:
             shown = np.clip(losses, None, 2 * run.chance)
             ax.plot(run.rates, shown, style, color=color, lw=1.8, ms=5.5, mec="white", mew=0.8, label=label)
         ax.set_xscale("log")
-        ax.set_yscale("log")
+        logarithmic(ax)
         ax.set_ylim(max(run.losses.min() / 1.6, 1e-6), 2.2 * run.chance)
         ax.spines[["top", "right"]].set_visible(False)
         ax.spines[["left", "bottom"]].set_color(INK)
         ax.tick_params(which="both", colors=INK, labelsize=9)
-        ax.yaxis.set_major_formatter("{x:g}")
         ax.grid(axis="y", color=FAINT, lw=0.7)
         ax.set_axisbelow(True)
         if i == rows - 1:

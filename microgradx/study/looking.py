@@ -6,6 +6,7 @@ Pictures are PNG, SVG or PDF files, by the path's ending. Needs the extra `plot`
 import math
 from collections.abc import Sequence
 from pathlib import Path
+from textwrap import fill
 from typing import Any
 
 import numpy as np
@@ -132,7 +133,7 @@ def grid(count: int, across: int | None = None) -> tuple[int, int]:
 
 
 def filters(model: Module, image_shape: Sequence[int], path: str | Path, most: int = 64) -> None:
-    """The first layer's weights as images, one per unit: red where ink counts for it, blue where against.
+    """The first layer's weights as images, one per unit.
 
     Of more than `most` units, those of the largest norm. All have one scale of colours. Raises ArgumentError
     where no weight fits the images.
@@ -148,7 +149,8 @@ def filters(model: Module, image_shape: Sequence[int], path: str | Path, most: i
     weights = matrices[0].numpy()
     order = np.argsort(-np.linalg.norm(weights, axis=0))[:most]
     rows, columns = grid(len(order))
-    drawing, _ = figure(0.62 * columns + 0.2, 0.62 * rows + 0.6)
+    width = max(0.62 * columns + 0.2, 3.6)
+    drawing, _ = figure(width, 0.62 * rows + 0.8)
     drawing.clear()
     axes = drawing.subplots(rows, columns, squeeze=False).ravel()
     for ax in axes:
@@ -158,7 +160,9 @@ def filters(model: Module, image_shape: Sequence[int], path: str | Path, most: i
         image = weights[:, unit].reshape(shape[:2])
         ax.imshow(image, cmap="RdBu_r", vmin=-extreme, vmax=extreme)
     shown = f"the {len(order)} units of the largest weights" if len(order) < weights.shape[1] else "all units"
-    drawing.suptitle(f"what the first layer looks for: {shown}", fontsize=11, color=INK, x=0.01, ha="left")
+    title = fill(f"what the first layer looks for: {shown}", int(12 * width))
+    title += "\nred: ink counts for the unit, blue: against it"
+    drawing.suptitle(title, fontsize=10, color=INK, x=0.01, ha="left")
     drawing.savefig(path, dpi=160)
 
 
@@ -187,7 +191,7 @@ def mistakes(
     for ax, k in zip(axes, order, strict=False):
         ax.imshow(x[k].reshape(shape[:2]), cmap="Greys")
         sure = probabilities[k, taken[k]]
-        ax.set_title(f"{names[y[k]]}, not {names[taken[k]]}\n{sure:.0%}", fontsize=8, color=INK)
+        ax.set_title(f"{names[y[k]]},\nnot {names[taken[k]]} {sure:.0%}", fontsize=8, color=INK)
     title = f"{len(wrong):,} of {len(x):,} wrong ({len(wrong) / max(len(x), 1):.2%})"
     title += f", the {len(order)} surest first" if 0 < len(order) < len(wrong) else ""
     drawing.suptitle(title, fontsize=11, color=INK, x=0.01, ha="left")

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from microgradx.study.basins import ELSEWHERE, LEFT, MOST, Basin, Basins, shades
+from microgradx.study.basins import ELSEWHERE, LEFT, MOST, PALE, Basin, Basins, shades
 from microgradx.study.look import COLORS, GREY, INK
 from microgradx.study.scene import blank, keep
 
@@ -54,7 +54,7 @@ def draw_basins(basins: Basins, path: str | Path) -> None:
         x, y = (k % few) * (wide - 2 * gap) / min(few, len(entries)) + 0.08, 0.17 + 0.34 * (k // few)
         ax.plot(x, y, "s", ms=10, color=color, clip_on=False)
         ax.text(x + 0.14, y, name, fontsize=8.5, color=INK, va="center")
-    shade = np.linspace(1, 0.15, 64)[None, :, None] * (colors[0] - 1) + 1
+    shade = np.linspace(1, 1 - PALE, 64)[None, :, None] * (entries[0][0] - 1) + 1
     ax.imshow(shade, extent=(0, 1.2, key - 0.08, key - 0.28), aspect="auto")
     noise = f", noise of deviation {basins.noise:g}" if basins.noise else ""
     text = f"there at once, or only by step {basins.steps}{noise}"
