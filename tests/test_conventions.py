@@ -179,6 +179,40 @@ def test_a_changed_lr_tells_the_places_of_lr_apart():
     close(np.array(path), outside)
 
 
+@pytest.mark.parametrize("library", forms["adamw"])
+def test_adamw_under_a_schedule_is_converted_with_the_lr_of_each_step(library):
+    options = lambda t: {"lr": 0.05 / t, "weight_decay": 0.1}
+    convert = lambda t: optim.convert("adamw", "microgradx", library, t, **options(t))
+    close(run("adamw", library, convert), run_ours(rules.adamw, options))
+
+
+def test_the_schedule_of_the_paper_multiplies_the_decay_too():
+    """With α and λ from the first lr, η falls as lr does here: λ must not be converted anew."""
+    fixed = optim.convert("adamw", "microgradx", "paper", lr=0.05, weight_decay=0.1)
+    assert fixed["λ"] == pytest.approx(0.005)
+    p, memory, path = np.linspace(-2, 3, 6), {}, []
+    for t in range(1, STEPS + 1):
+        p = p + (naive["adamw"]["paper"](p, gradients(t), memory, t, **fixed) - p) / t
+        path.append(p)
+    close(np.array(path), run_ours(rules.adamw, lambda t: {"lr": 0.05 / t, "weight_decay": 0.1}))
+
+
+def test_amsgrad_keeps_its_two_forms_apart():
+    """The maximum of raw v, and that of corrected v: our two rules, and neither has the other's numbers."""
+    for rule, library in (("amsgrad", "torch"), ("amsgrad_corrected", "optax")):
+        there = optim.convert(rule, "microgradx", library, lr=0.05)
+        assert optim.convert(rule, library, "microgradx", **there)["lr"] == 0.05
+        close(
+            run("amsgrad", library, lambda t, o=there: o), run_ours(rules.rules[rule], lambda t: {"lr": 0.05})
+        )
+    for rule, library in (("amsgrad", "optax"), ("amsgrad_corrected", "torch")):
+        for source, target in (("microgradx", library), (library, "microgradx")):
+            with pytest.raises(ArgumentError, match=r"the maximum of v is not the maximum of v / \(1-β₂ᵗ\)"):
+                optim.convert(rule, source, target, **{"learning_rate": 0.05} if source == "optax" else {})
+    raw, corrected = (run_ours(rules.rules[name], lambda t: {"lr": 0.05}) for name in families["amsgrad"])
+    assert np.abs(raw - corrected).max() > 1e-2
+
+
 def test_the_places_of_epsilon_in_rmsprop_differ_by_a_factor_of_root_2_at_most():
     v, eps = np.logspace(-20, 5, 500), 1e-4
     ratio = (np.sqrt(v) + eps) / np.sqrt(v + eps**2)

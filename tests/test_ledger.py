@@ -310,6 +310,23 @@ def test_an_error_inside_a_step_leaves_no_line():
     assert log["b"].t.tolist() == [1, 2, 3] and np.isfinite(log["b"]["g"]).all()
 
 
+def test_a_label_out_of_range_leaves_the_lines_before_it():
+    mg.seed(0)
+    x, y = np.random.randn(32, 4).astype(np.float32), np.arange(32) % 3
+    y[17] = 7  # in the fifth batch
+    model = nn.MLP([4, 5, 3])
+    optimizer = optim.Adam(model.named_parameters())
+    wrong = pytest.raises(ArgumentError, match="3 classes allow labels 0 to 2, not 0 to 7")
+    with optim.ledger(optimizer, watch="2.bias") as log, wrong:
+        for i in range(0, 32, 4):
+            optimizer.zero_grad()
+            nn.cross_entropy(model(mg.tensor(x[i : i + 4])), y[i : i + 4]).backward()
+            optimizer.step()
+    account = log["2.bias"]
+    assert account.t.tolist() == [1, 2, 3, 4]
+    np.testing.assert_array_equal((account["p"] + account["update"])[-1], model.state_dict()["2.bias"])
+
+
 def test_fit_is_written_down():
     train, _ = data.digits()
     model = nn.MLP([64, 8, 10])
