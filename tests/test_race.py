@@ -393,6 +393,10 @@ def test_the_command_makes_basins(command, tmp_path):
 
 
 OWN = '''
+import math
+
+import numpy as np
+
 import microgradx as mg
 
 
@@ -407,6 +411,26 @@ def flat(x, y):
 
 def broken(x, y):
     return x.nothing
+
+
+def mathematical(x, y):
+    return math.sin(x) + y * y
+
+
+def numerical(x, y):
+    return np.sin(x) + y * y
+
+
+def loose(x, y):
+    return mg.sin(x.detach()) + y.detach()
+
+
+def silent(x, y):
+    x * y
+
+
+def whole(x, y):
+    return (x * y).sum()
 
 
 @mg.rule
@@ -442,7 +466,12 @@ def test_a_surface_and_a_rule_of_ones_own(command, tmp_path, monkeypatch):
         (["--surface", "hill"], "no surface 'hill'. Choose from valley, saddle, hollow"),
         (["--surface", "none.py:f"], "no file none.py: --surface takes my_file.py:function."),
         (["--surface", "own.py:egg"], "own.py has no function 'egg'; it has eggs, flat, broken"),
-        (["--surface", "own.py:flat"], "flat has no contour lines in x from -2 to 2, y from -2 to 2"),
+        (["--surface", "own.py:flat"], "own.py:flat returns a value of type float, not a Tensor. It takes"),
+        (["--surface", "own.py:mathematical"], "computes with mg.sin, mg.exp, ..., not math's or NumPy's."),
+        (["--surface", "own.py:numerical"], "own.py:numerical fails at x, y = -1.4, 1.2: TypeError: operand"),
+        (["--surface", "own.py:loose"], "loose returns a Tensor that was not computed from x and y."),
+        (["--surface", "own.py:silent"], "silent returns a value of type NoneType, not a Tensor."),
+        (["--surface", "own.py:whole"], "whole returns shape () where x and y have shape (2,)."),
         (["--surface", "bad.py:f"], "bad.py cannot be run: ZeroDivisionError: division by zero"),
         (["--surface", "own.py:broken"], "own.py:broken fails at x, y = -1.4, 1.2: AttributeError"),
         (["--optimizers", "sgd,adm"], "no optimizer 'adm'. Choose from sgd, momentum"),

@@ -46,7 +46,8 @@ class Optimizer:
         self.name = type(self).__name__
         if type(self) is Optimizer:
             if not args or not isinstance(args[0], Rule):
-                raise ArgumentError("Optimizer(params, rule, ...): declare the rule with @mg.rule.")
+                hint = "take one such as rules.adam, or declare the rule with @mg.rule"
+                raise ArgumentError(f"Optimizer(params, rule, ...): {hint}.")
             rule, *args = args  # type: ignore[assignment]
             self.choose = lambda **_: rule
             self.__signature__ = declare(rule.hyperparameters | common | rule.hyperparameters)

@@ -12,7 +12,8 @@ from typing import Any
 
 import numpy as np
 
-from microgradx.errors import ArgumentError, MicrogradxError
+from microgradx.creation import tensor
+from microgradx.errors import ArgumentError
 from microgradx.scalars import cos, exp, sin, sqrt, square
 from microgradx.tape import no_grad
 from microgradx.tensor import Tensor, wrap
@@ -207,13 +208,22 @@ def own_surface(path: Path, name: str, window: tuple[float, float, float, float]
     left, right, bottom, top = window
     start = (left + 0.15 * (right - left), top - 0.2 * (top - bottom))
     stride = math.hypot(right - left, top - bottom) / 80
-    made = Surface(name, functions[name], window, start, 0.01, stride)
+    if problem := trouble(functions[name], start):
+        advice = "It takes two Tensors and computes with mg.sin, mg.exp, ..., not math's or NumPy's."
+        raise ArgumentError(f"{path}:{name} {problem}. {advice}")
+    return Surface(name, functions[name], window, start, 0.01, stride)
+
+
+def trouble(function: Callable[[Any, Any], Any], start: Point) -> str:
+    """What keeps a function from being a surface; nothing if a gradient leads from two heights to x and y."""
+    x, y = (tensor([value, value], requires_grad=True) for value in start)
     try:
-        made.heights(np.array([start, start]))
-    except MicrogradxError:
-        raise
+        z = function(x, y)
     except Exception as error:
-        problem = f"{path}:{name} fails at x, y = {start[0]:g}, {start[1]:g}: {type(error).__name__}: {error}"
-        advice = "It takes two Tensors and computes with mg.sin, mg.exp, ..."
-        raise ArgumentError(f"{problem}. {advice}") from None
-    return made
+        problem = f"{type(error).__name__}: {error}".rstrip(".")
+        return f"fails at x, y = {start[0]:g}, {start[1]:g}: {problem}"
+    if not isinstance(z, Tensor):
+        return f"returns a value of type {type(z).__name__}, not a Tensor"
+    if z.shape != x.shape:
+        return f"returns shape {z.shape} where x and y have shape {x.shape}"
+    return "" if z.requires_grad else "returns a Tensor that was not computed from x and y"
