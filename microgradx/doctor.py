@@ -10,13 +10,14 @@ from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 
+from microgradx.compiler.limits import processor
 from microgradx.data.sources import folders
 from microgradx.data.splits import datasets
 from microgradx.errors import CacheWarning
 from microgradx.kernels.cache import folder
 from microgradx.kernels.pool import cores
 from microgradx.kernels.pool import threads as kernel_threads
-from microgradx.training.runs import PACKAGES, processor, versions
+from microgradx.training.runs import PACKAGES, versions
 
 EXTRAS = (
     ("matplotlib", "matplotlib", "plot"),

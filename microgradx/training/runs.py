@@ -19,6 +19,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+from microgradx.compiler.limits import processor
 from microgradx.errors import ArgumentError, CheckpointError
 from microgradx.training import figures
 from microgradx.training.checkpoints import load, replace
@@ -69,15 +70,6 @@ def versions() -> dict[str, str]:
         except metadata.PackageNotFoundError:
             found[name] = "not installed"
     return found
-
-
-def processor() -> str:
-    """The processor's model name, as the system tells it."""
-    try:
-        with open("/proc/cpuinfo", encoding="utf-8") as file:
-            return next(line.split(":")[1].strip() for line in file if line.startswith("model name"))
-    except (OSError, StopIteration):
-        return platform.processor() or platform.machine()
 
 
 def machine() -> dict[str, Any]:
