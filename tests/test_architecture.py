@@ -11,7 +11,7 @@ import microgradx
 
 ROOT = Path(microgradx.__file__).parent
 FILES = sorted(ROOT.rglob("*.py"))
-LEFT = ["errors", "scalars", "rules", "kernels", "primitives", "tape", "tensor", "creation"]
+LEFT = ["errors", "palette", "scalars", "rules", "kernels", "primitives", "tape", "tensor", "creation"]
 LEFT += ["autograd", "nn", "optim"]
 RIGHT = ["compiler", "training", "study", "cluster", "interop", "doctor", "cli"]
 ROOMS = LEFT + RIGHT

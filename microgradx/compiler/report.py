@@ -17,12 +17,13 @@ import numpy as np
 
 from microgradx.compiler.limits import Limits
 from microgradx.errors import ArgumentError
+from microgradx.palette import BLUE, GREY, INK, RED
 
 HEAD = ["kernel", "us", "of step", "FLOP", "bytes", "GFLOP/s", "GB/s", "of limit", "bound by", "what"]
 SHORT = 5e-6  # seconds: of a kernel shorter than this, the start takes a good part
 
-INK, GREY, FAINT, SHADE = "#222222", "#6b6b6b", "#dddddd", "#f5f5f2"
-COLORS = {"arithmetic": "#0072B2", "memory": "#D55E00", "overhead": "#8a8a8a"}  # Okabe & Ito
+LINES, SHADE = "#dddddd", "#f5f5f2"
+COLORS = {"arithmetic": BLUE, "memory": RED, "overhead": "#8a8a8a"}
 SIDES = np.array([(1, 0), (-1, 0), (0, 1), (0, -1), (0.8, 0.8), (0.8, -0.8), (-0.8, 0.8), (-0.8, -0.8)])
 """Where a name may stand: right of its point first."""
 
@@ -200,7 +201,7 @@ def frame(ax: Any, x: np.ndarray, y: np.ndarray, limits: Limits) -> None:
     ax.tick_params(which="both", colors=INK, labelsize=9)
     ax.xaxis.set_major_formatter("{x:g}")
     ax.yaxis.set_major_formatter("{x:g}")
-    ax.grid(color=FAINT, lw=0.6)
+    ax.grid(color=LINES, lw=0.6)
     ax.set_axisbelow(True)
 
 

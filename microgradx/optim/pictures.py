@@ -1,7 +1,6 @@
 """Pictures of an optimizer's ledger, as PNG files. Needs the extra `plot`.
 
-Drawn with matplotlib's Figure alone: no window, no global state. The colours keep apart for every kind of
-colour vision (Okabe & Ito), and lines differ in their dashes as well.
+Drawn with matplotlib's Figure alone: no window, no global state. Lines differ in their dashes as well.
 """
 
 from collections.abc import Mapping
@@ -12,9 +11,9 @@ import numpy as np
 
 from microgradx.errors import ArgumentError
 from microgradx.optim.accounts import Account
+from microgradx.palette import AMBER, BLUE, FAINT, GREEN, GREY, INK, PINK, RED, SKY
 
-INK, GREY, FAINT = "#222222", "#6b6b6b", "#d9d9d9"
-COLORS = "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9"
+COLORS = BLUE, RED, GREEN, PINK, AMBER, SKY
 DASHES = "-", "--", "-.", ":"
 FEW = 4  # bands that can be told apart
 MOST = 2 * len(COLORS)  # curves, each with colour and dashes of its own

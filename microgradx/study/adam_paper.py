@@ -23,7 +23,8 @@ from microgradx.errors import ArgumentError
 from microgradx.kernels.random import generator
 from microgradx.nn import MLP, cross_entropy
 from microgradx.optim import SGD, Adadelta, Adagrad, Adam, LambdaLR, Optimizer, RMSprop
-from microgradx.training.figures import FAINT, INK, figure
+from microgradx.palette import BLUE, FAINT, GREEN, INK, PINK, RED, SKY
+from microgradx.training.figures import figure
 
 BATCH = 128
 FINE = 1e-4, 3e-4, 1e-3, 3e-3, 1e-2
@@ -42,13 +43,13 @@ class Contender:
     dashes: str = "-"
 
 
-ADAM = Contender("Adam", lambda p, lr: Adam(p, lr=lr), FINE, "#D55E00")
+ADAM = Contender("Adam", lambda p, lr: Adam(p, lr=lr), FINE, RED)
 NESTEROV = Contender(
-    "SGD with Nesterov", lambda p, lr: SGD(p, lr=lr, momentum=0.9, nesterov=True), COARSE, "#0072B2", "--"
+    "SGD with Nesterov", lambda p, lr: SGD(p, lr=lr, momentum=0.9, nesterov=True), COARSE, BLUE, "--"
 )
-ADAGRAD = Contender("AdaGrad", lambda p, lr: Adagrad(p, lr=lr), (1e-3, *COARSE[:4]), "#009E73", "-.")
-RMSPROP = Contender("RMSProp", lambda p, lr: RMSprop(p, lr=lr), FINE, "#CC79A7", ":")
-ADADELTA = Contender("AdaDelta", lambda p, lr: Adadelta(p, lr=lr), (0.1, 0.3, 1.0, 3.0), "#56B4E9", "--")
+ADAGRAD = Contender("AdaGrad", lambda p, lr: Adagrad(p, lr=lr), (1e-3, *COARSE[:4]), GREEN, "-.")
+RMSPROP = Contender("RMSProp", lambda p, lr: RMSprop(p, lr=lr), FINE, PINK, ":")
+ADADELTA = Contender("AdaDelta", lambda p, lr: Adadelta(p, lr=lr), (0.1, 0.3, 1.0, 3.0), SKY, "--")
 
 
 @dataclass(frozen=True)

@@ -7,12 +7,12 @@ from typing import Any
 import numpy as np
 
 from microgradx.optim.pictures import logarithmic
-from microgradx.study.look import COLORS, FAINT, GREY, INK
+from microgradx.palette import BLUE, FAINT, GREY, INK, RED
 from microgradx.study.moments import CLOSE, Moment, Moments
 from microgradx.study.scene import blank, keep
 from microgradx.study.trainings import Trainings
 
-CORRECTED, PLAIN = COLORS[0], COLORS[1]
+CORRECTED, PLAIN = BLUE, RED
 
 
 def draw_moments(run: Moments, path: str | Path) -> None:

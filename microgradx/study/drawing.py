@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from microgradx.errors import ArgumentError, MicrogradxError
+from microgradx.palette import BACK, FILLS, FORWARD, INK
 from microgradx.study import svg
 from microgradx.study.folding import Arrow, Box, fold
 from microgradx.study.graph import Call, trace
 from microgradx.study.layout import place
-from microgradx.study.palette import BACK, FILLS, FORWARD, INK
 from microgradx.tensor import Tensor
 
 

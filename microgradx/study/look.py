@@ -1,14 +1,11 @@
-"""How races look, on a page as in a picture: colours, marks, and what of a racer's way can be shown.
-
-Colours keep apart for every kind of colour vision (Okabe & Ito), and the marks differ in shape as well.
-"""
+"""How races look, on a page as in a picture: colours, marks, and what of a racer's way can be shown."""
 
 import numpy as np
 
+from microgradx.palette import AMBER, BLUE, GREEN, INK, PINK, RED, SKY
 from microgradx.study.race import Race, Racer
 
-INK, GREY, FAINT = "#222222", "#6b6b6b", "#d9d9d9"
-COLORS = ["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#222222", "#56B4E9", "#8C6D31"]
+COLORS = [BLUE, RED, GREEN, PINK, AMBER, INK, SKY, "#8C6D31"]
 MARKS = "osD^vpXh"
 LOW, HIGH, CONTOUR = "#a9bccb", "#fbfbf8", "#8fa6b7"
 """Of the surface: pale, so that the ways stand out; darker where it is lower."""

@@ -13,9 +13,10 @@ import numpy as np
 
 from microgradx.errors import ArgumentError
 from microgradx.nn import Module
+from microgradx.palette import INK
 from microgradx.primitives.reductions import softmax
 from microgradx.training.evaluation import outputs
-from microgradx.training.figures import INK, figure
+from microgradx.training.figures import figure
 from microgradx.training.history import History
 
 BINS = 60

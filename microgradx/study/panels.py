@@ -5,8 +5,9 @@ from typing import Any
 
 import numpy as np
 
+from microgradx.palette import GREY, INK
 from microgradx.study.basins import ELSEWHERE, LEFT, MOST, PALE, Basin, Basins, shades
-from microgradx.study.look import COLORS, GREY, INK
+from microgradx.study.look import COLORS
 from microgradx.study.scene import blank, keep
 
 OUTSIDE, INSIDE = "#8a8a8a", "#e4e4e0"

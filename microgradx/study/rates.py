@@ -15,8 +15,9 @@ from microgradx.errors import ArgumentError
 from microgradx.kernels.random import generator
 from microgradx.nn import Module, cross_entropy
 from microgradx.optim import Optimizer
+from microgradx.palette import FAINT, INK
 from microgradx.training.evaluation import Loss
-from microgradx.training.figures import FAINT, INK, TRAIN, VALID, figure
+from microgradx.training.figures import TRAIN, VALID, figure
 from microgradx.training.loop import arrays
 
 MEMORY = 0.8  # of the moving average of the loss

@@ -11,7 +11,8 @@ from typing import Any
 import numpy as np
 
 from microgradx.errors import ArgumentError
-from microgradx.study.look import COLORS, CONTOUR, FAINT, GREY, HIGH, INK, LOW, extent, style, view
+from microgradx.palette import FAINT, GREY, INK
+from microgradx.study.look import COLORS, CONTOUR, HIGH, LOW, extent, style, view
 from microgradx.study.race import Race, Racer
 from microgradx.study.surfaces import Surface
 

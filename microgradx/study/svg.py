@@ -4,12 +4,12 @@ from html import escape
 from typing import Any
 
 from microgradx.errors import ArgumentError
+from microgradx.palette import BACK, FILLS, FORWARD, GREY, INK
 from microgradx.study.folding import Arrow, Box
 from microgradx.study.graph import Call
 from microgradx.study.layout import Layout, Point
-from microgradx.study.palette import BACK, FAINT, FILLS, FORWARD, INK
 
-COLOURS = {"title": INK, "about": FAINT, "value": FORWARD, "gradient": BACK}
+COLOURS = {"title": INK, "about": GREY, "value": FORWARD, "gradient": BACK}
 LINE, ASIDE, MARGIN, TEXT = 13.0, 9.0, 12.0, 10.0
 FAMILY = "Helvetica, Arial, 'Liberation Sans', 'DejaVu Sans', sans-serif"
 BOLD = 'font-weight="bold"'
@@ -52,7 +52,7 @@ def picture(layout: Layout, boxes: dict[str, Box], clusters: dict[str, Call], ar
     for name, call in clusters.items():
         x, y, w, h = layout.clusters[name]
         lines.append(rectangle(x, y, w, h, shade(call), "#c8c8c8", 7))
-        lines.append(written(x + 8, y + 14, call.title, FAINT, BOLD))
+        lines.append(written(x + 8, y + 14, call.title, GREY, BOLD))
     ids = {box: name for name, box in boxes.items()}
     for arrow in arrows:
         ends = ids[arrow.tail], ids[arrow.head]
@@ -69,7 +69,7 @@ def picture(layout: Layout, boxes: dict[str, Box], clusters: dict[str, Call], ar
 
 def drawn(box: Box, x: float, y: float, w: float, h: float) -> list[str]:
     """A box and its lines of text."""
-    lines = [rectangle(x, y, w, h, FILLS[box.kind], INK if box.kind == "operation" else FAINT, 5)]
+    lines = [rectangle(x, y, w, h, FILLS[box.kind], INK if box.kind == "operation" else GREY, 5)]
     for i, (role, text) in enumerate(box.lines):
         text = text.replace("-", "−") if role in ("value", "gradient") else text
         style = f'{BOLD} text-anchor="middle"' if role == "title" else 'text-anchor="middle"'

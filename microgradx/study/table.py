@@ -11,9 +11,9 @@ import numpy as np
 
 from microgradx.errors import GradientError
 from microgradx.kernels.typed import source_of
+from microgradx.palette import BACK, FORWARD
 from microgradx.study.graph import Value, trace
 from microgradx.study.numbers import number, shape_of, short
-from microgradx.study.palette import BACK, FORWARD
 from microgradx.tensor import Tensor, differentiate, on_host, wrap
 
 HEAD = ["step", "name", "operation", "inputs", "shape", "value", "gradient"]

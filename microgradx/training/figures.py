@@ -1,7 +1,7 @@
 """Pictures of a run, as PNG files: its curves and its confusion matrix. Needs the extra `plot`.
 
-Drawn with matplotlib's Figure alone: no window, no global state, no style left behind. The two main colours
-keep apart for every kind of colour vision (Okabe & Ito), and lines differ in their dashes as well.
+Drawn with matplotlib's Figure alone: no window, no global state, no style left behind. Lines differ in their
+dashes as well as in colour.
 """
 
 from pathlib import Path
@@ -10,9 +10,10 @@ from typing import Any
 import numpy as np
 
 from microgradx.errors import ArgumentError
+from microgradx.palette import BLUE, FAINT, INK, RED
 from microgradx.training.history import History
 
-INK, FAINT, TRAIN, VALID = "#222222", "#d9d9d9", "#0072B2", "#D55E00"
+TRAIN, VALID = BLUE, RED
 
 
 def figure(width: float, height: float, columns: int = 1) -> tuple[Any, list[Any]]:
