@@ -48,7 +48,7 @@ def ours(network: Network, way: str, watched: bool) -> Callable[[], object]:
         run()
         if log.steps % KEPT == 0:
             for page in log.pages:
-                page.rows.clear()
+                page.blocks.clear()
 
     return written
 

@@ -181,7 +181,7 @@ def test_many_steps_fill_many_blocks_of_memory(monkeypatch):
     optimizer = optim.Adam(tensors.items())
     with optim.ledger(optimizer, watch=20) as log:
         train(optimizer, tensors)
-    assert len({id(row.numbers.base) for row in log.pages[0].rows}) == 4
+    assert len({id(block.numbers.base) for block in log.pages[0].blocks}) == 4
     w = log["w"]
     np.testing.assert_array_equal(w["p"][:-1] + w["update"][:-1], w["p"][1:])
 

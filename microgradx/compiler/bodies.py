@@ -4,13 +4,14 @@ import ast
 import math
 import textwrap
 from collections import Counter
+from operator import itemgetter
 from typing import Any
 
 import numpy as np
 
 from microgradx.compiler.expressions import AXES, Expression, Expressions, plus, wrapped
 from microgradx.compiler.fuse import one_per_row
-from microgradx.compiler.items import Gather, Matmul, Running, Scatter, Sweep, Uniform
+from microgradx.compiler.items import Gather, Look, Matmul, Running, Scatter, Sweep, Uniform
 from microgradx.compiler.loops import Buffer, Item, Nest, Read, Reduce, Rows, View, operands
 from microgradx.compiler.schedule import Schedule
 from microgradx.kernels.typed import tree_of, wrap
@@ -63,6 +64,8 @@ class Bodies:
                 return self.scatter(item)
             case Running(out=out, arg=arg):
                 return self.running(out, arg)
+            case Look():
+                return self.look(item)
         raise TypeError(item)
 
     def gather(self, item: Gather) -> list[str]:
@@ -143,6 +146,22 @@ class Bodies:
                 f"    {self.write.element(out, at)} = so_far"]  # fmt: skip
         body = [f"so_far = {self.write.number(0, out.dtype)}", *body]
         return self.plain_loops(arg.shape[:-1], at[:-1], body)
+
+    def look(self, item: Look) -> list[str]:
+        """Copy what a ledger watches."""
+        lines = []
+        for columns, rows in item.parts:
+            places = item.positions.through(itemgetter(columns))
+            at, body = self.write.element(places, ["i"]), []
+            for row, array in rows:
+                out = item.out.through(itemgetter((row, columns)))
+                body.append(f"{self.write.element(out, ['i'])} = {self.write.element(array, [at])}")
+            lines += self.over_all(places.size, body)
+        return lines
+
+    def over_all(self, n: int, body: list[str]) -> list[str]:
+        """A loop over numbers in a row; none around a single one."""
+        return self.plain_loops([n], ["i"], body) if n > 1 else body
 
     # Parts of the file
 

@@ -142,6 +142,27 @@ class Running(Item):
 
 
 @dataclass(eq=False)
+class Look(Item):
+    """Numbers at positions that a ledger watches: `out[row, k] = array[positions[k]]`, in columns by parts.
+
+    No part of the work by which a step is cut into pieces, so that those are the same without a ledger.
+    """
+
+    out: View
+    positions: View
+    parts: list[tuple[slice, list[tuple[int, View]]]]  # columns; rows and the arrays for them, flat
+
+    def reads(self):
+        """All at once."""
+        yield self.positions, None
+        yield from ((array, None) for _, rows in self.parts for _, array in rows)
+
+    def writes(self):
+        """Some rows."""
+        yield self.out, None
+
+
+@dataclass(eq=False)
 class Host(Item):
     """An operation that runs as NumPy code, between compiled parts: `call(*arrays)` into outputs."""
 

@@ -9,9 +9,9 @@ from typing import Any
 
 import numpy as np
 
-from microgradx.compiler.items import Host, Sweep, Uniform
+from microgradx.compiler.items import Host, Look, Sweep, Uniform
 from microgradx.compiler.loops import Buffer, Compute, Item, Nest, Read, Reduce, View
-from microgradx.compiler.program import Draw, Instruction, Program, Update, Value
+from microgradx.compiler.program import Draw, Instruction, Program, Update, Value, Watch
 from microgradx.kernels.random import generator
 from microgradx.primitives import shapes
 from microgradx.primitives.core import ElementwisePrimitive
@@ -60,8 +60,9 @@ class Lowering:
             if here.buffer is not there.buffer:
                 self.nest(there, None, Read(here))
         for k, value in enumerate(program.outputs):
-            out = Buffer(f"{value.name}_out", value.shape, value.dtype, ("output", k), stepped=True)
-            self.nest(out.view(), None, Read(self.views[value]))
+            if self.views[value].buffer.source != ("output", k):
+                out = Buffer(f"{value.name}_out", value.shape, value.dtype, ("output", k), stepped=True)
+                self.nest(out.view(), None, Read(self.views[value]))
 
     def outside(self, value: Value, source: tuple) -> View:
         """Memory outside of the arena."""
@@ -155,6 +156,8 @@ class Lowering:
         out = instruction.out
         if isinstance(op, Draw):
             view = self.draw(op, instruction)
+        elif isinstance(op, Watch):
+            view = self.watch(op, *inputs)
         elif isinstance(op, ElementwisePrimitive):
             view = self.elementwise(op, inputs, instruction)
         elif op in lowerings:
@@ -166,6 +169,19 @@ class Lowering:
         if view.dtype != out.dtype:
             view = self.copy(view, out.name, out.dtype)
         self.views[out] = view
+
+    def watch(self, watch: Watch, positions: View, *arrays: View) -> View:
+        """Before updates: gradients in one item, all else in another, which need not wait for them."""
+        value = self.at.out
+        source = "output", self.program.outputs.index(value)
+        out = Buffer(value.name, value.shape, value.dtype, source, stepped=True).view()
+        flat = [self.tight(x).through(lambda a: np.reshape(a, -1)) for x in arrays]
+        height = value.shape[0] - 1
+        for rows in ([0, *range(2, height)], [1]):
+            starts = range(0, len(flat), height)
+            found = [[(row, flat[start + row]) for row in rows] for start in starts]
+            self.add(Look(None, out, positions, list(zip(watch.columns, found, strict=True))))
+        return out
 
     def draw(self, draw: Draw, instruction: Instruction) -> View:
         """Random numbers: compiled for uniform float32, else drawn by the generator."""

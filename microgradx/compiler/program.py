@@ -46,7 +46,7 @@ class Line:
 class Instruction:
     """One operation: `outputs = op(*inputs, **params)`; inputs are Values and plain numbers."""
 
-    op: Any  # a Primitive, an Update or a Draw
+    op: Any  # a Primitive, a Draw, an Update or a Watch
     inputs: tuple[Any, ...]
     params: dict[str, Any]
     outputs: tuple[Value, ...]
@@ -87,6 +87,19 @@ class Update:
     more: tuple[str, ...] = ()  # hyperparameters that are inputs too, such as LARS' trust
 
     name = property(lambda self: self.sweep.rule.name)
+
+
+@dataclass(eq=False)
+class Watch:
+    """What a ledger watches in a flat buffer: inputs are positions, then p, g and the state of each part.
+
+    The output is as a ledger keeps it, (3 + states, watched), where the last row, p afterwards, stays free;
+    `columns` says where in it the numbers of each part are.
+    """
+
+    columns: list[slice]
+
+    name = "watch"
 
 
 @dataclass

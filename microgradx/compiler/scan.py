@@ -5,7 +5,6 @@ from typing import Any
 
 import numpy as np
 
-from microgradx.compiler.books import ledgers, unreadable
 from microgradx.compiler.results import detached, emptied, fill
 from microgradx.compiler.variant import Changed, Variant
 from microgradx.errors import ArgumentError, ShapeError
@@ -40,7 +39,7 @@ class Scan:
             now = self.order[done * self.size :]
             self.arrays = variant.home(self.arrays)
             start = time.perf_counter()
-            count = min(chunk, steps - done) if variant.steady and not ledgers(variant.events) else 1
+            count = min(chunk, steps - done, variant.most) if variant.steady else 1
             try:
                 outs, finished = variant.run(self.arrays, count, now)
             except Changed:
@@ -72,10 +71,9 @@ class Scan:
         there = all(isinstance(a, Array) for a in self.arrays)
         batch = [a[: self.size] for a in self.arrays] if there else self.rows(step)  # as good: shapes count
         values, arrays, key = self.step.read(batch)
-        variant = self.step.find(key) or self.step.capture(key, values, arrays)
-        if unreadable(variant):
-            return None
-        variant.compile()
+        variant = self.step.choose(key, values, arrays)
+        if variant is not None:
+            variant.compile()
         return variant
 
     def alone(self, step: int) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from microgradx.compiler.books import unreadable
+from microgradx.compiler.books import watched
 from microgradx.compiler.capture import capture
 from microgradx.compiler.guards import Guards, print_of
 from microgradx.compiler.program import Program
@@ -62,16 +62,16 @@ class Step:
         values, arrays, key = self.read(args)
         while True:
             try:
-                variant = self.find(key) or self.capture(key, values, arrays)
+                variant = self.choose(key, values, arrays)
             except (ArgumentError, ShapeError):  # perhaps in other words than the step's own
-                return self.eagerly(values)
-            if unreadable(variant):
+                variant = None
+            if variant is None:
                 return self.eagerly(values)
             try:
                 outs, finished = variant.run([values[i] for _, i in arrays])
                 break
             except Changed:
-                self.variants[key].remove(variant)
+                del self.variants[key]
         if not finished:  # an index was out of range: the function itself says what is wrong with it
             return self.eagerly(values)
         return fill(variant.result, iter([out.reshape(out.shape[1:]) for out in outs]))
@@ -105,6 +105,13 @@ class Step:
             kinds = inspect.signature(self.function).parameters.values()
             self._names = [p.name for p in kinds if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
         return self._names[i] if i < len(self._names) else f"argument_{i}"
+
+    def choose(self, key: Any, values: list[Any], arrays: list[tuple[str, int]]) -> Variant | None:
+        """The variant to run, for ledgers at work, too; None where they need the step line by line."""
+        variant = self.find(key) or self.capture(key, values, arrays)
+        found = watched(variant)
+        self.last = found or variant
+        return found
 
     def find(self, key: Any) -> Variant | None:
         """The variant that fits."""

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from microgradx.compiler.books import ledgers, readable, written_down
+from microgradx.compiler.books import readable, written_down
 from microgradx.compiler.emit import RUN, Emitted, Emitter
 from microgradx.compiler.guards import Guards
 from microgradx.compiler.items import Gather, Host, Matmul
@@ -45,23 +45,23 @@ class Variant:
     """A step compiled for some shapes, dtypes and values."""
 
     worthwhile = False  # whether even a single step is faster compiled than line by line
+    positions: Any = ()  # of what ledgers watch, for each of their
+    pages: Any = ()  # that are written
+    most = sys.maxsize  # steps at a time
 
     def __init__(self, function: Callable[..., Any], guards: Guards, result: Any, recorder: Recorder):
         self.guards, self.result, self.lock = guards, result, threading.RLock()
         self.blocks = recorder.blocks
-        self.final = (
-            recorder.final
-        )  # which gradients there are at the end; the rest of the recorder is let go
+        self.final = recorder.final  # which gradients are left; the rest of the recorder is let go
         self.events = recorder.events
         self.program: Program = simplify(recorder.program)
         self.title = title_of(function, self.program)
         self.compiled: Emitted | None = None
         # whether it leaves gradients where it found some, and none where it found none: fit for many steps
-        self.steady = all(
-            recorder.final[leaf] == had for leaf, had in recorder.before.items() if had is not None
-        )
-        self.readable = readable(self)  # for an optimizer's ledger
         self.gradients = [(leaf, before) for leaf, before in recorder.before.items() if before is not None]
+        self.steady = all(self.final[leaf] == had for leaf, had in self.gradients)
+        self.readable = readable(self)  # for an optimizer's ledger
+        self.twins: dict[Any, Variant] = {}  # with results for ledgers, by what these watch
 
     # Whether it still fits
 
@@ -201,7 +201,9 @@ class Variant:
         assert self.compiled is not None
         table = np.zeros((steps, max(1, self.compiled.width)))
         columns = self.compiled.columns
+        self.starts: list[list[tuple]] = []  # for ledgers: hyperparameters and clocks before every step
         for row in table:
+            starts: list[tuple] = []
             for k, (kind, *event) in enumerate(self.events):
                 if kind == "schedule":
                     event[0].step()
@@ -216,6 +218,7 @@ class Variant:
                             raise CaptureError(
                                 "a schedule changed which rule an optimizer follows, in a scan."
                             )
+                    starts.append((flat.hyperparameters, run[0].clock))
                     t, *carried = run[0].clock.values()
                     found, carried = update.numbers(t + 1, carried, flat.hyperparameters)
                     clock = dict(zip(run[0].clock, (t + 1, *carried), strict=True))
@@ -223,15 +226,15 @@ class Variant:
                         part.clock = clock
                     if k in columns:
                         row[columns[k] : columns[k] + len(found)] = found
+            if self.pages:
+                self.starts.append(starts)
         return table
 
-    def run(
-        self, arrays: list[np.ndarray], steps: int = 1, order: np.ndarray | None = None
-    ) -> tuple[list, int]:
+    def run(self, arrays: list[Any], steps: int = 1, order: Any = None) -> tuple[list, int]:
         """So many steps: the outputs, each (steps, *shape), and how many steps were done."""
         with self.lock:  # the memory that it works in is one
-            if ledgers(self.events):
-                return written_down(self, arrays, order)
+            if self.positions:
+                return written_down(self, arrays, steps, order)
             return self.steps(arrays, steps, order)
 
     def steps(self, arrays: list[np.ndarray], steps: int, order: np.ndarray | None) -> tuple[list, int]:
@@ -241,7 +244,9 @@ class Variant:
         self.inputs = arrays
         shots = self.snapshot() if self.checks or self.hosted else None
         numbers = self.numbers(steps)
-        outs = [np.empty((steps, *value.shape), value.dtype) for value in self.program.outputs]
+        own = self.program.outputs[: len(self.program.outputs) - len(self.pages)]
+        outs = [np.empty((steps, *value.shape), value.dtype) for value in own]
+        outs += [page.room(steps) for page in self.pages]
         self.table[1] = address(numbers)
         state = generator.state_dict()
         self.random[:] = state["block"], state["seed"] & 0xFFFFFFFF, state["seed"] >> 32

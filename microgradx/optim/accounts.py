@@ -17,19 +17,19 @@ OURS = "effective_lr", "update", "ratio"
 """The columns of every rule, after its own."""
 
 
-class Row(NamedTuple):
-    """What was read at one step of the parameters in a flat buffer."""
+class Block(NamedTuple):
+    """What was read at some steps of the parameters in a flat buffer."""
 
-    numbers: np.ndarray  # (3 + states, watched): p, g and the state before the step, p after it
+    numbers: np.ndarray  # (steps, 3 + states, watched): p, g and the state before the step, p after it
     sweep: Any
-    options: dict[str, Any]
-    clocks: list[dict[str, Any] | None]  # of every parameter before the step; None where it has not stepped
+    starts: list[list[tuple]]  # of every step: hyperparameters and clocks before it
+    seats: list[int | None]  # which of these are a parameter's; None where it has not stepped
     given: list[dict[str, Any]]
 
 
 @dataclass(frozen=True)
 class Record:
-    """One step of one parameter: its columns of a row's numbers, and what was the same for all of them."""
+    """One step of one parameter: its columns of the numbers, and what was the same for all of them."""
 
     numbers: np.ndarray
     sweep: Any
@@ -86,22 +86,25 @@ class Account:
     name: str
     shape: tuple[int, ...]
     indices: list[tuple[int, ...]]
-    rows: list[Row] = field(repr=False)
-    which: int  # of the parameters of a row
+    blocks: list[Block] = field(repr=False)
+    which: int  # of the parameters of a block
     columns: slice
-    seen: int = 0  # rows that records and table have followed
+    seen: int = 0  # blocks that records and table have followed
     kept: list[Record] = field(default_factory=list, repr=False)
     table: list[dict[str, np.ndarray]] = field(default_factory=list, repr=False)
 
     @property
     def records(self) -> list[Record]:
         """The steps so far."""
-        for numbers, sweep, options, clocks, given in self.rows[self.seen :]:
-            clock = clocks[self.which]
-            if clock is not None:
-                known = options | given[self.which] | clock | {"t": clock["t"] + 1}
-                self.kept.append(Record(numbers[:, self.columns], sweep, known))
-        self.seen = len(self.rows)
+        for block in self.blocks[self.seen :]:
+            seat, given = block.seats[self.which], block.given[self.which]
+            if seat is None:
+                continue
+            for numbers, starts in zip(block.numbers, block.starts, strict=True):
+                options, clock = starts[seat]
+                known = options | given | clock | {"t": clock["t"] + 1}
+                self.kept.append(Record(numbers[:, self.columns], block.sweep, known))
+        self.seen = len(self.blocks)
         return self.kept
 
     @property

@@ -8,6 +8,8 @@ log.save("steps.csv"); log.picture("steps.png")     # or steps.parquet
 """
 
 import csv
+import math
+from collections.abc import Iterator
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
@@ -15,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from microgradx.errors import ArgumentError
-from microgradx.optim.accounts import Account, Row
+from microgradx.optim.accounts import Account, Block
 from microgradx.optim.flat import Flat, Part
 from microgradx.optim.optimizer import Optimizer
 from microgradx.tensor import wrap
@@ -35,8 +37,8 @@ class Ledger:
         self.optimizer, self.every, self.steps = optimizer, every, 0
         parts = {part.name: part for flat in optimizer.flats for part in flat.parts}
         places = chosen(parts, watch)
-        pages = (Page(flat, places) for flat in optimizer.flats)
-        self.pages = [page for page in pages if page.parts]
+        flats = [flat for flat in optimizer.flats if any(part.name in places for part in flat.parts)]
+        self.pages = [Page(flat, places) for flat in flats]
         self.accounts = {one.name: one for page in self.pages for one in page.accounts}
 
     def __repr__(self) -> str:
@@ -57,7 +59,7 @@ class Ledger:
             raise ArgumentError(f"no {name!r} in this ledger; it watches {', '.join(self.accounts)}.{hint}")
         return self.accounts[name]
 
-    # What an optimizer, or a compiled step, calls
+    # What an optimizer calls
 
     def open(self) -> None:
         """A step is about to begin."""
@@ -71,6 +73,13 @@ class Ledger:
             for page in self.pages:
                 page.close()
         self.steps += 1
+
+    def write(self, found: Iterator[Any], starts: list[list[tuple]], seats: dict[int, int]) -> None:
+        """Compiled steps are done: what they found on each page, and what they started from."""
+        due = slice(-self.steps % self.every, None, self.every)
+        for page in self.pages:
+            page.write(next(found), starts, seats, due)
+        self.steps += len(starts)
 
     # Reading
 
@@ -134,12 +143,12 @@ or `...` for all. `every` writes down every so-manieth step only.
 
 
 class Page:
-    """The watched numbers of one flat buffer, read with one gather per array; a row per step."""
+    """The watched numbers of one flat buffer, read with one gather per array; a row per array and step."""
 
     def __init__(self, flat: Flat, places: dict[str, np.ndarray]):
         self.flat, self.parts = flat, [part for part in flat.parts if part.name in places]
-        self.free: list[np.ndarray] = []  # rows of a block that are still to be written
-        self.rows: list[Row] = []
+        self.free = np.empty((0, 0, 0))  # memory of steps that are still to be written
+        self.blocks: list[Block] = []
         self.accounts: list[Account] = []
         stop = 0
         for k, part in enumerate(self.parts):
@@ -147,45 +156,75 @@ class Page:
             shape = part.value.shape
             axes: Any = np.unravel_index(places[part.name], shape) if shape else ()
             indices: list[Any] = list(zip(*(axis.tolist() for axis in axes), strict=True)) if shape else [()]
-            self.accounts.append(Account(part.name, shape, indices, self.rows, k, slice(start, stop)))
-        starts = {part.name: part.place.start for part in self.parts}
-        self.index = np.concatenate([starts[name] + places[name] for name in starts] or [[]]).astype(np.intp)
+            self.accounts.append(Account(part.name, shape, indices, self.blocks, k, slice(start, stop)))
+        self.places = np.concatenate([places[part.name] for part in self.parts])
+        counts = [len(places[part.name]) for part in self.parts]
+        self.index = self.places + np.repeat([part.place.start for part in self.parts], counts)
+        self.form = flat, *((part.name, n) for part, n in zip(self.parts, counts, strict=True))
 
     def open(self) -> None:
         """Read what the step starts from."""
         flat = self.flat
         p, _, *state = flat.arrays
-        self.numbers = self.room(len(state) + 3)
-        self.read(p, 0)
+        self.numbers = self.room(1)
+        self.read(p, self.numbers[0, 0])
         for row, array in enumerate(state, 2):
-            self.read(array, row)
+            self.read(array, self.numbers[0, row])
         self.sweep, self.options = flat.update, flat.hyperparameters
         self.clocks = [part.clock for part in self.parts]
 
-    def room(self, height: int) -> np.ndarray:
-        """(height, watched) fresh memory, of a block: the system gives large ones at less cost."""
-        if not self.free or len(self.free[0]) != height:
-            shape = height, len(self.index)
-            count = max(1, BLOCK // (self.flat.dtype.itemsize * height * len(self.index)))
-            self.free = list(np.empty((count, *shape), self.flat.dtype))
-        return self.free.pop()
+    @property
+    def shape(self) -> tuple[int, int]:
+        """(3 + states, watched)"""
+        return len(self.flat.arrays) + 1, len(self.index)
+
+    @property
+    def capacity(self) -> int:
+        """Steps for which memory is taken at a time."""
+        return max(1, BLOCK // max(1, self.flat.dtype.itemsize * math.prod(self.shape)))
+
+    def room(self, steps: int) -> np.ndarray:
+        """(steps, *shape) fresh memory, of a larger piece: the system gives that at less cost."""
+        if len(self.free) < steps or self.free.shape[1:] != self.shape:
+            self.free = np.empty((max(self.capacity, steps), *self.shape), self.flat.dtype)
+        return self.free[:steps]
 
     def close(self) -> None:
         """Read the gradient, which the step leaves as it is, and where the weights have gone."""
         p, g, *_ = self.flat.arrays
-        self.read(g, 1)
-        self.read(p, -1)
-        pairs = zip(self.parts, self.clocks, strict=True)
-        clocks = [None if part.clock is then else then for part, then in pairs]
-        given = [part.given for part in self.parts]
-        self.rows.append(Row(self.numbers, self.sweep, self.options, clocks, given))
+        self.read(g, self.numbers[0, 1])
+        self.read(p, self.numbers[0, -1])
+        starts = [(self.options, clock) for clock in self.clocks]
+        stepped = [part.clock is not then for part, then in zip(self.parts, self.clocks, strict=True)]
+        self.free = self.free[1:]
+        self.keep(self.numbers, self.sweep, [starts], [k if done else None for k, done in enumerate(stepped)])
 
-    def read(self, array: Any, row: int) -> None:
+    def write(self, found: Any, starts: list[list[tuple]], seats: dict[int, int], due: slice) -> None:
+        """Keep what is due of what compiled steps have read, on a GPU or in this page's room."""
+        numbers, kept = self.room(len(starts)), starts[due]
+        if not kept:
+            return
+        if not isinstance(found, np.ndarray):
+            numbers[...] = found[: len(starts)].numpy()
+        numbers[:-1, -1] = numbers[1:, 0]  # what a step leaves is what the next one begins with
+        self.read(self.flat.values, numbers[-1, -1])
+        if len(kept) < len(starts):
+            numbers = numbers[due].copy()
+        else:
+            self.free = self.free[len(starts) :]
+        self.keep(numbers, self.flat.update, kept, [seats.get(id(part)) for part in self.parts])
+
+    def keep(self, numbers: np.ndarray, sweep: Any, starts: list[list[tuple]], seats: list) -> None:
+        """Write down some steps."""
+        given = [part.given for part in self.parts]
+        self.blocks.append(Block(numbers, sweep, starts, seats, given))
+
+    def read(self, array: Any, out: np.ndarray) -> None:
         """Gather the watched numbers of a flat array; from a GPU, these alone."""
         if isinstance(array, np.ndarray):
-            array.take(self.index, out=self.numbers[row], mode="clip")  # in range, and faster than "raise"
+            array.take(self.index, out=out, mode="clip")  # in range, and faster than "raise"
         else:
-            self.numbers[row] = wrap(array)[self.index].numpy()
+            out[...] = wrap(array)[self.index].numpy()
 
 
 def chosen(parts: dict[str, Part], watch: Any) -> dict[str, np.ndarray]:

@@ -325,6 +325,11 @@ class Loops(Bodies):
                 f"    so_far += {value}", f"    {self.write.element(out, at)} = so_far"]  # fmt: skip
         return [head, *indent([*find, *body])]
 
+    def over_all(self, n: int, body: list[str]) -> list[str]:
+        """Numbers in a row, over the threads of the grid."""
+        self.want(n, self.shape.block)
+        return [f"for i in {GRID.format(n)}:", *indent(body)]
+
     def gather(self, item: Gather) -> list[str]:
         """Copy the rows that the order names."""
         lines = []
