@@ -6,6 +6,7 @@ optimizers, whole training runs.
 
 import os
 import sys
+from contextlib import nullcontext
 
 import numpy as np
 import pytest
@@ -331,6 +332,29 @@ def test_a_ledger_writes_down_the_devices_steps(way):
         written[where] = log["0.weight"]
     for name in ("p", "g", "m_hat", "v", "update"):
         close(written["cuda"][name], written["cpu"][name])
+
+
+@pytest.mark.parametrize("how", ["launches", *WAYS])
+def test_a_ledger_writes_down_a_scan(how, monkeypatch):
+    monkeypatch.setattr(CudaVariant, "how", how)
+    written, ends = {}, []
+    for where, watch in (("cpu", 9), ("cuda", 9), ("cuda", 0)):
+        model = network(where)
+        optimizer = optim.Adam(model.named_parameters(), lr=0.01)
+        step = mg.jit(training(where, model, optimizer))
+        x, y = batch(where, 20)
+        for _ in range(2):  # at other places
+            with optim.ledger(optimizer, watch={"0.weight": [(0, 1), (1, 2)]}) if watch else nullcontext():
+                assert step.scan(x, y, batch_size=4).shape == (5,)
+        with optim.ledger(optimizer, watch, every=2) if watch else nullcontext() as log:
+            losses = step.scan(x, y, batch_size=4)
+        if watch:
+            written[where] = log["0.weight"]
+        ends.append((losses.numpy(), model.state_dict(), optimizer.state_dict()))
+    np.testing.assert_equal(ends[1], ends[2])
+    assert written["cuda"].t.tolist() == [11, 13, 15]
+    for name in ("p", "g", "m_hat", "v", "update"):
+        close(written["cuda"][name], written["cpu"][name], rtol=1e-4)
 
 
 # Compiled steps

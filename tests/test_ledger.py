@@ -3,6 +3,7 @@
 import csv
 import math
 import sys
+from contextlib import nullcontext
 
 import naive
 import numpy as np
@@ -243,7 +244,7 @@ def compiled(zero_first=True, make=optim.Adam):
 
 @pytest.mark.parametrize("make", [optim.Adam, optim.LARS], ids=lambda make: make.__name__)
 @pytest.mark.parametrize("zero_first", [True, False], ids=["gradients stay", "gradients go"])
-def test_a_compiled_scan_is_written_down_step_by_step(zero_first, make):
+def test_a_compiled_scan_is_written_down(zero_first, make):
     (x, y), _ = data.digits()
     x, y = x[:100], y[:100]  # three batches of 32, and a rest
     plain, _, step = compiled(zero_first, make)
@@ -257,13 +258,178 @@ def test_a_compiled_scan_is_written_down_step_by_step(zero_first, make):
     np.testing.assert_allclose(watched, losses, 1e-5)
     for one in log.accounts.values():
         np.testing.assert_array_equal(one["p"][:-1] + one["update"][:-1], one["p"][1:])
-        for (
-            record
-        ) in one.records:  # the rule makes what happened of what was read: the gradient, too, is right
+        for record in one.records:  # the rule makes what happened of what was read: g, too, is right
             p = [record.trace(i)[len(record.equation.lines)][2] for i in range(3)]
             np.testing.assert_allclose(p, record.numbers[-1, :3], 1e-6, 1e-9)
     step.scan(x, y, batch_size=32)
     assert log.steps == 5
+
+
+OPTIMIZERS = {
+    "momentum": lambda p: optim.SGD(p.items(), lr=0.1, momentum=0.9),
+    "adam": lambda p: optim.Adam(p.items(), lr=0.1),
+    "adamw": lambda p: optim.AdamW(p.items(), lr=0.1, weight_decay=0.1),
+    "nadam": lambda p: optim.NAdam(p.items(), lr=0.1),  # carries a number from step to step
+    "centered": lambda p: optim.RMSprop(p.items(), lr=0.1, centered=True, momentum=0.9),
+    "groups": lambda p: optim.Adam([{"params": [("w", p["w"])]}, {"params": [("b", p["b"])], "lr": 0.1}]),
+}
+
+
+def run(way, make, dtype=np.float32, last=2, watch=1000, **options):
+    """Eleven steps whose gradients are the data, to the bit however they run; the last label may be wrong."""
+    tensors, draw = parameters(dtype), np.random.default_rng(5)
+    optimizer = make(tensors)
+    schedule = optim.StepLR(optimizer, 4, 0.5)
+    table = mg.tensor([1.0, 2.0, 3.0], dtype)
+    x, z = (draw.standard_normal((12, *t.shape)).astype(dtype) for t in tensors.values())
+    y = np.array([0, 1, 2] * 3 + [1, last, 0])
+
+    @mg.jit
+    def step(x, z, y):
+        optimizer.zero_grad()
+        ((tensors["w"] * x[0]).sum() + (tensors["b"] * z[0]).sum() + table[y].sum()).backward()
+        optimizer.step()
+        schedule.step()
+        return table[y]
+
+    with optim.ledger(optimizer, watch, **options) as log:
+        try:
+            if way == "scan":
+                found = step.scan(x, z, y, batch_size=1)
+                assert found.shape == (12, 1)
+            else:
+                for k in range(12):
+                    one = step if way == "calls" else step.function
+                    one(*(mg.tensor(a[k : k + 1]) for a in (x, z, y)))
+        except ArgumentError:
+            assert last == 3
+    return log, optimizer.state_dict(), {name: t.numpy() for name, t in tensors.items()}
+
+
+def same(one, other):
+    """Whether ledgers, states and weights have the same bits."""
+    for log, wanted in zip(one[0].accounts.values(), other[0].accounts.values(), strict=True):
+        assert [x.known for x in log.records] == [x.known for x in wanted.records]
+        for record, then in zip(log.records, wanted.records, strict=True):
+            np.testing.assert_array_equal(record.numbers, then.numbers)
+    assert one[0].steps == other[0].steps
+    np.testing.assert_equal(one[1:], other[1:])
+
+
+@pytest.mark.parametrize("options", [{}, {"every": 3}, {"last": 3}, {"dtype": np.float64}],
+                         ids=["all", "every third", "a label out of range", "float64"])  # fmt: skip
+@pytest.mark.parametrize("make", OPTIMIZERS.values(), ids=OPTIMIZERS)
+def test_a_scan_writes_down_what_single_steps_do(make, options):
+    wanted = run("line by line", make, **options)
+    assert len(wanted[0]["w"].t) == {"every": 4, "last": 10}.get(next(iter(options), ""), 12)
+    for way in ("scan", "calls"):
+        same(run(way, make, **options), wanted)
+
+
+def test_a_long_scan_fills_many_blocks_of_memory(monkeypatch):
+    wanted = run("line by line", optim_adam := OPTIMIZERS["adam"])
+    monkeypatch.setattr("microgradx.optim.ledgers.BLOCK", 2000)  # three steps of 5 rows of 28 numbers
+    for every in (1, 5):
+        log, *_ = found = run("scan", optim_adam, every=every)
+        blocks = log.pages[0].blocks
+        if every == 1:
+            same(found, wanted)
+            assert [len(block.numbers) for block in blocks] == [3, 3, 3, 3]
+        else:  # what is not due is not kept
+            assert [block.numbers.base for block in blocks] == [None] * len(blocks)
+            assert log["w"].t.tolist() == [1, 6, 11]
+
+
+def test_training_has_the_same_bits_with_a_ledger_as_without():
+    (x, y), _ = data.digits()
+
+    def train(watch):
+        mg.seed(1)
+        model = nn.MLP([64, 128, 10])
+        optimizer = optim.Adam(model.named_parameters())
+
+        @mg.jit
+        def step(x, y):
+            optimizer.zero_grad()
+            loss = nn.cross_entropy(model(x), y)
+            loss.backward()
+            optimizer.step()
+            return loss
+
+        with optim.ledger(optimizer, watch) if watch else nullcontext():
+            losses = step.scan(x[:1000], y[:1000], batch_size=128)
+        return losses.numpy(), model.state_dict(), optimizer.state_dict()
+
+    np.testing.assert_equal(train(500), train(0))
+
+
+def test_ledgers_come_and_go_without_compiling_again():
+    (x, y), _ = data.digits()
+    _, optimizer, step = compiled()
+    step(x[:32], y[:32])
+    plain, source = step.variant, step.source
+    indices = (1, 1), (20, 3), np.s_[20:23, 3]
+    logs = [optim.ledger(optimizer, watch={"0.weight": index}) for index in indices]
+    for log in [*logs, *logs]:
+        with log:
+            step.scan(x[:64], y[:64], batch_size=32)
+    assert len(plain.twins) == 2  # one number, and three: where they are, a program need not know
+    assert "ledger[step, 0, i] = " in step.source
+    with logs[0], logs[1], logs[2]:
+        assert step.scan(x[:64], y[:64], batch_size=32).shape == (2,)
+    step(x[:32], y[:32])
+    assert (step.variant, step.source) == (plain, source) and sum(map(len, step.variants.values())) == 1
+    first, second, three = (log["0.weight"] for log in logs)
+    assert first.t.tolist() == [2, 3, 8, 9, 14, 15] and three.t.tolist() == [6, 7, 12, 13, 14, 15]
+    np.testing.assert_array_equal(three["g"][-2:, 0], second["g"][-2:, 0])
+
+
+def test_two_optimizers_of_a_step_have_ledgers_of_their_own():
+    def run(way):
+        tensors = parameters()
+        one, two = optim.Adam([("w", tensors["w"])]), optim.SGD([("b", tensors["b"])], momentum=0.9)
+
+        def step(x):
+            one.zero_grad()
+            two.zero_grad()
+            (tensors["w"] * x[0, 0] + tensors["b"] * x[0, 1]).sum().backward()
+            one.step()
+            two.step()
+
+        x = np.arange(20, dtype=np.float32).reshape(10, 2)
+        with optim.ledger(one) as log, optim.ledger(two, every=2) as other, optim.ledger(two, 2) as third:
+            way(step)(x)
+        return [log["w"], other["b"], third["b"]]
+
+    def scanned(step):
+        return lambda x: mg.jit(step).scan(x, batch_size=1)
+
+    def each(step):
+        return lambda x: [step(mg.tensor(x[k : k + 1])) for k in range(len(x))]
+
+    for found, wanted in zip(run(scanned), run(each), strict=True):
+        assert found.t.tolist() == wanted.t.tolist()
+        for name in wanted.names:
+            np.testing.assert_array_equal(found[name], wanted[name])
+
+
+def test_an_optimizer_that_steps_twice_runs_line_by_line():
+    w, b = (tensors := parameters()).values()
+    optimizer = optim.Adam(tensors.items())
+
+    @mg.jit
+    def step(x):
+        optimizer.zero_grad()
+        (w * x[0]).sum().backward()
+        optimizer.step()
+        g, w.grad = w.grad, None
+        (b * x[0]).sum().backward()
+        optimizer.step()
+        w.grad = g
+
+    with optim.ledger(optimizer) as log:
+        step.scan(np.ones((3, 1), np.float32), batch_size=1)
+    assert not step.variant.readable and log.steps == 6 and log["b"].t.tolist() == [1, 2, 3]
 
 
 @pytest.mark.parametrize("change", ["weights before", "weights after", "gradients after"])
