@@ -330,6 +330,22 @@ def test_a_label_out_of_range_ends_a_scan_where_it_is(position):
     assert state() == expected()
 
 
+def test_an_index_into_what_a_scan_has_changed_ends_it_where_it_is():
+    w = mg.ones(3, requires_grad=True)
+    optimizer = optim.SGD([w], lr=0.5)
+
+    @mg.jit
+    def step(x, i):
+        optimizer.zero_grad()
+        (w * x[0]).sum().backward()
+        optimizer.step()
+        return w.detach()[i]
+
+    with pytest.raises(ArgumentError, match="index 3 is out of bounds"):
+        step.scan(np.ones((6, 1)), np.array([0, 1, 2, 0, 3, 1]), batch_size=1)
+    assert optimizer.state["0"]["t"] == 5 and w.data.tolist() == [1 - 5 * 0.5] * 3  # the last one eagerly
+
+
 def test_an_index_of_an_embedding_out_of_range():
     table = nn.Embedding(5, 3)
     step = mg.jit(lambda i: table(i))

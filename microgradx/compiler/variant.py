@@ -274,7 +274,10 @@ class Variant:
             finished = steps if not self.status[0] else int(self.status[1])
         if self.status[0]:
             self.status[:] = 0
-            self.back(shots, finished)
+            self.undo(shots)
+            if self.plan.late and finished:  # memory is as it was, too: once more, the steps that went well
+                return self.steps(arrays, finished, order)
+            self.numbers(finished)
         if self.blocks:
             generator._block += self.blocks * finished
         if finished:
@@ -364,13 +367,8 @@ class Variant:
         kept = [a.copy() for a in self.kept] if self.plan.late else []
         return parts, schedules, kept
 
-    def back(self, shots: Any, finished: int) -> None:
-        """Undo the counts of the steps that were not done."""
-        self.undo(shots)
-        self.numbers(finished)
-
     def undo(self, shots: Any) -> None:
-        """Step counts, schedules and memory as they were at the snapshot."""
+        """Step counts, schedules and, where an index is checked late, memory as they were at the snapshot."""
         parts, schedules, kept = shots
         for part, clock in parts:
             part.clock = clock
