@@ -1,7 +1,7 @@
 """A step with an optimizer's ledger that watches a thousand numbers, against the same step without.
 
-Float32, Adam, batch 128. Line by line, as a compiled step, and as a scan of 32 compiled steps; a ledger makes
-a scan go step by step. Each row races the two in turn, in processes of their own.
+Float32, Adam, batch 128. Line by line, as a compiled step, and as a scan of 32 compiled steps. Each row races
+the two in turn, in processes of their own.
 """
 
 from collections.abc import Callable

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from microgradx.compiler.items import Gather, Host, Matmul, Sweep, Uniform
+from microgradx.compiler.items import Gather, Host, Look, Matmul, Sweep, Uniform
 from microgradx.compiler.limits import limits
 from microgradx.compiler.loops import Compute, Item, Nest, Rows, View
 from microgradx.compiler.report import Measured, Report
@@ -99,6 +99,9 @@ def traffic(item: Item) -> float:
     """Bytes read and written, each element of memory once."""
     views: dict[Any, View] = {}
     total = 0
+    if isinstance(item, Look):
+        count = sum(len(rows) * (columns.stop - columns.start) for columns, rows in item.parts)
+        return 2.0 * count * item.out.dtype.itemsize
     for views in ({v.buffer: v for v, _ in item.reads()}, {v.buffer: v for v, _ in item.writes()}):
         total += sum(min(v.size, v.buffer.size) * v.dtype.itemsize for v in views.values())
     return float(total)

@@ -5,6 +5,8 @@ with optim.ledger(optimizer, watch={"0.weight": (3, 7)}) as log:
 log.explain("0.weight", (3, 7), step=12)
 log["0.weight"]["v_hat"]                            # (steps, watched numbers)
 log.save("steps.csv"); log.picture("steps.png")     # or steps.parquet
+
+Inside a compiled step or scan, what is watched is one more result.
 """
 
 import csv
