@@ -163,7 +163,7 @@ def _(Figure, beta1, beta2, np, study):
 
 @app.cell
 def _(found, mo):
-    mo.md(f"Adam's own kernel on {1024:,} streams of gradients agrees: {found.caption()}")
+    mo.md(f"Adam's own kernel agrees: {found.caption()}")
     return
 
 

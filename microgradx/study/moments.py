@@ -102,11 +102,12 @@ class Moments:
 
     def caption(self) -> str:
         """What was simulated, and how well it agrees."""
-        top = int(np.nanargmax(self.stretch)) + 1
+        top = int(np.nanargmax(self.stretch))
+        first, worst = self.stretch[0], self.stretch[top]
         return (
             f"{self.samples:,} gradients a step, {self.gradients}. Simulated and exact differ by at most "
-            f"{max(self.m.deviation, self.v.deviation):.1f} standard errors. Without correction the first "
-            f"step is {self.stretch[0]:.3g} times as long, step {top} {np.nanmax(self.stretch):.3g} times."
+            f"{max(self.m.deviation, self.v.deviation):.1f} standard errors. Without the correction the "
+            f"first step is {first:.3g} times as long; the worst, step {top + 1}, {worst:.3g} times."
         )
 
     def save(self, path: str | Path) -> None:
