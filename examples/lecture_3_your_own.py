@@ -56,8 +56,8 @@ def _(mg, mo):
 
 @app.cell
 def _(mo):
-    place = mo.ui.slider(-4.0, 4.0, 0.1, value=1.5, label="x", show_value=True)
-    speed = mo.ui.slider(0.2, 3.0, 0.1, value=1.0, label="a", show_value=True)
+    place = mo.ui.slider(-4.0, 4.0, 0.1, value=1.5, label="$x$", show_value=True)
+    speed = mo.ui.slider(0.2, 3.0, 0.1, value=1.0, label="$a$", show_value=True)
     mo.hstack([place, speed], justify="start")
     return place, speed
 
@@ -275,8 +275,10 @@ def _(consensus, mo):
 
 @app.cell
 def _(mo):
-    rate = mo.ui.slider(-4.0, 0.0, 0.1, value=-1.5, label="log₁₀ of the learning rate", show_value=True)
-    beta = mo.ui.slider(0.0, 0.99, 0.01, value=0.9, label="β", show_value=True)
+    rate = mo.ui.slider(
+        -4.0, 0.0, 0.1, value=-1.5, label=r"$\log_{10}$ of the learning rate", show_value=True
+    )
+    beta = mo.ui.slider(0.0, 0.99, 0.01, value=0.9, label=r"$\beta$", show_value=True)
     mo.hstack([rate, beta], justify="start")
     return beta, rate
 

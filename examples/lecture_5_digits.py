@@ -117,7 +117,7 @@ def _(mo, np, rates):
         1.0,
         0.1,
         value=round(float(np.log10(rates.suggestion)), 1),
-        label="log₁₀ of the learning rate",
+        label=r"$\log_{10}$ of the learning rate",
         show_value=True,
     )
     epochs = mo.ui.slider(1, 60, 1, value=20, label="epochs", show_value=True)
