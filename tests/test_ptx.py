@@ -74,8 +74,7 @@ def trained(model, x, y, optimizer=optim.Adam):
         made.step()
         return loss
 
-    step(x, y)
-    return step.variant
+    return step.captured(x, y)
 
 
 MODELS = {
@@ -114,8 +113,7 @@ def operations_of(name):
             return sum((y * 1.5).sum() for y in (out if isinstance(out, list) else [out]))
 
         step = mg.jit(mg.value_and_grad(weighted, argnums=tuple(range(len(arrays)))))
-        step(*arrays)
-        yield from step.program.instructions
+        yield from step.captured(*arrays).program.instructions
 
 
 @pytest.mark.slow

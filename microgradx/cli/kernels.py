@@ -119,8 +119,7 @@ def of(
 
     batch = np.zeros((rows, sizes[0]), np.float32), np.zeros(rows, np.int64)
     made_of = jit(step)
-    values, arrays, key = made_of.read(batch)
-    for instruction in made_of.capture(key, values, arrays).program.instructions:
+    for instruction in made_of.captured(*batch).program.instructions:
         instruction.line = None  # this is no user's step
     return list(of_step(made_of, *batch, devices=devices, processors=gpu.processors))
 

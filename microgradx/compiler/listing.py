@@ -162,8 +162,7 @@ def of_step(
     step: Step, *args: Any, devices: tuple[str, ...] = ("cpu", "cuda"), processors: int = 132
 ) -> Iterator[Kernel]:
     """The kernels of a step for such arguments: captured here, whatever device it is to run on."""
-    values, arrays, key = step.read(args)
-    variant = step.find(key) or step.capture(key, values, arrays)
+    variant = step.captured(*args)
     if "cpu" in devices:
         made = variant.compile()
         runs = dict.fromkeys((s for s in made.segments if isinstance(s, str)), RUN)

@@ -113,6 +113,11 @@ class Step:
         self.last = found or variant
         return found
 
+    def captured(self, *args: Any) -> Variant:
+        """The variant for such arguments, which need not be compiled to be looked at."""
+        values, arrays, key = self.read(args)
+        return self.find(key) or self.capture(key, values, arrays)
+
     def find(self, key: Any) -> Variant | None:
         """The variant that fits."""
         for variant in self.variants.get(key, ()):
