@@ -5,11 +5,13 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from scipy import special
 
 import microgradx as mg
 from microgradx import nn, optim
 from microgradx.kernels import set_threads, threads
-from microgradx.rules import rules
+from microgradx.rules import Rule, rules
+from microgradx.scalars import Elementwise
 
 SIZE, CALLS = 6, 3  # rows of a batch, steps called one by one after the scan
 rng = np.random.default_rng(0)
@@ -546,3 +548,48 @@ def test_python_threads_train_models_of_their_own():
     for thread in crew:
         thread.join()
     close(apart, together, 0)
+
+
+def blend(a, b, c):
+    """a b + c"""
+    return a * b + c
+
+
+blend = Elementwise(blend)
+
+
+def blended(p, g, m, v, /, t, lr=1e-2, beta=0.9):
+    """A rule that calls functions: one that could be contracted, and one with a number of its own."""
+    m = blend(beta, m, (1 - beta) * g)
+    v = blend(beta, v, mg.square(mg.leaky_relu(g)))
+    return blend(-lr, m / (v + 1e-3), p), m, v
+
+
+def test_functions_of_two_dtypes_stay_apart_in_one_step():
+    """Each keeps its precision, and an optimizer of both the bits of line by line."""
+    a, b = rng.normal(size=40), normal(40)
+    starts = normal(40).astype(np.float64), normal(40)
+
+    def trained(way):
+        weights = [mg.tensor(w, requires_grad=True) for w in starts]
+        optimizer = optim.Optimizer(weights, Rule(blended))
+
+        @way
+        def step(a, b):
+            optimizer.zero_grad()
+            sums = [(w * x).sum() for w, x in zip(weights, (a, b), strict=True)]
+            (sums[0] + sums[1].to("float64")).backward()
+            optimizer.step()
+            return mg.gelu(a), mg.gelu(b)
+
+        shapes = [step(mg.tensor(a), mg.tensor(b)) for _ in range(5)][-1]
+        states = [value.copy() for state in optimizer.state.values() for value in (state["m"], state["v"])]
+        return step, shapes, [*(w.numpy() for w in weights), *states]
+
+    step, shapes, found = trained(mg.jit)
+    exact = [special.erf(x / np.sqrt(2)) * x / 2 + x / 2 for x in (a, b.astype(float))]
+    for shape, expected, error in zip(shapes, exact, (1e-15, 1e-6), strict=True):
+        np.testing.assert_allclose(shape.numpy(), expected, rtol=error, atol=error)
+    for here, there in zip(found, trained(lambda step: step)[-1], strict=True):
+        np.testing.assert_array_equal(here, there)
+    assert "def gelu_float32(x)" in step.source and "tiny_float32" in step.source

@@ -14,6 +14,7 @@ from microgradx.compiler.fuse import one_per_row
 from microgradx.compiler.items import Gather, Look, Matmul, Running, Scatter, Sweep, Uniform
 from microgradx.compiler.loops import Buffer, Item, Nest, Read, Reduce, Rows, View, operands
 from microgradx.compiler.schedule import Schedule
+from microgradx.kernels.lift import Lifted, smallest
 from microgradx.kernels.typed import tree_of, wrap
 from microgradx.scalars import functions
 
@@ -24,12 +25,14 @@ RESULT = {"argmax": np.dtype(np.int64), "argmin": np.dtype(np.int64)}
 class Bodies:
     """Writes the bodies of the functions of a file, and remembers what they need from the rest of it."""
 
+    sweeping = "start, stop", "range(start, stop)", "step, first"
+    """The bounds, the loop and the place of the numbers of a rule."""
+
     def __init__(self, plan: Schedule, blocks: int):
         self.plan, self.blocks = plan, blocks
         self.write = Expressions()
         self.rules: dict[Any, str] = {}
         self.rule_texts: list[str] = []
-        self.tiny = "float32"  # the dtype of the rules' smallest number
         self.vocabulary: set[str] = {"block", "block_at"}
         self.exact: set[str] = set()
         self.numbers_of_rows: set[Buffer] = set()  # numbers of the row that a loop is at
@@ -103,17 +106,16 @@ class Bodies:
         )
 
     def rule(self, sweep: Any) -> str:
-        """The function of a rule, written once."""
+        """The function of a rule, written once; what it calls stands with what the loops call."""
         if sweep not in self.rules:
-            lifted = sweep.lifted
-            name = self.write.name(sweep.rule.name)
-            self.rules[sweep] = name
-            self.tiny = lifted.dtype
-            text = lifted.loop_text(name, "start, stop", "range(start, stop)", table="step, first")
-            self.rule_texts += [h for h in lifted.helpers.values() if h not in self.rule_texts]
-            self.rule_texts.append(text)
-            self.write.library(np.dtype(lifted.dtype)).imports |= lifted.imports
-            self.exact.add(name)
+            library, lifted = self.write.library(sweep.dtype), sweep.lifted
+            if library.suffix:
+                lifted = Lifted(sweep.rule, lifted.dtype, sweep.options, library.suffix)
+            self.rules[sweep] = name = self.write.name(sweep.rule.name)
+            self.rule_texts.append(lifted.loop_text(name, *self.sweeping))
+            library.imports |= lifted.imports
+            library.helpers |= lifted.helpers
+            self.exact |= {name, *(f"{helper.name}{library.suffix}" for helper in lifted.helpers)}
         return self.rules[sweep]
 
     def uniform(self, item: Uniform) -> list[str]:
@@ -172,8 +174,8 @@ class Bodies:
     def heads(self, body: list[str], sources: dict[str, set[str]], constants: dict[str, str]) -> list[str]:
         """Imports and constants: of what modules offer and of constants, by name, what the body uses."""
         used = {n.id for part in body for n in ast.walk(tree_of(part)) if isinstance(n, ast.Name)}
-        smallest = f"{self.tiny}({np.finfo(self.tiny).tiny})"
-        constants = constants | {"tiny": f"tiny = {smallest}  # state below it is slow: zero instead"}
+        real = [typed for typed in self.write.typed.values() if typed.dtype.startswith("float")]
+        constants = constants | {f"tiny{typed.suffix}": smallest(typed) for typed in real}
         found = {module: sorted(names & used) for module, names in sources.items()}
         lines = [imported(module, names) for module, names in found.items() if names]
         values = dict.fromkeys(value for name, value in constants.items() if name in used)

@@ -206,9 +206,9 @@ class Expressions:
         return f"{typed.call(function)}({', '.join([*(a[0] for a in args), *extra])})"
 
     def library(self, dtype: np.dtype) -> Typed:
-        """The functions of one dtype that have been written out so far."""
+        """The functions of one dtype that have been written out so far; the first needs no suffix."""
         if dtype.name not in self.typed:
-            self.typed[dtype.name] = Typed(nothing, dtype.name)
+            self.typed[dtype.name] = Typed(nothing, dtype.name, f"_{dtype.name}" if self.typed else "")
         return self.typed[dtype.name]
 
     def power(self, exponent: Expression, kind: np.dtype) -> Expression:

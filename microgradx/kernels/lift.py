@@ -53,8 +53,8 @@ def plural(name: str, own: set[str]) -> str:
 class Lifted(Typed):
     """A rule taken apart for arrays of one dtype."""
 
-    def __init__(self, rule: Rule, dtype: str, options: tuple[str, ...]):
-        super().__init__(rule.function, dtype)
+    def __init__(self, rule: Rule, dtype: str, options: tuple[str, ...], suffix: str = ""):
+        super().__init__(rule.function, dtype, suffix)
         self.rule, self.before = rule, "; ".join(before[option] for option in options)
         self.numbers: dict[str, str] = {}  # expressions that the loop takes from `once`, with their names
         self.once: list[str] = []  # statements that run once per step
@@ -112,7 +112,7 @@ class Lifted(Typed):
             if not new.isidentifier():
                 self.loop.append(f"new_{name} = {new}")
                 new = f"new_{name}"
-            stores.append(f"{array}[i] = {self.dtype}(0) if abs({new}) < tiny else {new}")
+            stores.append(f"{array}[i] = {self.dtype}(0) if abs({new}) < tiny{self.suffix} else {new}")
         if (p := text(self.visit(results[0]))) != "p" or any(line.startswith("p =") for line in self.loop):
             stores.insert(0, f"{self.arrays[0]}[i] = {p}")
         self.loop += stores
@@ -141,8 +141,7 @@ class Lifted(Typed):
         doc += [f"Before it: {self.before}."] * bool(self.before)
         doc.append(f"Written from its definition in {rule.function.__module__}:")
         doc.append(textwrap.indent(inspect.getdoc(rule) or rule.name, "    "))
-        tiny = f"tiny = {self.dtype}({np.finfo(self.dtype).tiny})  # state below it is slow: zero instead"
-        return file(doc, self, [tiny], [self.once_text()], self.loop_text("sweep", bounds, loop))
+        return file(doc, self, [smallest(self)], [self.once_text()], self.loop_text("sweep", bounds, loop))
 
     def loop_text(self, name: str, bounds: str, loop: str, table: str = "") -> str:
         """The text of the loop alone, as a function of that name; it needs `tiny`, imports and helpers.
@@ -156,6 +155,12 @@ class Lifted(Typed):
             return define(name, [*parameters, *self.numbers.values()], lines)
         found = (f"{n} = {self.dtype}(numbers[{table} + {k}])" for k, n in enumerate(self.numbers.values()))
         return define(name, [*parameters, "numbers", table], [*found, *lines])
+
+
+def smallest(typed: Typed) -> str:
+    """The line with the number that `store` compares state with."""
+    number = f"{typed.dtype}({np.finfo(typed.dtype).tiny})"
+    return f"tiny{typed.suffix} = {number}  # state below it is slow: zero instead"
 
 
 def file(doc: list[str], typed: Typed, constants: list[str], before: list[str], loop: str) -> str:

@@ -80,10 +80,13 @@ def names(node: ast.AST) -> set[str]:
 
 
 class Typed(ast.NodeTransformer):
-    """Expressions of a function in one dtype: numbers cast, the functions that they call kept as text."""
+    """Expressions of a function in one dtype: numbers cast, the functions that they call kept as text.
 
-    def __init__(self, function: Callable[..., Any], dtype: str):
-        self.function, self.dtype = function, dtype
+    A `suffix` behind the names of these tells them apart, in one file, from those of another dtype.
+    """
+
+    def __init__(self, function: Callable[..., Any], dtype: str, suffix: str = ""):
+        self.function, self.dtype, self.suffix = function, dtype, suffix
         self.own = set(function.__code__.co_varnames)
         self.outside = {name: x for name, x in scope(function).items() if name not in self.own}
         self.imports: set[str] = set()
@@ -138,15 +141,16 @@ class Typed(ast.NodeTransformer):
         parameters = ", ".join([*callee.inputs, *callee.constants])
         if [ast.unparse(s) for s in statements] == [f"return math.{name}({parameters})"]:
             self.imports.add(name)
-        elif callee not in self.helpers:
-            inner = Typed(callee.function, self.dtype)
+            return name
+        if callee not in self.helpers:
+            inner = Typed(callee.function, self.dtype, self.suffix)
             inner.imports, inner.helpers = self.imports, self.helpers
             lines = [quoted(inspect.getdoc(callee) or name), *(text(inner.visit(s)) for s in statements)]
             defaults = (f"{constant}={text(self.cast(c))}" for constant, c in callee.constants.items())
-            self.helpers[callee] = define(name, [*callee.inputs, *defaults], lines)
+            self.helpers[callee] = define(name + self.suffix, [*callee.inputs, *defaults], lines)
             if [helper.name for helper in self.helpers].count(name) > 1:
                 raise KernelError(f"{self.function.__name__} calls two functions named {name}.")
-        return name
+        return name + self.suffix
 
 
 def quoted(doc: str) -> str:

@@ -21,7 +21,7 @@ def relu(x):
     return maximum(x, float32(0))
 
 
-def square(x):
+def square_float64(x):
     """x²"""
     return x * x
 
@@ -138,23 +138,25 @@ def forward_and_back(
     sum_3_sum = float64(0)
     for i in range(64):
         for j in range(32):
-            sum_3_sum = plus(sum_3_sum, square(abs(float64(multiply_matrices[i, j]))))
+            square_1 = square_float64(abs(float64(multiply_matrices[i, j])))
+            sum_3_sum = plus(sum_3_sum, square_1)
     sum_3[0] = sum_3_sum
     cast_3[0] = float32(sqrt(sum_3[0]))
     sum_4_sum = float64(0)
     for i in range(32):
-        sum_4_sum = plus(sum_4_sum, square(abs(float64(sum_2[i]))))
+        sum_4_sum = plus(sum_4_sum, square_float64(abs(float64(sum_2[i]))))
     sum_4[0] = sum_4_sum
     cast_5[0] = float32(sqrt(sum_4[0]))
     sum_5_sum = float64(0)
     for i in range(32):
         for j in range(10):
-            sum_5_sum = plus(sum_5_sum, square(abs(float64(multiply_matrices_2[i, j]))))
+            square_3 = square_float64(abs(float64(multiply_matrices_2[i, j])))
+            sum_5_sum = plus(sum_5_sum, square_3)
     sum_5[0] = sum_5_sum
     cast_7[0] = float32(sqrt(sum_5[0]))
     sum_6_sum = float64(0)
     for i in range(10):
-        sum_6_sum = plus(sum_6_sum, square(abs(float64(sum_1[i]))))
+        sum_6_sum = plus(sum_6_sum, square_float64(abs(float64(sum_1[i]))))
     sum_6[0] = sum_6_sum
     cast_9[0] = float32(sqrt(sum_6[0]))
     concatenate[0] = cast_3[0]
@@ -163,7 +165,7 @@ def forward_and_back(
     concatenate[3] = cast_9[0]
     sum_7_sum = float64(0)
     for i in range(4):
-        sum_7_sum = plus(sum_7_sum, square(abs(float64(concatenate[i]))))
+        sum_7_sum = plus(sum_7_sum, square_float64(abs(float64(concatenate[i]))))
     sum_7[0] = sum_7_sum
     divide_1 = float32(1) / (float32(sqrt(sum_7[0])) + float32(1e-06))
     where_1[0] = float32(1) if divide_1 >= float32(1) else divide_1

@@ -69,6 +69,7 @@ class Loops(Bodies):
     """Writes the bodies of kernels, and remembers what they need from the rest of the file."""
 
     write: Places
+    sweeping = "count", GRID.format("count"), "first"
 
     def __init__(self, plan: Schedule, blocks: int, shape: Shape):
         super().__init__(plan, blocks)
@@ -262,18 +263,6 @@ class Loops(Bodies):
             numbers = ["numbers", self.write.row(column)]
         call = wrapped_call(name, [str(p.size), *names, *numbers])
         return [f"if {self.write.use('status')}[0] == 0:", *indent(call)] if self.guarded else call
-
-    def rule(self, sweep: Any) -> str:
-        """The function of a rule, written once."""
-        if sweep not in self.rules:
-            lifted = sweep.lifted
-            self.rules[sweep] = name = self.write.name(sweep.rule.name)
-            self.tiny = lifted.dtype
-            text = lifted.loop_text(name, "count", GRID.format("count"), table="first")
-            self.rule_texts += [h for h in lifted.helpers.values() if h not in self.rule_texts]
-            self.rule_texts.append(text)
-            self.write.library(np.dtype(lifted.dtype)).imports |= lifted.imports
-        return self.rules[sweep]
 
     def uniform(self, item: Uniform) -> list[str]:
         """Call the generator."""
