@@ -217,7 +217,7 @@ def _(Figure, mo, plan, program):
             facecolor="#f3c9ab" if _back else "#b9d6ea",
             edgecolor="#D55E00" if _back else "#0072B2",
         )
-        if _buffer.bytes > plan.arena / 16 and len(_buffer.name) < 8 * (_stop + 1 - _start):
+        if _buffer.bytes > plan.arena / 16 and len(_buffer.name) < 10 * (_stop + 1 - _start):
             _ax.text(
                 (_start + _stop + 1) / 2, (_buffer.place + _buffer.bytes / 2) / 1024, _buffer.name,
                 ha="center", va="center", fontsize=7.5, color="#222222",
