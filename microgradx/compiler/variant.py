@@ -45,8 +45,8 @@ class Variant:
     """A step compiled for some shapes, dtypes and values."""
 
     worthwhile = False  # whether even a single step is faster compiled than line by line
-    positions: Any = ()  # of what ledgers watch, for each of their
-    pages: Any = ()  # that are written
+    positions: Any = ()  # where ledgers look: an array for each of their pages
+    pages: Any = ()  # which are being written
     most = sys.maxsize  # steps at a time
 
     def __init__(self, function: Callable[..., Any], guards: Guards, result: Any, recorder: Recorder):
