@@ -140,7 +140,8 @@ ledger = Ledger
 
 `watch` is what to choose: so many numbers spread evenly; a name, or a pattern such as "*.weight", or several;
 or a dict from names to what picks numbers of that array: an index (3, 7), a list of indices, slices, a mask,
-or `...` for all. `every` writes down every so-manieth step only.
+or `...` for all. `every` writes down one of so many steps, the first. Each takes memory for 3 + states
+numbers per watched one: with Adam, 20 kB for a thousand.
 """
 
 
