@@ -19,8 +19,7 @@ from microgradx.tensor import wrap
 
 def at_work(variant: Any) -> list[Any]:
     """The ledgers at work on the optimizers of a step."""
-    sweeps = (event for event in variant.events if event[0] == "sweep")
-    return list(dict.fromkeys(ledger for _, optimizer, *_ in sweeps for ledger in optimizer.ledgers))
+    return [ledger for optimizer in variant.optimizers for ledger in optimizer.ledgers]
 
 
 def readable(variant: Any) -> bool:
@@ -81,7 +80,7 @@ def twin(variant: Any, pages: list[Any]) -> Any:
     check(made.program, "watching")
     sweeps = [event for event in variant.events if event[0] == "sweep"]
     made.seats = {id(part): k for k, (*_, run, _) in enumerate(sweeps) for part in run}
-    made.most = min(page.capacity for page in pages)
+    made.most, made.looked_at = min(page.capacity for page in pages), [None] * len(pages)
     return made
 
 
@@ -106,8 +105,9 @@ def written_down(variant: Any, arrays: list[Any], steps: int, order: Any) -> tup
     """Steps under the eyes of ledgers: the user's own results, and how many steps were done."""
     books, count = at_work(variant), len(variant.program.outputs) - len(variant.positions)
     variant.pages = [page for ledger in books for page in ledger.pages]
-    for positions, page in zip(variant.positions, variant.pages, strict=True):
-        positions[...] = page.places
+    for k, page in enumerate(variant.pages):
+        if variant.looked_at[k] is not page.places:  # another ledger's than last time
+            variant.positions[k][...] = variant.looked_at[k] = page.places
     try:
         outs, finished = variant.steps(arrays, steps, order)
     finally:

@@ -54,6 +54,7 @@ class Variant:
         self.blocks = recorder.blocks
         self.final = recorder.final  # which gradients are left; the rest of the recorder is let go
         self.events = recorder.events
+        self.optimizers = list(dict.fromkeys(event[1] for event in self.events if event[0] == "sweep"))
         self.program: Program = simplify(recorder.program)
         self.title = title_of(function, self.program)
         self.compiled: Emitted | None = None

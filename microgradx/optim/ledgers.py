@@ -188,7 +188,7 @@ class Page:
 
     def room(self, steps: int) -> np.ndarray:
         """(steps, *shape) fresh memory, of a larger piece: the system gives that at less cost."""
-        if len(self.free) < steps or self.free.shape[1:] != self.shape:
+        if len(self.free) < steps or self.free.shape[1] != len(self.flat.arrays) + 1:
             self.free = np.empty((max(self.capacity, steps), *self.shape), self.flat.dtype)
         return self.free[:steps]
 
