@@ -13,8 +13,9 @@ from microgradx.compiler import jit
 from microgradx.compiler.limits import limits
 from microgradx.compiler.listing import GPUS, Gpu, Kernel, library, of_step
 from microgradx.kernels.cuda import build, simulated
-from microgradx.nn import MLP, cross_entropy
+from microgradx.nn import MLP
 from microgradx.optim import optimizers
+from microgradx.training.loop import training_step
 
 optimizer = Name("optimizer", lambda: optimizers)
 
@@ -109,16 +110,8 @@ def of(
         parameter.name = f"{last}_{place}"
     options: dict[str, Any] = needed(name)
     made = optimizers[name](model.named_parameters(), **options)
-
-    def step(x: Any, y: Any) -> Any:
-        made.zero_grad()
-        loss = cross_entropy(model(x), y)
-        loss.backward()
-        made.step()
-        return loss
-
     batch = np.zeros((rows, sizes[0]), np.float32), np.zeros(rows, np.int64)
-    made_of = jit(step)
+    made_of = jit(training_step(model, made))
     for instruction in made_of.captured(*batch).program.instructions:
         instruction.line = None  # this is no user's step
     return list(of_step(made_of, *batch, devices=devices, processors=gpu.processors))

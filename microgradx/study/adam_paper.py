@@ -21,10 +21,11 @@ import numpy as np
 from microgradx.compiler import jit
 from microgradx.errors import ArgumentError
 from microgradx.kernels.random import generator
-from microgradx.nn import MLP, cross_entropy
+from microgradx.nn import MLP
 from microgradx.optim import SGD, Adadelta, Adagrad, Adam, LambdaLR, Optimizer, RMSprop
 from microgradx.palette import BLUE, FAINT, GREEN, INK, PINK, RED, SKY
 from microgradx.training.figures import figure
+from microgradx.training.loop import training_step
 
 BATCH = 128
 FINE = 1e-4, 3e-4, 1e-3, 3e-3, 1e-2
@@ -127,16 +128,7 @@ class Laboratory:
         optimizer = contender.make(model.parameters(), rate)
         decay = (lambda step: 1 / math.sqrt(step + 1)) if experiment.falling else (lambda step: 1.0)
         schedule = LambdaLR(optimizer, decay)
-
-        @jit
-        def step(x: Any, y: Any) -> Any:
-            optimizer.zero_grad()
-            cost = cross_entropy(model(x), y)
-            cost.backward()
-            optimizer.step()
-            schedule.step()
-            return cost
-
+        step = jit(training_step(model, optimizer, schedule=schedule))
         rows = len(x) - len(x) % BATCH or len(x)  # whole batches
         costs: list[float] = []
         for _ in range(epochs):

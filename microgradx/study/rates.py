@@ -18,7 +18,7 @@ from microgradx.optim import Optimizer
 from microgradx.palette import FAINT, INK
 from microgradx.training.evaluation import Loss
 from microgradx.training.figures import TRAIN, VALID, figure
-from microgradx.training.loop import arrays
+from microgradx.training.loop import arrays, training_step
 
 MEMORY = 0.8  # of the moving average of the loss
 EXPLODED = 4.0  # times the least loss: no larger rate is tried
@@ -84,14 +84,7 @@ def find_lr(
     x, y = arrays("train", train)
     kept = model.state_dict(), optimizer.state_dict(), generator.state_dict(), model.training
 
-    def one(x: Any, y: Any) -> Any:
-        optimizer.zero_grad()
-        value = loss(model(x), y)
-        value.backward()
-        optimizer.step()
-        return value
-
-    step = jit(one)
+    step = jit(training_step(model, optimizer, loss))
     rates = np.geomspace(low, high, steps)
     losses: list[float] = []
     model.train()

@@ -20,6 +20,7 @@ from microgradx.data.images import digits
 from microgradx.errors import ArgumentError
 from microgradx.kernels.random import generator
 from microgradx.optim import Adam
+from microgradx.training.loop import training_step
 
 BETA1, BETA2 = (0.0, 0.9), (0.99, 0.999, 0.9999)
 RATES = tuple(10.0 ** (k / 2) for k in range(-10, -1))
@@ -92,15 +93,7 @@ def trainings(
         model = nn.MLP(sizes)
         optimizer = Adam(model.parameters(), bias_correction=correction)
         fresh = optimizer.state_dict()
-
-        @jit
-        def step(x, y, model=model, optimizer=optimizer):
-            optimizer.zero_grad()
-            loss = nn.cross_entropy(model(x), y)
-            loss.backward()
-            optimizer.step()
-            return loss
-
+        step = jit(training_step(model, optimizer))
         for seed in range(seeds):
             generator.seed(seed)
             weights = nn.MLP(sizes).state_dict()

@@ -321,6 +321,23 @@ def positive(**values: float | None) -> None:
             raise ArgumentError(f"fit: {name} must be above 0, got {value}.")
 
 
+def training_step(
+    model: Module, optimizer: Optimizer, criterion: Loss = cross_entropy, schedule: Schedule | None = None
+) -> Callable[[Any, Any], Tensor]:
+    """A function that trains on one batch and gives its loss: for `jit`, to run it or to look at it."""
+
+    def step(x: Any, y: Any) -> Tensor:
+        optimizer.zero_grad()
+        loss = criterion(model(x), y)
+        loss.backward()
+        optimizer.step()
+        if schedule is not None:
+            schedule.step()
+        return loss
+
+    return step
+
+
 def arrays(name: str, pair: Pair) -> Pair:
     """(x, y) as arrays of as many rows, at least one."""
     try:
