@@ -219,7 +219,8 @@ class Variant:
                             raise CaptureError(
                                 "a schedule changed which rule an optimizer follows, in a scan."
                             )
-                    starts.append((flat.hyperparameters, run[0].clock))
+                    if self.pages:
+                        starts.append((flat.hyperparameters, run[0].clock))
                     t, *carried = run[0].clock.values()
                     found, carried = update.numbers(t + 1, carried, flat.hyperparameters)
                     clock = dict(zip(run[0].clock, (t + 1, *carried), strict=True))
