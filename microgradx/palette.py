@@ -1,4 +1,12 @@
-"""The colours of every picture: told apart with every kind of colour vision (Okabe & Ito), on white."""
+"""What all pictures begin with: an empty figure, and colours that every kind of colour vision tells apart.
+
+Figures are matplotlib's Figure alone: no window, no global state, no style left behind. The colours are those
+of Okabe & Ito, on white.
+"""
+
+from typing import Any
+
+from microgradx.errors import ArgumentError
 
 INK, GREY, FAINT = "#222222", "#6b6b6b", "#d9d9d9"
 BLUE, RED, GREEN, PINK, AMBER, SKY = "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9"
@@ -14,3 +22,20 @@ FILLS = {
     "folded": "#ececec",
 }
 """Of a graph's boxes."""
+
+
+def blank(width: float, height: float, layout: Any = "constrained") -> Any:
+    """An empty figure of so many inches; ArgumentError without matplotlib (the extra `plot`)."""
+    try:
+        from matplotlib.figure import Figure
+    except ImportError:
+        raise ArgumentError("Pictures need matplotlib: pip install 'microgradx[plot]'.") from None
+    return Figure(figsize=(width, height), layout=layout, facecolor="white")
+
+
+def plain(ax: Any) -> None:
+    """Axes in the house style: two sides, in ink, behind what is drawn."""
+    ax.spines[["top", "right"]].set_visible(False)
+    ax.spines[["left", "bottom"]].set_color(INK)
+    ax.tick_params(colors=INK, labelsize=9)
+    ax.set_axisbelow(True)

@@ -1,6 +1,6 @@
 """Pictures of an optimizer's ledger, as PNG files. Needs the extra `plot`.
 
-Drawn with matplotlib's Figure alone: no window, no global state. Lines differ in their dashes as well.
+Lines differ in their dashes as well as in their colours.
 """
 
 from collections.abc import Mapping
@@ -11,7 +11,7 @@ import numpy as np
 
 from microgradx.errors import ArgumentError
 from microgradx.optim.accounts import Account
-from microgradx.palette import AMBER, BLUE, FAINT, GREEN, GREY, INK, PINK, RED, SKY
+from microgradx.palette import AMBER, BLUE, FAINT, GREEN, GREY, INK, PINK, RED, SKY, blank, plain
 
 COLORS = BLUE, RED, GREEN, PINK, AMBER, SKY
 DASHES = "-", "--", "-.", ":"
@@ -21,18 +21,11 @@ MOST = 2 * len(COLORS)  # curves, each with colour and dashes of its own
 
 def figure(rows: int, columns: int, width: float, height: float) -> tuple[Any, np.ndarray]:
     """An empty figure of so many inches, and its (rows, columns) axes; each row has a step axis below."""
-    try:
-        from matplotlib.figure import Figure
-    except ImportError:
-        raise ArgumentError("Pictures need matplotlib: pip install matplotlib (the extra `plot`).") from None
-    drawing = Figure(figsize=(width, height), layout="constrained", facecolor="white")
+    drawing = blank(width, height)
     axes = drawing.subplots(rows, columns, squeeze=False, sharex=True)
     for ax in axes.flat:
-        ax.spines[["top", "right"]].set_visible(False)
-        ax.spines[["left", "bottom"]].set_color(INK)
-        ax.tick_params(colors=INK, labelsize=9)
+        plain(ax)
         ax.grid(axis="y", color=FAINT, lw=0.8)
-        ax.set_axisbelow(True)
         ax.margins(x=0.02)
     for ax in axes[-1]:
         ax.set_xlabel("step", color=INK)

@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 
 from microgradx.optim.pictures import logarithmic
-from microgradx.palette import BLUE, FAINT, GREY, INK, RED
+from microgradx.palette import BLUE, FAINT, GREY, INK, RED, blank
 from microgradx.study.moments import CLOSE, Moment, Moments
-from microgradx.study.scene import blank, keep
+from microgradx.study.scene import keep
 from microgradx.study.trainings import Trainings
 
 CORRECTED, PLAIN = BLUE, RED
@@ -17,7 +17,7 @@ CORRECTED, PLAIN = BLUE, RED
 
 def draw_moments(run: Moments, path: str | Path) -> None:
     """Both moments as shares of what they estimate, and the stretch of a step, over the steps."""
-    figure = blank(12, 4.5)
+    figure = blank(12, 4.5, layout=None)
     figure.text(0.012, 0.945, "What bias correction corrects", fontsize=13, weight="bold", color=INK)
     figure.text(0.012, 0.03, textwrap.fill(run.caption(), 170), fontsize=9, color=GREY)
     axes = figure.subplots(
@@ -83,7 +83,7 @@ def draw_trainings(run: Trainings, path: str | Path) -> None:
     """A panel for each pair of β, as in the paper's figure 4: loss over learning rate, with and without."""
     rows, columns = len(run.beta1), len(run.beta2)
     height = 0.75 + 2.35 * rows + 0.75
-    figure = blank(3.5 * columns + 0.8, height)
+    figure = blank(3.5 * columns + 0.8, height, layout=None)
     left = 0.3 / figure.get_figwidth()
     title = "Adam with and without bias correction: loss over learning rate"
     figure.text(left, 1 - 0.38 / height, title, fontsize=13, weight="bold", color=INK)

@@ -13,10 +13,9 @@ import numpy as np
 
 from microgradx.errors import ArgumentError
 from microgradx.nn import Module
-from microgradx.palette import INK
+from microgradx.palette import INK, blank
 from microgradx.primitives.reductions import softmax
 from microgradx.training.evaluation import outputs
-from microgradx.training.figures import figure
 from microgradx.training.history import History
 
 BINS = 60
@@ -62,8 +61,7 @@ class Histograms:
             raise ArgumentError(f"no parameter {unknown[0]!r}; the model has {known}.")
         if not len(self.kept):
             raise ArgumentError("no histograms to draw: no epoch was trained since they were asked for.")
-        drawing, _ = figure(2.3 * len(chosen) + 0.6, 5)
-        drawing.clear()
+        drawing = blank(2.3 * len(chosen) + 0.6, 5)
         axes = drawing.subplots(2, len(chosen), squeeze=False, sharex=True)
         for (line, column), ax in np.ndenumerate(axes):
             kind, name = ("weights", "gradients")[line], chosen[column]
@@ -151,8 +149,7 @@ def filters(model: Module, image_shape: Sequence[int], path: str | Path, most: i
     order = np.argsort(-np.linalg.norm(weights, axis=0))[:most]
     rows, columns = grid(len(order))
     width = max(0.62 * columns + 0.2, 3.6)
-    drawing, _ = figure(width, 0.62 * rows + 0.8)
-    drawing.clear()
+    drawing = blank(width, 0.62 * rows + 0.8)
     axes = drawing.subplots(rows, columns, squeeze=False).ravel()
     for ax in axes:
         ax.axis("off")
@@ -184,8 +181,7 @@ def mistakes(
     order = wrong[np.argsort(-probabilities[wrong, taken[wrong]])][:most]
     names = list(classes) or [str(label) for label in range(probabilities.shape[1])]
     rows, columns = grid(max(len(order), 1), across=min(8, max(len(order), 4)))
-    drawing, _ = figure(1.25 * columns + 0.2, 1.5 * rows + 0.5)
-    drawing.clear()
+    drawing = blank(1.25 * columns + 0.2, 1.5 * rows + 0.5)
     axes = drawing.subplots(rows, columns, squeeze=False).ravel()
     for ax in axes:
         ax.axis("off")

@@ -5,10 +5,10 @@ from typing import Any
 
 import numpy as np
 
-from microgradx.palette import GREY, INK
+from microgradx.palette import GREY, INK, blank
 from microgradx.study.basins import ELSEWHERE, LEFT, MOST, PALE, Basin, Basins, shades
 from microgradx.study.look import COLORS
-from microgradx.study.scene import blank, keep
+from microgradx.study.scene import keep
 
 OUTSIDE, INSIDE = "#8a8a8a", "#e4e4e0"
 """Of starts that end at no marked point."""
@@ -34,7 +34,7 @@ def draw_basins(basins: Basins, path: str | Path) -> None:
     few = max(1, int((wide - 2 * gap) // 1.3))
     key = 0.34 * (2 + (len(entries) - 1) // few)
     high = rows * (height + head) + key + 0.85
-    figure = blank(wide, high)
+    figure = blank(wide, high, layout=None)
     size = min(13.0, 115 * wide / len(surface.about))
     figure.text(gap / wide, 1 - 0.4 / high, surface.about, fontsize=size, color=INK, weight="bold")
     for i, basin in enumerate(basins.maps):

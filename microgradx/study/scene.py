@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from microgradx.errors import ArgumentError
-from microgradx.palette import FAINT, GREY, INK
+from microgradx.palette import FAINT, GREY, INK, blank
 from microgradx.study.look import COLORS, CONTOUR, HIGH, LOW, extent, style, view
 from microgradx.study.race import Race, Racer
 from microgradx.study.surfaces import Surface
@@ -21,15 +21,6 @@ ROW = 0.28
 
 FRAMES, PAUSE, HOLD = 120, 40, 2400
 """How many pictures an animation has, and how many milliseconds each and the last stay."""
-
-
-def blank(width: float, height: float) -> Any:
-    """An empty figure of so many inches."""
-    try:
-        from matplotlib.figure import Figure
-    except ImportError:
-        raise ArgumentError("Pictures need matplotlib: pip install 'microgradx[plot]'.") from None
-    return Figure(figsize=(width, height), facecolor="white")
 
 
 def keep(figure: Any, path: str | Path) -> None:
@@ -63,7 +54,7 @@ class Scene:
     def __init__(self, race: Race):
         self.race, surface, rows = race, race.surface, len(race.racers)
         height = 5.4 + ROW * max(0, rows - 7)  # inches; so that the chart keeps its room
-        self.figure = blank(9.6, height)
+        self.figure = blank(9.6, height, layout=None)
         self.figure.text(0.035, 1 - 0.3 / height, surface.about, fontsize=13, color=INK, weight="bold")
         caption = textwrap.fill(race.caption(), 125)
         self.figure.text(0.035, 0.16 / height, caption, fontsize=8.5, color=GREY, linespacing=1.4)

@@ -1,7 +1,6 @@
 """Pictures of a run, as PNG files: its curves and its confusion matrix. Needs the extra `plot`.
 
-Drawn with matplotlib's Figure alone: no window, no global state, no style left behind. Lines differ in their
-dashes as well as in colour.
+Lines differ in their dashes as well as in colour.
 """
 
 from pathlib import Path
@@ -9,8 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from microgradx.errors import ArgumentError
-from microgradx.palette import BLUE, FAINT, INK, RED
+from microgradx.palette import BLUE, FAINT, INK, RED, blank, plain
 from microgradx.training.history import History
 
 TRAIN, VALID = BLUE, RED
@@ -18,17 +16,10 @@ TRAIN, VALID = BLUE, RED
 
 def figure(width: float, height: float, columns: int = 1) -> tuple[Any, list[Any]]:
     """An empty figure of so many inches and its axes, in the house style."""
-    try:
-        from matplotlib.figure import Figure
-    except ImportError:
-        raise ArgumentError("Figures need matplotlib: pip install matplotlib (the extra `plot`).") from None
-    drawing = Figure(figsize=(width, height), layout="constrained", facecolor="white")
+    drawing = blank(width, height)
     axes = drawing.subplots(1, columns, squeeze=False)[0]
     for ax in axes:
-        ax.spines[["top", "right"]].set_visible(False)
-        ax.spines[["left", "bottom"]].set_color(INK)
-        ax.tick_params(colors=INK, labelsize=9)
-        ax.set_axisbelow(True)
+        plain(ax)
     return drawing, list(axes)
 
 
