@@ -33,9 +33,9 @@ def blank(width: float, height: float, layout: Any = "constrained") -> Any:
     return Figure(figsize=(width, height), layout=layout, facecolor="white")
 
 
-def plain(ax: Any) -> None:
-    """Axes in the house style: two sides, in ink, behind what is drawn."""
+def plain(ax: Any, which: str = "major") -> None:
+    """Axes in the house style: two sides, in ink, behind what is drawn. `which` ticks: "major" or "both"."""
     ax.spines[["top", "right"]].set_visible(False)
     ax.spines[["left", "bottom"]].set_color(INK)
-    ax.tick_params(colors=INK, labelsize=9)
+    ax.tick_params(which=which, colors=INK, labelsize=9)
     ax.set_axisbelow(True)

@@ -17,7 +17,7 @@ import numpy as np
 
 from microgradx.compiler.limits import Limits
 from microgradx.errors import ArgumentError
-from microgradx.palette import BLUE, GREY, INK, RED
+from microgradx.palette import BLUE, GREY, INK, RED, plain
 
 HEAD = ["kernel", "us", "of step", "FLOP", "bytes", "GFLOP/s", "GB/s", "of limit", "bound by", "what"]
 SHORT = 5e-6  # seconds: of a kernel shorter than this, the start takes a good part
@@ -196,13 +196,10 @@ def frame(ax: Any, x: np.ndarray, y: np.ndarray, limits: Limits) -> None:
     ax.set_ylim(min(*y / 3, top / 100), max(*y, top) * 2.5)
     ax.set_xlabel("FLOP per byte", color=INK)
     ax.set_ylabel("GFLOP/s", color=INK)
-    ax.spines[["top", "right"]].set_visible(False)
-    ax.spines[["left", "bottom"]].set_color(INK)
-    ax.tick_params(which="both", colors=INK, labelsize=9)
+    plain(ax, which="both")
     ax.xaxis.set_major_formatter("{x:g}")
     ax.yaxis.set_major_formatter("{x:g}")
     ax.grid(color=LINES, lw=0.6)
-    ax.set_axisbelow(True)
 
 
 def roof(ax: Any, limits: Limits) -> np.ndarray:

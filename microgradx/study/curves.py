@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from microgradx.optim.pictures import logarithmic
-from microgradx.palette import BLUE, FAINT, GREY, INK, RED, blank
+from microgradx.palette import BLUE, FAINT, GREY, INK, RED, blank, plain
 from microgradx.study.moments import CLOSE, Moment, Moments
 from microgradx.study.scene import keep
 from microgradx.study.trainings import Trainings
@@ -72,11 +72,8 @@ def frame(ax: Any, title: str, steps: int) -> None:
     ax.xaxis.set_major_formatter("{x:,.0f}")
     ax.set_title(title, loc="left", fontsize=10.5, color=INK)
     ax.set_xlabel("step", fontsize=9, color=INK)
-    ax.spines[["top", "right"]].set_visible(False)
-    ax.spines[["left", "bottom"]].set_color(INK)
-    ax.tick_params(which="both", colors=INK, labelsize=9)
+    plain(ax, which="both")
     ax.grid(axis="y", color=FAINT, lw=0.7)
-    ax.set_axisbelow(True)
 
 
 def draw_trainings(run: Trainings, path: str | Path) -> None:
@@ -115,11 +112,8 @@ def draw_trainings(run: Trainings, path: str | Path) -> None:
         ax.set_xscale("log")
         logarithmic(ax)
         ax.set_ylim(max(run.losses.min() / 1.6, 1e-6), 2.2 * run.chance)
-        ax.spines[["top", "right"]].set_visible(False)
-        ax.spines[["left", "bottom"]].set_color(INK)
-        ax.tick_params(which="both", colors=INK, labelsize=9)
+        plain(ax, which="both")
         ax.grid(axis="y", color=FAINT, lw=0.7)
-        ax.set_axisbelow(True)
         if i == rows - 1:
             ax.set_xlabel("learning rate", fontsize=9, color=INK)
         if j == 0:

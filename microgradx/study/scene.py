@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from microgradx.errors import ArgumentError
-from microgradx.palette import FAINT, GREY, INK, blank
+from microgradx.palette import FAINT, GREY, INK, blank, plain
 from microgradx.study.look import COLORS, CONTOUR, HIGH, LOW, extent, style, view
 from microgradx.study.race import Race, Racer
 from microgradx.study.surfaces import Surface
@@ -77,11 +77,9 @@ class Scene:
         ax.set_xlim(0, self.race.steps)
         ax.set_title("height above the minimum" if known else "height", loc="left", fontsize=10, color=INK)
         ax.set_xlabel("step", fontsize=9, color=INK, labelpad=1)
-        ax.spines[["top", "right"]].set_visible(False)
-        ax.spines[["left", "bottom"]].set_color(INK)
-        ax.tick_params(which="both", colors=INK, labelsize=8)
+        plain(ax, which="both")
+        ax.tick_params(which="both", labelsize=8)
         ax.grid(axis="y", color=FAINT, lw=0.6)
-        ax.set_axisbelow(True)
 
     def enter(self, i: int, racer: Racer) -> dict[str, Any]:
         """The lines, marks and texts of one racer."""
