@@ -10,7 +10,9 @@ from microgradx.compiler.step import Step, compile_step
 __all__ = ["Step", "jit"]
 
 
-def jit(function: Callable[..., Any]) -> Step:
+def jit(
+    function: Callable[..., Any] | None = None, *, interpret: bool | None = None, fallback: str | None = None
+) -> Any:
     """The same function as compiled code: `step = mg.jit(step)`, or as a decorator.
 
     The first call runs it line by line, to write down what it does, and takes that back; then it, and all
@@ -18,5 +20,9 @@ def jit(function: Callable[..., Any]) -> Step:
     `step.scan(x, y, batch_size=128)` makes a whole pass over the data. `step.source` is the compiled file,
     `step.program` what was captured. Raises CaptureError where the function does what cannot be compiled,
     such as branching on a tensor's value.
+
+    interpret: let Python run the compiled file instead of machine code: slow, for a debugger to step through,
+        and with every access to memory checked. Without a choice, MICROGRADX_INTERPRET=1 asks for it.
+    fallback: "eager" goes on line by line, with one CompileWarning, where a step cannot be compiled.
     """
-    return compile_step(function)
+    return compile_step(function, interpret=interpret, fallback=fallback)

@@ -11,7 +11,7 @@ from microgradx.compiler.limits import limits
 from microgradx.compiler.loops import Compute, Item, Nest, Rows, View
 from microgradx.compiler.report import Measured, Report
 from microgradx.compiler.schedule import Chain, Schedule
-from microgradx.compiler.variant import Variant, address
+from microgradx.compiler.variant import Variant
 
 REPEATS, ROUNDS = 30, 7
 
@@ -52,11 +52,11 @@ def times(variant: Variant) -> list[float]:
     numbers = variant.numbers(REPEATS)
     outs = [np.empty((REPEATS, *value.shape), value.dtype) for value in variant.program.outputs]
     samples = [variant.batch(k) for k in range(len(variant.program.arguments))]
-    variant.table[1] = address(numbers)
+    variant.table[1] = numbers
     for places, arrays in ((variant.output_at, outs), (variant.argument_at, samples)):
         for place, array in zip(places, arrays, strict=True):
             if place is not None:
-                variant.table[place] = address(array)
+                variant.table[place] = array
     functions = [part for part in variant.parts if not isinstance(part, Host)]
     best = [float("inf")] * len(functions)
     for _ in range(ROUNDS):

@@ -5,8 +5,10 @@ stays the user's: compiled code works in the memory of parameters, gradients and
 """
 
 import inspect
+import os
+import warnings
 from collections.abc import Callable, Sequence
-from functools import update_wrapper
+from functools import partial, update_wrapper
 from typing import Any
 
 import numpy as np
@@ -20,7 +22,9 @@ from microgradx.compiler.results import detached, fill
 from microgradx.compiler.scan import Scan
 from microgradx.compiler.schedule import Schedule
 from microgradx.compiler.variant import Changed, Variant
-from microgradx.errors import ArgumentError, CaptureError, ShapeError
+from microgradx.errors import (
+    ArgumentError, CaptureError, CompileError, CompileWarning, KernelError, ShapeError,
+)  # fmt: skip
 from microgradx.kernels.cuda import Array
 from microgradx.kernels.cuda.cublas import matmul_precision
 from microgradx.tape import mode
@@ -33,10 +37,12 @@ MANY = 64
 class Step:
     """A step that runs as compiled code; see `jit`."""
 
-    def __init__(self, function: Callable[..., Any]):
+    def __init__(self, function: Callable[..., Any], **options: Any):
         update_wrapper(self, function)
         self.function, self.name = function, getattr(function, "__name__", "step")
+        self.options = options  # of `jit`
         self.variants: dict[Any, list[Variant]] = {}
+        self.refused: set[Any] = set()  # keys of what goes on line by line
         self.last: Variant | None = None
 
     def __repr__(self) -> str:
@@ -48,7 +54,7 @@ class Step:
             return self
         key = f"_jit_{self.function.__name__}"
         if key not in vars(instance):
-            vars(instance)[key] = Step(self.function.__get__(instance, owner))
+            vars(instance)[key] = Step(self.function.__get__(instance, owner), **self.options)
         return vars(instance)[key]
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
@@ -107,11 +113,22 @@ class Step:
         return self._names[i] if i < len(self._names) else f"argument_{i}"
 
     def choose(self, key: Any, values: list[Any], arrays: list[tuple[str, int]]) -> Variant | None:
-        """The variant to run, for ledgers at work, too; None where they need the step line by line."""
-        variant = self.find(key) or self.capture(key, values, arrays)
-        found = watched(variant)
-        self.last = found or variant
-        return found
+        """The variant to run, for ledgers at work, too; None where the step must run line by line."""
+        if key in self.refused:
+            return None
+        try:
+            variant = self.find(key) or self.capture(key, values, arrays)
+            found = watched(variant)
+            self.last = found or variant
+            if found is not None:
+                found.compile()
+            return found
+        except (CaptureError, CompileError, KernelError) as error:
+            if self.options.get("fallback") != "eager":
+                raise
+            self.refused.add(key)
+            warnings.warn(f"{self.name} goes on line by line: {error}", CompileWarning, 3)
+            return None
 
     def captured(self, *args: Any) -> Variant:
         """The variant for such arguments, which need not be compiled to be looked at."""
@@ -134,9 +151,17 @@ class Step:
             raise CaptureError(f"{many}. {advice}")
         guards = Guards(self.function)
         result, recorder = capture(self.function, values, arrays, guards.things)
-        kind = Variant
+        kind: Any = Variant
+        interpret = self.options.get("interpret")
         if recorder.device == "cuda":
+            if interpret:
+                advice = "NUMBA_ENABLE_CUDASIM=1 runs its kernels in Python."
+                raise ArgumentError(
+                    f"interpret=True is for steps on the CPU, {self.name} is on a GPU. {advice}"
+                )
             from microgradx.compiler.cuda.variant import CudaVariant as kind
+        elif os.environ.get("MICROGRADX_INTERPRET", "0") != "0" if interpret is None else interpret:
+            from microgradx.compiler.interpreted import InterpretedVariant as kind
         self.last = variant = kind(self.function, guards, result, recorder)
         self.variants.setdefault(key, []).append(variant)
         return variant
@@ -196,10 +221,14 @@ class Step:
         return self.variant.plan
 
 
-def compile_step(function: Callable[..., Any]) -> Step:
-    """Make a function a compiled step."""
+def compile_step(function: Callable[..., Any] | None, **options: Any) -> Any:
+    """Make a function a compiled step; without one, a decorator that does."""
+    if options.get("fallback") not in (None, "eager"):
+        raise ArgumentError(f"jit: fallback is None or 'eager', not {options['fallback']!r}.")
+    if function is None:
+        return partial(compile_step, **options)
     if isinstance(function, Step):
         return function
     if not callable(function):
         raise ArgumentError(f"jit takes a function, not {type(function).__name__}.")
-    return Step(function)
+    return Step(function, **options)

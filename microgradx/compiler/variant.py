@@ -37,6 +37,21 @@ def address(array: np.ndarray) -> int:
         return array.ctypes.data
 
 
+class Addresses:
+    """The table of addresses that machine code finds its arrays by."""
+
+    def __init__(self, size: int):
+        self.words = np.zeros(size, np.int64)
+
+    def __setitem__(self, entry: int, array: np.ndarray) -> None:
+        self.words[entry] = address(array)
+
+    def array(self, entry: int, size: int, dtype: np.dtype) -> np.ndarray:
+        """(size,) the array behind an entry."""
+        memory = (ctypes.c_char * (size * dtype.itemsize)).from_address(int(self.words[entry]))
+        return np.frombuffer(memory, dtype)
+
+
 class Changed(Exception):
     """What a variant is bound to has another shape or dtype now."""
 
@@ -111,14 +126,14 @@ class Variant:
         show(source=self.compiled.text)
         names = [s for s in self.compiled.segments if isinstance(s, str)]
         label = "".join(c if c.isalnum() else "_" for c in self.program.name)
-        loaded = machine.load(self.compiled.text, dict.fromkeys(names, RUN), label, exact=self.compiled.exact)
+        loaded = self.functions(self.compiled, names, label)
         self.parts = [loaded[s] if isinstance(s, str) else s for s in self.compiled.segments]
-        self.table = np.zeros(len(self.compiled.addresses), np.int64)
-        self.arena = np.zeros(self.plan.arena + 64, np.uint8)
-        self.table[0] = address(self.arena) + -address(self.arena) % 64
+        self.table = self.addresses(len(self.compiled.addresses))
+        arena = np.zeros(self.plan.arena + 64, np.uint8)
+        self.arena = arena[-address(arena) % 64 :][: self.plan.arena]
         self.status = np.zeros(2, np.int64)
         self.random = np.zeros(3, np.int64)
-        self.table[3] = address(self.random)
+        self.table[0], self.table[3] = self.arena, self.random
         places = {source: k for k, source in enumerate(self.compiled.addresses)}
         self.places = places
         self.argument_at = [places.get(("argument", k)) for k in range(len(self.program.arguments))]
@@ -136,6 +151,14 @@ class Variant:
         most = max((sum(c.pieces for c in stage) for stage in self.plan.stages), default=1)
         self.helpers = 0 if self.plan.serial else most - 1
         self.bind()
+
+    def functions(self, made: Emitted, names: list[str], label: str) -> dict[str, Callable[..., None]]:
+        """The entries of an emitted file as machine code."""
+        return machine.load(made.text, dict.fromkeys(names, RUN), label, exact=made.exact)
+
+    def addresses(self, size: int) -> Any:
+        """A table of addresses for that many arrays."""
+        return Addresses(size)
 
     def adopted(self) -> list[tuple[Any, Any]]:
         """The flat buffers of the optimizers, with all parameters in them, and their arrays."""
@@ -161,7 +184,7 @@ class Variant:
                 if binding.kind == "data" and value in self.program.writes:
                     binding.owner._data = array
             self.kept.append(array)
-            self.table[place] = address(array)
+            self.table[place] = array
             if binding.kind == "data":
                 self.watched.append((binding.owner, binding.owner._data))
             elif binding.kind == "grad":
@@ -249,22 +272,22 @@ class Variant:
         own = self.program.outputs[: len(self.program.outputs) - len(self.pages)]
         outs = [np.empty((steps, *value.shape), value.dtype) for value in own]
         outs += [page.room(steps) for page in self.pages]
-        self.table[1] = address(numbers)
+        self.table[1] = numbers
         state = generator.state_dict()
         self.random[:] = state["block"], state["seed"] & 0xFFFFFFFF, state["seed"] >> 32
         if order is None:
             for place, array in zip(self.argument_at, arrays, strict=True):
                 if place is not None:
-                    self.table[place] = address(array)
+                    self.table[place] = array
         else:
-            self.table[2] = address(order)
+            self.table[2] = order
             for k, array in enumerate(arrays):
                 if self.data_at[k] is not None:
-                    self.table[self.data_at[k]] = address(array)
-                    self.table[self.argument_at[k]] = address(self.batch(k))
+                    self.table[self.data_at[k]] = array
+                    self.table[self.argument_at[k]] = self.batch(k)
         for place, out in zip(self.output_at, outs, strict=True):
             if place is not None:
-                self.table[place] = address(out)
+                self.table[place] = out
         if self.hosted:
             try:
                 finished = self.run_hosted(steps, order, outs, numbers)
@@ -298,7 +321,7 @@ class Variant:
     def execute(self, function: Callable[..., None], steps: int, gathering: bool) -> None:
         """Call compiled code, on as many threads as there is work for."""
         gate = np.zeros(16, np.int64)  # the tickets of this call alone: a helper that comes late finds none
-        arguments = steps, int(gathering), address(gate), address(self.status), address(self.table)
+        arguments = steps, int(gathering), address(gate), address(self.status), address(self.table.words)
 
         def run(memory: tuple = (gate, self)) -> None:  # which lives as long as the latest helper
             function(*arguments)
@@ -312,46 +335,44 @@ class Variant:
 
     def run_hosted(self, steps: int, order: Any, outs: list, numbers: np.ndarray) -> int:
         """Steps with parts that are NumPy's or the user's: compiled code before, between and behind them."""
-        arena = self.arena[-address(self.arena) % 64 :]
         block = generator._block
         for step in range(steps):
             if step:
                 for place, out in zip(self.output_at, outs, strict=True):
                     if place is not None:
-                        self.table[place] = address(out[step:])
-                self.table[1] = address(numbers[step:])
+                        self.table[place] = out[step:]
+                self.table[1] = numbers[step:]
                 self.random[0] += self.blocks
                 if order is not None:
-                    self.table[2] += order.itemsize * self.program.arguments[0].shape[0]
+                    self.table[2] = order[step * self.program.arguments[0].shape[0] :]
             for part in self.parts:
                 if not isinstance(part, Host):
                     self.execute(part, 1, order is not None)
                     if self.status[0]:
                         return step
                     continue
-                inputs = [self.seen(x, arena) if isinstance(x, View) else x for x in part.inputs]
+                inputs = [self.seen(x) if isinstance(x, View) else x for x in part.inputs]
                 if part.draw is not None:
                     generator._block = block + self.blocks * step + part.draw
                 result = part.call(*inputs)
                 generator._block = block
                 for out in part.outs:
-                    self.seen(out, arena)[...] = result
+                    self.seen(out, written=True)[...] = result
         return steps
 
-    def seen(self, view: View, arena: np.ndarray) -> np.ndarray:
-        """A view as NumPy's array."""
+    def seen(self, view: View, written: bool = False) -> np.ndarray:
+        """A view as NumPy's array, to be read or `written`."""
         if view.size == 0:
             return np.empty(view.shape, view.dtype)
         buffer = view.buffer
         if buffer.source is None:
-            flat = arena[buffer.place : buffer.place + buffer.bytes].view(buffer.dtype)
+            flat = self.arena[buffer.place : buffer.place + buffer.bytes].view(buffer.dtype)
         elif buffer.source not in self.places:  # read by no compiled part
             kind, which = buffer.source
             array = self.inputs[which] if kind == "argument" else self.program.bound[which].array()
             flat = np.ascontiguousarray(array).reshape(-1)
         else:
-            start = int(self.table[self.places[buffer.source]])
-            flat = np.frombuffer((ctypes.c_char * buffer.bytes).from_address(start), buffer.dtype)
+            flat = self.table.array(self.places[buffer.source], buffer.size, buffer.dtype)
         strides = [s * buffer.dtype.itemsize for s in view.strides]
         return np.lib.stride_tricks.as_strided(flat[view.offset :], view.shape, strides)
 
