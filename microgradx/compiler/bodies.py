@@ -203,8 +203,7 @@ class Bodies:
 
     def nest(self, nest: Nest, inside: bool = False) -> list[str]:
         """Loops around statements; sums along the last axes are kept in variables."""
-        cut = nest.axis if not self.whole or inside else None
-        at = [AXES[k] if n != 1 or k == cut else "0" for k, n in enumerate(nest.domain)]
+        at = list(AXES[: len(nest.domain)])
         reduces = [s for s in nest.statements if isinstance(s, Reduce)]
         axes = reduces[0].axes if reduces else ()
         kept = [a for a in range(len(nest.domain)) if a not in axes]
@@ -323,11 +322,8 @@ class Bodies:
     def loops(self, nest: Nest, at: list[str], axes: Any, body: list[str]) -> list[str]:
         """Loops over some axes of a domain around some lines."""
         for axis in sorted(axes, reverse=True):
-            if at[axis] != "0":
-                body = [
-                    f"for {at[axis]} in {self.range(nest.domain[axis], axis == nest.axis)}:",
-                    *indent(body),
-                ]
+            bounds = self.range(nest.domain[axis], axis == nest.axis)
+            body = [f"for {at[axis]} in {bounds}:", *indent(body)]
         return body
 
     def plain_loops(self, domain: Any, at: list[str], body: list[str]) -> list[str]:

@@ -222,6 +222,48 @@ class Nest(Item):
         return any(isinstance(arg, Pick | Bounded) for arg in self.args())
 
 
+def squeezed(nest: Nest) -> Nest:
+    """The same loops without axes of one element, so that all that follows meets none.
+
+    What is reduced along such axes alone is a copy.
+    """
+    kept = [a for a, n in enumerate(nest.domain) if n != 1]
+    if len(kept) == len(nest.domain):
+        return nest
+    new = {a: k for k, a in enumerate(kept)}
+
+    def view(v: View, axes: list[int]) -> View:
+        """A view over some axes of the domain, without those that go."""
+        left = [k for k, a in enumerate(axes) if a in new]
+        return View(v.buffer, v.offset, tuple(v.strides[k] for k in left), tuple(v.shape[k] for k in left))
+
+    def operand(arg: Any) -> Any:
+        match arg:
+            case Read(v):
+                return Read(view(v, every))
+            case Index(axis):
+                return Index(new[axis]) if axis in new else 0
+            case Bounded(inner, size, wrap):
+                return Bounded(operand(inner), size, wrap)
+            case Pick(v, at):
+                places = map(operand, at)
+                return Pick(v, tuple(Bounded(p, 1, False) if isinstance(p, int) else p for p in places))
+        return arg
+
+    every = list(range(len(nest.domain)))
+    statements: list[Statement] = []
+    for s in nest.statements:
+        if isinstance(s, Compute):
+            statements.append(Compute(view(s.out, every), s.function, tuple(map(operand, s.args)), s.constants))
+            continue
+        out = view(s.out, [a for a in every if a not in s.axes])
+        axes, arg = tuple(new[a] for a in s.axes if a in new), operand(s.arg)
+        alone = Compute(out, None, (0 if s.kind.startswith("arg") else arg,))
+        statements.append(Reduce(out, s.kind, arg, axes) if axes else alone)
+    axis = nest.axis if nest.axis is None else new.get(nest.axis)
+    return Nest(nest.line, tuple(nest.domain[a] for a in kept), axis, statements)
+
+
 @dataclass(eq=False)
 class Rows(Item):
     """Nests whose outermost loop is one and the same: each row goes through all of them."""

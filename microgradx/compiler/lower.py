@@ -4,15 +4,17 @@
 transpose, slices, broadcasting) become views; normalisations and losses become the loops that they stand for.
 """
 
+import math
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
 from microgradx.compiler.items import Host, Look, Sweep, Uniform
-from microgradx.compiler.loops import Buffer, Compute, Item, Nest, Read, Reduce, View
+from microgradx.compiler.loops import Buffer, Compute, Item, Nest, Read, Reduce, View, squeezed
 from microgradx.compiler.program import Draw, Instruction, Program, Update, Value, Watch
 from microgradx.kernels.random import generator
+from microgradx.kernels.strided import contiguous
 from microgradx.primitives import shapes
 from microgradx.primitives.core import ElementwisePrimitive
 from microgradx.scalars import functions
@@ -70,18 +72,19 @@ class Lowering:
 
     def new(self, shape: tuple[int, ...], dtype: Any, name: str = "") -> View:
         """A buffer for the output of the instruction under way, or for a part of its work."""
-        out = self.at.outputs[0] if self.at else None
+        out, shape, dtype = self.at.outputs[0] if self.at else None, tuple(shape), np.dtype(dtype)
         if out is not None and not name and out not in self.views:
-            if out in self.homes:
-                self.homes[out].name = out.name
-                return self.homes[out].view()
-            return Buffer(out.name, tuple(shape), np.dtype(dtype), named=False).view()
-        return Buffer(name or "value", tuple(shape), np.dtype(dtype), named=False).view()
+            name, home = out.name, self.homes.get(out)
+            if home is not None and (home.dtype, home.size) == (dtype, math.prod(shape)):
+                home.name = name
+                return View(home, 0, contiguous(shape), shape)  # perhaps without axes that are kept
+        return Buffer(name or "value", shape, dtype, named=False).view()
 
     def add(self, item: Item) -> None:
         """Append an item, with the user's line that it comes from; not one that makes nothing."""
         if not any(view.size for view, _ in item.writes()):
             return
+        item = squeezed(item) if isinstance(item, Nest) else item
         item.line = self.at.line if self.at else None
         self.items.append(item)
 

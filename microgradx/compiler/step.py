@@ -23,7 +23,12 @@ from microgradx.compiler.scan import Scan
 from microgradx.compiler.schedule import Schedule
 from microgradx.compiler.variant import Changed, Variant
 from microgradx.errors import (
-    ArgumentError, CaptureError, CompileError, CompileWarning, KernelError, ShapeError,
+    ArgumentError,
+    CaptureError,
+    CompileError,
+    CompileWarning,
+    KernelError,
+    ShapeError,
 )  # fmt: skip
 from microgradx.kernels.cuda import Array
 from microgradx.kernels.cuda.cublas import matmul_precision
