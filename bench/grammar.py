@@ -17,7 +17,7 @@ from bench import shaping
 from bench.programs import ENDINGS, INNER, Program, World
 from microgradx import nn, optim, primitives, scalars
 
-LARGEST = 120
+LARGEST = 150
 """Elements of a value: emitted files are also run by Python."""
 
 TRIES = 4
@@ -56,6 +56,7 @@ class Builder:
         self.dtype = self.pick(["float64", "float64", "float64", "float32", "mixed"])
         self.ties = self.chance(0.1)
         self.sizes = [self.pick([1, 2, 3, 4, 5, 2, 3, 4, 0, 17]) for _ in range(3)]
+        self.rows = self.pick([0, 0, 0, 2, 4, 70])  # of all arguments, in programs that can scan
         self.base = tuple(self.pick([*self.sizes, 1]) for _ in range(self.pick([2, 3, 1, 2, 3, 4, 0])))
 
     # Choices
@@ -88,12 +89,16 @@ class Builder:
         """The program's own shape, or one that mostly broadcasts against it."""
         if self.chance(0.25):
             return tuple(self.pick([*self.sizes, 1]) for _ in range(self.integer(0, 4)))
+        if self.rows and self.chance(0.5):
+            return (self.rows, *self.pick([self.base[:2], self.base[-1:], ()]))
         shape = self.base[self.integer(0, len(self.base)) if self.chance(0.3) else 0 :]
         return tuple(1 if self.chance(0.25) else n for n in shape)
 
     def input(self, shape: tuple, kind: str = "", dtype: str = "", high: int = 0) -> str:
         """A new tensor to start from: a leaf, an argument of the step, or a fixed one."""
         kind = kind or self.pick(["leaf", "leaf", "leaf", "leaf", "argument", "argument", "fixed"])
+        if self.rows and kind == "argument" and shape[:1] != (self.rows,):
+            kind = "fixed"
         dtype = dtype or (self.pick(["float32", "float64"]) if self.dtype == "mixed" else self.dtype)
         options = [*map(str, shape)]
         options += [f'dtype="{dtype}"'] * (dtype != "float64") + [f"high={high}"] * (high > 0)
@@ -287,7 +292,8 @@ def rules() -> Iterator[tuple[str, Callable[[Builder], str], int]]:
             yield f"{name}, a case", partial(from_case, name), 1
         if rule := shaping.SPECIAL.get(name, partial(by_parameters, name) if known(name) else None):
             yield name, rule, 4
-    for table, often in (shaping.VIEWS, 8), (shaping.CREATION, 1), (shaping.DERIVATIVES, 1):
+    tables = (shaping.VIEWS, 8), (shaping.CREATION, 1), (shaping.DERIVATIVES, 1), (shaping.REFUSED, 1)
+    for table, often in tables:
         for name, rule in table.items():
             yield name, rule, often
     for name, thing in vars(nn).items():

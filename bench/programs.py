@@ -11,9 +11,9 @@ import re
 import warnings
 import zlib
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from traceback import extract_tb
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -38,10 +38,14 @@ ENDINGS = {
         ["optimizer.zero_grad()"],
         ["loss.backward()", "optim.clip_grad_norm_(optimizer, 0.5)", "optimizer.step()"],
     ),
+    "by_hand": (["{leaf}.grad = None"], ["loss.backward()", "descend({leaves})"]),
     "inner": ([], []),
     "again": ([], ["(loss + weighted(*slopes)).backward()"]),
 }
 """What stands before and after the lines of a step; `{leaf}` stands for each tensor with a gradient."""
+
+CALLS = 2
+"""How often a step runs: the first time it is captured, the second time it finds gradients and state."""
 
 INNER = "inner", "again"  # the lines are a function within the step, which mg.value_and_grad differentiates
 
@@ -78,7 +82,8 @@ class Program:
         names = self.loss or " ".join(re.findall(r"^(v\d+) = ", "\n".join(self.body), re.M))
         total = f"weighted({', '.join(names.split())})"
         before, after = ENDINGS[self.ending]
-        before = [line.format(leaf=leaf) for line in before for leaf in self.made("leaf")]
+        before = list(dict.fromkeys(line.format(leaf=leaf) for line in before for leaf in self.made("leaf")))
+        after = [line.format(leaves=", ".join(self.made("leaf"))) for line in after]
         body = [*self.body, f"loss = {total}"]
         result = ["return loss" + "".join(f", {name}" for name in self.returns.split())]
         if self.ending in INNER:
@@ -107,7 +112,7 @@ def indented(rows: list[str]) -> list[str]:
     return [f"    {row}" for row in rows]
 
 
-# What programs are made of
+# What programs call
 
 
 def weights(shape: tuple[int, ...]) -> np.ndarray:
@@ -119,6 +124,14 @@ def weighted(*values: Any) -> Any:
     """A weighted sum of all values that are floats."""
     sums = [(v * weights(v.shape).astype(v.dtype)).sum() for v in values if v.dtype.kind == "f"]
     return sum(sums[1:], start=sums[0]) if sums else mg.zeros(())
+
+
+def descend(*leaves: mg.Tensor) -> None:
+    """A step of gradient descent, by hand."""
+    with mg.no_grad():
+        for p in leaves:
+            if p.grad is not None:
+                p.data = p - 0.1 * p.grad
 
 
 def floats(*values: Any) -> tuple[int, ...]:
@@ -153,13 +166,16 @@ def makers(rng: np.random.Generator, nudge: float) -> dict[str, Callable[..., An
     return {"leaf": leaf, "argument": make, "fixed": make}
 
 
+NAMES |= {"weighted": weighted, "descend": descend, "floats": floats}
+
+
 class World:
     """A program with the tensors that it starts from."""
 
     def __init__(self, program: Program, nudge: float = 0.0):
         self.program, self.nudge = program, nudge
         mg.seed(program.seed)
-        self.names: dict[str, Any] = {**NAMES, "weighted": weighted, "floats": floats, "__name__": "program"}
+        self.names: dict[str, Any] = {**NAMES, "__name__": "program"}
         for line in program.setup:
             self.names[line.split(" = ")[0]] = self.make(line, 0)
         self.step = self.define(program.text)
@@ -211,14 +227,13 @@ def flat(name: str, result: Any) -> Iterator[tuple[str, Any]]:
         yield name, np.array(result.data)
 
 
-def play(program: Program, way: Callable[..., Any] = lambda step: step, calls=2, nudge=0.0) -> dict[str, Any]:
+def play(program: Program, way: Callable[..., Any] = lambda step: step, nudge: float = 0.0) -> dict[str, Any]:
     """Everything that can be seen of a program that runs some times: `way` makes its step another one."""
     found: dict[str, Any] = {}
-    with warnings.catch_warnings(), np.errstate(all="ignore"):
-        warnings.simplefilter("ignore")
+    with quiet():
         world = World(program, nudge)
         step = way(world.step)
-        for call in range(calls):
+        for call in range(CALLS):
             result = step(*world.arguments(call))
             found |= {f"call {call}: {name}": x for name, x in flat("result", result)}
             found |= {f"call {call}: {name}": x for name, x in world.state()}
@@ -226,11 +241,39 @@ def play(program: Program, way: Callable[..., Any] = lambda step: step, calls=2,
     return found
 
 
+def scan(program: Program, way: Callable[..., Any]) -> dict[str, Any]:
+    """What can be seen of a program that runs as many times in one scan."""
+    found: dict[str, Any] = {}
+    with quiet():
+        world = World(program)
+        batches = [[x.data for x in world.arguments(call)] for call in range(CALLS)]
+        rows = len(batches[0][0])
+        results = way(world.step).scan(*map(np.concatenate, zip(*batches, strict=True)), batch_size=rows)
+        for name, stacked in flat("result", results):
+            found |= {f"call {call}: {name}": stacked[call] for call in range(CALLS)}
+        found |= {f"call {CALLS - 1}: {name}": x for name, x in world.state()}
+        found["the next random number"] = mg.rand(1).data.copy()
+    return found
+
+
+def scans(program: Program) -> bool:
+    """Whether the arguments of a program are batches of as many rows."""
+    arguments = World(program).arguments(0)
+    return bool(arguments) and all(x.ndim and 0 < len(x) == len(arguments[0]) for x in arguments)
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """No warnings: programs divide by zero, and more."""
+    with warnings.catch_warnings(), np.errstate(all="ignore"):
+        warnings.simplefilter("ignore")
+        yield
+
+
 # Comparing
 
 TOLERANCES = {"float32": 2e-4, "float64": 1e-9}
 STEADY = {"float32": 5e-7, "float64": 1e-14}
-ADVICE = "element-wise assignment", "mask", "looks at a tensor's value"
 
 
 @dataclass(frozen=True)
@@ -244,6 +287,18 @@ class Verdict:
     def fault(self) -> bool:
         """Whether something must be mended."""
         return self.kind in ("differs", "error", "crash", "hang")
+
+    @property
+    def reason(self) -> str:
+        """The text without what is this program's own: numbers, and the names of values."""
+        if self.kind in ("differs", "unsteady"):
+            return "None" if "None" in self.text else "dtype or shape" if "not float" in self.text else "numbers"
+        text = re.sub(r"`\w+`|\b(g_)?v\d+\w*|\(\d[\d, ]*\)|\d+", "#", self.text)
+        return re.sub(r"broken: \S+ ", "broken: # ", text)
+
+    def alike(self, other: "Verdict") -> bool:
+        """Whether another program came to the same end for the same reason."""
+        return (self.kind, self.reason) == (other.kind, other.reason)
 
 
 def size(arrays: dict[str, Any]) -> float:
@@ -305,21 +360,23 @@ def reason(error: Exception) -> str:
 
 
 def judge(program: Program, way: Callable[..., Any]) -> Verdict:
-    """Whether a program does compiled what it does line by line."""
+    """Whether a program does compiled what it does line by line: step by step and, where it fits, in a scan."""
     try:
         expected = play(program)
     except Exception as error:
         return Verdict("invalid", reason(error))
-    try:
-        found = play(program, way)
-    except CaptureError as error:
-        return Verdict("refused", reason(error))
-    except Exception as error:
-        return Verdict("error", reason(error))
-    different = difference(expected, found)
-    if different and not steady(program, expected):
-        return Verdict("unsteady", different)
-    return Verdict("differs", different) if different else Verdict("same")
+    for run in (play, scan) if scans(program) else (play,):
+        try:
+            found = run(program, way)
+        except CaptureError as error:
+            return Verdict("refused", reason(error))
+        except Exception as error:
+            return Verdict("error", reason(error))
+        seen = expected if run is play else {k: v for k, v in expected.items() if k in found}
+        if different := difference(seen, found):
+            kind = "differs" if steady(program, expected) else "unsteady"
+            return Verdict(kind, "in a scan, " * (run is scan) + different)
+    return Verdict("same")
 
 
 WAYS: dict[str, Callable[..., Any]] = {

@@ -269,6 +269,12 @@ CREATION = {name: filled(name) for name in ("zeros", "ones", "full", "rand", "ra
 }
 """Tensors made within the step."""
 
+REFUSED = {
+    "a computed mask": lambda b: f"{(x := b.value(lambda t: t.ndim > 0))}[{x} > 0]",
+    "item": lambda b: f"{b.value()} * {b.value(lambda t: t.size == 1)}.item()",
+}
+"""What a step looks at and cannot be compiled: an error says so."""
+
 SMOOTH = "mg.tanh(x) * x", "mg.sin(x) ** 2", "mg.softmax(x) * x", "mg.gelu(x)", "x.cumsum() * x", "mg.exp(-x * x)"
 """What derivatives are taken of."""
 
