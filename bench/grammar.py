@@ -56,7 +56,7 @@ class Builder:
         self.dtype = self.pick(["float64", "float64", "float64", "float32", "mixed"])
         self.ties = self.chance(0.1)
         self.sizes = [self.pick([1, 2, 3, 4, 5, 2, 3, 4, 0, 17]) for _ in range(3)]
-        self.rows = self.pick([0, 0, 0, 2, 4, 70])  # of all arguments, in programs that can scan
+        self.rows = self.pick([0] * 12 + [1, 2, 3, 4, 5, 5, 4, 70])  # of all arguments, in programs that can scan
         self.base = tuple(self.pick([*self.sizes, 1]) for _ in range(self.pick([2, 3, 1, 2, 3, 4, 0])))
 
     # Choices
