@@ -11,7 +11,7 @@ import pytest
 
 import microgradx as mg
 from microgradx import nn, optim
-from microgradx.compiler import program, schedule
+from microgradx.compiler import program, schedule, validate
 from microgradx.errors import ArgumentError, CompileError
 
 SNAPSHOTS = Path(__file__).parent / "snapshots"
@@ -134,4 +134,4 @@ def test_the_checker_finds_stages_in_the_wrong_order(step):
     plan = step.stages
     for stages in (plan.stages[::-1], [[chain for stage in plan.stages for chain in stage]]):
         with pytest.raises(CompileError, match="is read"):
-            schedule.check(schedule.Schedule(stages, plan.serial))
+            validate.validate_schedule(schedule.Schedule(stages, plan.serial), "a pass")

@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 
 from microgradx.compiler.expressions import AXES, Expression, Expressions, plus, wrapped
-from microgradx.compiler.fuse import one_per_row
+from microgradx.compiler.fuse import arguments, one_per_row
 from microgradx.compiler.items import Gather, Look, Matmul, Running, Scatter, Sweep, Uniform
-from microgradx.compiler.loops import Buffer, Item, Nest, Read, Reduce, Rows, View, operands
+from microgradx.compiler.loops import Buffer, Item, Nest, Read, Reduce, Rows, Statement, View, operands
 from microgradx.compiler.schedule import Schedule
 from microgradx.kernels.lift import Lifted, smallest
 from microgradx.kernels.typed import tree_of, wrap
@@ -35,6 +35,7 @@ class Bodies:
         self.rule_texts: list[str] = []
         self.vocabulary: set[str] = {"block", "block_at"}
         self.exact: set[str] = set()
+        self.together: list[Nest] = []  # the nests of the group under way
         self.numbers_of_rows: set[Buffer] = set()  # numbers of the row that a loop is at
         self.data: dict[str, tuple[int, View]] = {}  # what a scan gathers rows from
         self.whole = True  # whether the function under way does all rows
@@ -190,7 +191,7 @@ class Bodies:
     def group(self, rows: Rows) -> list[str]:
         """One loop over rows around the rest of several nests."""
         self.write.local = {}
-        self.numbers_of_rows = one_per_row(rows.nests) - self.plan.stored
+        self.enter(rows.nests)
         lines, said = [], rows.line
         for nest in rows.nests:
             lines += [f"# {nest.line}"] * (nest.line not in (None, said))
@@ -198,8 +199,12 @@ class Bodies:
             lines += self.nest(nest, inside=True)
             local = self.write.local  # of the next nest's elements only the row's numbers are known
             self.write.local = {b: x for b, x in local.items() if b in self.numbers_of_rows}
-        self.numbers_of_rows = set()
+        self.enter([])
         return [f"for i in {self.range(rows.rows, True)}:", *indent(lines)]
+
+    def enter(self, nests: list[Nest]) -> None:
+        """Begin with the nests of a group: numbers of its row live in variables; none: leave it."""
+        self.together, self.numbers_of_rows = nests, one_per_row(nests) - self.plan.stored
 
     def nest(self, nest: Nest, inside: bool = False) -> list[str]:
         """Loops around statements; sums along the last axes are kept in variables."""
@@ -266,26 +271,30 @@ class Bodies:
     def statements(self, nest: Nest, at: list[str], trailing: bool) -> list[str]:
         """The statements of a nest, for one element."""
         lines = []
-        uses = Counter(view.buffer for arg in nest.args() for view in operands((arg,)))
-        for s in nest.statements:
+        uses = readings(self.together or [nest])
+        behind: dict[Buffer, set[Buffer]] = {}  # the memory that an expression written where it is used reads
+        for k, s in enumerate(nest.statements):
             if isinstance(s, Reduce):
                 lines += self.reduce(s, at, trailing, nest)
                 continue
             args = [self.write.operand(a, at) for a in s.args]
             value = self.write.function(s.function, args, s.constants, s.out.dtype)
             buffer = s.out.buffer
-            if buffer in self.numbers_of_rows and (
-                buffer.named or uses.get(buffer, 0) != 1 or len(value[0]) > 50
-            ):
-                lines.append(f"{buffer.name} = {value[0]}")
-                self.write.local[buffer] = (buffer.name, 0, s.out.dtype)
-            elif buffer in self.plan.stored:
+            reads = set().union(*(behind.get(v.buffer, {v.buffer}) for v in operands(s.args)))
+            behind[buffer] = set()
+            if buffer in self.plan.stored:
                 place = self.write.element(s.out, at)
                 lines.append(f"{place} = {value[0]}")
+                behind[buffer] = {buffer}
                 if s.out.whole and uses.get(buffer):
                     self.write.local[buffer] = (place, 0, s.out.dtype)
-            elif uses.get(buffer) == 1 and len(value[0]) < 50 and not buffer.named:
+            elif (
+                uses.get(buffer) == 1
+                and short(value, buffer)
+                and lasts(nest.statements[k + 1 :], buffer, reads)
+            ):
                 self.write.local[buffer] = value
+                behind[buffer] = reads
             else:
                 lines.append(f"{buffer.name} = {value[0]}")
                 self.write.local[buffer] = (buffer.name, 0, s.out.dtype)
@@ -331,6 +340,26 @@ class Bodies:
         for n, variable in zip(reversed(domain), reversed(at), strict=True):
             body = [f"for {variable} in range({n}):", *indent(body)]
         return body
+
+
+def readings(nests: list[Nest]) -> Counter[Buffer]:
+    """How often the statements of some nests read each buffer."""
+    return Counter(view.buffer for nest in nests for arg in nest.args() for view in operands((arg,)))
+
+
+def short(value: Expression, buffer: Buffer) -> bool:
+    """Whether an expression may stand where it is used, without a name of its own."""
+    return len(value[0]) < 50 and not buffer.named
+
+
+def lasts(later: list[Statement], buffer: Buffer, reads: set[Buffer]) -> bool:
+    """Whether all that a value was computed from is still in memory where later statements use the value."""
+    for s in later:
+        if any(view.buffer is buffer for view in operands(arguments(s))):
+            return True
+        if s.out.buffer in reads:
+            return False
+    return False
 
 
 def dtype_of(arg: Any) -> np.dtype:

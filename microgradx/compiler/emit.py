@@ -12,6 +12,7 @@ from microgradx.compiler.expressions import plus
 from microgradx.compiler.items import Host, Sweep
 from microgradx.compiler.loops import Buffer
 from microgradx.compiler.schedule import PIECE, Chain, Schedule
+from microgradx.errors import CompileError
 from microgradx.kernels import random
 from microgradx.kernels.typed import define, quoted
 
@@ -243,6 +244,10 @@ class Emitter(Bodies):
         full = (1, *shape) if buffer.stepped and shape else shape or (1,)
         if buffer.source is not None:
             return f"{buffer.name} = block_at(table, {self.address(buffer.source)}, {full}, {kind})"
+        if buffer.place < 0:
+            raise CompileError(
+                f"the emitted file keeps {buffer.name}, which has no memory. Please report this."
+            )
         return f"{buffer.name} = block(arena, {buffer.place}, {full}, {kind})"
 
     def address(self, source: Any) -> int:

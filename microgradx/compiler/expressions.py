@@ -106,6 +106,8 @@ class Expressions:
     def per_axis(self, view: View, at: list[str]) -> list[str] | None:
         """An index for every axis of the buffer; None where only a flat one says it."""
         buffer, rest = view.buffer, view.offset
+        if not buffer.size:
+            return ["0"] * len(buffer.shape)  # in loops that never run
         parts: list[list[tuple[int, str]]] = [[] for _ in buffer.shape]
         spans = [[0, 0] for _ in buffer.shape]
         offsets = []

@@ -228,7 +228,7 @@ def squeezed(nest: Nest) -> Nest:
     What is reduced along such axes alone is a copy.
     """
     kept = [a for a, n in enumerate(nest.domain) if n != 1]
-    if len(kept) == len(nest.domain):
+    if len(kept) == len(nest.domain) > 0:
         return nest
     new = {a: k for k, a in enumerate(kept)}
 
@@ -254,7 +254,9 @@ def squeezed(nest: Nest) -> Nest:
     statements: list[Statement] = []
     for s in nest.statements:
         if isinstance(s, Compute):
-            statements.append(Compute(view(s.out, every), s.function, tuple(map(operand, s.args)), s.constants))
+            statements.append(
+                Compute(view(s.out, every), s.function, tuple(map(operand, s.args)), s.constants)
+            )
             continue
         out = view(s.out, [a for a in every if a not in s.axes])
         axes, arg = tuple(new[a] for a in s.axes if a in new), operand(s.arg)

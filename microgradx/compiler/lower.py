@@ -189,14 +189,20 @@ class Lowering:
     def draw(self, draw: Draw, instruction: Instruction) -> View:
         """Random numbers: compiled for uniform float32, else drawn by the generator."""
         options, value = instruction.params, instruction.out
-        out = self.new(value.shape, value.dtype)
         plain = options.get("low", 0) == 0 and options.get("high", 1) == 1
         if draw.name == "uniform" and plain and value.dtype == np.float32:
+            blocks = -(-value.size // 4)  # of four numbers: those beyond the last row have room, too
+            row = Buffer(value.name, (4 * blocks,), value.dtype, named=False).view()
+            out = self.new(value.shape, value.dtype) if value.size % 4 == 0 else row
             self.add(Uniform(None, out, draw))
-        else:
-            self.add(
-                Host(None, draw.name, lambda: getattr(generator, draw.name)(**options), [], [out], draw.block)
+            return (
+                out
+                if value.size % 4 == 0
+                else row.through(lambda a: np.reshape(a[: value.size], value.shape))
             )
+        out = self.new(value.shape, value.dtype)
+        call = lambda: getattr(generator, draw.name)(**options)
+        self.add(Host(None, draw.name, call, [], [out], draw.block))
         return out
 
     def host(self, name: str, call: Callable[..., Any], inputs: list[Any]) -> View:

@@ -275,7 +275,7 @@ def _(low, a, b):
     letters = "abcdefgh"[: max(a.ndim, b.ndim) - 2]
     terms = [letters[len(letters) - (x.ndim - 2) :] for x in (a, b)]
     sizes = [dict(zip(term, x.shape, strict=False)) for term, x in zip(terms, (a, b), strict=True)]
-    kept = [[c for c in term if size[c] > 1 or c not in other] for term, size, other in
+    kept = [[c for c in term if size[c] != 1 or c not in other] for term, size, other in
             zip(terms, sizes, sizes[::-1], strict=True)]  # fmt: skip
     trimmed = []
     for x, term, keep in zip((a, b), terms, kept, strict=True):
@@ -311,7 +311,7 @@ def contraction(low, operands: list[View], terms: list[str], result: str) -> Vie
     for term, x in zip(terms, operands, strict=True):
         turned = x.through(partial(np.transpose, axes=[term.index(c) for c in order if c in term]))
         gaps = tuple(slice(None) if c in term else None for c in order)
-        args.append(turned.through(itemgetter(gaps)).spread(domain))
+        args.append(turned.through(itemgetter((*gaps, ...))).spread(domain))
     dtype = low.at.out.dtype
     whole = args[0]
     for x in args[1:]:

@@ -335,7 +335,7 @@ class Recorder:
 
     def collect(self, x: Any) -> Any:
         """The structure of a result with Values for Tensors."""
-        if isinstance(x, Tensor) and self.traced(x):
+        if isinstance(x, Tensor):
             value = self.value(x)
             self.program.outputs.append(value)
             return value

@@ -7,7 +7,6 @@ import numpy as np
 
 from microgradx.compiler.results import detached, emptied, fill
 from microgradx.compiler.variant import Changed, Variant
-from microgradx.errors import ArgumentError, ShapeError
 from microgradx.kernels.cuda import Array
 from microgradx.primitives.indexing import cat
 from microgradx.tape import mode
@@ -26,12 +25,7 @@ class Scan:
         done, steps = 0, len(self.order) // self.size
         chunk = 64
         while done < steps:
-            try:
-                variant = self.ahead(done)
-            except (ArgumentError, ShapeError):  # perhaps in other words than the step's own
-                self.eager(done)
-                done += 1
-                continue
+            variant = self.ahead(done)
             if variant is None:
                 self.alone(done)
                 done += 1

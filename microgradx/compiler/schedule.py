@@ -10,10 +10,9 @@ from collections import defaultdict
 from dataclasses import dataclass, field
 from itertools import groupby
 
-from microgradx.compiler.fuse import fuse, gather_rows, sink, stored
+from microgradx.compiler.fuse import fuse, gather_rows, stored
 from microgradx.compiler.items import Gather, Host, Matmul
 from microgradx.compiler.loops import Buffer, Compute, Item, Nest, Reduce, Rows
-from microgradx.errors import CompileError
 
 ALONE = 25_000.0  # nanoseconds of work in a step below which one thread is faster than two
 PIECE = 12_000.0  # nanoseconds that a piece should take
@@ -158,7 +157,6 @@ def outside(item: Item) -> bool:
 
 def schedule(items: list[Item]) -> Schedule:
     """Stages, chains, fused nests and places in memory."""
-    items = sink(items)
     serial = sum(map(cost, items)) < ALONE
     stages, late = staged(items, serial)
     if not serial and not any(sum(c.pieces for c in stage if c.cost > PIECE / 2) > 1 for stage in stages):
@@ -236,35 +234,3 @@ def settle(plan: Schedule) -> int:
             buffer.place = at
         at += -(-max(slot[0].bytes, 1) // LINE) * LINE
     return at
-
-
-def check(plan: Schedule) -> Schedule:
-    """Raise CompileError where a stage reads what is not there yet, or two live buffers share memory."""
-    ready: set[Buffer] = set()
-    for stage in plan.stages:
-        fresh: dict[Buffer, list] = defaultdict(list)
-        for chain in stage:
-            for item in chain.items:
-                for view, axis in item.reads():
-                    buffer = view.buffer
-                    for other, w in fresh[buffer]:
-                        if other is not chain:
-                            raise CompileError(
-                                f"{buffer.name} is read and written in one stage. Please report this."
-                            )
-                        if not (plan.serial or chain.rows == 1) and not (
-                            view.aligned(axis, chain.rows) and w[0].aligned(w[1], chain.rows)
-                        ):
-                            raise CompileError(
-                                f"{buffer.name} is read across rows in the stage that writes it."
-                            )
-                    if buffer.source is None and buffer not in ready and not fresh[buffer]:
-                        local = any(view.buffer is buffer for view, _ in item.writes())
-                        if not local:
-                            raise CompileError(
-                                f"{buffer.name} is read before it is written. Please report this."
-                            )
-                for view, axis in item.writes():
-                    fresh[view.buffer].append((chain, (view, axis)))
-        ready |= fresh.keys()
-    return plan

@@ -72,10 +72,7 @@ class Step:
             args = bound.args
         values, arrays, key = self.read(args)
         while True:
-            try:
-                variant = self.choose(key, values, arrays)
-            except (ArgumentError, ShapeError):  # perhaps in other words than the step's own
-                variant = None
+            variant = self.choose(key, values, arrays)
             if variant is None:
                 return self.eagerly(values)
             try:
@@ -122,7 +119,10 @@ class Step:
         if key in self.refused:
             return None
         try:
-            variant = self.find(key) or self.capture(key, values, arrays)
+            try:
+                variant = self.find(key) or self.capture(key, values, arrays)
+            except (ArgumentError, ShapeError):  # perhaps in other words than the step's own
+                return None
             found = watched(variant)
             self.last = found or variant
             if found is not None:
@@ -161,7 +161,7 @@ class Step:
         if recorder.device == "cuda":
             if interpret:
                 advice = "NUMBA_ENABLE_CUDASIM=1 runs its kernels in Python."
-                raise ArgumentError(
+                raise CaptureError(
                     f"interpret=True is for steps on the CPU, {self.name} is on a GPU. {advice}"
                 )
             from microgradx.compiler.cuda.variant import CudaVariant as kind

@@ -12,14 +12,16 @@ import numpy as np
 
 from microgradx.compiler.books import readable, written_down
 from microgradx.compiler.emit import RUN, Emitted, Emitter
+from microgradx.compiler.fuse import sink
 from microgradx.compiler.guards import Guards
 from microgradx.compiler.items import Gather, Host, Matmul
 from microgradx.compiler.loops import View
 from microgradx.compiler.lower import lower
 from microgradx.compiler.program import Program
 from microgradx.compiler.recorder import Recorder
-from microgradx.compiler.schedule import Schedule, check, schedule
+from microgradx.compiler.schedule import Schedule, schedule
 from microgradx.compiler.simplify import simplify
+from microgradx.compiler.validate import validate_items, validate_schedule
 from microgradx.errors import ArgumentError, CaptureError
 from microgradx.kernels import blas, pool
 from microgradx.kernels import jit as machine
@@ -48,7 +50,7 @@ class Addresses:
 
     def array(self, entry: int, size: int, dtype: np.dtype) -> np.ndarray:
         """(size,) the array behind an entry."""
-        memory = (ctypes.c_char * (size * dtype.itemsize)).from_address(int(self.words[entry]))
+        memory: Any = (ctypes.c_char * (size * dtype.itemsize)).from_address(int(self.words[entry]))
         return np.frombuffer(memory, dtype)
 
 
@@ -106,7 +108,7 @@ class Variant:
         """The machine code, made when it is first needed."""
         if self.compiled is not None:
             return self.compiled
-        items = lower(self.program)
+        items = validate_items(lower(self.program), "lowering")
         rows = {v.shape[:1] for v in self.program.arguments}
         self.gathers = len(rows) == 1 and rows != {()}
         if self.gathers:
@@ -114,7 +116,8 @@ class Variant:
             buffers = [(read[source], source[1]) for source in read if source[0] == "argument"]
             buffers = [(buffer, k) for buffer, k in buffers if buffer.size]
             items = [Gather(None, [(b.view(), k) for b, k in buffers]), *items] if buffers else items
-        self.plan: Schedule = check(schedule(items))
+        items = validate_items(sink(items), "sinking")
+        self.plan: Schedule = validate_schedule(schedule(items), "scheduling")
         show(program=self.program, stages=self.plan)
         self.load(self.plan)
         return self.compiled  # type: ignore[return-value]
@@ -139,8 +142,9 @@ class Variant:
         self.argument_at = [places.get(("argument", k)) for k in range(len(self.program.arguments))]
         self.data_at = [places.get(("data", k)) for k in range(len(self.program.arguments))]
         self.output_at = [places.get(("output", k)) for k in range(len(self.program.outputs))]
-        self.bound = [
-            (places[("bound", v)], b, v) for v, b in self.program.bound.items() if ("bound", v) in places
+        found = {v: places.get(("bound", v)) for v in self.program.bound}
+        self.bound = [  # what is left behind has a home even where nothing is to be done, as it is empty
+            (found[v], b, v) for v, b in self.program.bound.items() if found[v] or v in self.program.writes
         ]
         self.watched: list[tuple[Any, np.ndarray]] = []
         self.written = [self.program.bound[home].owner for home in self.program.writes
@@ -184,7 +188,8 @@ class Variant:
                 if binding.kind == "data" and value in self.program.writes:
                     binding.owner._data = array
             self.kept.append(array)
-            self.table[place] = array
+            if place is not None:
+                self.table[place] = array
             if binding.kind == "data":
                 self.watched.append((binding.owner, binding.owner._data))
             elif binding.kind == "grad":

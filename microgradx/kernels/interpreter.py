@@ -150,10 +150,11 @@ class Block:
         if gate.ticket and ((tickets >= gate.waited) & (tickets != gate.ticket)).any():
             fault(f"piece {gate.ticket} {what} in {self.name} at the same time")
 
-    def matrix(self, start: int, stop: int, access: Callable[..., np.ndarray]) -> np.ndarray:
-        """Rows of a matrix, looked at or touched."""
+    def matrix(self, start: int, stop: int, written: bool = False) -> np.ndarray:
+        """Rows of a matrix, to be read or `written`."""
         width = self.shape[1]
-        return access(self, start * width, stop * width).reshape(stop - start, width)
+        access = self.touch if written else self.look
+        return access(start * width, stop * width).reshape(stop - start, width)
 
 
 def fault(what: str) -> NoReturn:
@@ -217,14 +218,14 @@ def product(turned: str) -> Callable[..., None]:
 
     def multiply(out: Block, a: Block, b: Block, start: int, stop: int, adding: bool = False) -> None:
         rows = (0, a.shape[0]) if turned[0] == "T" else (start, stop)
-        left, right = a.matrix(*rows, Block.look), b.matrix(0, b.shape[0], Block.look)
+        left, right = a.matrix(*rows), b.matrix(0, b.shape[0])
         left = left[:, start:stop].T if turned[0] == "T" else left
         right = right.T if turned[1] == "T" else right
         if (stop - start, left.shape[1], out.shape[1]) != (*left.shape[:1], *right.shape):
             fault(f"a matrix product makes {out.name} {out.shape} of {left.shape} and {right.shape}")
         if adding:
-            out.matrix(start, stop, Block.look)
-        target = out.matrix(start, stop, Block.touch)
+            out.matrix(start, stop)
+        target = out.matrix(start, stop, written=True)
         target[...] = (target if adding else 0) + left @ right
 
     return multiply
@@ -303,6 +304,6 @@ def load(source: str, names: list[str], label: str = "step") -> dict[str, Callab
     if place and not Path(path).exists():
         Path(path).write_text(source, encoding="utf-8")
     linecache.cache[path] = len(source), None, source.splitlines(keepends=True), path
-    space = {"__name__": name, "__builtins__": vars(builtins) | {"__import__": bring}}
+    space: dict[str, Any] = {"__name__": name, "__builtins__": vars(builtins) | {"__import__": bring}}
     exec(compile(source, path, "exec"), space)
     return {name: space[name] for name in names}

@@ -91,7 +91,7 @@ def _(g, out, x, axis, keepdims):
     # Beside a zero, multiply the others: one row per element left out, with a one in its place.
     axes = axes_of(axis, x.ndim)
     rest = tuple(a for a in range(x.ndim) if a not in axes)
-    order, n = rest + axes, x.size // g.size
+    order, n = rest + axes, math.prod(x.shape[a] for a in axes)
     rows = reshape_to(permute_axes(x, axes=order), shape=(*(x.shape[a] for a in rest), 1, n))
     others = prod(where(np.eye(n, dtype=bool), 1 + 0 * rows, rows), axis=-1)
     others = reshape_to(others, shape=tuple(x.shape[a] for a in order))

@@ -76,8 +76,8 @@ def forward_and_back(
     order, step, all_x, x, all_y, y, gathering, affine_product, weight_0, bias_0, relu_1,
     uniform, random, multiply_1, multiply_2, logits_product, weight_3, bias_3, logits, status,
     cross_entropy_rows, add_1, total_2, positions, g_logits, g_multiply_2, multiply_matrices_2,
-    sum_1, g_affine, multiply_matrices, sum_2, sum_3, cast_3, sum_4, cast_5, sum_5, cast_7,
-    sum_6, cast_9, concatenate, sum_7, where_1, loss_out
+    sum_1, g_affine, multiply_matrices, sum_2, sum_3, sum_4, sum_5, sum_6, concatenate, sum_7,
+    where_1, loss_out
 ):
     if gathering:
         for i in range(32):
@@ -141,28 +141,24 @@ def forward_and_back(
             square_1 = square_float64(abs(float64(multiply_matrices[i, j])))
             sum_3_sum = plus(sum_3_sum, square_1)
     sum_3[0] = sum_3_sum
-    cast_3[0] = float32(sqrt(sum_3[0]))
     sum_4_sum = float64(0)
     for i in range(32):
         sum_4_sum = plus(sum_4_sum, square_float64(abs(float64(sum_2[i]))))
     sum_4[0] = sum_4_sum
-    cast_5[0] = float32(sqrt(sum_4[0]))
     sum_5_sum = float64(0)
     for i in range(32):
         for j in range(10):
             square_3 = square_float64(abs(float64(multiply_matrices_2[i, j])))
             sum_5_sum = plus(sum_5_sum, square_3)
     sum_5[0] = sum_5_sum
-    cast_7[0] = float32(sqrt(sum_5[0]))
     sum_6_sum = float64(0)
     for i in range(10):
         sum_6_sum = plus(sum_6_sum, square_float64(abs(float64(sum_1[i]))))
     sum_6[0] = sum_6_sum
-    cast_9[0] = float32(sqrt(sum_6[0]))
-    concatenate[0] = cast_3[0]
-    concatenate[1] = cast_5[0]
-    concatenate[2] = cast_7[0]
-    concatenate[3] = cast_9[0]
+    concatenate[0] = float32(sqrt(sum_3[0]))
+    concatenate[1] = float32(sqrt(sum_4[0]))
+    concatenate[2] = float32(sqrt(sum_5[0]))
+    concatenate[3] = float32(sqrt(sum_6[0]))
     sum_7_sum = float64(0)
     for i in range(4):
         sum_7_sum = plus(sum_7_sum, square_float64(abs(float64(concatenate[i]))))
@@ -224,7 +220,7 @@ def run(steps, gathering, gate, status, table):
     logits = block(arena, 20480, (32, 10), float32)
     cross_entropy_rows = block(arena, 21760, (32,), float32)
     add_1 = block(arena, 23040, (32,), float32)
-    total_2 = block(arena, 23168, (1,), float32)
+    total_2 = block(arena, 23296, (1,), float32)
     positions = block_at(table, 12, (10,), int64)
     g_logits = block(arena, 21760, (32, 10), float32)
     g_multiply_2 = block(arena, 0, (32, 32), float32)
@@ -233,14 +229,10 @@ def run(steps, gathering, gate, status, table):
     g_affine = block(arena, 12288, (32, 32), float32)
     multiply_matrices = block(arena, 0, (64, 32), float32)
     sum_2 = block(arena, 8192, (32,), float32)
-    sum_3 = block(arena, 12288, (1,), float64)
-    cast_3 = block(arena, 16384, (1,), float32)
-    sum_4 = block(arena, 12288, (1,), float64)
-    cast_5 = block(arena, 21760, (1,), float32)
-    sum_5 = block(arena, 12288, (1,), float64)
-    cast_7 = block(arena, 23232, (1,), float32)
-    sum_6 = block(arena, 12288, (1,), float64)
-    cast_9 = block(arena, 23296, (1,), float32)
+    sum_3 = block(arena, 16384, (1,), float64)
+    sum_4 = block(arena, 21760, (1,), float64)
+    sum_5 = block(arena, 23168, (1,), float64)
+    sum_6 = block(arena, 23232, (1,), float64)
     concatenate = block(arena, 12288, (4,), float32)
     sum_7 = block(arena, 16384, (1,), float64)
     where_1 = block(arena, 12288, (1,), float32)
@@ -263,8 +255,8 @@ def run(steps, gathering, gate, status, table):
             order, step, all_x, x, all_y, y, gathering, affine_product, weight_0, bias_0, relu_1,
             uniform, random, multiply_1, multiply_2, logits_product, weight_3, bias_3, logits,
             status, cross_entropy_rows, add_1, total_2, positions, g_logits, g_multiply_2,
-            multiply_matrices_2, sum_1, g_affine, multiply_matrices, sum_2, sum_3, cast_3, sum_4,
-            cast_5, sum_5, cast_7, sum_6, cast_9, concatenate, sum_7, where_1, loss_out
+            multiply_matrices_2, sum_1, g_affine, multiply_matrices, sum_2, sum_3, sum_4, sum_5,
+            sum_6, concatenate, sum_7, where_1, loss_out
         )
         if status[0] != 0:
             return

@@ -35,9 +35,10 @@ def forward_and_back(
         total_sum = plus(total_sum, error[i, 0] * error[i, 0])
     total[0] = total_sum
     # test_compiler_source.py:26  error = x @ weight + bias - y
-    sum_1[0] = float32(0)
+    sum_1_sum = float32(0)
     for i in range(64):
-        sum_1[0] += g_error[i, 0]
+        sum_1_sum = plus(sum_1_sum, g_error[i, 0])
+    sum_1[0] = sum_1_sum
     matmul_tn(g_leaf, x, g_error, 0, 3)
     # test_compiler_source.py:29  optimizer.step()
     sgd(0, 3, flat(weight), flat(g_leaf), numbers, step, 0)

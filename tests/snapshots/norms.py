@@ -47,7 +47,7 @@ def lion(start, stop, ps, gs, ms, numbers, step, first):
 
 def forward_and_back(
     order, step, all_x, x, all_y, y, gathering, affine_product, weight_0, bias_0, affine, total,
-    mean, subtract_1, sum_1, multiply_2, add_3, rsqrt_1, multiply_5, weight_1, bias_1, relu_1,
+    mean, subtract_1, sum_1, divide_1, add_3, rsqrt_1, multiply_5, weight_1, bias_1, relu_1,
     subtract_5, add_5, rsqrt_2, multiply_8, weight_3, bias_3, add_6, logits_product, weight_4,
     bias_4, logits, status, cross_entropy_rows, add_7, total_4, positions, g_logits, g_add_6,
     sum_4, sum_5, g_subtract_6, g_subtract_5, g_add_4, g_multiply_5, g_subtract_4, g_reshape_4,
@@ -70,8 +70,8 @@ def forward_and_back(
     for i in range(50):
         for j in range(16):
             total[j] += affine[i, j]
-    for j in range(16):
-        mean[0, j] = total[j] / float32(50)
+    for i in range(16):
+        mean[0, i] = total[i] / float32(50)
     for i in range(50):
         for j in range(16):
             subtract_1[i, j] = affine[i, j] - mean[0, j]
@@ -80,11 +80,10 @@ def forward_and_back(
     for i in range(50):
         for j in range(16):
             sum_1[j] += subtract_1[i, j] * subtract_1[i, j]
-    for j in range(16):
-        divide_1 = sum_1[j] / float32(50)
-        multiply_2[0, j] = divide_1 * float32(1.0204082)
-        add_3[0, j] = divide_1 + float32(1e-05)
-        rsqrt_1[0, j] = rsqrt(add_3[0, j])
+    for i in range(16):
+        divide_1[0, i] = sum_1[i] / float32(50)
+        add_3[0, i] = divide_1[0, i] + float32(1e-05)
+        rsqrt_1[0, i] = rsqrt(add_3[0, i])
     for i in range(50):
         total_2 = float32(0)
         for j in range(16):
@@ -170,9 +169,9 @@ def forward_and_back(
     for i in range(50):
         for j in range(16):
             g_mean[j] += -g_subtract_4[i, j]
-    for j in range(16):
-        g_add_3 = g_rsqrt_1[j] * (float32(-0.5) * rsqrt_1[0, j] / add_3[0, j])
-        g_sum_1[0, j] = g_add_3 * float32(0.02)
+    for i in range(16):
+        g_add_3 = g_rsqrt_1[i] * (float32(-0.5) * rsqrt_1[0, i] / add_3[0, i])
+        g_sum_1[0, i] = g_add_3 * float32(0.02)
     for i in range(50):
         for j in range(16):
             multiply_15 = g_sum_1[0, j] * subtract_1[i, j]
@@ -182,10 +181,10 @@ def forward_and_back(
     for i in range(50):
         for j in range(16):
             g_mean_2[j] += -g_subtract_1[i, j]
-    for j in range(16):
-        divide_9[0, j] = g_mean_2[j] / float32(50)
-    for j in range(16):
-        divide_10[0, j] = g_mean[j] / float32(50)
+    for i in range(16):
+        divide_9[0, i] = g_mean_2[i] / float32(50)
+    for i in range(16):
+        divide_10[0, i] = g_mean[i] / float32(50)
     for i in range(50):
         for j in range(16):
             add_11 = g_subtract_4[i, j] + g_subtract_1[i, j] + divide_9[0, j]
@@ -198,7 +197,7 @@ def update(
     g_weight_4, add_6, g_logits, g_bias_4, g_weight_0, x, g_affine, g_bias_0, weight_0,
     weight_0_m, numbers, step, bias_0, bias_0_m, weight_1, g_reshape_3, weight_1_m, bias_1,
     g_reshape_4, bias_1_m, weight_3, sum_5, weight_3_m, bias_3, sum_4, bias_3_m, weight_4,
-    weight_4_m, bias_4, bias_4_m, mean, running_mean_1, multiply_2, running_var_1,
+    weight_4_m, bias_4, bias_4_m, mean, running_mean_1, divide_1, running_var_1,
     g_weight_1_home, g_bias_1_home, g_weight_3_home, g_bias_3_home
 ):
     # test_compiler_source.py:40  logits = model(x)
@@ -227,8 +226,8 @@ def update(
     for i in range(16):
         add_1 = running_mean_1[i] + float32(0.1) * (mean[0, i] - running_mean_1[i])
         running_mean_1[i] = add_1
-        multiply_4 = float32(0.1) * (multiply_2[0, i] - running_var_1[i])
-        running_var_1[i] = running_var_1[i] + multiply_4
+        subtract_3 = divide_1[0, i] * float32(1.0204082) - running_var_1[i]
+        running_var_1[i] = running_var_1[i] + float32(0.1) * subtract_3
         g_weight_1_home[i] = g_reshape_3[i]
         g_bias_1_home[i] = g_reshape_4[i]
         g_weight_3_home[i] = sum_5[i]
@@ -252,7 +251,7 @@ def run(steps, gathering, gate, status, table):
     mean = block(arena, 36352, (1, 16), float32)
     subtract_1 = block(arena, 0, (50, 16), float32)
     sum_1 = block(arena, 3200, (16,), float32)
-    multiply_2 = block(arena, 36544, (1, 16), float32)
+    divide_1 = block(arena, 36544, (1, 16), float32)
     add_3 = block(arena, 36416, (1, 16), float32)
     rsqrt_1 = block(arena, 36480, (1, 16), float32)
     multiply_5 = block(arena, 12800, (50, 16), float32)
@@ -316,12 +315,12 @@ def run(steps, gathering, gate, status, table):
         status[1] = step
         forward_and_back(
             order, step, all_x, x, all_y, y, gathering, affine_product, weight_0, bias_0, affine,
-            total, mean, subtract_1, sum_1, multiply_2, add_3, rsqrt_1, multiply_5, weight_1,
-            bias_1, relu_1, subtract_5, add_5, rsqrt_2, multiply_8, weight_3, bias_3, add_6,
-            logits_product, weight_4, bias_4, logits, status, cross_entropy_rows, add_7, total_4,
-            positions, g_logits, g_add_6, sum_4, sum_5, g_subtract_6, g_subtract_5, g_add_4,
-            g_multiply_5, g_subtract_4, g_reshape_4, g_reshape_3, g_rsqrt_1, g_mean, g_sum_1,
-            g_subtract_1, g_mean_2, divide_9, divide_10, g_affine, loss_out
+            total, mean, subtract_1, sum_1, divide_1, add_3, rsqrt_1, multiply_5, weight_1, bias_1,
+            relu_1, subtract_5, add_5, rsqrt_2, multiply_8, weight_3, bias_3, add_6, logits_product,
+            weight_4, bias_4, logits, status, cross_entropy_rows, add_7, total_4, positions,
+            g_logits, g_add_6, sum_4, sum_5, g_subtract_6, g_subtract_5, g_add_4, g_multiply_5,
+            g_subtract_4, g_reshape_4, g_reshape_3, g_rsqrt_1, g_mean, g_sum_1, g_subtract_1,
+            g_mean_2, divide_9, divide_10, g_affine, loss_out
         )
         if status[0] != 0:
             return
@@ -329,6 +328,6 @@ def run(steps, gathering, gate, status, table):
             g_weight_4, add_6, g_logits, g_bias_4, g_weight_0, x, g_affine, g_bias_0, weight_0,
             weight_0_m, numbers, step, bias_0, bias_0_m, weight_1, g_reshape_3, weight_1_m, bias_1,
             g_reshape_4, bias_1_m, weight_3, sum_5, weight_3_m, bias_3, sum_4, bias_3_m, weight_4,
-            weight_4_m, bias_4, bias_4_m, mean, running_mean_1, multiply_2, running_var_1,
+            weight_4_m, bias_4, bias_4_m, mean, running_mean_1, divide_1, running_var_1,
             g_weight_1_home, g_bias_1_home, g_weight_3_home, g_bias_3_home
         )

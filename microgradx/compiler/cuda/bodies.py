@@ -15,7 +15,6 @@ from microgradx.compiler.bodies import Bodies, indent, wrapped_call
 from microgradx.compiler.cuda.collapse import collapsed
 from microgradx.compiler.cuda.stages import Chunked, Parts
 from microgradx.compiler.expressions import AXES, Expressions, plus
-from microgradx.compiler.fuse import one_per_row
 from microgradx.compiler.items import Gather, Matmul, Scatter, Sweep, Uniform
 from microgradx.compiler.loops import Buffer, Compute, Index, Item, Nest, Read, Reduce, Rows, View
 from microgradx.compiler.schedule import Schedule
@@ -180,7 +179,7 @@ class Loops(Bodies):
             return super().group(rows)
         self.want(rows.rows, 1)
         self.write.local = {}
-        self.numbers_of_rows = one_per_row(rows.nests) - self.plan.stored
+        self.enter(rows.nests)
         lines: list[str] = []
         said = rows.line
         for k, nest in enumerate(rows.nests):
@@ -189,7 +188,7 @@ class Loops(Bodies):
             lines += ["cuda.syncthreads()"] * (k > 0) + self.row(nest)
             local = self.write.local
             self.write.local = {b: x for b, x in local.items() if b in self.numbers_of_rows}
-        self.numbers_of_rows = set()
+        self.enter([])
         return [f"for i in {BLOCKS.format(rows.rows)}:", *indent(lines)]
 
     def row(self, nest: Nest) -> list[str]:

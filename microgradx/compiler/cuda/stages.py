@@ -10,7 +10,8 @@ from dataclasses import dataclass, field, replace
 from microgradx.compiler.fuse import fuse, gather_rows, sink, stored
 from microgradx.compiler.items import Gather, Host, Matmul, Sweep
 from microgradx.compiler.loops import Buffer, Compute, Item, Nest, Read, Reduce, Rows, View
-from microgradx.compiler.schedule import Chain, Schedule, check, settle
+from microgradx.compiler.schedule import Chain, Schedule, settle
+from microgradx.compiler.validate import validate_schedule
 from microgradx.kernels.cuda.cublas import Problem, worth
 from microgradx.kernels.cuda.device import Shape
 
@@ -113,7 +114,7 @@ def stages(
     plan = Schedule([[Chain(1, part)] for part in found], serial=False)
     plan.stored = stored(plan.items)
     plan.arena = settle(plan)
-    return [Stage(part) for part in found], check(plan)
+    return [Stage(part) for part in found], validate_schedule(plan, "staging")
 
 
 def alone_each(part: list[Item]) -> list[list[Item]]:

@@ -17,6 +17,7 @@ from microgradx.compiler.items import Gather, Host
 from microgradx.compiler.loops import Buffer, View
 from microgradx.compiler.lower import lower
 from microgradx.compiler.schedule import Schedule
+from microgradx.compiler.validate import validate_items
 from microgradx.compiler.variant import Changed, Variant, show
 from microgradx.errors import DeviceError
 from microgradx.kernels.cuda import Array, device
@@ -41,7 +42,7 @@ def written(
 
     Without a choice of `how`, a step of little work is one kernel, of `most` blocks at most.
     """
-    program, items = variant.program, lower(variant.program)
+    program, items = variant.program, validate_items(lower(variant.program), "lowering")
     rows = {v.shape[:1] for v in program.arguments}
     read = {v.buffer.source: v.buffer for item in items for v, _ in item.reads() if v.buffer.source}
     inputs = [(b, source[1]) for source, b in read.items() if source[0] == "argument" and b.size]
