@@ -54,7 +54,10 @@ def main() -> int:
         rows = module.run(**{option: chosen[option] for option in taken})
         print(measure.table(rows), flush=True)
         if not arguments.quick:
-            print(f"written to {measure.write(name, known[name], rows)}", flush=True)
+            note = (
+                f"Command: `python -m bench {' '.join(sys.argv[1:])}`." if hasattr(module, "options") else ""
+            )
+            print(f"written to {measure.write(name, known[name], rows, note)}", flush=True)
     return 0
 
 

@@ -2,8 +2,8 @@
 
     Program(setup=["v0 = leaf(2, 3)", "v1 = argument(3)"], body=["v2 = mg.tanh(v0) * v1"])
 
-can be run line by line and compiled, and compared: results, gradients, parameters, optimizers. `bench/grammar.py` draws them
-at random; a test that fails is one of them, pasted.
+can be run line by line and compiled, and compared: results, gradients, parameters, optimizers.
+`bench/grammar.py` draws them at random; each can be pasted into a test.
 """
 
 import linecache
@@ -139,9 +139,18 @@ def floats(*values: Any) -> tuple[int, ...]:
     return tuple(i for i, v in enumerate(values) if v.dtype.kind == "f")
 
 
-def numbers(rng: np.random.Generator, shape, dtype: str = "float64", high: int = 3, ties: bool = False):
-    """Random numbers: floats of both signs, away from 0 or (ties) with many equals; integers below `high`."""
-    kind = np.dtype(dtype).kind
+ODD = 0.0, -0.0, np.inf, -np.inf, np.nan, 1e30, -1e30, 1e-30, 1.0, -1.0, 0.5, 3.0
+"""Numbers that formulas are not made for."""
+
+
+def numbers(rng: np.random.Generator, shape, dtype: str = "float64", high: int = 3, kind: str = ""):
+    """Random numbers: floats of both signs, away from 0; integers below `high`.
+
+    Of the kind "ties", many floats are equal; of the kind "odd", some are infinite, NaN, huge or tiny.
+    """
+    if kind == "odd" and dtype[0] == "f":
+        return np.asarray(rng.choice(ODD, shape)).astype(dtype)
+    ties, kind = kind == "ties", np.dtype(dtype).kind
     if kind == "b":
         return np.asarray(rng.uniform(size=shape) < 0.5)
     if kind in "iu":
@@ -155,7 +164,7 @@ def makers(rng: np.random.Generator, nudge: float) -> dict[str, Callable[..., An
 
     def draw(*shape: int, **options: Any) -> np.ndarray:
         found = numbers(rng, shape, **options)
-        moved = nudge and found.dtype.kind == "f" and not options.get("ties")
+        moved = nudge and found.dtype.kind == "f" and not options.get("kind")
         return found * (1 + nudge * rng.uniform(-1, 1, shape)).astype(found.dtype) if moved else found
 
     def leaf(*shape: int, **options: Any) -> mg.Tensor:
@@ -237,7 +246,7 @@ def play(program: Program, way: Callable[..., Any] = lambda step: step, nudge: f
             result = step(*world.arguments(call))
             found |= {f"call {call}: {name}": x for name, x in flat("result", result)}
             found |= {f"call {call}: {name}": x for name, x in world.state()}
-        found["the next random number"] = mg.rand(1).data.copy()
+        found["the next random number"] = mg.rand(1, dtype=np.float64).data.copy()
     return found
 
 
@@ -252,7 +261,7 @@ def scan(program: Program, way: Callable[..., Any]) -> dict[str, Any]:
         for name, stacked in flat("result", results):
             found |= {f"call {call}: {name}": stacked[call] for call in range(CALLS)}
         found |= {f"call {CALLS - 1}: {name}": x for name, x in world.state()}
-        found["the next random number"] = mg.rand(1).data.copy()
+        found["the next random number"] = mg.rand(1, dtype=np.float64).data.copy()
     return found
 
 
@@ -292,7 +301,7 @@ class Verdict:
     def reason(self) -> str:
         """The text without what is this program's own: numbers, and the names of values."""
         if self.kind in ("differs", "unsteady"):
-            return "None" if "None" in self.text else "dtype or shape" if "not float" in self.text else "numbers"
+            return "no gradient" if "None" in self.text else "another number"
         text = re.sub(r"`\w+`|\b(g_)?v\d+\w*|\(\d[\d, ]*\)|\d+", "#", self.text)
         return re.sub(r"broken: \S+ ", "broken: # ", text)
 
@@ -308,6 +317,7 @@ def size(arrays: dict[str, Any]) -> float:
 
 
 def is_float(x: Any) -> bool:
+    """Whether it is an array of floats."""
     return x is not None and x.dtype.kind == "f"
 
 
@@ -341,6 +351,7 @@ def narrowest(arrays: dict[str, Any]) -> str:
 
 
 def describe(x: Any) -> str:
+    """The dtype and shape of an array."""
     return "None" if x is None else f"{x.dtype}{x.shape}"
 
 
@@ -360,7 +371,7 @@ def reason(error: Exception) -> str:
 
 
 def judge(program: Program, way: Callable[..., Any]) -> Verdict:
-    """Whether a program does compiled what it does line by line: step by step and, where it fits, in a scan."""
+    """Whether a program does compiled what it does line by line: step by step and, if it can, in a scan."""
     try:
         expected = play(program)
     except Exception as error:

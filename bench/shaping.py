@@ -62,7 +62,19 @@ PARAMETERS = {
 }
 """How to draw a parameter of an operation of one array."""
 
-ANY_KIND = "sum", "mean", "max", "min", "prod", "cumsum", "argmax", "argmin", "permute", "transpose", "flatten"
+ANY_KIND = (
+    "sum",
+    "mean",
+    "max",
+    "min",
+    "prod",
+    "cumsum",
+    "argmax",
+    "argmin",
+    "permute",
+    "transpose",
+    "flatten",
+)
 ANY_KIND += "squeeze", "pad"
 """Operations that also take integers and booleans."""
 
@@ -71,7 +83,7 @@ ANY_KIND += "squeeze", "pad"
 
 
 def reshape(b: Any) -> str:
-    """The same elements in one row, with an axis more, with two axes merged, or the sizes in another order."""
+    """The same elements in one row, with an axis more or less, or with the sizes in another order."""
     x = b.value(kinds="fib")
     shape = b[x].shape
     merged = [(*shape[:i], shape[i] * shape[i + 1], *shape[i + 2 :]) for i in range(len(shape) - 1)]
@@ -98,7 +110,9 @@ def cat(b: Any) -> str:
     """Some values joined along an axis."""
     x = b.value(lambda t: t.ndim > 0, kinds="ffib")
     a, shape = b.integer(0, b[x].ndim - 1), b[x].shape
-    beside = lambda t: t.ndim == len(shape) and t.shape[:a] == shape[:a] and t.shape[a + 1 :] == shape[a + 1 :]
+    beside = lambda t: (
+        t.ndim == len(shape) and t.shape[:a] == shape[:a] and t.shape[a + 1 :] == shape[a + 1 :]
+    )
     others = b.having(beside)
     names = [x, *(b.pick([*others, x]) for _ in range(b.integer(0, 2)))]
     return f"mg.cat([{', '.join(names)}], {a - len(shape) if b.chance(0.3) else a})"
@@ -275,7 +289,14 @@ REFUSED = {
 }
 """What a step looks at and cannot be compiled: an error says so."""
 
-SMOOTH = "mg.tanh(x) * x", "mg.sin(x) ** 2", "mg.softmax(x) * x", "mg.gelu(x)", "x.cumsum() * x", "mg.exp(-x * x)"
+SMOOTH = (
+    "mg.tanh(x) * x",
+    "mg.sin(x) ** 2",
+    "mg.softmax(x) * x",
+    "mg.gelu(x)",
+    "x.cumsum() * x",
+    "mg.exp(-x * x)",
+)
 """What derivatives are taken of."""
 
 

@@ -1,4 +1,4 @@
-"""Programs that compiled steps got wrong once, as small as they could be made: `python -m bench fuzz` prints them so."""
+"""Programs that compiled steps got wrong once, made small, as `python -m bench fuzz` prints them."""
 
 import pytest
 
@@ -83,9 +83,13 @@ FOUND = {
     "few random numbers": Program(["v0 = leaf()"], ["v1 = mg.rand((1, 1), dtype=float32) * v0"]),
     "dropped numbers": Program(["v0 = leaf(1)", "layer = nn.Dropout(0.2)"], ["v1 = layer(v0)"]),
     "einsum of one": Program(["v0 = leaf(1, 1)"], ['v1 = mg.einsum("ij->", v0)']),
-    "a product over nothing": Program(["v0 = leaf(0, 1, 1)"], ["v1 = v0.transpose(0, 2)", "v2 = v1 @ v1"]),
+    "a product over nothing": Program(["v0 = leaf(1, 1, 0)"], ["v1 = v0.transpose(0, 2)", "v2 = v1 @ v1"]),
     "written before it was read": Program(["v0 = leaf(1)"], [], loss="v0", ending="by_hand"),
     "a constant in a scan": Program(["v0 = argument(1)", "v1 = leaf()"], ["v2 = v1 * v1"], ending="inner"),
+    "a view written before it was read": Program(
+        ["v0 = leaf(2, 3)"], ["v1 = v0.T"], returns="v1", ending="by_hand"
+    ),
+    "softmax of a number": Program(["v0 = leaf()"], ["v1 = mg.softmax(v0)"], ending="forward"),
 }
 """What random programs found since."""
 

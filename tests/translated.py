@@ -41,7 +41,18 @@ def eager(program: Program) -> dict[str, np.ndarray]:
 # PyTorch
 
 
-UNKNOWN = "layer", "nn.", "mg.rand", "mg.grad", "mg.hvp", "mg.hess", "mg.value", "mg.one_hot", "scalars.", "mg.tens"
+UNKNOWN = (
+    "layer",
+    "nn.",
+    "mg.rand",
+    "mg.grad",
+    "mg.hvp",
+    "mg.hess",
+    "mg.value",
+    "mg.one_hot",
+    "scalars.",
+    "mg.tens",
+)
 """What stands in lines that PyTorch has no words for, or other ones."""
 
 
@@ -157,7 +168,9 @@ def torchs(program: Program, torch, scalars: dict, arrays: dict) -> tuple[Progra
     found = {"loss": loss.detach().numpy()}
     found |= {f"result {i}": v.detach().numpy() for i, v in enumerate(values)}
     found |= {f"{name}.grad": gradient(names[name]) for name in program.made("leaf")}
-    return replace(program, body=known, loss="", ending="backward" if loss.requires_grad else "forward"), found
+    return replace(
+        program, body=known, loss="", ending="backward" if loss.requires_grad else "forward"
+    ), found
 
 
 # Finite differences
