@@ -180,6 +180,10 @@ class Nest(Item):
         """The extent of the axis that may be cut."""
         return 1 if self.axis is None else self.domain[self.axis]
 
+    def makes(self, s: Statement) -> tuple[int, ...]:
+        """The shape of what a statement leaves behind."""
+        return tuple(n for a, n in enumerate(self.domain) if isinstance(s, Compute) or a not in s.axes)
+
     def args(self) -> Iterator[Any]:
         """All operands."""
         for s in self.statements:

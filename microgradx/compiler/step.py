@@ -131,8 +131,9 @@ class Step:
         except (CaptureError, CompileError, KernelError) as error:
             if self.options.get("fallback") != "eager":
                 raise
+            if not self.refused:  # it is told once
+                warnings.warn(f"{self.name} goes on line by line: {error}", CompileWarning, 3)
             self.refused.add(key)
-            warnings.warn(f"{self.name} goes on line by line: {error}", CompileWarning, 3)
             return None
 
     def captured(self, *args: Any) -> Variant:

@@ -18,6 +18,7 @@ from microgradx.compiler.loops import (
     Nest,
     Pick,
     Read,
+    Reduce,
     Rows,
     Statement,
     View,
@@ -91,16 +92,12 @@ def misfit(s: Statement, nest: Nest) -> str:
     domain = nest.domain
     if 1 in domain or (nest.axis is not None and nest.axis >= len(domain)):
         return f"the loops run over {domain}, cut along axis {nest.axis}"
-    kept = domain
-    if not isinstance(s, Compute):
-        if not s.axes or max(s.axes) >= len(domain):
-            return f"it reduces axes {s.axes} of {domain}"
-        kept = tuple(n for a, n in enumerate(domain) if a not in s.axes)
-    if s.out.shape != kept:
-        return f"{s.out.buffer.name} is {s.out.shape} for loops over {kept}"
-    return next(
-        filter(None, (stray(arg, domain) for arg in (s.args if isinstance(s, Compute) else (s.arg,)))), ""
-    )
+    if isinstance(s, Reduce) and (not s.axes or max(s.axes) >= len(domain)):
+        return f"it reduces axes {s.axes} of {domain}"
+    if s.out.shape != nest.makes(s):
+        return f"{s.out.buffer.name} is {s.out.shape} for loops over {nest.makes(s)}"
+    args = s.args if isinstance(s, Compute) else (s.arg,)
+    return next(filter(None, (stray(arg, domain) for arg in args)), "")
 
 
 def stray(arg: Any, domain: tuple[int, ...]) -> str:
@@ -126,7 +123,7 @@ def unequal(item: Matmul) -> str:
     """What is wrong with the shapes of a product."""
     (n, k), (inner, m) = (v.shape[::-1] if turned else v.shape for v, turned in
                           ((item.a, item.form == "tn"), (item.b, item.form == "nt")))  # fmt: skip
-    fits = k == inner and item.out.shape == (n, m) and all(v.dense for v in (item.out, item.a, item.b))
+    fits = k == inner and item.out.shape[-2:] == (n, m) and all(v.dense for v in (item.out, item.a, item.b))
     return "" if fits else f"the shapes {item.a.shape} and {item.b.shape} ({item.form}) make {item.out.shape}"
 
 

@@ -152,7 +152,9 @@ class Block:
 
     def matrix(self, start: int, stop: int, written: bool = False) -> np.ndarray:
         """Rows of a matrix, to be read or `written`."""
-        width = self.shape[1]
+        height, width = self.shape
+        if not 0 <= start <= stop <= height:
+            fault(f"{self.name} has {height} rows, a product works on {start} to {stop}")
         access = self.touch if written else self.look
         return access(start * width, stop * width).reshape(stop - start, width)
 
@@ -217,12 +219,14 @@ def product(turned: str) -> Callable[..., None]:
     """A matrix product of rows start to stop; "T" for an operand that is given transposed."""
 
     def multiply(out: Block, a: Block, b: Block, start: int, stop: int, adding: bool = False) -> None:
-        rows = (0, a.shape[0]) if turned[0] == "T" else (start, stop)
-        left, right = a.matrix(*rows), b.matrix(0, b.shape[0])
-        left = left[:, start:stop].T if turned[0] == "T" else left
-        right = right.T if turned[1] == "T" else right
-        if (stop - start, left.shape[1], out.shape[1]) != (*left.shape[:1], *right.shape):
-            fault(f"a matrix product makes {out.name} {out.shape} of {left.shape} and {right.shape}")
+        (n, k), (inner, m) = (
+            a.shape[:: -1 if turned[0] == "T" else 1],
+            b.shape[:: -1 if turned[1] == "T" else 1],
+        )
+        if out.shape != (n, m) or inner != k:
+            fault(f"a matrix product makes {out.name} {out.shape} of {(n, k)} and {(inner, m)}")
+        left = a.matrix(0, k)[:, start:stop].T if turned[0] == "T" else a.matrix(start, stop)
+        right = b.matrix(0, m).T if turned[1] == "T" else b.matrix(0, k)
         if adding:
             out.matrix(start, stop)
         target = out.matrix(start, stop, written=True)

@@ -23,6 +23,7 @@ from microgradx.errors import (
     ArgumentError,
     CaptureError,
     CheckpointError,
+    CompileError,
     CompileWarning,
     KernelError,
     NonFiniteError,
@@ -180,7 +181,7 @@ class Trainer:
                     t.tolist()
                     for t in self.compiled.scan(*self.train, batch_size=self.batch_size, order=rows)
                 ]
-            except (CaptureError, KernelError) as error:
+            except (CaptureError, CompileError, KernelError) as error:
                 warnings.warn(f"fit goes on line by line, as with eager=True: {error}", CompileWarning, 4)
                 self.eager = True
         starts = range(0, len(rows), self.batch_size)

@@ -9,7 +9,18 @@ from dataclasses import dataclass, field, replace
 
 from microgradx.compiler.fuse import fuse, gather_rows, sink, stored
 from microgradx.compiler.items import Gather, Host, Matmul, Sweep
-from microgradx.compiler.loops import Buffer, Compute, Item, Nest, Read, Reduce, Rows, View
+from microgradx.compiler.loops import (
+    Buffer,
+    Compute,
+    Item,
+    Nest,
+    Read,
+    Reduce,
+    Rows,
+    Statement,
+    View,
+    squeezed,
+)
 from microgradx.compiler.schedule import Chain, Schedule, settle
 from microgradx.compiler.validate import validate_schedule
 from microgradx.kernels.cuda.cublas import Problem, worth
@@ -23,6 +34,10 @@ class Chunked(Nest):
     """A nest whose reductions are done for `chunks` parts of what is reduced, each by one block."""
 
     chunks: int = 1
+
+    def makes(self, s: Statement) -> tuple[int, ...]:
+        """A result for each part."""
+        return super().makes(s) + (self.chunks,) * isinstance(s, Reduce)
 
 
 @dataclass(eq=False)
@@ -248,4 +263,5 @@ def cut_sums(nest: Nest, shape: Shape) -> list[Item]:
 def summed(item: Item, partial: Buffer, out: View, kind: str, axis: int) -> Nest:
     """The nest that takes partial results together along an axis."""
     kept = 0 if out.ndim and axis else 1 if out.ndim else None
-    return Nest(item.line, partial.shape, kept, [Reduce(out, kind, Read(partial.view()), (axis,))])
+    sums: list[Statement] = [Reduce(out, kind, Read(partial.view()), (axis,))]
+    return squeezed(Nest(item.line, partial.shape, kept, sums))
