@@ -16,8 +16,9 @@ from multiprocessing.connection import Connection, wait
 from typing import Any
 
 from bench import grammar
-from bench.programs import WAYS, Program, Verdict, judge
+from bench.programs import Program
 from bench.shrinking import shrink
+from bench.verdicts import WAYS, Verdict, judge
 
 RENEW = 300
 """Programs after which a process makes place for a new one: what it has compiled stays in its memory."""

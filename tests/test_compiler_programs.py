@@ -2,7 +2,8 @@
 
 import pytest
 
-from bench.programs import WAYS, Program, judge
+from bench.programs import Program
+from bench.verdicts import WAYS, judge
 
 REPORTED = {
     "a column of views": Program(

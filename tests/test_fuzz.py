@@ -8,8 +8,9 @@ from translated import eager, slopes, torchs
 
 import microgradx as mg
 from bench import grammar
-from bench.programs import WAYS, Program, difference, judge
+from bench.programs import Program
 from bench.shrinking import shrink
+from bench.verdicts import WAYS, difference, judge
 from microgradx import nn, primitives, scalars
 
 EAGER, INTERPRETED, COMPILED = 300, 180, 10

@@ -5,8 +5,9 @@ import pytest
 
 import microgradx as mg
 from bench import fuzz, grammar
-from bench.programs import WAYS, Program, Verdict, judge
+from bench.programs import Program
 from bench.shrinking import shrink
+from bench.verdicts import WAYS, Verdict, judge
 
 LINES = Program(
     ["v0 = leaf(2, 3)", "v1 = argument()", "v2 = leaf(3)"],
