@@ -333,9 +333,10 @@ def optimizer(b: Builder) -> None:
     parameters = ", ".join(leaves + [f"*{name}.parameters()" for name in modules])
     for kind in (b.pick(names), "Adam"):
         try:
-            b.start(f"optim.{kind}([{parameters}], lr=0.01)", name="optimizer")
+            more = b.pick(["", "", ", weight_decay=0.1", ", maximize=True"]) if kind != "Adam" else ""
+            b.start(f"optim.{kind}([{parameters}], lr=0.01{more})", name="optimizer")
             return
-        except mg.MicrogradxError:  # some are for matrices only
+        except (mg.MicrogradxError, TypeError):  # some are for matrices only, or take other options
             b.setup.pop()
 
 
@@ -346,6 +347,7 @@ def finish(b: Builder) -> dict[str, str]:
     loss = [name for name in (made or floats) if b.chance(0.8)] or floats[-1:]
     returned = [name for name in b.values if b.chance(0.4)]
     returned += [b.pick(b.values)] * b.chance(0.2)
+    returned += [f"{name}.grad" for name in b.values if b[name].is_leaf and b.chance(0.03)]
     endings = [e for e in ENDINGS for _ in range(1 if e in ("forward", "no_grad", "again", "clip") else 3)]
     ending = b.pick(endings)
     wanted = any(b[name].requires_grad for name in loss)

@@ -227,7 +227,9 @@ def tensor_state(name: str, t: mg.Tensor) -> Iterator[tuple[str, Any]]:
 
 def flat(name: str, result: Any) -> Iterator[tuple[str, Any]]:
     """Copies of all arrays in a result, by name."""
-    if isinstance(result, tuple | list):
+    if result is None:
+        yield name, None
+    elif isinstance(result, tuple | list):
         for i, x in enumerate(result):
             yield from flat(f"{name}[{i}]", x)
     else:
@@ -254,10 +256,11 @@ def scan(program: Program, way: Callable[..., Any]) -> dict[str, Any]:
     with quiet():
         world = World(program)
         batches = [[x.data for x in world.arguments(call)] for call in range(CALLS)]
-        rows = len(batches[0][0])
-        results = way(world.step).scan(*map(np.concatenate, zip(*batches, strict=True)), batch_size=rows)
+        data = [np.concatenate(columns) for columns in zip(*batches, strict=True)]
+        results = way(world.step).scan(*data, batch_size=len(batches[0][0]))
         for name, stacked in flat("result", results):
-            found |= {f"call {call}: {name}": stacked[call] for call in range(CALLS)}
+            rows = [None] * CALLS if stacked is None else stacked
+            found |= {f"call {call}: {name}": rows[call] for call in range(CALLS)}
         found |= {f"call {CALLS - 1}: {name}": x for name, x in world.state()}
         found["the next random number"] = mg.rand(1, dtype=np.float64).data.copy()
     return found

@@ -90,6 +90,18 @@ FOUND = {
     "a view written before it was read": Program(
         ["v0 = leaf(2, 3)"], ["v1 = v0.T"], returns="v1", ending="by_hand"
     ),
+    "a copy of a number that is trained": Program(
+        ["v0 = leaf()", "optimizer = optim.SGD([v0], lr=0.01)"],
+        ["v1 = mg.expand(v0, (2,))"],
+        returns="v1",
+        ending="train",
+    ),
+    "einsum of what is trained": Program(
+        ["v0 = leaf(2)", "optimizer = optim.SGD([v0], lr=0.01)"],
+        ['v1 = mg.einsum("i->i", v0)'],
+        returns="v1",
+        ending="train",
+    ),
     "softmax of a number": Program(["v0 = leaf()"], ["v1 = mg.softmax(v0)"], ending="forward"),
 }
 """What random programs found since."""
