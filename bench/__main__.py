@@ -5,6 +5,7 @@ Each prints its table and writes it to bench/results; `--quick` runs a shorter v
 
 import argparse
 import importlib
+import inspect
 import os
 import pkgutil
 import sys
@@ -30,24 +31,33 @@ def main() -> int:
     if any(name in os.environ for name in PINNED):  # they pin BLAS to an old core: start again without
         clean = {name: value for name, value in os.environ.items() if name not in PINNED}
         os.execve(sys.executable, [sys.executable, "-m", "bench", *sys.argv[1:]], clean)
-    parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__, add_help=False)
     parser.add_argument("names", nargs="*", metavar="NAME", help="which to run; all of them with 'all'")
     parser.add_argument("--quick", action="store_true", help="a short run, for trying; writes no file")
-    arguments = parser.parse_args()
+    arguments, _ = parser.parse_known_args()
     known = benchmarks()
     names = list(known) if arguments.names == ["all"] else arguments.names
     if unknown := [name for name in names if name not in known]:
         parser.error(f"no benchmark {', '.join(unknown)}; there are {', '.join(known)}")
+    modules = {name: importlib.import_module(f"bench.{name}") for name in names}
+    for module in modules.values():
+        getattr(module, "options", lambda parser: None)(parser)
+    parser.add_argument("-h", "--help", action="help", help="show this and end")
+    chosen = vars(parser.parse_args())
     if not names:
         for name, text in known.items():
             print(f"{name:12} {text}")
         return 0
-    for name in names:
+    for name, module in modules.items():
         print(f"{name}: {known[name]}", flush=True)
-        rows = importlib.import_module(f"bench.{name}").run(quick=arguments.quick)
+        taken = inspect.signature(module.run).parameters.keys() & chosen.keys()
+        rows = module.run(**{option: chosen[option] for option in taken})
         print(measure.table(rows), flush=True)
         if not arguments.quick:
-            print(f"written to {measure.write(name, known[name], rows)}", flush=True)
+            note = (
+                f"Command: `python -m bench {' '.join(sys.argv[1:])}`." if hasattr(module, "options") else ""
+            )
+            print(f"written to {measure.write(name, known[name], rows, note)}", flush=True)
     return 0
 
 

@@ -115,8 +115,9 @@ def table(rows: list[dict[str, object]]) -> str:
     return "\n".join(lines)
 
 
-def write(name: str, title: str, rows: list[dict[str, object]]) -> Path:
+def write(name: str, title: str, rows: list[dict[str, object]], note: str = "") -> Path:
     """Keep a table as bench/results/DATE-NAME.md, with the machine, the versions and the command."""
+    note = note or f"Command: `python -m bench {name}`. Contenders take turns; medians; compile time apart."
     from microgradx.compiler.limits import processor  # here: every contender's process imports this file
 
     RESULTS.mkdir(exist_ok=True)
@@ -124,7 +125,7 @@ def write(name: str, title: str, rows: list[dict[str, object]]) -> Path:
     path.write_text(
         f"# {title}\n\n{date.today():%Y-%m-%d}, {processor()}, {os.cpu_count()} cores, Python "
         f"{platform.python_version()}, {versions('numpy', 'numba', 'scipy', 'torch', 'jax')}.\n"
-        f"Command: `python -m bench {name}`. Contenders take turns; medians; compile time apart.\n\n"
+        f"{note}\n\n"
         f"{table(rows)}\n"
     )
     return path
