@@ -62,7 +62,7 @@ class Tensor:
         if array.shape != self.shape and self._node is not None:
             raise ShapeError(f"data of shape {array.shape} does not fit a computed tensor of {self.shape}.")
         if mode.recorder is not None:
-            mode.recorder.assign(self, wrap(array))
+            mode.recorder.replace(self, wrap(array))
         self._data = array
         self._version[0] += 1
 
@@ -175,7 +175,7 @@ class Tensor:
 
     def detach(self) -> "Tensor":
         """The same data without history; changes in place are seen by both."""
-        return wrap(self._data, version=self._version)
+        return wrap(shared(self), version=self._version)
 
     def clone(self) -> "Tensor":
         """A copy; gradients flow through."""
@@ -296,7 +296,7 @@ def as_dtype(dtype) -> np.dtype:
 def as_array(values, dtype=None) -> Any:
     """The array of what a user gave: float32 for Python's numbers, else the dtype it has."""
     if isinstance(values, Tensor):
-        values = (values if dtype is None else values.to(as_dtype(dtype)))._data
+        values = shared(values if dtype is None else values.to(as_dtype(dtype)))
     if not isinstance(values, KNOWN) and hasattr(values, "__cuda_array_interface__"):
         values = from_interface(values, cuda.device())
     if type(values) is Array:
@@ -425,6 +425,13 @@ def look(t: Tensor, what: str) -> np.ndarray:
     """The array inside, for somebody outside; refused where a recording would take its values for fixed."""
     if mode.recorder is not None:
         mode.recorder.look(t, what)
+    return t._data
+
+
+def shared(t: Tensor) -> Any:
+    """The array inside, for another Tensor to hold."""
+    if mode.recorder is not None:
+        mode.recorder.shared(t)
     return t._data
 
 

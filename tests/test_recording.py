@@ -48,8 +48,14 @@ class Recorder:
     def alias(self, array, t):
         self.move(self.key(t), self.key(array))
 
-    def assign(self, t, new):
+    def replace(self, t, new):
         self.move(self.key(new), self.key(t))
+
+    def overwrite(self, array, new):
+        self.move(self.key(new), self.key(array))
+
+    def shared(self, t):
+        self.key(t)
 
     def record(self, op, args, params, out):
         def read(a):

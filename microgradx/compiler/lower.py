@@ -57,14 +57,20 @@ class Lowering:
             self.at = instruction
             self.instruction(instruction)
         self.at = None
-        for home, value in program.writes.items():
-            here, there = self.views[value], self.views[home]
-            if here.buffer is not there.buffer:
-                self.nest(there, None, Read(here))
         for k, value in enumerate(program.outputs):
             if self.views[value].buffer.source != ("output", k):
                 out = Buffer(f"{value.name}_out", value.shape, value.dtype, ("output", k), stepped=True)
                 self.nest(out.view(), None, Read(self.views[value]))
+        self.leave()
+
+    def leave(self) -> None:
+        """Put what a step leaves behind where it belongs: all at once, so that w.data = w.T is right, too."""
+        pairs = [(self.views[value], self.views[home]) for home, value in self.program.writes.items()]
+        pairs = [(here, there) for here, there in pairs if here != there]
+        overwritten = {there.buffer for _, there in pairs}
+        sources = [self.copy(here) if here.buffer in overwritten else here for here, _ in pairs]
+        for here, (_, there) in zip(sources, pairs, strict=True):
+            self.nest(there, None, Read(here))
 
     def outside(self, value: Value, source: tuple) -> View:
         """Memory outside of the arena."""
@@ -111,7 +117,7 @@ class Lowering:
         self, name: str, kind: str, view: View, axis: Any, keepdims: bool = False, dtype: Any = None
     ) -> View:
         """Take all elements along axes together."""
-        axes = shapes.axes_of(axis, view.ndim)
+        axes = shapes.axes_of(axis, view.ndim) if view.ndim else ()
         if kind.startswith("arg"):  # by the last axes, in one variable
             full = tuple(1 if a in axes else n for a, n in enumerate(view.shape))
             view = view.through(lambda x: np.moveaxis(x, axes, range(-len(axes), 0)))

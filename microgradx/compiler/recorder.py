@@ -75,6 +75,7 @@ class Recorder:
         self.forward: Line | None = None  # of the operation whose gradient is under way
         self.undo: list[Callable[[], None]] = []  # what takes back the eager run
         self.owners: dict[int, Any] = {}  # the optimizer of a flat buffer
+        self.replaced: list[Tensor] = []  # Tensors that hold another array after the step
         self.invented: set[Value] = set()  # Values that the user has no name for yet
 
     # Values
@@ -216,16 +217,28 @@ class Recorder:
             if tensor._data is not array and id(tensor._data) in self.origin and value in self.program.bound:
                 self.origin.setdefault(id(array), self.origin[id(tensor._data)])
 
-    def assign(self, tensor: Tensor, new: Tensor) -> None:
-        """A Tensor's memory is to hold another value from now on."""
+    def replace(self, tensor: Tensor, new: Tensor) -> None:
+        """A Tensor is to hold another array from now on; who shares the one that it had keeps that."""
         value = self.value(new)
         home = self.homes.get(id(tensor)) or self.origin.get(id(tensor._data))
         if home is None and id(tensor._data) not in self.values:  # never read so far
             name = self.names.get(id(tensor)) or tensor.name or "tensor"
-            home = self.homes[id(tensor)] = self.bind(name, tensor._data, tensor, "data")
+            home = self.bind(name, tensor._data, tensor, "data")
         if home is not None:
+            self.homes[id(tensor)] = home
             self.program.writes[home] = value
-        self.values[id(tensor._data)] = value
+            self.replaced.append(tensor)
+
+    def overwrite(self, array: Any, new: Tensor) -> None:
+        """An array is to hold another value from now on."""
+        self.values[id(array)] = value = self.value(new)
+        if id(array) in self.origin:
+            self.program.writes[self.origin[id(array)]] = value
+
+    def shared(self, tensor: Tensor) -> None:
+        """Another Tensor is about to hold the same array: whose it is must be known first."""
+        if self.traced(tensor):
+            self.value(tensor)
 
     def keep(self, array: np.ndarray) -> None:
         """An array is about to change in place."""
@@ -293,7 +306,7 @@ class Recorder:
             with mode.having(record=False):
                 new = rule.function(p, g, *state, t=t, **numbers | more)
             for place, value in zip([p, *state], new if isinstance(new, tuple) else (new,), strict=True):
-                self.assign(place, value.to(place.dtype))
+                self.overwrite(place._data, value.to(place.dtype))
 
     def schedule(self, schedule: Any) -> None:
         """A schedule is about to go on."""

@@ -71,6 +71,7 @@ class Variant:
         self.blocks = recorder.blocks
         self.final = recorder.final  # which gradients are left; the rest of the recorder is let go
         self.events = recorder.events
+        self.replaced = recorder.replaced
         self.optimizers = list(dict.fromkeys(event[1] for event in self.events if event[0] == "sweep"))
         self.program: Program = simplify(recorder.program)
         self.title = title_of(function, self.program)
@@ -206,6 +207,8 @@ class Variant:
 
     def ready(self) -> None:
         """Bind again where memory has been replaced."""
+        for tensor in self.replaced:  # by the step itself: whoever shares its array keeps what is in there
+            tensor._data = tensor._data.copy()
         if (
             all(t._data is array for t, array in self.watched)
             and all(flat.arrays is arrays for flat, arrays in self.flats)
