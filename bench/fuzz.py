@@ -20,7 +20,7 @@ from bench.programs import Program
 from bench.shrinking import shrink
 from bench.verdicts import WAYS, Verdict, judge
 
-RENEW = 300
+RENEW = {"interpret": 2_000, "machine": 200}
 """Programs after which a process makes place for a new one: what it has compiled stays in its memory."""
 
 PATIENCE = 120.0
@@ -58,7 +58,7 @@ class Worker:
 
     def give(self, seed: int) -> None:
         """Let it judge the program of a seed."""
-        if self.process is None or self.served >= RENEW:
+        if self.process is None or self.served >= RENEW[self.mode]:
             self.start()
         self.seed, self.since, self.served = seed, time.monotonic(), self.served + 1
         self.pipe.send(seed)

@@ -67,7 +67,7 @@ def test_a_program_may_end_its_process():
 
 
 def test_the_command(monkeypatch):
-    monkeypatch.setattr(fuzz, "RENEW", 3)  # processes take turns
+    monkeypatch.setitem(fuzz.RENEW, "interpret", 3)  # processes take turns
     found = {seed: verdict for seed, verdict, _ in fuzz.judged(range(5), "interpret", 1)}
     assert found == {seed: judge(grammar.program(seed)[0], WAYS["interpret"]) for seed in range(5)}
 
