@@ -96,6 +96,12 @@ FOUND = {
         returns="v1",
         ending="train",
     ),
+    "what was before training": Program(
+        ["v0 = leaf(2)", "optimizer = optim.SGD([v0], lr=0.01)"],
+        ["v1 = v0.clone()"],
+        returns="v1",
+        ending="train",
+    ),
     "einsum of what is trained": Program(
         ["v0 = leaf(2)", "optimizer = optim.SGD([v0], lr=0.01)"],
         ['v1 = mg.einsum("i->i", v0)'],
