@@ -159,6 +159,7 @@ class Lowering:
         op, inputs = instruction.op, [self.operand(x) for x in instruction.inputs]
         if isinstance(op, Update):
             count = 2 + len(op.sweep.rule.state)
+            self.rescue({view.buffer for view in (inputs[0], *inputs[2:count])}, instruction)
             self.add(Sweep(None, op, [self.tight(v) for v in inputs[:count]], inputs[count:]))
             self.views |= zip(instruction.outputs, [inputs[0], *inputs[2:count]], strict=True)
             return
@@ -178,6 +179,15 @@ class Lowering:
         if view.dtype != out.dtype:
             view = self.copy(view, out.name, out.dtype)
         self.views[out] = view
+
+    def rescue(self, buffers: set[Buffer], instruction: Instruction) -> None:
+        """Copy values that lie in memory which an instruction overwrites, and that are read after it."""
+        threatened = [v for v, view in self.views.items() if view.buffer in buffers]
+        later = self.program.instructions[self.program.instructions.index(instruction) + 1 :]
+        needed = {*self.program.outputs, *self.program.writes.values()}.union(*(one.reads() for one in later))
+        for value in threatened:
+            if value in needed and value not in instruction.outputs:
+                self.views[value] = self.copy(self.views[value], value.name)
 
     def watch(self, watch: Watch, positions: View, *arrays: View) -> View:
         """Before updates: gradients in one item, all else in another, which need not wait for them."""

@@ -48,6 +48,11 @@ class Binding:
         return self.kind if self.kind in ("data", "grad", "constant", "number") else f"state {self.kind}"
 
 
+def root_of(array: np.ndarray) -> np.ndarray:
+    """The array whose memory it is."""
+    return array if array.base is None else array.base
+
+
 def refuse(what: str, advice: str) -> NoReturn:
     """Raise the error of a step that cannot be compiled, with the user's line."""
     line = line_of(user_frame())
@@ -212,8 +217,7 @@ class Recorder:
         """An array holds the value of a Tensor now."""
         value = self.value(tensor)
         if isinstance(value, Value):
-            self.values[id(array)] = value
-            self.kept.append(array)
+            self.hold(array, value)
             if tensor._data is not array and id(tensor._data) in self.origin and value in self.program.bound:
                 self.origin.setdefault(id(array), self.origin[id(tensor._data)])
 
@@ -231,9 +235,28 @@ class Recorder:
 
     def overwrite(self, array: Any, new: Tensor) -> None:
         """An array is to hold another value from now on."""
-        self.values[id(array)] = value = self.value(new)
+        value = self.value(new)
+        self.hold(array, value)
         if id(array) in self.origin:
             self.program.writes[self.origin[id(array)]] = value
+
+    def hold(self, array: Any, value: Value) -> None:
+        """An array holds a value from now on, and so do views of it: what made them is done again."""
+        old = self.values.get(id(array))
+        self.values[id(array)] = value
+        self.kept.append(array)
+        if old in (None, value) or not isinstance(array, np.ndarray):
+            return
+        instead, root = {old: value}, root_of(array)
+        made = {out: one for one in self.program.instructions for out in one.outputs}
+        others = [x for x in self.kept if isinstance(x, np.ndarray) and x is not array]
+        for view in [x for x in others if root_of(x) is root]:
+            one = made.get(self.values.get(id(view)))  # type: ignore[arg-type]
+            if one is not None and np.may_share_memory(view, array) and instead.keys() & {*one.reads()}:
+                out = Value(self.free(one.out.name), one.out.shape, one.out.dtype)
+                inputs = tuple(instead.get(x, x) if isinstance(x, Value) else x for x in one.inputs)
+                self.add(Instruction(one.op, inputs, one.params, (out,)))
+                instead[one.out] = self.values[id(view)] = out
 
     def shared(self, tensor: Tensor) -> None:
         """Another Tensor is about to hold the same array: whose it is must be known first."""
@@ -287,9 +310,11 @@ class Recorder:
             inputs = [self.values[id(a)] for a in (part.value, part.gradient, *part.state.values())]
             kept = [part.value, *part.state.values()]
             homes = [self.origin[id(a)] for a in kept]
-            outputs = [self.fresh(f"new_{home.name}", array) for home, array in zip(homes, kept, strict=True)]
+            outputs = [Value(self.free(f"new_{home.name}"), home.shape, home.dtype) for home in homes]
             self.add(Instruction(Update(flat, part, flat.update, event), tuple(inputs), {}, tuple(outputs)))
             self.program.writes |= zip(homes, outputs, strict=True)
+            for array, value in zip(kept, outputs, strict=True):
+                self.hold(array, value)
         return True
 
     def rule_by_tensors(self, flat: Any, run: list, more: dict[str, Any]) -> None:

@@ -14,7 +14,7 @@ def sgd(start, stop, ps, gs, numbers, step, first):
 
 def forward_and_back(
     order, step, all_x, x, all_y, y, gathering, multiply_matrices, weight, bias, error, g_error,
-    total, sum_1, g_leaf, numbers, g_leaf_home_2, loss_out
+    total, sum_1, g_leaf, numbers, loss_out, g_leaf_home_2
 ):
     if gathering:
         for i in range(64):
@@ -43,9 +43,9 @@ def forward_and_back(
     # test_compiler_source.py:29  optimizer.step()
     sgd(0, 3, flat(weight), flat(g_leaf), numbers, step, 0)
     sgd(0, 1, flat(bias), flat(sum_1), numbers, step, 0)
-    g_leaf_home_2[0] = sum_1[0]
     # test_compiler_source.py:27  loss = (error * error).mean()
     loss_out[step] = total[0] / float32(64)
+    g_leaf_home_2[0] = sum_1[0]
 
 
 def run(steps, gathering, gate, status, table):
@@ -65,10 +65,10 @@ def run(steps, gathering, gate, status, table):
     total = block(arena, 0, (1,), float32)
     sum_1 = block(arena, 256, (1,), float32)
     g_leaf = block_at(table, 10, (3, 1), float32)
-    g_leaf_home_2 = block_at(table, 11, (1,), float32)
-    loss_out = block_at(table, 12, (1,), float32)
+    loss_out = block_at(table, 11, (1,), float32)
+    g_leaf_home_2 = block_at(table, 12, (1,), float32)
     for step in range(steps):
         forward_and_back(
             order, step, all_x, x, all_y, y, gathering, multiply_matrices, weight, bias, error,
-            g_error, total, sum_1, g_leaf, numbers, g_leaf_home_2, loss_out
+            g_error, total, sum_1, g_leaf, numbers, loss_out, g_leaf_home_2
         )
