@@ -30,20 +30,22 @@ class Tensor:
     `mg.tensor(values)`. Float32 by default for Python's numbers and lists; NumPy arrays keep their dtype.
     """
 
-    __slots__ = ("_data", "_grad", "_home", "_node", "_version", "requires_grad", "name", "__weakref__")
+    __slots__ = (
+        "_data", "_grad", "_home", "_node", "_trained", "_version", "requires_grad", "name", "__weakref__",
+    )  # fmt: skip
     __array_ufunc__ = None  # NumPy leaves array + tensor to us
     number = -1  # on the tape, a leaf is older than any node
 
     def __init__(self, values, dtype=None, device=None, requires_grad: bool = False):
         self._data: Any = placed(as_array(values, dtype), device)
-        if requires_grad and self._data.dtype.kind != "f":
-            what = f"this one is {self._data.dtype}. Give it dtype=np.float32 first"
-            raise DTypeError(f"only floating-point tensors can require gradients, {what}.")
+        if requires_grad:
+            check_differentiable(self._data.dtype)
         self._grad: Tensor | None = None
         self._home: Any = None  # where an optimizer wants the gradient written
         self._node: Node | None = None
         self._version = [0]  # how often the data was changed in place; views share it
         self.requires_grad = bool(requires_grad)
+        self._trained = False  # whether it is a module's parameter, which it is while it is frozen, too
         self.name: str | None = None
 
     def __init_subclass__(cls) -> None:
@@ -185,7 +187,7 @@ class Tensor:
         if self._node is not None:
             advice = "use clone(), or detach() to leave the history behind"
             raise GradientError(f"a computed tensor cannot be copied or pickled with its history; {advice}.")
-        state = {"_grad": self._grad, "name": self.name}
+        state = {"_grad": self._grad, "_trained": self._trained, "name": self.name}
         array = on_host(look(self, "copying or pickling"))
         return Tensor, (array, None, self.device, self.requires_grad), (None, state)
 
@@ -198,6 +200,16 @@ class Tensor:
         `create_graph` records the backward pass, so that gradients can be differentiated again.
         """
         differentiate(self, gradient, retain_graph=retain_graph, create_graph=create_graph)
+
+    def requires_grad_(self, requires_grad: bool = True) -> "Tensor":
+        """Want gradients from now on, or (False) no more: then optimizers leave it as it is."""
+        if self._node is not None and not requires_grad:
+            advice = "Use detach() for one without history, or freeze what it was computed from"
+            raise GradientError(f"a computed tensor requires gradients if its inputs do. {advice}.")
+        if requires_grad:
+            check_differentiable(self.dtype)
+        self.requires_grad = bool(requires_grad)
+        return self
 
     def accumulate(self, g) -> None:
         """Add a gradient to `.grad`: written into the optimizer's buffer where there is one."""
@@ -278,8 +290,15 @@ def wrap(array, version: list[int] | None = None) -> Tensor:
     t._data = array if type(array) is np.ndarray or type(array) is Array else np.asarray(array)
     t._grad = t._home = t._node = t.name = None
     t._version = [0] if version is None else version
-    t.requires_grad = False
+    t.requires_grad = t._trained = False
     return t
+
+
+def check_differentiable(dtype: np.dtype) -> None:
+    """DTypeError for numbers that have no gradient."""
+    if dtype.kind != "f":
+        what = f"this one is {dtype}. Give it dtype=np.float32 first"
+        raise DTypeError(f"only floating-point tensors can require gradients, {what}.")
 
 
 def as_dtype(dtype) -> np.dtype:

@@ -70,7 +70,10 @@ class Function(Module):
     def __init__(self, *values: Any, **constants: Any):
         if len(values) > len(self.defaults) or constants.keys() - self.defaults.keys():
             raise ArgumentError(f"{type(self).__name__} takes {', '.join(self.defaults) or 'no arguments'}.")
-        vars(self).update(self.defaults | dict(zip(self.defaults, values, strict=False)) | constants)
+        for name, value in (
+            self.defaults | dict(zip(self.defaults, values, strict=False)) | constants
+        ).items():
+            setattr(self, name, value)
 
     def forward(self, x):
         """The function of x."""
