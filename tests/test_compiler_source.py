@@ -111,6 +111,21 @@ def test_a_switch_that_does_not_exist_is_named(monkeypatch):
         mg.jit(function)(*(np.ones(shape, np.float32) for shape in shapes))
 
 
+@pytest.mark.parametrize("name", ["flat", "adam", "run"])
+def test_a_parameter_may_be_called_like_a_word_of_the_file(name):
+    weight = mg.ones(3, 2, requires_grad=True)
+    optimizer = optim.Adam([(name, weight)])
+
+    def step(x):
+        optimizer.zero_grad()
+        weight.name = name
+        (x @ weight).sum().backward()
+        optimizer.step()
+
+    mg.jit(step)(np.ones((4, 3), np.float32))
+    assert weight.numpy() == pytest.approx(0.999)
+
+
 # The checkers find what a broken pass leaves behind
 
 

@@ -1,4 +1,4 @@
-"""Freezing and unfreezing: which Tensors are parameters, what optimizers do with frozen ones, and where they stand."""
+"""Freezing and unfreezing: which Tensors are parameters, and what optimizers do with frozen ones."""
 
 import copy
 import pickle

@@ -23,6 +23,9 @@ DTYPES = {"bool_", "float32", "float64"} | {
 }
 """The dtypes of blocks and numbers."""
 
+WORDS = {"claim", "done", "wait", "inside", "within", "plus"}
+"""Words that a file may use beside those that `Bodies.vocabulary` collects."""
+
 RUN = "int64 int64 int64* int64* int64*"
 """The types of `run(steps, gathering, gate, status, table)`."""
 
@@ -105,7 +108,7 @@ class Emitter(Bodies):
 
     def sources(self) -> dict[str, set[str]]:
         """The modules that a file may import from, and which names."""
-        words = self.vocabulary | {"claim", "done", "wait", "inside", "within", "plus"}
+        words = self.vocabulary | WORDS
         return {
             "math": self.calls() - VECTORS,
             "numpy": DTYPES,

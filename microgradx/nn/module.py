@@ -25,10 +25,8 @@ class Module:
 
     def __setattr__(self, name: str, value: Any) -> None:
         if name == "requires_grad":
-            raise ArgumentError(
-                f"{type(self).__name__}.requires_grad = {value} would do nothing: a module has many parameters. "
-                f"Write .requires_grad_({bool(value)})."
-            )
+            given, advice = f"{type(self).__name__}.requires_grad = {value}", f"requires_grad_({bool(value)})"
+            raise ArgumentError(f"{given} would do nothing: a module has many parameters. Write .{advice}.")
         if vars(self).get(name, structure) is not value:
             structure[0] += 1
         super().__setattr__(name, value)
@@ -49,7 +47,7 @@ class Module:
             mode.within = outer
 
     def children(self) -> Iterator[tuple[str, "Module"]]:
-        """The modules directly inside, by attribute name; those in lists and dicts by position and key too."""
+        """The modules directly inside, by name; those in lists and dicts with their position or key."""
         return ((name, x) for name, x in held(self) if isinstance(x, Module))
 
     def modules(self) -> Iterator["Module"]:
@@ -84,7 +82,7 @@ class Module:
         return (t for _, t in self.named_parameters())
 
     def requires_grad_(self, requires_grad: bool = True) -> "Module":
-        """Train all parameters inside from now on, or (False) freeze them: optimizers leave them as they are."""
+        """Train all parameters from now on, or (False) freeze them: optimizers leave them alone."""
         for parameter in self.parameters():
             parameter.requires_grad_(requires_grad)
         return self

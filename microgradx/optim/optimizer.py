@@ -36,10 +36,12 @@ class Optimizer:
 
     options: dict[str, Any]  # what a class takes, and the defaults
     choose: Callable[..., Rule]  # from the options of a group to its rule
-    __signature__: Signature
+    takes: Signature  # params and the options
 
     def __init_subclass__(cls) -> None:
-        cls.__signature__ = declare(cls.options)
+        cls.takes = declare(cls.options)
+        finite = Parameter("check_finite", Parameter.KEYWORD_ONLY, default=False)
+        cls.__signature__ = Signature([*cls.takes.parameters.values(), finite])  # type: ignore[attr-defined]
         optimizers[cls.__name__.lower()] = cls
 
     def __init__(self, params: Iterable[Any], *args: Any, check_finite: bool = False, **options: Any):
@@ -50,9 +52,9 @@ class Optimizer:
                 raise ArgumentError(f"Optimizer(params, rule, ...): {hint}.")
             rule, *args = args  # type: ignore[assignment]
             self.choose = lambda **_: rule
-            self.__signature__ = declare(rule.hyperparameters | common | rule.hyperparameters)
+            self.takes = declare(rule.hyperparameters | common | rule.hyperparameters)
         self.check_finite = check_finite
-        self.defaults = read_options(self.name, self.__signature__, params, *args, **options)
+        self.defaults = read_options(self.name, self.takes, params, *args, **options)
         del self.defaults["params"]
         self.param_groups: list[dict[str, Any]] = []
         self.flats: list[Flat] = []  # for each group one of each dtype
@@ -77,7 +79,7 @@ class Optimizer:
 
     def add_param_group(self, group: dict[str, Any]) -> None:
         """Add parameters with options of their own; those of an earlier group stay there."""
-        group = read_options(self.name, self.__signature__, **self.defaults | group)
+        group = read_options(self.name, self.takes, **self.defaults | group)
         found = named(self.name, group["params"], self.parameters)
         group |= {"params": list(found.values()), "param_names": list(found)}
         kinds = dict.fromkeys((p.dtype, p.device) for p in found.values())

@@ -8,7 +8,7 @@ continues exactly. Names and keywords are PyTorch's; `schedule.step()` comes aft
 import math
 from bisect import bisect_right
 from collections.abc import Callable
-from inspect import signature
+from inspect import Signature, signature
 from itertools import pairwise
 from typing import Any
 
@@ -24,6 +24,12 @@ class Schedule:
     lr: Callable[..., float]  # (base, step, /, option=default, ...) -> learning rate
     base = "initial_lr"  # the option of a group that it starts from
     memory: tuple[str, ...] = ("last_epoch", "base_lrs")  # the attributes that a resumed run needs
+
+    def __init_subclass__(cls) -> None:
+        if "lr" in vars(cls) and "__init__" not in vars(cls):
+            _, _, *own = signature(cls.lr).parameters.values()
+            takes = [signature(Schedule).parameters["optimizer"], *own]
+            cls.__signature__ = Signature(takes)  # type: ignore[attr-defined]
 
     def __init__(self, optimizer: Optimizer, *args: Any, **options: Any):
         self.name = type(self).__name__
