@@ -163,7 +163,10 @@ class Lowering:
         elif op in lowerings:
             view = lowerings[op](self, *inputs, **instruction.params)
         else:
-            view = self.host(op.name, lambda *arrays: op.forward(*arrays, **instruction.params), inputs)
+            own = not op.__module__.startswith("microgradx.")
+            advice = "" if own else "compute it outside of the step, or report it, so that it is compiled"
+            call = lambda *arrays: op.forward(*arrays, **instruction.params)
+            view = self.host(op.name, call, inputs, advice)
         if view.shape != out.shape:
             view = view.through(lambda x: np.reshape(x, out.shape))
         if view.dtype != out.dtype:
@@ -191,16 +194,19 @@ class Lowering:
         if draw.name == "uniform" and plain and value.dtype == np.float32:
             self.add(Uniform(None, out, draw))
         else:
-            self.add(
-                Host(None, draw.name, lambda: getattr(generator, draw.name)(**options), [], [out], draw.block)
+            advice = (
+                "draw it outside and pass it as an argument, or take mg.rand in float32, which is compiled"
             )
+            call = lambda: getattr(generator, draw.name)(**options)
+            self.add(Host(None, draw.name, call, [], [out], draw.block, advice))
         return out
 
-    def host(self, name: str, call: Callable[..., Any], inputs: list[Any]) -> View:
-        """An operation that stays NumPy's or the user's."""
+    def host(self, name: str, call: Callable[..., Any], inputs: list[Any], advice: str = "") -> View:
+        """An operation that stays NumPy's or the user's; advice on how to do without, where there is any."""
         value = self.at.outputs[0]
         out = self.new(value.shape, value.dtype)
-        self.add(Host(None, name, call, [self.tight(x) if isinstance(x, View) else x for x in inputs], [out]))
+        inputs = [self.tight(x) if isinstance(x, View) else x for x in inputs]
+        self.add(Host(None, name, call, inputs, [out], advice=advice))
         return out
 
     def elementwise(self, op: ElementwisePrimitive, inputs: list[Any], instruction: Instruction) -> View:
@@ -208,7 +214,10 @@ class Lowering:
         function, value = op.elementwise, instruction.out
         constants = op.defaults | instruction.params
         if any(isinstance(c, np.ndarray) for c in constants.values()):
-            return self.host(op.name, lambda *arrays: op.forward(*arrays, **constants), inputs)
+            advice = (
+                "give it numbers as constants, or write it with arrays as inputs, such as maximum(x, low)"
+            )
+            return self.host(op.name, lambda *arrays: op.forward(*arrays, **constants), inputs, advice)
         out = self.new(value.shape, value.dtype)
         args = [Read(x) if isinstance(x, View) else x for x in inputs]
         return self.nest(out, function, *args, **constants)

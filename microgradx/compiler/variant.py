@@ -13,6 +13,7 @@ import numpy as np
 from microgradx.compiler.books import readable, written_down
 from microgradx.compiler.emit import RUN, Emitted, Emitter
 from microgradx.compiler.guards import Guards
+from microgradx.compiler.hosted import notice
 from microgradx.compiler.items import Gather, Host, Matmul
 from microgradx.compiler.loops import View
 from microgradx.compiler.lower import lower
@@ -92,6 +93,7 @@ class Variant:
         if self.compiled is not None:
             return self.compiled
         items = lower(self.program)
+        notice(items)
         rows = {v.shape[:1] for v in self.program.arguments}
         self.gathers = len(rows) == 1 and rows != {()}
         if self.gathers:
@@ -329,14 +331,18 @@ class Variant:
                     if self.status[0]:
                         return step
                     continue
-                inputs = [self.seen(x, arena) if isinstance(x, View) else x for x in part.inputs]
                 if part.draw is not None:
                     generator._block = block + self.blocks * step + part.draw
-                result = part.call(*inputs)
+                self.call(part, arena)
                 generator._block = block
-                for out in part.outs:
-                    self.seen(out, arena)[...] = result
         return steps
+
+    def call(self, part: Host, arena: np.ndarray) -> None:
+        """Run a part that is NumPy's or the user's."""
+        inputs = [self.seen(x, arena) if isinstance(x, View) else x for x in part.inputs]
+        result = part.call(*inputs)
+        for out in part.outs:
+            self.seen(out, arena)[...] = result
 
     def seen(self, view: View, arena: np.ndarray) -> np.ndarray:
         """A view as NumPy's array."""
