@@ -48,14 +48,14 @@ def report(variant: Variant) -> Report:
         variant.undo(counts)
         for array, before in zip(variant.kept, kept, strict=True):
             array[...] = before
-    found: dict[tuple[str, str, bool], list[float]] = {}
+    found: dict[tuple[str, str], Measured] = {}
     for chain, took in zip(apart, seconds, strict=True):
         (item,) = chain.items
-        sums = found.setdefault((name_of(item), what(item), isinstance(item, Host)), [0.0, 0.0, 0.0])
-        for k, x in enumerate((took, item.flop, traffic(item))):
-            sums[k] += x
-    rows = [Measured(name, does, *sums, hosted) for (name, does, hosted), sums in found.items()]
-    return Report(rows, limits(), whole)
+        names, hosted = (name_of(item), what(item)), isinstance(item, Host)
+        row = found.get(names, Measured(*names, 0, 0, 0, hosted))
+        sums = row.seconds + took, row.flop + item.flop, row.bytes + traffic(item)
+        found[names] = Measured(*names, *sums, hosted)
+    return Report([*found.values()], limits(), whole)
 
 
 def times(variant: Variant, runs: list[list[Any]], repeats: int) -> list[float]:
