@@ -1,4 +1,4 @@
-"""The emitted files are for reading: those of five models stand in tests/snapshots, reviewed like code.
+"""The emitted files are for reading: those of six models stand in tests/snapshots, reviewed like code.
 
 `MICROGRADX_SNAPSHOTS=write python -m pytest tests/test_compiler_source.py` writes them anew.
 """
@@ -56,6 +56,10 @@ MODELS = {
     "norms": lambda: classifier(
         nn.Sequential(nn.Linear(8, 16), nn.BatchNorm1d(16), nn.ReLU(), nn.LayerNorm(16), nn.Linear(16, 3)),
         optim.Lion, (50, 8), 50,
+    ),
+    "as_wide": lambda: classifier(  # as the batch is long; on several threads
+        nn.Sequential(nn.Linear(784, 128), nn.BatchNorm1d(128), nn.ReLU(), nn.Linear(128, 10)),
+        optim.Adam, (128, 784), 128,
     ),
 }  # fmt: skip
 

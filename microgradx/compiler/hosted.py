@@ -2,9 +2,12 @@
 
 import warnings
 from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
 
 from microgradx.compiler.items import Host
-from microgradx.compiler.loops import Item
+from microgradx.compiler.loops import Item, View
 from microgradx.errors import CompileWarning
 
 said: set[tuple] = set()
@@ -22,3 +25,11 @@ def notice(items: Iterable[Item]) -> None:
             if warning not in said:
                 warnings.warn_explicit(*warning)
                 said.add(warning)
+
+
+def call(variant: Any, part: Host, arena: np.ndarray) -> None:
+    """Run such a part, on the memory of a variant."""
+    inputs = [variant.seen(x, arena) if isinstance(x, View) else x for x in part.inputs]
+    result = part.call(*inputs)
+    for out in part.outs:
+        variant.seen(out, arena)[...] = result

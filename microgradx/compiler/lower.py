@@ -44,6 +44,8 @@ class Lowering:
         for value, binding in program.bound.items():
             source = ("number", binding.event) if binding.kind == "number" else ("bound", value)
             self.views[value] = self.outside(value, source)
+        kept = [value for value, binding in program.bound.items() if binding.kind != "grad"]
+        self.state = {self.views[value].buffer for value in kept}
         read = {value for instruction in program.instructions for value in instruction.reads()}
         finals = list(program.writes.values())
         self.homes = {  # values that can be computed in the place where they belong
@@ -83,6 +85,9 @@ class Lowering:
         if not any(view.size for view, _ in item.writes()):
             return
         item.line = self.at.line if self.at else None
+        back = (self.at and self.at.back) or any(view.buffer.phase == "back" for view, _ in item.reads())
+        for view, _ in item.writes():
+            view.buffer.phase = "update" if view.buffer in self.state else "back" if back else "forward"
         self.items.append(item)
 
     # Building blocks

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from microgradx.compiler.hosted import call
 from microgradx.compiler.items import Gather, Host, Look, Matmul, Sweep, Uniform
 from microgradx.compiler.limits import limits
 from microgradx.compiler.loops import Compute, Item, Nest, Rows, View
@@ -96,7 +97,7 @@ def repeat(variant: Variant, parts: list[Any], repeats: int) -> None:
     for _ in range(repeats):
         for part in parts:
             if isinstance(part, Host):
-                variant.call(part, arena)
+                call(variant, part, arena)
             else:
                 variant.execute(part, 1, False)
     generator.load_state_dict(block)

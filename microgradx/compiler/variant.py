@@ -13,7 +13,7 @@ import numpy as np
 from microgradx.compiler.books import readable, written_down
 from microgradx.compiler.emit import RUN, Emitted, Emitter
 from microgradx.compiler.guards import Guards
-from microgradx.compiler.hosted import notice
+from microgradx.compiler.hosted import call, notice
 from microgradx.compiler.items import Gather, Host, Matmul
 from microgradx.compiler.loops import View
 from microgradx.compiler.lower import lower
@@ -108,8 +108,7 @@ class Variant:
 
     def load(self, plan: Schedule, apart: bool = False) -> None:
         """Emit and compile a schedule, and lay out its memory; `apart`: every item is a function."""
-        batch = self.program.arguments[0].shape[0] if self.gathers else 0
-        self.compiled = Emitter(plan, self.title, self.blocks, batch).emit(apart)
+        self.compiled = Emitter(plan, self.title, self.blocks).emit(apart)
         show(source=self.compiled.text)
         names = [s for s in self.compiled.segments if isinstance(s, str)]
         label = "".join(c if c.isalnum() else "_" for c in self.program.name)
@@ -333,16 +332,9 @@ class Variant:
                     continue
                 if part.draw is not None:
                     generator._block = block + self.blocks * step + part.draw
-                self.call(part, arena)
+                call(self, part, arena)
                 generator._block = block
         return steps
-
-    def call(self, part: Host, arena: np.ndarray) -> None:
-        """Run a part that is NumPy's or the user's."""
-        inputs = [self.seen(x, arena) if isinstance(x, View) else x for x in part.inputs]
-        result = part.call(*inputs)
-        for out in part.outs:
-            self.seen(out, arena)[...] = result
 
     def seen(self, view: View, arena: np.ndarray) -> np.ndarray:
         """A view as NumPy's array."""
