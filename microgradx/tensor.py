@@ -33,7 +33,6 @@ class Tensor:
     __slots__ = (
         "_data", "_grad", "_home", "_node", "_trained", "_version", "requires_grad", "name", "__weakref__",
     )  # fmt: skip
-    __array_ufunc__ = None  # NumPy leaves array + tensor to us
     number = -1  # on the tape, a leaf is older than any node
 
     def __init__(self, values, dtype=None, device=None, requires_grad: bool = False):
@@ -56,7 +55,7 @@ class Tensor:
     @property
     def data(self) -> Any:
         """The array inside, not a copy. Assigning (`t.data -= step` too) counts as a change in place."""
-        return look(self, "data")
+        return look(self, "data; `t -= ...` within no_grad() changes it unseen")
 
     @data.setter
     def data(self, values) -> None:
@@ -255,6 +254,26 @@ class Tensor:
     __and__ = __rand__ = lambda a, b: scalars.logical_and(a, b)
     __or__ = __ror__ = lambda a, b: scalars.logical_or(a, b)
     __invert__ = lambda a: scalars.logical_not(a)
+    __iadd__ = lambda a, b: in_place(a, a + b)
+    __isub__ = lambda a, b: in_place(a, a - b)
+    __imul__ = lambda a, b: in_place(a, a * b)
+    __itruediv__ = lambda a, b: in_place(a, a / b)
+
+    def __array_ufunc__(self, ufunc, method, *inputs, out=None, **options):
+        """array + tensor is a Tensor; `array -= tensor`, as in `t.data -= step`, takes the values."""
+        if method == "__call__" and not options and out is None and inputs[-1] is self and ufunc in REFLECTED:
+            return getattr(self, REFLECTED[ufunc])(inputs[0])
+        name = ufunc.__name__
+        if method != "__call__" or out is None or any(isinstance(x, Tensor) for x in out):
+            known = f"mg.{name}(t)" if name in scalars.functions else "an operation of mg"
+            known = "it with its operator, as a + b" if ufunc in REFLECTED else known
+            raise DTypeError(f"NumPy's {name} takes no Tensor. Write {known}, or take t.numpy(), the values.")
+        given = [x for x in inputs if isinstance(x, Tensor)]
+        if mode.record and any(x.requires_grad for x in given):
+            advice = "Use detach(), or do it inside `with mg.no_grad():`"
+            raise GradientError(f"a change of an array would lose the gradient of what is put in. {advice}.")
+        arrays = [on_host(look(x, "a change of an array")) if isinstance(x, Tensor) else x for x in inputs]
+        return ufunc(*arrays, out=out, **options)
 
     def __pow__(self, exponent):
         square = type(exponent) is int and exponent == 2
@@ -279,6 +298,34 @@ class Tensor:
         except (ValueError, IndexError) as error:
             raise ShapeError(f"cannot assign shape {np.shape(values)} into {self.shape}: {error}.") from None
         self._version[0] += 1
+
+
+REFLECTED = {
+    np.add: "__radd__", np.subtract: "__rsub__", np.multiply: "__rmul__", np.true_divide: "__rtruediv__",
+    np.power: "__rpow__", np.matmul: "__rmatmul__", np.bitwise_and: "__rand__", np.bitwise_or: "__ror__",
+    np.less: "__gt__", np.less_equal: "__ge__", np.greater: "__lt__", np.greater_equal: "__le__",
+    np.equal: "__eq__", np.not_equal: "__ne__",
+}  # fmt: skip
+"""The operators of an array on the left of a Tensor."""
+
+
+def in_place(t: Tensor, new: Tensor) -> Tensor:
+    """What `t += ...` leaves: a parameter with new values, where nothing is recorded; else another Tensor."""
+    if not t.is_leaf or not (t.requires_grad or t._trained):
+        return new
+    if mode.record and new.requires_grad:
+        advice = "Do it inside `with mg.no_grad():`, or write t = t + ... for another tensor"
+        raise GradientError(f"a tensor that requires gradients cannot change in place here. {advice}.")
+    if new.shape != t.shape:
+        raise ShapeError(f"in place, a tensor of shape {t.shape} cannot become one of {new.shape}.")
+    new = new.to(t.dtype)
+    if mode.recorder is not None:
+        mode.recorder.keep(t._data)
+    copy_into(t._data, new._data)
+    if mode.recorder is not None:
+        mode.recorder.assign(t, new)
+    t._version[0] += 1
+    return t
 
 
 # Making tensors from arrays, and arrays from what users give

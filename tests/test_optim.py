@@ -506,7 +506,7 @@ def test_loading_takes_over_the_options():
     saved["param_groups"][0]["betas"] = [0.5, 0.6]  # as it comes back from JSON
     other.load_state_dict(saved)
     assert other.param_groups[0]["lr"] == 0.5
-    other.step()
+    other.follow()
     assert other.flats[0].hyperparameters["beta2"] == 0.6
 
 

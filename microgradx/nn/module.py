@@ -1,6 +1,7 @@
 """Module: parameters by name, the state of a model, training and evaluation mode."""
 
 from collections.abc import Iterator
+from inspect import signature
 from typing import Any
 
 import numpy as np
@@ -27,11 +28,26 @@ class Module:
         if name == "requires_grad":
             given, advice = f"{type(self).__name__}.requires_grad = {value}", f"requires_grad_({bool(value)})"
             raise ArgumentError(f"{given} would do nothing: a module has many parameters. Write .{advice}.")
+        if isinstance(value, int | float):
+            self.check_setting(name, value)
         if vars(self).get(name, structure) is not value:
             structure[0] += 1
         super().__setattr__(name, value)
         for _, x in contents(name, value):
             is_parameter(x)  # from now on, frozen or not
+
+    def check_setting(self, name: str, value: float) -> None:
+        """ArgumentError for a number that a layer of the library would not look at: a misspelt one."""
+        kind = type(self)
+        own = kind.__module__.startswith("microgradx.nn.") and not isinstance(self, Sequential)
+        if name in vars(self) or hasattr(kind, name) or not own:
+            return
+        known = [*signature(kind).parameters]
+        if name not in known:
+            takes = ", ".join(known) or "nothing"
+            raise ArgumentError(
+                f"{kind.__name__}.{name} = {value!r} would do nothing: what it takes is {takes}."
+            )
 
     def forward(self, *args: Any) -> Any:
         """What the module computes; subclasses define it."""

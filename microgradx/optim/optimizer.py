@@ -1,11 +1,12 @@
 """The one optimizer: binds an update rule to parameters, group by group, through flat buffers."""
 
 import copy
+import warnings
 from collections.abc import Callable, Iterable
 from inspect import Parameter, Signature, signature
 from typing import Any
 
-from microgradx.errors import ArgumentError, CheckpointError
+from microgradx.errors import ArgumentError, CheckpointError, TrainingWarning
 from microgradx.kernels import sweep
 from microgradx.optim.checks import check, compare, named, read_options
 from microgradx.optim.flat import Flat, Run, span
@@ -68,6 +69,17 @@ class Optimizer:
         if not self.parameters:
             raise ArgumentError(f"{self.name}: no parameters given; pass model.parameters().")
 
+    def __setattr__(self, name: str, value: Any) -> None:
+        """What would do nothing is an error: options are those of the groups."""
+        if "parameters" in vars(self) and name not in vars(self) and not hasattr(type(self), name):
+            given = f"{self.name}.{name} = {value!r} would do nothing"
+            if name in self.defaults:
+                how = f"for group in optimizer.param_groups: group[{name!r}] = {value!r}"
+                raise ArgumentError(f"{given}. Write `{how}`.")
+            if type(self).__module__.startswith("microgradx."):  # a class of the user's own may keep more
+                raise ArgumentError(f"{given}. Options, in param_groups, are {', '.join(self.defaults)}.")
+        super().__setattr__(name, value)
+
     def __repr__(self) -> str:
         return f"{self.name}({', '.join(f'{name}={value}' for name, value in self.defaults.items())})"
 
@@ -129,6 +141,10 @@ class Optimizer:
         """Update every parameter that has a gradient; the others, and their step counts, stay."""
         self.follow()
         jobs = [(flat, run) for flat in self.flats for run in flat.gather()]
+        if not jobs and any(parameter.requires_grad for parameter in self.parameters.values()):
+            none = f"{self.name}.step(): none of the {len(self.parameters)} parameters has a gradient"
+            advice = "call backward() after zero_grad(), on a loss that was computed from them"
+            warnings.warn(f"{none}, so nothing changes; {advice}.", TrainingWarning, stacklevel=2)
         for flat, run in jobs:
             if mode.recorder is not None:
                 mode.recorder.step(self, flat, run)

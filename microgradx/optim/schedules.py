@@ -42,6 +42,12 @@ class Schedule:
         self.base_lrs = [group.setdefault(self.base, group["lr"]) for group in optimizer.param_groups]
         self.apply()
 
+    def __setattr__(self, name: str, value: Any) -> None:
+        if name in vars(self).get("options", ()):
+            given = f"{self.name}.{name} = {value!r} would do nothing"
+            raise ArgumentError(f"{given}. Write `schedule.options[{name!r}] = {value!r}`.")
+        super().__setattr__(name, value)
+
     def __repr__(self) -> str:
         return f"{self.name}({', '.join(f'{name}={value}' for name, value in self.options.items())})"
 
