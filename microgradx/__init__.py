@@ -22,7 +22,7 @@ from microgradx.rules import rule
 from microgradx.scalars import absolute as abs
 from microgradx.scalars import (
     clip, cos, elementwise, elu, erf, exp, expm1, gelu, gelu_tanh, leaky_relu, log, log1p, maximum, minimum,
-    relu, rsqrt, sigmoid, sign, silu, sin, softplus, sqrt, square, tanh, where,
+    relu, rsqrt, sigmoid, sign, silu, sin, softplus, softsign, sqrt, square, tanh, where,
 )  # fmt: skip
 from microgradx.tape import detect_anomaly, no_grad
 from microgradx.tensor import Tensor

@@ -100,41 +100,71 @@ def check_grad(f, *inputs, order: int = 1, eps=1e-6, rtol=1e-5, atol=1e-7, seed:
 
     f takes float arrays (others are passed on as they are) and returns one Tensor of any shape, which is
     weighted at random so that one number stands for the whole Jacobian. `order=2` also checks the
-    derivative of the derivative. The error names the input, the element and both values.
+    derivative of the derivative. The error names the elements and both values, unweighted.
     """
     draw = np.random.default_rng(seed)
     arrays = [np.asarray(x) for x in inputs]
     free = [i for i, a in enumerate(arrays) if a.dtype.kind == "f"]
     points = [a.astype(np.float64) if i in free else a for i, a in enumerate(arrays)]
-    weights = draw.uniform(0.5, 1.5, np.shape(f(*[Tensor(p) for p in points])))
+    shape = np.shape(f(*[Tensor(p) for p in points]))
+    weights = draw.uniform(0.5, 1.5, shape)
 
     def total(*args):
         return (f(*args) * weights).sum()
 
-    compare(total, points, free, 1, eps, rtol, atol)
+    def slope(*args):
+        grads = grad(total, argnums=free, create_graph=True)(*args)
+        return sum((g * d).sum() for g, d in zip(grads, directions, strict=True))
+
+    directions = [draw.uniform(0.5, 1.5, points[i].shape) for i in free]
+    compare(total, lambda: outputs(f, shape), points, free, 1, eps, rtol, atol)
     if order > 1:
-        directions = [draw.uniform(0.5, 1.5, points[i].shape) for i in free]
-
-        def slope(*args):
-            grads = grad(total, argnums=free, create_graph=True)(*args)
-            return sum((g * d).sum() for g, d in zip(grads, directions, strict=True))
-
-        compare(slope, points, free, 2, eps, max(rtol, 1e-4), max(atol, 1e-6))
+        each = lambda: derivatives(f, shape, points, free)
+        compare(slope, each, points, free, 2, eps, max(rtol, 1e-4), max(atol, 1e-6))
     return True
 
 
-def compare(f, points, free, order, eps, rtol, atol) -> None:
-    """Check the gradient of f at the points against (f(x + ε) - f(x - ε)) / 2ε, element by element."""
+def outputs(f, shape: tuple[int, ...]):
+    """Each element of what f returns, as words and as a function."""
+    for out in np.ndindex(shape):
+        yield (f" of output {out}", lambda *args, out=out: f(*args)[out]) if shape else ("", f)
+
+
+def derivatives(f, shape: tuple[int, ...], points: list, free: list[int]):
+    """Each first derivative of f, by every element of its inputs."""
+    for words, one in outputs(f, shape):
+        for i in free:
+            slope = grad(one, argnums=i, create_graph=True)
+            for at in np.ndindex(points[i].shape):
+                name = f"{words} by input {i}, element {at}"
+                yield name, lambda *args, slope=slope, at=at: slope(*args)[at] if at else slope(*args)
+
+
+def compare(f, parts, points, free, order, eps, rtol, atol) -> None:
+    """Check the gradient of f at the points, element by element; where it is wrong, name the part that is."""
     found = grad(f, argnums=free)(*[Tensor(p) for p in points]) if free else ()
     for i, g in zip(free, found, strict=True):
         for index in np.ndindex(points[i].shape):
-            ends = []
-            for step in (eps, -eps):
-                moved = [p.copy() if k == i else p for k, p in enumerate(points)]
-                moved[i][index] += step
-                ends.append(f(*[Tensor(p) for p in moved]).item())
-            expected, actual = (ends[0] - ends[1]) / (2 * eps), float(g.data[index])
-            if not abs(actual - expected) <= atol + rtol * abs(expected):
-                where = f"input {i} of shape {points[i].shape}, element {index} = {points[i][index]:.6g}"
-                both = f"the rule gives {actual:.8g}, central differences {expected:.8g}"
-                raise GradientError(f"check_grad: derivative of order {order}, {where}: {both}.")
+            actual, expected = float(g.data[index]), difference(f, points, i, index, eps)
+            if abs(actual - expected) <= atol + rtol * abs(expected):
+                continue
+            of = ""
+            for words, part in parts():  # of which f is a sum with weights: the first that is wrong
+                one = float(grad(part, argnums=i)(*[Tensor(p) for p in points]).data[index])
+                other = difference(part, points, i, index, eps)
+                if not abs(one - other) <= atol + rtol * abs(other):
+                    of, actual, expected = words, one, other
+                    break
+            where = f"input {i} of shape {points[i].shape}, element {index} = {points[i][index]:.6g}"
+            both = f"the rule gives {actual:.8g}, central differences {expected:.8g}"
+            raise GradientError(f"check_grad: derivative of order {order}{of}, {where}: {both}.")
+
+
+def difference(f, points, i: int, index: tuple[int, ...], eps: float) -> float:
+    """(f(x + ε) - f(x - ε)) / 2ε for one element."""
+    ends = []
+    for step in (eps, -eps):
+        moved = [p.copy() if k == i else p for k, p in enumerate(points)]
+        moved[i][index] += step
+        ends.append(f(*[Tensor(p) for p in moved]).item())
+    return (ends[0] - ends[1]) / (2 * eps)

@@ -55,3 +55,7 @@ class CacheWarning(UserWarning):
 
 class CompileWarning(UserWarning):
     """A step that cannot be compiled runs line by line instead, with the same results, slower."""
+
+
+class TrainingWarning(UserWarning):
+    """Something that trains nothing, such as an optimizer's step before any gradient."""

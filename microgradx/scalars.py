@@ -488,6 +488,18 @@ def _(x, y):
     return sigmoid(x)
 
 
+@elementwise(kinks=(0,), activation=True)
+def softsign(x):
+    """x / (1 + |x|)"""
+    return x / (1 + abs(x))
+
+
+@softsign.slope
+def _(x, y):
+    part = 1 / (1 + abs(x))
+    return part * part
+
+
 # Comparisons and logic: they give booleans and have no slope
 
 

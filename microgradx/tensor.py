@@ -30,20 +30,21 @@ class Tensor:
     `mg.tensor(values)`. Float32 by default for Python's numbers and lists; NumPy arrays keep their dtype.
     """
 
-    __slots__ = ("_data", "_grad", "_home", "_node", "_version", "requires_grad", "name", "__weakref__")
-    __array_ufunc__ = None  # NumPy leaves array + tensor to us
+    __slots__ = (
+        "_data", "_grad", "_home", "_node", "_trained", "_version", "requires_grad", "name", "__weakref__",
+    )  # fmt: skip
     number = -1  # on the tape, a leaf is older than any node
 
     def __init__(self, values, dtype=None, device=None, requires_grad: bool = False):
         self._data: Any = placed(as_array(values, dtype), device)
-        if requires_grad and self._data.dtype.kind != "f":
-            what = f"this one is {self._data.dtype}. Give it dtype=np.float32 first"
-            raise DTypeError(f"only floating-point tensors can require gradients, {what}.")
+        if requires_grad:
+            check_differentiable(self._data.dtype)
         self._grad: Tensor | None = None
         self._home: Any = None  # where an optimizer wants the gradient written
         self._node: Node | None = None
         self._version = [0]  # how often the data was changed in place; views share it
         self.requires_grad = bool(requires_grad)
+        self._trained = False  # whether it is a module's parameter, which it is while it is frozen, too
         self.name: str | None = None
 
     def __init_subclass__(cls) -> None:
@@ -54,7 +55,7 @@ class Tensor:
     @property
     def data(self) -> Any:
         """The array inside, not a copy. Assigning (`t.data -= step` too) counts as a change in place."""
-        return look(self, "data")
+        return look(self, "data; `t -= ...` within no_grad() changes it unseen")
 
     @data.setter
     def data(self, values) -> None:
@@ -185,7 +186,7 @@ class Tensor:
         if self._node is not None:
             advice = "use clone(), or detach() to leave the history behind"
             raise GradientError(f"a computed tensor cannot be copied or pickled with its history; {advice}.")
-        state = {"_grad": self._grad, "name": self.name}
+        state = {"_grad": self._grad, "_trained": self._trained, "name": self.name}
         array = on_host(look(self, "copying or pickling"))
         return Tensor, (array, None, self.device, self.requires_grad), (None, state)
 
@@ -198,6 +199,16 @@ class Tensor:
         `create_graph` records the backward pass, so that gradients can be differentiated again.
         """
         differentiate(self, gradient, retain_graph=retain_graph, create_graph=create_graph)
+
+    def requires_grad_(self, requires_grad: bool = True) -> "Tensor":
+        """Want gradients from now on, or (False) no more: then optimizers leave it as it is."""
+        if self._node is not None and not requires_grad:
+            advice = "Use detach() for one without history, or freeze what it was computed from"
+            raise GradientError(f"a computed tensor requires gradients if its inputs do. {advice}.")
+        if requires_grad:
+            check_differentiable(self.dtype)
+        self.requires_grad = bool(requires_grad)
+        return self
 
     def accumulate(self, g) -> None:
         """Add a gradient to `.grad`: written into the optimizer's buffer where there is one."""
@@ -243,6 +254,26 @@ class Tensor:
     __and__ = __rand__ = lambda a, b: scalars.logical_and(a, b)
     __or__ = __ror__ = lambda a, b: scalars.logical_or(a, b)
     __invert__ = lambda a: scalars.logical_not(a)
+    __iadd__ = lambda a, b: in_place(a, a + b)
+    __isub__ = lambda a, b: in_place(a, a - b)
+    __imul__ = lambda a, b: in_place(a, a * b)
+    __itruediv__ = lambda a, b: in_place(a, a / b)
+
+    def __array_ufunc__(self, ufunc, method, *inputs, out=None, **options):
+        """array + tensor is a Tensor; `array -= tensor`, as in `t.data -= step`, takes the values."""
+        if method == "__call__" and not options and out is None and inputs[-1] is self and ufunc in REFLECTED:
+            return getattr(self, REFLECTED[ufunc])(inputs[0])
+        name = ufunc.__name__
+        if method != "__call__" or out is None or any(isinstance(x, Tensor) for x in out):
+            known = f"mg.{name}(t)" if name in scalars.functions else "an operation of mg"
+            known = "it with its operator, as a + b" if ufunc in REFLECTED else known
+            raise DTypeError(f"NumPy's {name} takes no Tensor. Write {known}, or take t.numpy(), the values.")
+        given = [x for x in inputs if isinstance(x, Tensor)]
+        if mode.record and any(x.requires_grad for x in given):
+            advice = "Use detach(), or do it inside `with mg.no_grad():`"
+            raise GradientError(f"a change of an array would lose the gradient of what is put in. {advice}.")
+        arrays = [on_host(look(x, "a change of an array")) if isinstance(x, Tensor) else x for x in inputs]
+        return ufunc(*arrays, out=out, **options)
 
     def __pow__(self, exponent):
         square = type(exponent) is int and exponent == 2
@@ -269,6 +300,34 @@ class Tensor:
         self._version[0] += 1
 
 
+REFLECTED = {
+    np.add: "__radd__", np.subtract: "__rsub__", np.multiply: "__rmul__", np.true_divide: "__rtruediv__",
+    np.power: "__rpow__", np.matmul: "__rmatmul__", np.bitwise_and: "__rand__", np.bitwise_or: "__ror__",
+    np.less: "__gt__", np.less_equal: "__ge__", np.greater: "__lt__", np.greater_equal: "__le__",
+    np.equal: "__eq__", np.not_equal: "__ne__",
+}  # fmt: skip
+"""The operators of an array on the left of a Tensor."""
+
+
+def in_place(t: Tensor, new: Tensor) -> Tensor:
+    """What `t += ...` leaves: a parameter with new values, where nothing is recorded; else another Tensor."""
+    if not t.is_leaf or not (t.requires_grad or t._trained):
+        return new
+    if mode.record and new.requires_grad:
+        advice = "Do it inside `with mg.no_grad():`, or write t = t + ... for another tensor"
+        raise GradientError(f"a tensor that requires gradients cannot change in place here. {advice}.")
+    if new.shape != t.shape:
+        raise ShapeError(f"in place, a tensor of shape {t.shape} cannot become one of {new.shape}.")
+    new = new.to(t.dtype)
+    if mode.recorder is not None:
+        mode.recorder.keep(t._data)
+    copy_into(t._data, new._data)
+    if mode.recorder is not None:
+        mode.recorder.assign(t, new)
+    t._version[0] += 1
+    return t
+
+
 # Making tensors from arrays, and arrays from what users give
 
 
@@ -278,8 +337,15 @@ def wrap(array, version: list[int] | None = None) -> Tensor:
     t._data = array if type(array) is np.ndarray or type(array) is Array else np.asarray(array)
     t._grad = t._home = t._node = t.name = None
     t._version = [0] if version is None else version
-    t.requires_grad = False
+    t.requires_grad = t._trained = False
     return t
+
+
+def check_differentiable(dtype: np.dtype) -> None:
+    """DTypeError for numbers that have no gradient."""
+    if dtype.kind != "f":
+        what = f"this one is {dtype}. Give it dtype=np.float32 first"
+        raise DTypeError(f"only floating-point tensors can require gradients, {what}.")
 
 
 def as_dtype(dtype) -> np.dtype:

@@ -21,7 +21,9 @@ SCALARS = {
         "square", "sqrt", "rsqrt", "exp", "expm1", "log", "log1p", "sin", "cos", "erf", "sign", "maximum",
         "minimum", "tanh", "sigmoid",
     )},
-    **{name: getattr(F, name) for name in ("relu", "leaky_relu", "elu", "silu", "gelu", "softplus")},
+    **{name: getattr(F, name) for name in (
+        "relu", "leaky_relu", "elu", "silu", "gelu", "softplus", "softsign",
+    )},
 }  # fmt: skip
 """PyTorch's function for each elementwise function that has a slope."""
 
@@ -137,6 +139,7 @@ POINTS = {
     "sqrt": [0.0, 4, 1e-30, inf], "rsqrt": [4, 1e-30, inf], "log": [0.0, 1e-30, 1, inf], "log1p": [0.0, 1e-9],
     "expm1": [0.0, 1e-9, -100], "exp": [-200, 0, 88], "tanh": [0.0, 50, -50, inf],
     "sigmoid": [0.0, 100, -100, -88, inf, -inf], "softplus": [0.0, 15, 50, 500, -15, -50, -500],
+    "softsign": [0.0, -0.0, 1e-30, 1e10, -1e10, 1e38],
     "silu": [0.0, 80, -80], "gelu": [0.0, 20, -20], "gelu_tanh": [0.0, 20, -20], "erf": [0.0, 10, -10],
     "square": [0.0], "sin": [0.0], "cos": [0.0], "negative": [0.0],
 }  # fmt: skip

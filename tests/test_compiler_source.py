@@ -1,4 +1,4 @@
-"""The emitted files are for reading: those of five models stand in tests/snapshots, reviewed like code.
+"""The emitted files are for reading: those of six models stand in tests/snapshots, reviewed like code.
 
 `MICROGRADX_SNAPSHOTS=write python -m pytest tests/test_compiler_source.py` writes them anew.
 """
@@ -57,6 +57,10 @@ MODELS = {
         nn.Sequential(nn.Linear(8, 16), nn.BatchNorm1d(16), nn.ReLU(), nn.LayerNorm(16), nn.Linear(16, 3)),
         optim.Lion, (50, 8), 50,
     ),
+    "as_wide": lambda: classifier(  # as the batch is long; on several threads
+        nn.Sequential(nn.Linear(784, 128), nn.BatchNorm1d(128), nn.ReLU(), nn.Linear(128, 10)),
+        optim.Adam, (128, 784), 128,
+    ),
 }  # fmt: skip
 
 
@@ -109,6 +113,21 @@ def test_a_switch_that_does_not_exist_is_named(monkeypatch):
         ArgumentError, match="MICROGRADX_SHOW='everything': what can be shown is program, stages, source"
     ):
         mg.jit(function)(*(np.ones(shape, np.float32) for shape in shapes))
+
+
+@pytest.mark.parametrize("name", ["flat", "adam", "run"])
+def test_a_parameter_may_be_called_like_a_word_of_the_file(name):
+    weight = mg.ones(3, 2, requires_grad=True)
+    optimizer = optim.Adam([(name, weight)])
+
+    def step(x):
+        optimizer.zero_grad()
+        weight.name = name
+        (x @ weight).sum().backward()
+        optimizer.step()
+
+    mg.jit(step)(np.ones((4, 3), np.float32))
+    assert weight.numpy() == pytest.approx(0.999)
 
 
 # The checkers find what a broken pass leaves behind

@@ -506,7 +506,7 @@ def test_loading_takes_over_the_options():
     saved["param_groups"][0]["betas"] = [0.5, 0.6]  # as it comes back from JSON
     other.load_state_dict(saved)
     assert other.param_groups[0]["lr"] == 0.5
-    other.step()
+    other.follow()
     assert other.flats[0].hyperparameters["beta2"] == 0.6
 
 
@@ -639,7 +639,7 @@ def test_the_program_of_a_step_can_be_read():
 def test_help_shows_the_options():
     assert str(inspect.signature(optim.Adagrad)) == (
         "(params, lr=0.01, lr_decay=0.0, *, initial_accumulator_value=0.0, eps=1e-10, weight_decay=0.0, "
-        "decoupled_weight_decay=False, maximize=False)"
+        "decoupled_weight_decay=False, maximize=False, check_finite=False)"
     )
 
 

@@ -468,7 +468,10 @@ def test_a_surface_and_a_rule_of_ones_own(command, tmp_path, monkeypatch):
         (["--surface", "own.py:egg"], "own.py has no function 'egg'; it has eggs, flat, broken"),
         (["--surface", "own.py:flat"], "own.py:flat returns a value of type float, not a Tensor. It takes"),
         (["--surface", "own.py:mathematical"], "computes with mg.sin, mg.exp, ..., not math's or NumPy's."),
-        (["--surface", "own.py:numerical"], "own.py:numerical fails at x, y = -1.4, 1.2: TypeError: operand"),
+        (
+            ["--surface", "own.py:numerical"],
+            "own.py:numerical fails at x, y = -1.4, 1.2: DTypeError: NumPy's",
+        ),
         (["--surface", "own.py:loose"], "loose returns a Tensor that was not computed from x and y."),
         (["--surface", "own.py:silent"], "silent returns a value of type NoneType, not a Tensor."),
         (["--surface", "own.py:whole"], "whole returns shape () where x and y have shape (2,)."),

@@ -24,16 +24,16 @@ REPORT = Report([HIDDEN, GATHER, LOSS, ADAM], LIMITS, step_seconds=125e-6)
 
 TABLE = """\
 kernel     us  of step    FLOP   bytes  GFLOP/s   GB/s  of limit  bound by    what
------------------------------------------------------------------------------------------------
+-------------------------------------------------------------------------------------------------
 hidden   80.0   64.0 %  16.0 M  1.00 M    200.0   12.5    50.0 %  arithmetic  relu(x @ W1 + b1)
 gather   20.0   16.0 %       0   500 k      0.0   25.0    50.0 %  memory      x[rows]
 loss      4.0    3.2 %  30.0 k  10.0 k      7.5    2.5     5.0 %  overhead    cross_entropy
 adam     12.5   10.0 %  1.40 M  1.25 M    112.0  100.0   200.0 %  memory      W1, b1
------------------------------------------------------------------------------------------------
+          8.5    6.8 %       -       -        -      -         -              between the kernels
+-------------------------------------------------------------------------------------------------
 total   125.0  100.0 %  17.4 M  2.76 M    139.4   22.1    50.2 %              at best 62.7 us
 
 limits: 400 GFLOP/s in float32 and 50.0 GB/s of memory, 2 threads of Some <CPU>
-between the kernels: 8.50 us, 6.8 % of the step
 above 100 % of the limit: the data came from a cache"""
 
 
@@ -71,9 +71,33 @@ def test_a_kernel_that_beats_memory_counts_with_its_own_time():
 
 
 def test_notes_stand_only_where_they_apply():
-    text = str(Report([HIDDEN], LIMITS, step_seconds=79e-6))  # timed alone, a kernel may take longer
-    assert "between" not in text and "cache" not in text and "101.3 %" in text
+    text = str(Report([HIDDEN], LIMITS, step_seconds=80e-6))
+    assert not any(word in text for word in ("between", "cache", "one by one", "compiled"))
     assert "1 thread of x" in str(Report([], Limits(1e9, 1e9, 1, "x"), 1.0))
+
+
+NOISE = Measured("noise", "normal, NumPy", 50e-6, flop=0, bytes=4e3, hosted=True)
+
+
+@pytest.mark.parametrize("seconds", [20e-6, 116.5e-6, 166.5e-6, 250e-6])
+def test_shares_add_up_to_the_step(seconds):
+    """Timed alone kernels may take longer than the step: then shares are of all that they take."""
+    report = Report([*REPORT.rows, NOISE], LIMITS, seconds)
+    *rows, total = report.cells()[1:]
+    shares = [float(row[2].removesuffix(" %")) for row in rows]
+    assert sum(shares) == pytest.approx(100, abs=0.05 * len(rows)) and total[2] == "100.0 %"
+    alone = 1e6 * report.alone / (1e6 * seconds)
+    note = f"one by one the kernels take 166 us, {alone:.2f} times the step: shares are of that"
+    assert (note in str(report)) == (seconds < report.alone - 1e-9)
+    assert ("between the kernels" in str(report)) == (seconds > report.alone)
+
+
+def test_what_is_not_compiled_says_so(tmp_path):
+    report = Report([HIDDEN, NOISE], LIMITS, 130e-6)
+    line = next(line for line in str(report).splitlines() if line.startswith("noise"))
+    assert re.sub(" +", " ", line) == "noise 50.0 38.5 % - 4.00 k - 0.1 - not compiled normal, NumPy"
+    assert "not compiled, but called in every step: normal, NumPy" in str(report)
+    report.picture(tmp_path / "roofline.png")  # which has no place for it
 
 
 @pytest.mark.parametrize("row", [Measured("a", "b", 0, 0, 0), Measured("a", "b", 0, 1e6, 1e6), None])
@@ -95,7 +119,7 @@ def test_a_notebook_shows_the_same_cells():
     text = REPORT._repr_html_()
     cells = re.findall(r"<t[dh] [^>]*>([^<]*)</t[dh]>", text)
     assert cells == [cell for row in REPORT.cells() for cell in row]
-    assert text.count("<tr>") == 6 and "Some &lt;CPU&gt;" in text and "<CPU>" not in text
+    assert text.count("<tr>") == 7 and "Some &lt;CPU&gt;" in text and "<CPU>" not in text
 
 
 # The picture

@@ -33,6 +33,8 @@ ROWS = [
 
 def make_optimizer(cls=optim.SGD, groups=(0.1, 0.03), **options):
     params = [{"params": [Tensor(np.ones(2), requires_grad=True)], "lr": lr} for lr in groups]
+    for group in params:
+        group["params"][0].grad = np.zeros(2)
     return cls(params, **options)
 
 

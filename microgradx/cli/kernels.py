@@ -5,10 +5,11 @@ from typing import Any
 
 import click
 import numpy as np
+from click.shell_completion import CompletionItem
 from rich.console import Console
 from rich.table import Table
 
-from microgradx.cli.options import REQUIRED, Name, Sizes, one_of
+from microgradx.cli.options import REQUIRED, Name, Sizes, completed, one_of
 from microgradx.compiler import jit
 from microgradx.compiler.limits import limits
 from microgradx.compiler.listing import GPUS, Gpu, Kernel, library, of_step
@@ -33,6 +34,12 @@ class GpuName(click.ParamType):
         if gpu := names.get(value.lower().replace(" ", "").replace("-", "")):
             return gpu
         raise click.UsageError(one_of("GPU", value, GPUS), ctx)
+
+    def shell_complete(
+        self, ctx: click.Context, param: click.Parameter, incomplete: str
+    ) -> list[CompletionItem]:
+        """As the table spells them."""
+        return completed(GPUS, incomplete)
 
 
 class Capability(click.ParamType):

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import click
+from click.shell_completion import CompletionItem
 
 REQUIRED = inspect.Parameter.empty
 """The default of an option that has none."""
@@ -20,6 +21,14 @@ def one_of(what: str, given: str, valid: Iterable[str]) -> str:
     near = near or [name for name in names if given and given in name]
     guess = f" Did you mean {near[0]}?" if near else ""
     return f"no {what} {given!r}.{guess} Choose from {', '.join(names)}."
+
+
+def completed(names: Iterable[str], incomplete: str, files: bool = False) -> list[CompletionItem]:
+    """What TAB offers: the names that begin so, behind the last comma; files where there may be one."""
+    before, comma, begun = incomplete.rpartition(",")
+    fitting = (name for name in names if name.lower().startswith(begun.lower()))
+    found = [CompletionItem(f"{before}{comma}{name}") for name in fitting]
+    return found + [CompletionItem(incomplete, type="file")] * files
 
 
 class Name(click.ParamType):
@@ -36,6 +45,12 @@ class Name(click.ParamType):
             return str(Path(value).absolute())
         more = (f"a {suffix} file" for suffix in self.files)
         raise click.UsageError(one_of(self.name, value, [*self.registry(), *more]), ctx)
+
+    def shell_complete(
+        self, ctx: click.Context, param: click.Parameter, incomplete: str
+    ) -> list[CompletionItem]:
+        """The names that begin so; files where there may be one."""
+        return completed(self.registry(), incomplete, bool(self.files))
 
 
 class Sizes(click.ParamType):

@@ -4,9 +4,12 @@ from pathlib import Path
 from typing import Any
 
 import click
+from click.shell_completion import CompletionItem
 
 from microgradx import study
+from microgradx.cli.options import completed
 from microgradx.errors import ArgumentError
+from microgradx.optim import optimizers as known
 from microgradx.study import FIELD, surfaces
 
 
@@ -55,10 +58,17 @@ class Names(click.ParamType):
         parts = value if isinstance(value, tuple) else value.split(",")
         return tuple(part.strip() for part in parts if part.strip())
 
+    def shell_complete(
+        self, ctx: click.Context, param: click.Parameter, incomplete: str
+    ) -> list[CompletionItem]:
+        """The library's own; those of a file are not known yet."""
+        return completed(known, incomplete)
+
 
 file = click.Path(path_type=Path, dir_okay=False)
 OPTIONS = [
     click.Option(["--surface"], metavar="NAME|FILE.py:F", default="hollow", show_default=True,
+        shell_complete=lambda ctx, param, incomplete: completed(surfaces, incomplete, files=True),
         help=f"A function of your own, in arithmetic and mg.sin, ...; or {', '.join(surfaces)}."),
     click.Option(["--optimizers"], type=Names(), metavar="NAME,NAME", default=FIELD,
         help=f"Who races: names of `microgradx optimizers`.  [default: {', '.join(FIELD)}]"),

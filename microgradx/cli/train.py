@@ -30,7 +30,7 @@ class Train(click.Command):
         """Look for `--optimizer` first: it decides which options there are."""
         for option, value in zip(args, [*args[1:], ""], strict=False):
             name, _, joined = option.partition("=")
-            if name == "--optimizer":
+            if name == "--optimizer" and (not ctx.resilient_parsing or (joined or value) in optimizers):
                 ctx.meta["optimizer"] = optimizer.convert(joined or value, None, ctx)
         return super().parse_args(ctx, args)
 

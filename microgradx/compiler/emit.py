@@ -8,8 +8,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from microgradx.compiler.bodies import Bodies, dtype_name, indent, times, wrapped_call
+from microgradx.compiler.called import called, last_line, left
 from microgradx.compiler.expressions import plus
-from microgradx.compiler.items import Host, Sweep
+from microgradx.compiler.items import Host
 from microgradx.compiler.loops import Buffer
 from microgradx.compiler.schedule import PIECE, Chain, Schedule
 from microgradx.errors import CompileError
@@ -23,6 +24,9 @@ DTYPES = {"bool_", "float32", "float64"} | {
     f"{kind}{bits}" for kind in ("int", "uint") for bits in (8, 16, 32, 64)
 }
 """The dtypes of blocks and numbers."""
+
+WORDS = {"claim", "done", "wait", "inside", "within", "plus"}
+"""Words that a file may use beside those that `Bodies.vocabulary` collects."""
 
 RUN = "int64 int64 int64* int64* int64*"
 """The types of `run(steps, gathering, gate, status, table)`."""
@@ -44,9 +48,9 @@ class Emitted:
 class Emitter(Bodies):
     """Writes one file."""
 
-    def __init__(self, plan: Schedule, title: str, blocks: int, batch: int):
+    def __init__(self, plan: Schedule, title: str, blocks: int):
         super().__init__(plan, blocks)
-        self.title, self.batch = title, batch
+        self.title = title
         self.write.taken |= set(
             [
                 "run",
@@ -69,10 +73,13 @@ class Emitter(Bodies):
         """The whole file; `apart` has a function `run` for every stage, to measure it."""
         for buffer in dict.fromkeys(v.buffer for i in self.plan.items for v, _ in [*i.reads(), *i.writes()]):
             buffer.name = self.write.name(buffer.name)
-        texts = []
-        for chain in self.plan.chains:
-            if not isinstance(chain.items[0], Host):
-                texts.append(self.chain(chain))
+        chains = self.plan.chains
+        behind = left([chain.items for chain in chains])
+        texts = [
+            self.chain(chain, called(chain.items, after))
+            for chain, after in zip(chains, behind, strict=True)
+            if not isinstance(chain.items[0], Host)
+        ]
         segments: list[Any] = []
         runs: list[str] = []
         part: list[list[Chain]] = []
@@ -106,7 +113,7 @@ class Emitter(Bodies):
 
     def sources(self) -> dict[str, set[str]]:
         """The modules that a file may import from, and which names."""
-        words = self.vocabulary | {"claim", "done", "wait", "inside", "within", "plus"}
+        words = self.vocabulary | WORDS
         return {
             "math": self.calls() - VECTORS,
             "numpy": DTYPES,
@@ -114,7 +121,7 @@ class Emitter(Bodies):
             "microgradx.kernels.maths": self.calls() & VECTORS,
         }
 
-    def chain(self, chain: Chain) -> str:
+    def chain(self, chain: Chain, name: str) -> str:
         """A function that takes some rows through the items of a chain."""
         self.write.used = {}
         self.whole = chain.pieces == 1
@@ -124,25 +131,13 @@ class Emitter(Bodies):
             written = self.item(item)
             if item.line is not None and item.line != said:
                 lines.append(f"# {item.line}")
-                said = item.line
+            said = last_line(item) or said
             lines += written
         parameters = [] if self.whole else ["start", "stop"]
         names = list(self.write.used)
-        chain.name = self.write.name(self.describe(chain))
+        chain.name = self.write.name(name)
         self.functions[chain] = chain.name, names
         return define(chain.name, [*parameters, *names], lines)
-
-    def describe(self, chain: Chain) -> str:
-        """A name for a chain: what it updates, or the last thing that it leaves behind."""
-        swept = [item for item in chain.items if isinstance(item, Sweep)]
-        if len(swept) == 1:
-            return f"update_{swept[0].arrays[0].buffer.name}"
-        made = [view.buffer for item in chain.items for view, _ in item.writes()]
-        rows = [b for b in made if b.source is None and b.shape[:1] == (self.batch,)]
-        if rows and (self.plan.serial or chain.rows == self.batch):
-            back = any(b.name.startswith("g_") for b in rows)
-            return "forward_and_back" if back and not self.functions else "back" if back else "forward"
-        return "update" if swept else f"make_{made[-1].name}" if made else "nothing"
 
     # The function that runs steps
 

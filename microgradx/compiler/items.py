@@ -164,13 +164,17 @@ class Look(Item):
 
 @dataclass(eq=False)
 class Host(Item):
-    """An operation that runs as NumPy code, between compiled parts: `call(*arrays)` into outputs."""
+    """An operation that runs as NumPy code, between compiled parts: `call(*arrays)` into outputs.
+
+    `advice` says how to do without, where it is not the user's own and so meant to be NumPy's.
+    """
 
     name: str
     call: Callable[..., Any]
     inputs: list[Any]  # views and numbers
     outs: list[View]
     draw: int | None = None  # the block that random numbers begin at
+    advice: str = ""
 
     def reads(self):
         """All at once."""

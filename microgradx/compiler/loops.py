@@ -25,6 +25,7 @@ class Buffer:
     stepped: bool = False  # whether it has one more, leading axis: the number of the step
     named: bool = True  # whether the user has given it its name
     place: int = -1  # byte offset in the arena
+    phase: str = "forward"  # of the step, in which it is written: forward, back or update
 
     size = property(lambda self: int(np.prod(self.shape, dtype=np.int64)))
     bytes = property(lambda self: self.size * self.dtype.itemsize)

@@ -46,6 +46,8 @@ class Lowering:
         for value, binding in program.bound.items():
             source = ("number", binding.event) if binding.kind == "number" else ("bound", value)
             self.views[value] = self.outside(value, source)
+        kept = [value for value, binding in program.bound.items() if binding.kind != "grad"]
+        self.state = {self.views[value].buffer for value in kept}
         read = {value for instruction in program.instructions for value in instruction.reads()}
         finals = list(program.writes.values())
         self.homes = {  # values that can be computed in the place where they belong
@@ -92,6 +94,9 @@ class Lowering:
             return
         item = squeezed(item) if isinstance(item, Nest) else item
         item.line = self.at.line if self.at else None
+        back = (self.at and self.at.back) or any(view.buffer.phase == "back" for view, _ in item.reads())
+        for view, _ in item.writes():
+            view.buffer.phase = "update" if view.buffer in self.state else "back" if back else "forward"
         self.items.append(item)
 
     # Building blocks
@@ -173,7 +178,10 @@ class Lowering:
         elif op in lowerings:
             view = lowerings[op](self, *inputs, **instruction.params)
         else:
-            view = self.host(op.name, lambda *arrays: op.forward(*arrays, **instruction.params), inputs)
+            own = not op.__module__.startswith("microgradx.")
+            advice = "" if own else "compute it outside of the step, or report it, so that it is compiled"
+            call = lambda *arrays: op.forward(*arrays, **instruction.params)
+            view = self.host(op.name, call, inputs, advice)
         if view.shape != out.shape:
             view = view.through(lambda x: np.reshape(x, out.shape))
         if view.dtype != out.dtype:
@@ -211,21 +219,19 @@ class Lowering:
             row = Buffer(value.name, (4 * blocks,), value.dtype, named=False).view()
             out = self.new(value.shape, value.dtype) if value.size % 4 == 0 else row
             self.add(Uniform(None, out, draw))
-            return (
-                out
-                if value.size % 4 == 0
-                else row.through(lambda a: np.reshape(a[: value.size], value.shape))
-            )
+            return out if value.size % 4 == 0 else row.through(lambda a: a[: value.size].reshape(value.shape))
         out = self.new(value.shape, value.dtype)
+        advice = "draw it outside and pass it as an argument, or take mg.rand in float32, which is compiled"
         call = lambda: getattr(generator, draw.name)(**options)
-        self.add(Host(None, draw.name, call, [], [out], draw.block))
+        self.add(Host(None, draw.name, call, [], [out], draw.block, advice))
         return out
 
-    def host(self, name: str, call: Callable[..., Any], inputs: list[Any]) -> View:
-        """An operation that stays NumPy's or the user's."""
+    def host(self, name: str, call: Callable[..., Any], inputs: list[Any], advice: str = "") -> View:
+        """An operation that stays NumPy's or the user's; advice on how to do without, where there is any."""
         value = self.at.outputs[0]
         out = self.new(value.shape, value.dtype)
-        self.add(Host(None, name, call, [self.tight(x) if isinstance(x, View) else x for x in inputs], [out]))
+        inputs = [self.tight(x) if isinstance(x, View) else x for x in inputs]
+        self.add(Host(None, name, call, inputs, [out], advice=advice))
         return out
 
     def elementwise(self, op: ElementwisePrimitive, inputs: list[Any], instruction: Instruction) -> View:
@@ -233,7 +239,10 @@ class Lowering:
         function, value = op.elementwise, instruction.out
         constants = op.defaults | instruction.params
         if any(isinstance(c, np.ndarray) for c in constants.values()):
-            return self.host(op.name, lambda *arrays: op.forward(*arrays, **constants), inputs)
+            advice = (
+                "give it numbers as constants, or write it with arrays as inputs, such as maximum(x, low)"
+            )
+            return self.host(op.name, lambda *arrays: op.forward(*arrays, **constants), inputs, advice)
         out = self.new(value.shape, value.dtype)
         args = [Read(x) if isinstance(x, View) else x for x in inputs]
         return self.nest(out, function, *args, **constants)

@@ -88,12 +88,15 @@ def is_free(part: Any) -> bool:
     return not isinstance(part, indexing.Slot | int)
 
 
+NO_AXIS = "index with None in the place of a boolean that has no axis"
+
+
 @lowers(indexing.getitem)
 def _(low, x, *indices, index, strict=False):
     if not indices:
         return x.through(itemgetter((*expanded(index, x.ndim), ...)))  # `...`: a view even of one element
-    if any(array.dtype == bool for array in indices):  # a fixed mask
-        return low.host("getitem", partial(indexing.getitem.forward, index=index), [x, *indices])
+    if any(array.dtype == bool for array in indices):  # no fixed mask, see `simplify.positions`
+        return low.host("getitem", partial(indexing.getitem.forward, index=index), [x, *indices], NO_AXIS)
     shape = low.at.out.shape
     base, at = places(low, shape, x, indices, index, not strict)
     return low.compute("", None, Pick(base, at), dtype=x.dtype, shape=shape)
@@ -101,8 +104,10 @@ def _(low, x, *indices, index, strict=False):
 
 @lowers(indexing.put)
 def _(low, g, *indices, index, shape):
-    if any(array.dtype == bool for array in indices):  # a fixed mask
-        return low.host("put", partial(indexing.put.forward, index=index, shape=shape), [g, *indices])
+    if any(array.dtype == bool for array in indices):
+        return low.host(
+            "put", partial(indexing.put.forward, index=index, shape=shape), [g, *indices], NO_AXIS
+        )
     out = low.compute("", None, 0, dtype=g.dtype, shape=shape)
     if indices and g.size:
         base, at = places(low, g.shape, out, indices, index)

@@ -1,27 +1,36 @@
 """How long every kernel of a step takes: the same loops, each behind a function of its own."""
 
 import copy
+import math
 import time
 from typing import Any
 
 import numpy as np
 
+from microgradx.compiler.hosted import call
 from microgradx.compiler.items import Gather, Host, Look, Matmul, Sweep, Uniform
 from microgradx.compiler.limits import limits
 from microgradx.compiler.loops import Compute, Item, Nest, Rows, View
 from microgradx.compiler.report import Measured, Report
 from microgradx.compiler.schedule import Chain, Schedule
 from microgradx.compiler.variant import Variant
+from microgradx.kernels.random import generator
 
-REPEATS, ROUNDS = 30, 7
+LEAST, MOST, ROUNDS = 30, 2000, 7
+ENOUGH = 0.01  # seconds that a round should take, so that calling compiled code does not count
 
 
 def report(variant: Variant) -> Report:
-    """Run each kernel by itself, on the data of the last step, and leave everything as it was."""
+    """Run each kernel by itself, on the data of the last step, and leave everything as it was.
+
+    What is NumPy's or the user's own within the step is called again, too.
+    """
     variant.compile()
-    chains = [c for c in variant.plan.chains if not isinstance(c.items[0], Host)]
     apart = [
-        Chain(c.rows, [item], c.piece) for c in chains for item in c.items if not isinstance(item, Gather)
+        Chain(chain.rows, [item], chain.piece)
+        for chain in variant.plan.chains
+        for item in chain.items
+        if not isinstance(item, Gather)
     ]
     plan = Schedule(
         [[chain] for chain in apart], variant.plan.serial, variant.plan.arena, stored=variant.plan.stored
@@ -32,40 +41,65 @@ def report(variant: Variant) -> Report:
     kept = [array.copy() for array in variant.kept]
     counts = variant.snapshot()
     try:
-        seconds = times(kernels)
-        whole = times(variant)
+        (whole,) = times(variant, [variant.parts], LEAST)
+        repeats = min(MOST, max(LEAST, math.ceil(ENOUGH / max(whole, 1e-9))))
+        seconds = times(kernels, [[part] for part in kernels.parts], repeats)
+        (whole,) = times(variant, [variant.parts], repeats)
     finally:
         variant.undo(counts)
         for array, before in zip(variant.kept, kept, strict=True):
             array[...] = before
-    found: dict[tuple[str, str], list[float]] = {}
+    found: dict[tuple[str, str], Measured] = {}
     for chain, took in zip(apart, seconds, strict=True):
         (item,) = chain.items
-        sums = found.setdefault((name_of(item), what(item)), [0.0, 0.0, 0.0])
-        for k, x in enumerate((took, item.flop, traffic(item))):
-            sums[k] += x
-    return Report([Measured(*names, *sums) for names, sums in found.items()], limits(), sum(whole))
+        names, hosted = (name_of(item), what(item)), isinstance(item, Host)
+        row = found.get(names, Measured(*names, 0, 0, 0, hosted))
+        sums = row.seconds + took, row.flop + item.flop, row.bytes + traffic(item)
+        found[names] = Measured(*names, *sums, hosted)
+    return Report([*found.values()], limits(), whole)
 
 
-def times(variant: Variant) -> list[float]:
-    """Seconds of each function of a variant, the best of several rounds."""
-    numbers = variant.numbers(REPEATS)
-    outs = [np.empty((REPEATS, *value.shape), value.dtype) for value in variant.program.outputs]
-    samples = [variant.batch(k) for k in range(len(variant.program.arguments))]
-    variant.table[1] = numbers
-    for places, arrays in ((variant.output_at, outs), (variant.argument_at, samples)):
+def times(variant: Variant, runs: list[list[Any]], repeats: int) -> list[float]:
+    """Seconds of some parts of a variant one after the other, for each list of parts; the best of rounds."""
+    numbers = variant.numbers(1).repeat(repeats, axis=0)
+    outs = [np.empty((repeats, *value.shape), value.dtype) for value in variant.program.outputs]
+    variant.inputs = [data(variant, k) for k in range(len(variant.program.arguments))]
+    for places, arrays in ((variant.output_at, outs), (variant.argument_at, variant.inputs)):
         for place, array in zip(places, arrays, strict=True):
             if place is not None:
                 variant.table[place] = array
-    functions = [part for part in variant.parts if not isinstance(part, Host)]
-    best = [float("inf")] * len(functions)
+    best = [float("inf")] * len(runs)
     for _ in range(ROUNDS):
-        for k, function in enumerate(functions):
+        for k, parts in enumerate(runs):
+            variant.table[1] = numbers
             start = time.perf_counter()
-            variant.execute(function, REPEATS, False)
-            best[k] = min(best[k], (time.perf_counter() - start) / REPEATS)
+            repeat(variant, parts, repeats)
+            best[k] = min(best[k], (time.perf_counter() - start) / repeats)
     variant.status[:] = 0
     return best
+
+
+def data(variant: Variant, k: int) -> np.ndarray:
+    """An argument of the last step; after a scan, its last batch."""
+    value, given = variant.program.arguments[k], getattr(variant, "inputs", [])
+    same = k < len(given) and given[k].shape == value.shape
+    return given[k] if same else variant.batch(k)
+
+
+def repeat(variant: Variant, parts: list[Any], repeats: int) -> None:
+    """Run parts so often: compiled code by itself at once, what stands beside NumPy's code in turn."""
+    if not any(isinstance(part, Host) for part in parts):
+        for part in parts:
+            variant.execute(part, repeats, False)
+        return
+    block = generator.state_dict()
+    for _ in range(repeats):
+        for part in parts:
+            if isinstance(part, Host):
+                call(variant, part)
+            else:
+                variant.execute(part, 1, False)
+    generator.load_state_dict(block)
 
 
 def name_of(item: Item) -> str:
@@ -85,6 +119,8 @@ def what(item: Item) -> str:
             return update.name
         case Uniform():
             return "random numbers"
+        case Host(name=name, advice=advice):
+            return f"{name}, {'NumPy' if advice else 'your own'}"
         case Nest() | Rows():
             nests: list[Any] = item.nests if isinstance(item, Rows) else [item]
             names = [

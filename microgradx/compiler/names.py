@@ -38,6 +38,7 @@ RESERVED = (
             "matmul",
             "matmul_nt",
             "matmul_tn",
+            "flat",
             "claim",
             "done",
             "wait",

@@ -51,6 +51,7 @@ class Instruction:
     params: dict[str, Any]
     outputs: tuple[Value, ...]
     line: Line | None = None
+    back: bool = False  # whether it is a part of the gradient of that line
 
     @property
     def out(self) -> Value:

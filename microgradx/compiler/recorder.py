@@ -78,6 +78,7 @@ class Recorder:
         self.events: list[tuple] = []  # what happens outside of the program, in order, in every step
         self.start = self.block = drawn.blocks
         self.forward: Line | None = None  # of the operation whose gradient is under way
+        self.backward = False  # whether any is
         self.undo: list[Callable[[], None]] = []  # what takes back the eager run
         self.owners: dict[int, Any] = {}  # the optimizer of a flat buffer
         self.replaced: list[Tensor] = []  # Tensors that hold another array after the step
@@ -180,7 +181,7 @@ class Recorder:
 
     def add(self, instruction: Instruction) -> None:
         """Write an instruction down, with the user's line that it belongs to."""
-        instruction.line = self.forward or line_of(user_frame())
+        instruction.line, instruction.back = self.forward or line_of(user_frame()), self.backward
         self.program.instructions.append(instruction)
 
     def spell(self) -> None:
@@ -199,7 +200,7 @@ class Recorder:
     def back(self, node: Any, g: Any) -> None:
         """The gradient of what a node made is complete: its rule runs next. None: the walk has ended."""
         made: Any = self.nodes.get(node)
-        self.forward = made.line if made else None
+        self.forward, self.backward = made.line if made else None, node is not None
         value = self.values.get(id(g._data)) if made and isinstance(g, Tensor) else None
         if value in self.invented:
             self.taken.discard(value.name)

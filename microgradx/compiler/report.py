@@ -37,13 +37,16 @@ class Measured:
     seconds: float
     flop: float
     bytes: float
+    hosted: bool = False  # whether it is called as NumPy's or the user's code: its arithmetic is not known
 
     def best(self, limits: Limits) -> float:
         """The least seconds that the machine needs for it."""
         return max(self.flop / limits.gemm, self.bytes / limits.bandwidth)
 
     def bound(self, limits: Limits) -> str:
-        """What keeps it from being faster: "arithmetic", "memory" or "overhead"."""
+        """What keeps it from being faster: "arithmetic", "memory", "overhead"; or it is "not compiled"."""
+        if self.hosted:
+            return "not compiled"
         best = self.best(limits)
         if best == 0 or (best < 0.1 * self.seconds and self.seconds < SHORT):
             return "overhead"
@@ -67,28 +70,44 @@ class Report:
         """Whether a kernel was faster than memory is."""
         return 0 < row.seconds < row.bytes / self.limits.bandwidth
 
-    def cells(self) -> list[list[str]]:
-        """The table: the head, a line for every kernel, the total."""
-        flop, moved = sum(row.flop for row in self.rows), sum(row.bytes for row in self.rows)
-        total = Measured("total", f"at best {digits(1e6 * self.best)} us", self.step_seconds, flop, moved)
-        lines = [self.line(row, row.best(self.limits), row.bound(self.limits)) for row in self.rows]
-        return [HEAD, *lines, self.line(total, self.best, "")]
+    @property
+    def alone(self) -> float:
+        """The seconds of all kernels, each by itself."""
+        return sum(row.seconds for row in self.rows)
 
-    def line(self, row: Measured, best: float, bound: str) -> list[str]:
+    def cells(self) -> list[list[str]]:
+        """The table: the head, a line for every kernel, what is between them, the total."""
+        flop, moved = sum(row.flop for row in self.rows), sum(row.bytes for row in self.rows)
+        whole = max(self.step_seconds, self.alone)
+        lines = [self.line(row, row.best(self.limits), row.bound(self.limits), whole) for row in self.rows]
+        if self.step_seconds > self.alone:
+            between = Measured("", "between the kernels", self.step_seconds - self.alone, 0, 0)
+            lines.append([*self.line(between, 0, "", whole)[:3], *["-"] * 5, "", between.what])
+        total = Measured("total", f"at best {digits(1e6 * self.best)} us", self.step_seconds, flop, moved)
+        return [HEAD, *lines, self.line(total, self.best, "", self.step_seconds)]
+
+    def line(self, row: Measured, best: float, bound: str, whole: float) -> list[str]:
         """The cells of one line."""
-        time, share = f"{1e6 * row.seconds:,.1f}", percent(row.seconds, self.step_seconds)
+        time, share = f"{1e6 * row.seconds:,.1f}", percent(row.seconds, whole)
         rates = [f"{n / row.seconds / 1e9:,.1f}" if row.seconds else "-" for n in (row.flop, row.bytes)]
-        counts = [scaled(row.flop), scaled(row.bytes)]
-        return [row.name, time, share, *counts, *rates, percent(best, row.seconds), bound, row.what]
+        counts, reached = [scaled(row.flop), scaled(row.bytes)], percent(best, row.seconds)
+        if row.hosted:
+            counts[0] = rates[0] = reached = "-"
+        return [row.name, time, share, *counts, *rates, reached, bound, row.what]
 
     def notes(self) -> list[str]:
         """What the kernels are measured against, and what their lines do not show."""
         gemm, speed = digits(self.limits.gemm / 1e9), digits(self.limits.bandwidth / 1e9)
         notes = [f"limits: {gemm} GFLOP/s in float32 and {speed} GB/s of memory, {machine(self.limits)}"]
-        between = self.step_seconds - sum(row.seconds for row in self.rows)
-        if between > 0:
-            share = percent(between, self.step_seconds)
-            notes.append(f"between the kernels: {digits(1e6 * between)} us, {share} of the step")
+        if 0 < self.step_seconds < self.alone:
+            times = f"{self.alone / self.step_seconds:.2f} times the step"
+            notes.append(
+                f"one by one the kernels take {digits(1e6 * self.alone)} us, {times}: shares are of that; "
+                "in the step, data stays in caches, and threads work on several at once"
+            )
+        if slow := [row for row in self.rows if row.hosted]:
+            names = ", ".join(dict.fromkeys(row.what for row in slow))
+            notes.append(f"not compiled, but called in every step: {names}")
         if any(map(self.beats_memory, self.rows)):
             notes.append("above 100 % of the limit: the data came from a cache")
         return notes
@@ -141,9 +160,11 @@ class Report:
         ax.set_title(f"{digits(1e6 * self.step_seconds)} us a step: {reached}", loc="left", color=INK, pad=22)
         under = f"{machine(self.limits)}; the area of a kernel is its time"
         ax.text(0, 1.025, under, transform=ax.transAxes, fontsize=9, color=GREY)
-        hidden = ", ".join(row.name for row in self.rows if row not in shown)
+        hidden = ", ".join(row.name for row in self.rows if row not in shown and not row.hosted)
+        hosted = ", ".join(row.name for row in self.rows if row.hosted)
         notes = ["above the line: the data came from a cache"] if any(map(self.beats_memory, shown)) else []
         notes += [f"without arithmetic: {hidden}"] if hidden else []
+        notes += [f"not compiled: {hosted}"] if hosted else []
         text = textwrap.fill("; ".join(notes), 115)
         drawing.supxlabel(text, x=0.01, ha="left", fontsize=9, color=GREY)
         drawing.draw_without_rendering()  # now it is known where things are, so that labels can avoid them

@@ -64,7 +64,9 @@ class Schedule:
         for k, stage in enumerate(self.stages):
             for chain in stage:
                 cut = f"{chain.pieces} pieces of {chain.piece} rows" if chain.pieces > 1 else "one piece"
-                lines.append(f"stage {k}: {chain.name}, {cut}, about {chain.cost / 1e3:.3g} us")
+                about = f"{chain.name}, {cut}, about {chain.cost / 1e3:.3g} us"
+                hosts = [item.name for item in chain.items if isinstance(item, Host)]
+                lines.append(f"stage {k}: {', '.join(hosts)}, NumPy's" if hosts else f"stage {k}: {about}")
                 lines += [f"    {type(item).__name__.lower():8} {item.line or ''}" for item in chain.items]
         return "\n".join(lines)
 

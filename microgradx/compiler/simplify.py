@@ -1,4 +1,4 @@
-"""What a program does not need: values that nobody reads, and operations done twice."""
+"""What a program does not need: values that nobody reads, operations done twice, masks that never change."""
 
 from collections.abc import Hashable
 from typing import Any
@@ -6,16 +6,51 @@ from typing import Any
 import numpy as np
 
 from microgradx.compiler.program import Instruction, Program, Update, Value, check
-from microgradx.primitives import Primitive, lift
+from microgradx.compiler.recorder import Binding
+from microgradx.primitives import Primitive, indexing, lift
 from microgradx.scalars import functions
 
 
 def simplify(program: Program) -> Program:
     """The same results from fewer instructions; the checker runs after each pass."""
-    for change in (reduce, share, drop):
+    for change in (positions, reduce, share, drop):
         change(program)
         check(program, change.__name__)
     return program
+
+
+def positions(program: Program) -> None:
+    """A fixed mask picks what the positions of its True elements pick: for these there are loops."""
+    found: dict[Value, list[Value]] = {}
+    for instruction in program.instructions:
+        if instruction.op in (indexing.getitem, indexing.put):
+            for x in instruction.inputs[1:]:
+                binding = program.bound.get(x)
+                if x not in found and x.dtype == bool and x.ndim and binding and binding.kind == "constant":
+                    found[x] = []
+                    for axis, at in enumerate(np.nonzero(binding.array())):
+                        value = Value(f"{x.name}_at" + f"_{axis}" * (x.ndim > 1), at.shape, at.dtype)
+                        program.bound[value] = Binding(None, "constant", at)
+                        found[x].append(value)
+            pick(instruction, found)
+
+
+def pick(instruction: Instruction, found: dict[Value, list[Value]]) -> None:
+    """Let an instruction index by positions, an array for each axis of a mask."""
+    first, *arrays = instruction.inputs
+    if not any(x in found for x in arrays):
+        return
+    parts: list[Any] = []
+    inputs = [first]
+    for part in instruction.params["index"]:
+        if not isinstance(part, indexing.Slot):
+            parts.append(part)
+            continue
+        x = arrays[part.number]
+        for at in found.get(x, [x]):
+            parts.append(indexing.Slot(len(inputs) - 1))
+            inputs.append(at)
+    instruction.inputs, instruction.params = tuple(inputs), instruction.params | {"index": tuple(parts)}
 
 
 def drop(program: Program) -> None:

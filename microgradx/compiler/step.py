@@ -215,7 +215,10 @@ class Step:
         return self.variant.program
 
     def report(self) -> Report:
-        """Every kernel of the step that ran last, measured against what this machine can do."""
+        """Every kernel of the step that ran last, measured against what this machine can do.
+
+        What it measures runs many times, operations of your own too; state is put back afterwards.
+        """
         from microgradx.compiler.measure import report
 
         return report(self.variant)

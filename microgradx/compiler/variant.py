@@ -14,6 +14,7 @@ from microgradx.compiler.books import readable, written_down
 from microgradx.compiler.emit import RUN, Emitted, Emitter
 from microgradx.compiler.fuse import sink
 from microgradx.compiler.guards import Guards
+from microgradx.compiler.hosted import call, notice
 from microgradx.compiler.items import Gather, Host, Matmul
 from microgradx.compiler.loops import View
 from microgradx.compiler.lower import lower
@@ -110,6 +111,7 @@ class Variant:
         if self.compiled is not None:
             return self.compiled
         items = validate_items(lower(self.program), "lowering")
+        notice(items)
         rows = {v.shape[:1] for v in self.program.arguments}
         self.gathers = len(rows) == 1 and rows != {()}
         if self.gathers:
@@ -125,8 +127,7 @@ class Variant:
 
     def load(self, plan: Schedule, apart: bool = False) -> None:
         """Emit and compile a schedule, and lay out its memory; `apart`: every item is a function."""
-        batch = self.program.arguments[0].shape[0] if self.gathers else 0
-        self.compiled = Emitter(plan, self.title, self.blocks, batch).emit(apart)
+        self.compiled = Emitter(plan, self.title, self.blocks).emit(apart)
         show(source=self.compiled.text)
         names = [s for s in self.compiled.segments if isinstance(s, str)]
         label = "".join(c if c.isalnum() else "_" for c in self.program.name)
@@ -359,13 +360,10 @@ class Variant:
                     if self.status[0]:
                         return step
                     continue
-                inputs = [self.seen(x) if isinstance(x, View) else x for x in part.inputs]
                 if part.draw is not None:
                     generator._block = block + self.blocks * step + part.draw
-                result = part.call(*inputs)
+                call(self, part)
                 generator._block = block
-                for out in part.outs:
-                    self.seen(out, written=True)[...] = result
         return steps
 
     def seen(self, view: View, written: bool = False) -> np.ndarray:

@@ -5,7 +5,7 @@ Names, arguments and defaults are PyTorch's, except that `Linear.weight` is (in_
 
 import math
 from collections.abc import Callable, Sequence
-from inspect import signature
+from inspect import Parameter, Signature, signature
 from itertools import pairwise
 from typing import Any
 
@@ -70,7 +70,10 @@ class Function(Module):
     def __init__(self, *values: Any, **constants: Any):
         if len(values) > len(self.defaults) or constants.keys() - self.defaults.keys():
             raise ArgumentError(f"{type(self).__name__} takes {', '.join(self.defaults) or 'no arguments'}.")
-        vars(self).update(self.defaults | dict(zip(self.defaults, values, strict=False)) | constants)
+        for name, value in (
+            self.defaults | dict(zip(self.defaults, values, strict=False)) | constants
+        ).items():
+            setattr(self, name, value)
 
     def forward(self, x):
         """The function of x."""
@@ -88,8 +91,19 @@ def layer(name: str, function: Callable[..., Any], **defaults: Any) -> type[Func
     """The module class of a function; its constants are those given, or what has a default."""
     if function not in made:
         optional = [p for p in signature(function).parameters.values() if p.default is not p.empty]
-        defaults = defaults or {p.name: p.default for p in optional if p.kind is not p.KEYWORD_ONLY}
-        body = {"function": function, "defaults": defaults, "__doc__": function.__doc__}
+        optional = [p for p in optional if p.kind is not p.KEYWORD_ONLY]
+        defaults = defaults or {p.name: p.default for p in optional}
+        doc = function.__doc__ or ""
+        for own, called in zip(optional, defaults, strict=False):  # softmax's axis is Softmax' dim
+            doc = doc.replace(f"`{own.name}`", f"`{called}`")
+
+        def __init__(self, *values, **constants):
+            Function.__init__(self, *values, **constants)
+
+        takes = {"self": Parameter.empty, **defaults}
+        kind = Parameter.POSITIONAL_OR_KEYWORD
+        __init__.__signature__ = Signature([Parameter(n, kind, default=d) for n, d in takes.items()])  # type: ignore[attr-defined]
+        body = {"function": function, "defaults": defaults, "__init__": __init__, "__doc__": doc}
         made[function] = type(name, (Function,), body)
     return made[function]
 
@@ -101,6 +115,7 @@ SiLU = layer("SiLU", scalars.silu)
 GELU = layer("GELU", scalars.gelu)
 GELUTanh = layer("GELUTanh", scalars.gelu_tanh)
 Softplus = layer("Softplus", scalars.softplus)
+Softsign = layer("Softsign", scalars.softsign)
 Sigmoid = layer("Sigmoid", scalars.sigmoid)
 Tanh = layer("Tanh", scalars.tanh)
 Softmax = layer("Softmax", softmax, dim=-1)

@@ -1,6 +1,7 @@
 """Module: parameters by name, the state of a model, training and evaluation mode."""
 
 from collections.abc import Iterator
+from inspect import signature
 from typing import Any
 
 import numpy as np
@@ -16,16 +17,37 @@ structure = [0]
 class Module:
     """A part of a model: Tensors and other Modules as attributes, and `forward`.
 
-    Tensors that require gradients are parameters; other Tensors are buffers, saved but not trained. What
-    was computed from parameters is neither.
+    Tensors that require gradients when the module gets them are parameters, also while they are frozen
+    (`requires_grad_(False)`); other Tensors are buffers, saved but not trained. What was computed from
+    parameters is neither. Modules and parameters may also stand in lists, tuples and dicts.
     """
 
     training = True
 
     def __setattr__(self, name: str, value: Any) -> None:
+        if name == "requires_grad":
+            given, advice = f"{type(self).__name__}.requires_grad = {value}", f"requires_grad_({bool(value)})"
+            raise ArgumentError(f"{given} would do nothing: a module has many parameters. Write .{advice}.")
+        if isinstance(value, int | float):
+            self.check_setting(name, value)
         if vars(self).get(name, structure) is not value:
             structure[0] += 1
         super().__setattr__(name, value)
+        for _, x in contents(name, value):
+            is_parameter(x)  # from now on, frozen or not
+
+    def check_setting(self, name: str, value: float) -> None:
+        """ArgumentError for a number that a layer of the library would not look at: a misspelt one."""
+        kind = type(self)
+        own = kind.__module__.startswith("microgradx.nn.") and not isinstance(self, Sequential)
+        if name in vars(self) or hasattr(kind, name) or not own:
+            return
+        known = [*signature(kind).parameters]
+        if name not in known:
+            takes = ", ".join(known) or "nothing"
+            raise ArgumentError(
+                f"{kind.__name__}.{name} = {value!r} would do nothing: what it takes is {takes}."
+            )
 
     def forward(self, *args: Any) -> Any:
         """What the module computes; subclasses define it."""
@@ -41,12 +63,8 @@ class Module:
             mode.within = outer
 
     def children(self) -> Iterator[tuple[str, "Module"]]:
-        """The modules directly inside, by attribute name; those in a list by their position in it."""
-        for name, value in vars(self).items():
-            if isinstance(value, Module):
-                yield name, value
-            elif isinstance(value, list | tuple):
-                yield from ((f"{name}.{i}", m) for i, m in enumerate(value) if isinstance(m, Module))
+        """The modules directly inside, by name; those in lists and dicts with their position or key."""
+        return ((name, x) for name, x in held(self) if isinstance(x, Module))
 
     def modules(self) -> Iterator["Module"]:
         """This module and all inside."""
@@ -57,8 +75,9 @@ class Module:
     def named_tensors(self, prefix: str = "") -> Iterator[tuple[str, Tensor]]:
         """Every parameter and buffer with its full name, "0.weight"; a shared one once."""
         found: dict[int, tuple[str, Tensor]] = {}
-        for name, t in vars(self).items():
-            if isinstance(t, Tensor) and t.is_leaf:
+        own = vars(self)
+        for name, t in held(self):  # in a list or dict a Tensor that is not trained may be anything
+            if isinstance(t, Tensor) and t.is_leaf and (name in own or is_parameter(t)):
                 found.setdefault(id(t), (prefix + name, t))
         for name, child in self.children():
             for full, t in child.named_tensors(f"{prefix}{name}."):
@@ -71,12 +90,18 @@ class Module:
         return next((t.device for _, t in self.named_tensors()), "cpu")
 
     def named_parameters(self) -> Iterator[tuple[str, Tensor]]:
-        """The Tensors that are trained, with their names."""
-        return ((name, t) for name, t in self.named_tensors() if t.requires_grad)
+        """The parameters with their names, the frozen ones among them."""
+        return ((name, t) for name, t in self.named_tensors() if is_parameter(t))
 
     def parameters(self) -> Iterator[Tensor]:
-        """The Tensors that are trained."""
+        """The parameters, the frozen ones among them."""
         return (t for _, t in self.named_parameters())
+
+    def requires_grad_(self, requires_grad: bool = True) -> "Module":
+        """Train all parameters from now on, or (False) freeze them: optimizers leave them alone."""
+        for parameter in self.parameters():
+            parameter.requires_grad_(requires_grad)
+        return self
 
     def state_dict(self) -> dict[str, np.ndarray]:
         """A copy of every parameter and buffer, by name."""
@@ -137,6 +162,29 @@ class Module:
         kinds = int | float | str | tuple | None
         settings = (f"{k}={v}" for k, v in vars(self).items() if isinstance(v, kinds) and k != "training")
         return f"{type(self).__name__}({', '.join(settings)})"
+
+
+def contents(name: str, value: Any) -> Iterator[tuple[str, Any]]:
+    """A value by its name; of lists, tuples and dicts what is in them: "blocks.0", "heads.left"."""
+    if isinstance(value, list | tuple | dict):
+        for key, x in value.items() if isinstance(value, dict) else enumerate(value):
+            yield from contents(f"{name}.{key}", x)
+    else:
+        yield name, value
+
+
+def held(module: Module) -> Iterator[tuple[str, Any]]:
+    """What a module holds by name, in lists, tuples and dicts too."""
+    for name, value in vars(module).items():
+        yield from contents(name, value)
+
+
+def is_parameter(x: Any) -> bool:
+    """Whether a module counts something among its parameters: then it does so from now on, frozen or not."""
+    if not isinstance(x, Tensor) or not x.is_leaf:
+        return False
+    x._trained = x._trained or x.requires_grad
+    return x._trained
 
 
 class Sequential(Module):

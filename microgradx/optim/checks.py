@@ -83,7 +83,7 @@ def named(owner: str, given: Iterable[Any], taken: dict[str, Tensor]) -> dict[st
         what += f" of shape {parameter.shape}"
         if not parameter.is_leaf:
             raise ArgumentError(f"{what} was computed from other tensors; pass those that it comes from.")
-        if not parameter.requires_grad:
+        if not (parameter.requires_grad or parameter._trained):  # of a module, a frozen one may come along
             raise ArgumentError(f"{what} does not require gradients; set requires_grad, or leave it out.")
         if name in found:
             raise ArgumentError(f"{what} has the name of another one; names must differ.")

@@ -1,11 +1,12 @@
 """The one optimizer: binds an update rule to parameters, group by group, through flat buffers."""
 
 import copy
+import warnings
 from collections.abc import Callable, Iterable
 from inspect import Parameter, Signature, signature
 from typing import Any
 
-from microgradx.errors import ArgumentError, CheckpointError
+from microgradx.errors import ArgumentError, CheckpointError, TrainingWarning
 from microgradx.kernels import sweep
 from microgradx.optim.checks import check, compare, named, read_options
 from microgradx.optim.flat import Flat, Run, span
@@ -36,10 +37,12 @@ class Optimizer:
 
     options: dict[str, Any]  # what a class takes, and the defaults
     choose: Callable[..., Rule]  # from the options of a group to its rule
-    __signature__: Signature
+    takes: Signature  # params and the options
 
     def __init_subclass__(cls) -> None:
-        cls.__signature__ = declare(cls.options)
+        cls.takes = declare(cls.options)
+        finite = Parameter("check_finite", Parameter.KEYWORD_ONLY, default=False)
+        cls.__signature__ = Signature([*cls.takes.parameters.values(), finite])  # type: ignore[attr-defined]
         optimizers[cls.__name__.lower()] = cls
 
     def __init__(self, params: Iterable[Any], *args: Any, check_finite: bool = False, **options: Any):
@@ -50,9 +53,9 @@ class Optimizer:
                 raise ArgumentError(f"Optimizer(params, rule, ...): {hint}.")
             rule, *args = args  # type: ignore[assignment]
             self.choose = lambda **_: rule
-            self.__signature__ = declare(rule.hyperparameters | common | rule.hyperparameters)
+            self.takes = declare(rule.hyperparameters | common | rule.hyperparameters)
         self.check_finite = check_finite
-        self.defaults = read_options(self.name, self.__signature__, params, *args, **options)
+        self.defaults = read_options(self.name, self.takes, params, *args, **options)
         del self.defaults["params"]
         self.param_groups: list[dict[str, Any]] = []
         self.flats: list[Flat] = []  # for each group one of each dtype
@@ -66,6 +69,17 @@ class Optimizer:
         if not self.parameters:
             raise ArgumentError(f"{self.name}: no parameters given; pass model.parameters().")
 
+    def __setattr__(self, name: str, value: Any) -> None:
+        """What would do nothing is an error: options are those of the groups."""
+        if "parameters" in vars(self) and name not in vars(self) and not hasattr(type(self), name):
+            given = f"{self.name}.{name} = {value!r} would do nothing"
+            if name in self.defaults:
+                how = f"for group in optimizer.param_groups: group[{name!r}] = {value!r}"
+                raise ArgumentError(f"{given}. Write `{how}`.")
+            if type(self).__module__.startswith("microgradx."):  # a class of the user's own may keep more
+                raise ArgumentError(f"{given}. Options, in param_groups, are {', '.join(self.defaults)}.")
+        super().__setattr__(name, value)
+
     def __repr__(self) -> str:
         return f"{self.name}({', '.join(f'{name}={value}' for name, value in self.defaults.items())})"
 
@@ -77,7 +91,7 @@ class Optimizer:
 
     def add_param_group(self, group: dict[str, Any]) -> None:
         """Add parameters with options of their own; those of an earlier group stay there."""
-        group = read_options(self.name, self.__signature__, **self.defaults | group)
+        group = read_options(self.name, self.takes, **self.defaults | group)
         found = named(self.name, group["params"], self.parameters)
         group |= {"params": list(found.values()), "param_names": list(found)}
         kinds = dict.fromkeys((p.dtype, p.device) for p in found.values())
@@ -127,6 +141,10 @@ class Optimizer:
         """Update every parameter that has a gradient; the others, and their step counts, stay."""
         self.follow()
         jobs = [(flat, run) for flat in self.flats for run in flat.gather()]
+        if not jobs and any(parameter.requires_grad for parameter in self.parameters.values()):
+            none = f"{self.name}.step(): none of the {len(self.parameters)} parameters has a gradient"
+            advice = "call backward() after zero_grad(), on a loss that was computed from them"
+            warnings.warn(f"{none}, so nothing changes; {advice}.", TrainingWarning, stacklevel=2)
         for flat, run in jobs:
             if mode.recorder is not None:
                 mode.recorder.step(self, flat, run)

@@ -8,7 +8,7 @@ continues exactly. Names and keywords are PyTorch's; `schedule.step()` comes aft
 import math
 from bisect import bisect_right
 from collections.abc import Callable
-from inspect import signature
+from inspect import Signature, signature
 from itertools import pairwise
 from typing import Any
 
@@ -25,6 +25,12 @@ class Schedule:
     base = "initial_lr"  # the option of a group that it starts from
     memory: tuple[str, ...] = ("last_epoch", "base_lrs")  # the attributes that a resumed run needs
 
+    def __init_subclass__(cls) -> None:
+        if "lr" in vars(cls) and "__init__" not in vars(cls):
+            _, _, *own = signature(cls.lr).parameters.values()
+            takes = [signature(Schedule).parameters["optimizer"], *own]
+            cls.__signature__ = Signature(takes)  # type: ignore[attr-defined]
+
     def __init__(self, optimizer: Optimizer, *args: Any, **options: Any):
         self.name = type(self).__name__
         if not isinstance(optimizer, Optimizer):
@@ -35,6 +41,12 @@ class Schedule:
         self.last_epoch = 0
         self.base_lrs = [group.setdefault(self.base, group["lr"]) for group in optimizer.param_groups]
         self.apply()
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if name in vars(self).get("options", ()):
+            given = f"{self.name}.{name} = {value!r} would do nothing"
+            raise ArgumentError(f"{given}. Write `schedule.options[{name!r}] = {value!r}`.")
+        super().__setattr__(name, value)
 
     def __repr__(self) -> str:
         return f"{self.name}({', '.join(f'{name}={value}' for name, value in self.options.items())})"

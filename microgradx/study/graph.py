@@ -14,6 +14,7 @@ from microgradx.compiler.names import user_frame
 from microgradx.errors import ArgumentError, GradientError
 from microgradx.kernels.cuda import Array
 from microgradx.nn import Module
+from microgradx.nn.module import held
 from microgradx.study.numbers import number
 from microgradx.tape import Node, no_grad
 from microgradx.tensor import Tensor, apply, differentiate, look, on_host, wrap
@@ -198,7 +199,7 @@ class Tracer:
                 full.setdefault(id(parameter), name)
         yield from ((key, (name, None)) for key, name in full.items())
         for call in reversed(self.calls.values()):
-            for thing in vars(call.module).values():
+            for _, thing in held(call.module):
                 if isinstance(thing, Tensor) and id(thing) in full:
                     yield id(thing), (full[id(thing)], call)
 

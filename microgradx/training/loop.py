@@ -85,6 +85,7 @@ def fit(
     Ctrl-C finishes the step, saves, and raises KeyboardInterrupt. A loss or weight that is not finite raises
     NonFiniteError and leaves the last good checkpoint.
     """
+    check_owner(model, optimizer)
     positive(epochs=epochs, batch_size=batch_size, clip_norm=clip_norm, patience=patience)
     train, valid = arrays("train", train), None if valid is None else arrays("valid", valid)
     if resume and out is None:
@@ -313,6 +314,17 @@ def right(outputs: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
     labels = flatten(y)
     counts = labels >= 0  # a negative label, such as PyTorch's -100, says that the row does not count
     return sum_over((flatten(predicted) == labels) & counts), sum_over(counts)
+
+
+def check_owner(model: Module, optimizer: Optimizer) -> None:
+    """ArgumentError where an optimizer has none of the model's parameters: it is another model's."""
+    own = {id(parameter) for parameter in model.parameters()}
+    theirs = {id(parameter) for parameter in optimizer.parameters.values()}
+    if own and not own & theirs:
+        raise ArgumentError(
+            f"fit: the optimizer updates {len(theirs)} parameters, none of which is among the model's "
+            f"{len(own)}. Make it of the model that is trained: {optimizer.name}(model.parameters(), ...)."
+        )
 
 
 def positive(**values: float | None) -> None:

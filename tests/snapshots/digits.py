@@ -72,6 +72,7 @@ def forward_and_back(
         for j in range(10):
             subtract_2 = exp(logits[i, j] - add_1) - (float32(1) if y[i] == positions[j] else float32(0))
             g_logits[i, j] = subtract_2 * float32(0.0078125)
+    # test_compiler_source.py:40  logits = model(x)
     matmul_nt(g_relu_1, g_logits, weight_2, start, stop)
     for i in range(start, stop):
         for j in range(128):
@@ -87,7 +88,7 @@ def make_loss_out(cross_entropy_rows, total_2, loss_out, step):
     loss_out[step] = total_2[0] / float32(128)
 
 
-def update(
+def back_and_update(
     start, stop, g_weight_2, relu_1, g_logits, g_affine, g_bias_0, bias_0, bias_0_m, bias_0_v,
     numbers, step, weight_2, weight_2_m, weight_2_v
 ):
@@ -109,7 +110,7 @@ def update(
     )
 
 
-def update_bias_2(g_logits, g_bias_2, bias_2, bias_2_m, bias_2_v, numbers, step):
+def back_and_update_bias_2(g_logits, g_bias_2, bias_2, bias_2_m, bias_2_v, numbers, step):
     # test_compiler_source.py:40  logits = model(x)
     for j in range(10):
         g_bias_2[j] = float32(0)
@@ -120,7 +121,7 @@ def update_bias_2(g_logits, g_bias_2, bias_2, bias_2_m, bias_2_v, numbers, step)
     adam(0, 10, flat(bias_2), flat(g_bias_2), flat(bias_2_m), flat(bias_2_v), numbers, step, 0)
 
 
-def update_weight_0(
+def back_and_update_weight_0(
     start, stop, g_weight_0, x, g_affine, weight_0, weight_0_m, weight_0_v, numbers, step
 ):
     # test_compiler_source.py:40  logits = model(x)
@@ -183,7 +184,7 @@ def run(steps, gathering, gate, status, table):
         elif piece < 5:
             wait(gate, 16 * step + 2)
             if status[0] == 0:
-                update(
+                back_and_update(
                     43 * (piece - 2), min(43 * (piece - 2) + 43, 128), g_weight_2, relu_1, g_logits,
                     g_affine, g_bias_0, bias_0, bias_0_m, bias_0_v, numbers, step, weight_2, weight_2_m,
                     weight_2_v
@@ -191,7 +192,7 @@ def run(steps, gathering, gate, status, table):
         elif piece < 15:
             wait(gate, 16 * step + 2)
             if status[0] == 0:
-                update_weight_0(
+                back_and_update_weight_0(
                     80 * (piece - 5), min(80 * (piece - 5) + 80, 784), g_weight_0, x, g_affine, weight_0,
                     weight_0_m, weight_0_v, numbers, step
                 )
@@ -199,7 +200,7 @@ def run(steps, gathering, gate, status, table):
             wait(gate, 16 * step + 2)
             if status[0] == 0:
                 make_loss_out(cross_entropy_rows, total_2, loss_out, step)
-                update_bias_2(g_logits, g_bias_2, bias_2, bias_2_m, bias_2_v, numbers, step)
+                back_and_update_bias_2(g_logits, g_bias_2, bias_2, bias_2_m, bias_2_v, numbers, step)
         done(gate)
         ticket = claim(gate)
     wait(gate, 16 * steps)

@@ -108,7 +108,6 @@ def forward_and_back(
             total = plus(total, exp(logits[i, j] - top))
         cross_entropy_rows[i] = log(total) + top - logits[i, within(y[i], 10, status)]
         add_1[i] = cross_entropy_rows[i] + logits[i, within(y[i], 10, status)]
-    # test_compiler_source.py:41  loss = nn.cross_entropy(logits, y)
     total_2_sum = float32(0)
     for i in range(32):
         total_2_sum = plus(total_2_sum, cross_entropy_rows[i])
@@ -169,7 +168,7 @@ def forward_and_back(
     loss_out[step] = total_2[0] / float32(32)
 
 
-def update(
+def back_and_update(
     multiply_matrices, where_1, g_weight_0, sum_2, g_bias_0, multiply_matrices_2, g_weight_3,
     sum_1, g_bias_3, weight_0, weight_0_m, weight_0_v, numbers, step, bias_0, bias_0_m,
     bias_0_v, weight_3, weight_3_m, weight_3_v, bias_3, bias_3_m, bias_3_v
@@ -260,7 +259,7 @@ def run(steps, gathering, gate, status, table):
         )
         if status[0] != 0:
             return
-        update(
+        back_and_update(
             multiply_matrices, where_1, g_weight_0, sum_2, g_bias_0, multiply_matrices_2,
             g_weight_3, sum_1, g_bias_3, weight_0, weight_0_m, weight_0_v, numbers, step, bias_0,
             bias_0_m, bias_0_v, weight_3, weight_3_m, weight_3_v, bias_3, bias_3_m, bias_3_v

@@ -12,7 +12,7 @@ def sgd(start, stop, ps, gs, numbers, step, first):
         ps[i] = p - lr * g
 
 
-def forward_and_back(
+def forward_back_and_update(
     order, step, all_x, x, all_y, y, gathering, multiply_matrices, weight, bias, error, g_error,
     total, sum_1, g_leaf, numbers, loss_out, g_leaf_home_2
 ):
@@ -68,7 +68,7 @@ def run(steps, gathering, gate, status, table):
     loss_out = block_at(table, 11, (1,), float32)
     g_leaf_home_2 = block_at(table, 12, (1,), float32)
     for step in range(steps):
-        forward_and_back(
+        forward_back_and_update(
             order, step, all_x, x, all_y, y, gathering, multiply_matrices, weight, bias, error,
             g_error, total, sum_1, g_leaf, numbers, loss_out, g_leaf_home_2
         )

@@ -112,7 +112,6 @@ def forward_and_back(
             total_3 = plus(total_3, exp(logits[i, j] - top))
         cross_entropy_rows[i] = log(total_3) + top - logits[i, within(y[i], 3, status)]
         add_7[i] = cross_entropy_rows[i] + logits[i, within(y[i], 3, status)]
-    # test_compiler_source.py:41  loss = nn.cross_entropy(logits, y)
     total_4_sum = float32(0)
     for i in range(50):
         total_4_sum = plus(total_4_sum, cross_entropy_rows[i])
@@ -193,7 +192,7 @@ def forward_and_back(
     loss_out[step] = total_4[0] / float32(50)
 
 
-def update(
+def back_and_update(
     g_weight_4, add_6, g_logits, g_bias_4, g_weight_0, x, g_affine, g_bias_0, weight_0,
     weight_0_m, numbers, step, bias_0, bias_0_m, weight_1, g_reshape_3, weight_1_m, bias_1,
     g_reshape_4, bias_1_m, weight_3, sum_5, weight_3_m, bias_3, sum_4, bias_3_m, weight_4,
@@ -324,7 +323,7 @@ def run(steps, gathering, gate, status, table):
         )
         if status[0] != 0:
             return
-        update(
+        back_and_update(
             g_weight_4, add_6, g_logits, g_bias_4, g_weight_0, x, g_affine, g_bias_0, weight_0,
             weight_0_m, numbers, step, bias_0, bias_0_m, weight_1, g_reshape_3, weight_1_m, bias_1,
             g_reshape_4, bias_1_m, weight_3, sum_5, weight_3_m, bias_3, sum_4, bias_3_m, weight_4,

@@ -60,7 +60,6 @@ def forward_and_back(
             total = plus(total, exp(logits[i, j] - top))
         cross_entropy_rows[i] = log(total) + top - logits[i, within(y[i], 2, status)]
         add_1[i] = cross_entropy_rows[i] + logits[i, within(y[i], 2, status)]
-    # test_compiler_source.py:41  loss = nn.cross_entropy(logits, y)
     total_2_sum = float32(0)
     for i in range(100):
         total_2_sum = plus(total_2_sum, cross_entropy_rows[i])
@@ -82,7 +81,7 @@ def forward_and_back(
     loss_out[step] = total_2[0] / float32(100)
 
 
-def update(
+def back_and_update(
     g_weight_4, tanh_2, g_logits, g_bias_4, g_weight_2, tanh_1, g_affine_2, g_bias_2,
     g_weight_0, x, g_affine, g_bias_0, weight_0, weight_0_m, numbers, step, bias_0, bias_0_m,
     weight_2, weight_2_m, bias_2, bias_2_m, weight_4, weight_4_m, bias_4, bias_4_m
@@ -168,7 +167,7 @@ def run(steps, gathering, gate, status, table):
         )
         if status[0] != 0:
             return
-        update(
+        back_and_update(
             g_weight_4, tanh_2, g_logits, g_bias_4, g_weight_2, tanh_1, g_affine_2, g_bias_2,
             g_weight_0, x, g_affine, g_bias_0, weight_0, weight_0_m, numbers, step, bias_0,
             bias_0_m, weight_2, weight_2_m, bias_2, bias_2_m, weight_4, weight_4_m, bias_4, bias_4_m

@@ -234,7 +234,7 @@ def cut_product(item: Matmul, shape: Shape) -> list[Item]:
     parts = min(ENOUGH // tiles, item.inner // (4 * shape.step))
     if parts < 2:
         return [item]
-    partial = Buffer(f"{item.out.buffer.name}_parts", (parts, *item.out.shape), item.out.dtype, named=False)
+    partial = in_parts(item.out, (parts, *item.out.shape))
     product = Parts(item.line, partial.view(), item.a, item.b, item.form, parts)
     return [product, summed(item, partial, item.out, "sum", 0)]
 
@@ -252,12 +252,17 @@ def cut_sums(nest: Nest, shape: Shape) -> list[Item]:
     after: list[Item] = []
     for s in nest.statements:
         if isinstance(s, Reduce):
-            name = f"{s.out.buffer.name}_parts"
-            partial = Buffer(name, (*s.out.shape, chunks), s.out.dtype, named=False)
+            partial = in_parts(s.out, (*s.out.shape, chunks))
             after.append(summed(nest, partial, s.out, s.kind, s.out.ndim))
             s = replace(s, out=partial.view())
         statements.append(s)
     return [Chunked(nest.line, nest.domain, None, statements, chunks), *after]  # a row is not one block's
+
+
+def in_parts(out: View, shape: tuple[int, ...]) -> Buffer:
+    """Where the parts of a result are kept; of parameters and their state there are none."""
+    name, phase = f"{out.buffer.name}_parts", "back" if out.buffer.phase == "back" else "forward"
+    return Buffer(name, shape, out.dtype, named=False, phase=phase)
 
 
 def summed(item: Item, partial: Buffer, out: View, kind: str, axis: int) -> Nest:

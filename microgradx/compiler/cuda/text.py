@@ -6,10 +6,10 @@ from typing import Any
 import numpy as np
 
 from microgradx.compiler.bodies import indent, wrapped_call
+from microgradx.compiler.called import called, last_line, left
 from microgradx.compiler.cuda.bodies import ROW, Loops
 from microgradx.compiler.cuda.stages import Stage
 from microgradx.compiler.emit import DTYPES
-from microgradx.compiler.items import Sweep
 from microgradx.compiler.schedule import Schedule
 from microgradx.kernels.cuda.device import Shape
 from microgradx.kernels.typed import define, quoted
@@ -65,7 +65,12 @@ class Writer(Loops):
         views = (v for i in self.plan.items for v, _ in [*i.reads(), *i.writes()])
         for buffer in dict.fromkeys(view.buffer for view in views):
             buffer.name = self.write.name(buffer.name)
-        kernels = [self.kernel(stage) for stage in self.stages if stage.emitted]
+        behind = left([stage.items for stage in self.stages])
+        kernels = [
+            self.kernel(stage, called(stage.items, after))
+            for stage, after in zip(self.stages, behind, strict=True)
+            if stage.emitted
+        ]
         stages = [stage for stage in self.stages if stage.emitted]
         entries = {stage.name: self.used[stage.name] for stage in stages}
         together = min(max((stage.blocks for stage in stages), default=1), most)
@@ -130,7 +135,7 @@ class Writer(Loops):
 
     # Parts of the file
 
-    def kernel(self, stage: Stage) -> str:
+    def kernel(self, stage: Stage, name: str) -> str:
         """The function of a stage."""
         self.write.used, self.wanted = {}, 1
         lines: list[str] = []
@@ -140,23 +145,13 @@ class Writer(Loops):
             if item.line is not None and item.line != said:
                 lines.append(f"# {item.line}")
                 stage.lines.append(str(item.line))
-                said = item.line
+            said = last_line(item) or said
             lines += written
         if "clock" in self.write.used:
             lines = ["step = clock[0]", *lines]
-        stage.name, stage.blocks = self.write.name(self.describe(stage)), min(self.wanted, MOST)
+        stage.name, stage.blocks = self.write.name(name), min(self.wanted, MOST)
         self.used[stage.name] = [name for name in self.write.used if name != "step"]
         return define(stage.name, self.used[stage.name], lines)
-
-    def describe(self, stage: Stage) -> str:
-        """A name for a stage: the last thing that it leaves behind."""
-        if stage.gathers:
-            return "gather_rows"
-        if any(isinstance(item, Sweep) for item in stage.items):
-            return "update"
-        made = [view.buffer for item in stage.items for view, _ in item.writes()]
-        names = [b.name for b in made if not b.name.endswith("_parts")] or [made[-1].name]
-        return f"make_{names[-1]}" if names[-1].isidentifier() else "make"
 
 
 def pointer_to(dtype: np.dtype) -> str:

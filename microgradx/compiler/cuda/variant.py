@@ -13,6 +13,7 @@ import numpy as np
 
 from microgradx.compiler.cuda.stages import Library, Stage, operands, problem, stages
 from microgradx.compiler.cuda.text import Emitted, Writer
+from microgradx.compiler.hosted import notice
 from microgradx.compiler.items import Gather, Host
 from microgradx.compiler.loops import Buffer, View
 from microgradx.compiler.lower import lower
@@ -69,6 +70,7 @@ class CudaVariant(Variant):
         self.refuse_mixture()
         gpu = device()
         made, self.plan = written(self, gpu.shape, gpu.blocks, self.how, bool(gpu.blas))
+        notice(self.plan.items)
         self.compiled = made  # type: ignore[assignment]
         self.how, self.gathers = made.how, any(stage.gathers for stage in made.stages)
         show(program=self.program, stages=self.plan, source=made.text)

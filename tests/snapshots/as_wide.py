@@ -1,0 +1,432 @@
+"""The step `train`, line 38 of test_compiler_source.py, for x float32[128, 784], y int64[128].
+"""
+
+from math import inf, sqrt
+from numpy import float32, float64, int64, uint8
+from microgradx.kernels.block import (
+    block, block_at, claim, done, flat, matmul, matmul_nt, matmul_tn, plus, wait, within
+)
+from microgradx.kernels.maths import exp, log
+
+tiny = float32(1.1754943508222875e-38)  # state below it is slow: zero instead
+
+
+def rsqrt(x):
+    """1 / √x"""
+    return float32(1) / sqrt(x)
+
+
+def maximum(a, b):
+    """The larger of two; NaN if either is; a tie gives each half of the slope"""
+    return a if a > b or a != a else b
+
+
+def relu(x):
+    """max(x, 0), slope 0 at 0"""
+    return maximum(x, float32(0))
+
+
+def adam(start, stop, ps, gs, ms, vs, numbers, step, first):
+    beta1 = float32(numbers[step, first + 0])
+    one_minus_beta1 = float32(numbers[step, first + 1])
+    beta2 = float32(numbers[step, first + 2])
+    one_minus_beta2 = float32(numbers[step, first + 3])
+    one_minus_beta1_to_t = float32(numbers[step, first + 4])
+    one_minus_beta2_to_t = float32(numbers[step, first + 5])
+    lr = float32(numbers[step, first + 6])
+    eps = float32(numbers[step, first + 7])
+    for i in range(start, stop):
+        p, g, m, v = ps[i], gs[i], ms[i], vs[i]
+        m = beta1 * m + one_minus_beta1 * g
+        v = beta2 * v + one_minus_beta2 * g * g
+        m_hat = m / one_minus_beta1_to_t
+        v_hat = v / one_minus_beta2_to_t
+        ps[i] = p - lr * m_hat / (sqrt(v_hat) + eps)
+        ms[i] = float32(0) if abs(m) < tiny else m
+        vs[i] = float32(0) if abs(v) < tiny else v
+
+
+def make_affine(
+    start, stop, order, step, all_x, x, all_y, y, gathering, affine_product, weight_0, bias_0,
+    affine
+):
+    if gathering:
+        for i in range(start, stop):
+            row = order[128 * step + i]
+            for j in range(784):
+                x[i, j] = all_x[row, j]
+            y[i] = all_y[row]
+    # test_compiler_source.py:40  logits = model(x)
+    matmul(affine_product, x, weight_0, start, stop)
+    for i in range(start, stop):
+        for j in range(128):
+            affine[i, j] = affine_product[i, j] + bias_0[j]
+
+
+def make_total(start, stop, affine, total):
+    # test_compiler_source.py:40  logits = model(x)
+    for j in range(start, stop):
+        total[j] = float32(0)
+    for i in range(128):
+        for j in range(start, stop):
+            total[j] += affine[i, j]
+
+
+def make_mean(total, mean):
+    # test_compiler_source.py:40  logits = model(x)
+    for i in range(128):
+        mean[0, i] = total[i] / float32(128)
+
+
+def make_subtract_1(affine, mean, subtract_1):
+    # test_compiler_source.py:40  logits = model(x)
+    for i in range(128):
+        for j in range(128):
+            subtract_1[i, j] = affine[i, j] - mean[0, j]
+
+
+def make_sum_1(start, stop, subtract_1, sum_1):
+    # test_compiler_source.py:40  logits = model(x)
+    for j in range(start, stop):
+        sum_1[j] = float32(0)
+    for i in range(128):
+        for j in range(start, stop):
+            sum_1[j] += subtract_1[i, j] * subtract_1[i, j]
+
+
+def forward(sum_1, divide_1, add_3, rsqrt_1):
+    # test_compiler_source.py:40  logits = model(x)
+    for i in range(128):
+        divide_1[0, i] = sum_1[i] / float32(128)
+        add_3[0, i] = divide_1[0, i] + float32(1e-05)
+        rsqrt_1[0, i] = rsqrt(add_3[0, i])
+
+
+def forward_and_back(
+    start, stop, subtract_1, rsqrt_1, multiply_5, weight_1, bias_1, relu_1, logits_product,
+    weight_3, bias_3, logits, y, status, cross_entropy_rows, positions, g_logits, g_relu_1,
+    g_add_4, g_multiply_5, g_subtract_4
+):
+    # test_compiler_source.py:40  logits = model(x)
+    for i in range(start, stop):
+        for j in range(128):
+            multiply_5[i, j] = subtract_1[i, j] * rsqrt_1[0, j]
+            relu_1[i, j] = relu(multiply_5[i, j] * weight_1[j] + bias_1[j])
+    matmul(logits_product, relu_1, weight_3, start, stop)
+    for i in range(start, stop):
+        top = float32(-inf)
+        for j in range(10):
+            logits[i, j] = logits_product[i, j] + bias_3[j]
+            top = maximum(top, logits[i, j])
+        # test_compiler_source.py:41  loss = nn.cross_entropy(logits, y)
+        total_2 = float32(0)
+        for j in range(10):
+            total_2 = plus(total_2, exp(logits[i, j] - top))
+        cross_entropy_rows[i] = log(total_2) + top - logits[i, within(y[i], 10, status)]
+        add_5 = cross_entropy_rows[i] + logits[i, within(y[i], 10, status)]
+        for j in range(10):
+            subtract_6 = exp(logits[i, j] - add_5) - (float32(1) if y[i] == positions[j] else float32(0))
+            g_logits[i, j] = subtract_6 * float32(0.0078125)
+    # test_compiler_source.py:40  logits = model(x)
+    matmul_nt(g_relu_1, g_logits, weight_3, start, stop)
+    for i in range(start, stop):
+        for j in range(128):
+            g_add_4[i, j] = g_relu_1[i, j] * (float32(1) if relu_1[i, j] > float32(0) else float32(0))
+            g_multiply_5[i, j] = g_add_4[i, j] * weight_1[j]
+            g_subtract_4[i, j] = g_multiply_5[i, j] * rsqrt_1[0, j]
+
+
+def make_loss_out(cross_entropy_rows, total_3, loss_out, step):
+    # test_compiler_source.py:41  loss = nn.cross_entropy(logits, y)
+    total_3_sum = float32(0)
+    for i in range(128):
+        total_3_sum = plus(total_3_sum, cross_entropy_rows[i])
+    total_3[0] = total_3_sum
+    loss_out[step] = total_3[0] / float32(128)
+
+
+def back_and_update(
+    start, stop, g_weight_3, relu_1, g_logits, g_add_4, g_reshape_4, multiply_5, g_reshape_3,
+    g_multiply_5, subtract_1, g_rsqrt_1, g_subtract_4, g_mean, weight_1, weight_1_m, weight_1_v,
+    numbers, step, bias_1, bias_1_m, bias_1_v, weight_3, weight_3_m, weight_3_v, mean,
+    running_mean_1, divide_1, running_var_1, g_weight_1_home, g_bias_1_home
+):
+    # test_compiler_source.py:40  logits = model(x)
+    matmul_tn(g_weight_3, relu_1, g_logits, start, stop)
+    for j in range(start, stop):
+        g_reshape_4[j] = float32(0)
+        g_reshape_3[j] = float32(0)
+    for i in range(128):
+        for j in range(start, stop):
+            g_reshape_4[j] += g_add_4[i, j]
+            g_reshape_3[j] += g_add_4[i, j] * multiply_5[i, j]
+    for j in range(start, stop):
+        g_rsqrt_1[j] = float32(0)
+    for i in range(128):
+        for j in range(start, stop):
+            g_rsqrt_1[j] += g_multiply_5[i, j] * subtract_1[i, j]
+    for j in range(start, stop):
+        g_mean[j] = float32(0)
+    for i in range(128):
+        for j in range(start, stop):
+            g_mean[j] += -g_subtract_4[i, j]
+    # test_compiler_source.py:45  optimizer.step()
+    adam(
+        start, stop, flat(weight_1), flat(g_reshape_3), flat(weight_1_m), flat(weight_1_v),
+        numbers, step, 0
+    )
+    adam(
+        start, stop, flat(bias_1), flat(g_reshape_4), flat(bias_1_m), flat(bias_1_v), numbers,
+        step, 0
+    )
+    adam(
+        10 * start, 10 * stop, flat(weight_3), flat(g_weight_3), flat(weight_3_m),
+        flat(weight_3_v), numbers, step, 0
+    )
+    # test_compiler_source.py:40  logits = model(x)
+    for i in range(start, stop):
+        add_1 = running_mean_1[i] + float32(0.1) * (mean[0, i] - running_mean_1[i])
+        running_mean_1[i] = add_1
+        subtract_3 = divide_1[0, i] * float32(1.007874) - running_var_1[i]
+        running_var_1[i] = running_var_1[i] + float32(0.1) * subtract_3
+        g_weight_1_home[i] = g_reshape_3[i]
+        g_bias_1_home[i] = g_reshape_4[i]
+
+
+def back_and_update_bias_3(g_logits, g_bias_3, bias_3, bias_3_m, bias_3_v, numbers, step):
+    # test_compiler_source.py:40  logits = model(x)
+    for j in range(10):
+        g_bias_3[j] = float32(0)
+    for i in range(128):
+        for j in range(10):
+            g_bias_3[j] += g_logits[i, j]
+    # test_compiler_source.py:45  optimizer.step()
+    adam(0, 10, flat(bias_3), flat(g_bias_3), flat(bias_3_m), flat(bias_3_v), numbers, step, 0)
+
+
+def make_g_sum_1_and_divide_5(rsqrt_1, add_3, g_rsqrt_1, g_sum_1, g_mean, divide_5):
+    # test_compiler_source.py:40  logits = model(x)
+    for i in range(128):
+        g_add_3 = g_rsqrt_1[i] * (float32(-0.5) * rsqrt_1[0, i] / add_3[0, i])
+        g_sum_1[0, i] = g_add_3 * float32(0.0078125)
+    for i in range(128):
+        divide_5[0, i] = g_mean[i] / float32(128)
+
+
+def make_g_subtract_1(g_sum_1, subtract_1, g_subtract_1):
+    # test_compiler_source.py:40  logits = model(x)
+    for i in range(128):
+        for j in range(128):
+            multiply_7 = g_sum_1[0, j] * subtract_1[i, j]
+            g_subtract_1[i, j] = multiply_7 + multiply_7
+
+
+def make_g_mean_2(start, stop, g_subtract_1, g_mean_2):
+    # test_compiler_source.py:40  logits = model(x)
+    for j in range(start, stop):
+        g_mean_2[j] = float32(0)
+    for i in range(128):
+        for j in range(start, stop):
+            g_mean_2[j] += -g_subtract_1[i, j]
+
+
+def make_divide_4(g_mean_2, divide_4):
+    # test_compiler_source.py:40  logits = model(x)
+    for i in range(128):
+        divide_4[0, i] = g_mean_2[i] / float32(128)
+
+
+def make_g_affine(g_subtract_4, g_subtract_1, divide_4, divide_5, g_affine):
+    # test_compiler_source.py:40  logits = model(x)
+    for i in range(128):
+        for j in range(128):
+            add_7 = g_subtract_4[i, j] + g_subtract_1[i, j] + divide_4[0, j]
+            g_affine[i, j] = add_7 + divide_5[0, j]
+
+
+def back_and_update_weight_0(
+    start, stop, g_weight_0, x, g_affine, weight_0, weight_0_m, weight_0_v, numbers, step
+):
+    # test_compiler_source.py:40  logits = model(x)
+    matmul_tn(g_weight_0, x, g_affine, start, stop)
+    # test_compiler_source.py:45  optimizer.step()
+    adam(
+        128 * start, 128 * stop, flat(weight_0), flat(g_weight_0), flat(weight_0_m),
+        flat(weight_0_v), numbers, step, 0
+    )
+
+
+def back_and_update_bias_0(
+    start, stop, g_affine, g_bias_0, bias_0, bias_0_m, bias_0_v, numbers, step
+):
+    # test_compiler_source.py:40  logits = model(x)
+    for j in range(start, stop):
+        g_bias_0[j] = float32(0)
+    for i in range(128):
+        for j in range(start, stop):
+            g_bias_0[j] += g_affine[i, j]
+    # test_compiler_source.py:45  optimizer.step()
+    adam(
+        start, stop, flat(bias_0), flat(g_bias_0), flat(bias_0_m), flat(bias_0_v), numbers,
+        step, 0
+    )
+
+
+def run(steps, gathering, gate, status, table):
+    """Run some steps, piece by piece: any number of threads may call this at once."""
+    numbers = block_at(table, 1, (1, 8), float64)
+    order = block_at(table, 2, (1,), int64)
+    all_x = block_at(table, 4, (128, 784), float32)
+    all_y = block_at(table, 5, (128,), int64)
+    arena = block_at(table, 0, (1,), uint8)
+    x = block_at(table, 6, (128, 784), float32)
+    y = block_at(table, 7, (128,), int64)
+    affine_product = block(arena, 0, (128, 128), float32)
+    weight_0 = block_at(table, 8, (784, 128), float32)
+    bias_0 = block_at(table, 9, (128,), float32)
+    affine = block(arena, 65536, (128, 128), float32)
+    total = block(arena, 0, (128,), float32)
+    mean = block(arena, 474112, (1, 128), float32)
+    subtract_1 = block(arena, 0, (128, 128), float32)
+    sum_1 = block(arena, 65536, (128,), float32)
+    divide_1 = block(arena, 474624, (1, 128), float32)
+    add_3 = block(arena, 475136, (1, 128), float32)
+    rsqrt_1 = block(arena, 475648, (1, 128), float32)
+    multiply_5 = block(arena, 131072, (128, 128), float32)
+    weight_1 = block_at(table, 10, (128,), float32)
+    bias_1 = block_at(table, 11, (128,), float32)
+    relu_1 = block(arena, 196608, (128, 128), float32)
+    logits_product = block(arena, 458752, (128, 10), float32)
+    weight_3 = block_at(table, 12, (128, 10), float32)
+    bias_3 = block_at(table, 13, (10,), float32)
+    logits = block(arena, 463872, (128, 10), float32)
+    cross_entropy_rows = block(arena, 476160, (128,), float32)
+    positions = block_at(table, 14, (10,), int64)
+    g_logits = block(arena, 468992, (128, 10), float32)
+    g_relu_1 = block(arena, 65536, (128, 128), float32)
+    g_add_4 = block(arena, 262144, (128, 128), float32)
+    g_multiply_5 = block(arena, 327680, (128, 128), float32)
+    g_subtract_4 = block(arena, 393216, (128, 128), float32)
+    total_3 = block(arena, 477184, (1,), float32)
+    loss_out = block_at(table, 15, (1,), float32)
+    g_weight_3 = block_at(table, 16, (128, 10), float32)
+    g_reshape_4 = block(arena, 65536, (128,), float32)
+    g_reshape_3 = block(arena, 458752, (128,), float32)
+    g_rsqrt_1 = block(arena, 463872, (128,), float32)
+    g_mean = block(arena, 476672, (128,), float32)
+    weight_1_m = block_at(table, 17, (128,), float32)
+    weight_1_v = block_at(table, 18, (128,), float32)
+    bias_1_m = block_at(table, 19, (128,), float32)
+    bias_1_v = block_at(table, 20, (128,), float32)
+    weight_3_m = block_at(table, 21, (128, 10), float32)
+    weight_3_v = block_at(table, 22, (128, 10), float32)
+    running_mean_1 = block_at(table, 23, (128,), float32)
+    running_var_1 = block_at(table, 24, (128,), float32)
+    g_weight_1_home = block_at(table, 25, (128,), float32)
+    g_bias_1_home = block_at(table, 26, (128,), float32)
+    g_bias_3 = block_at(table, 27, (10,), float32)
+    bias_3_m = block_at(table, 28, (10,), float32)
+    bias_3_v = block_at(table, 29, (10,), float32)
+    g_sum_1 = block(arena, 131072, (1, 128), float32)
+    divide_5 = block(arena, 196608, (1, 128), float32)
+    g_subtract_1 = block(arena, 65536, (128, 128), float32)
+    g_mean_2 = block(arena, 0, (128,), float32)
+    divide_4 = block(arena, 131072, (1, 128), float32)
+    g_affine = block(arena, 0, (128, 128), float32)
+    g_weight_0 = block_at(table, 30, (784, 128), float32)
+    weight_0_m = block_at(table, 31, (784, 128), float32)
+    weight_0_v = block_at(table, 32, (784, 128), float32)
+    g_bias_0 = block_at(table, 33, (128,), float32)
+    bias_0_m = block_at(table, 34, (128,), float32)
+    bias_0_v = block_at(table, 35, (128,), float32)
+    ticket = claim(gate)
+    while ticket < 45 * steps:
+        step, piece = ticket // 45, ticket % 45
+        if piece < 2:
+            wait(gate, 45 * step)
+            if status[0] == 0:
+                status[1] = step
+                make_affine(
+                    64 * piece, 64 * piece + 64, order, step, all_x, x, all_y, y, gathering, affine_product,
+                    weight_0, bias_0, affine
+                )
+        elif piece < 4:
+            wait(gate, 45 * step + 2)
+            if status[0] == 0:
+                make_total(64 * (piece - 2), 64 * (piece - 2) + 64, affine, total)
+        elif piece < 5:
+            wait(gate, 45 * step + 4)
+            if status[0] == 0:
+                make_mean(total, mean)
+        elif piece < 6:
+            wait(gate, 45 * step + 5)
+            if status[0] == 0:
+                make_subtract_1(affine, mean, subtract_1)
+        elif piece < 9:
+            wait(gate, 45 * step + 6)
+            if status[0] == 0:
+                make_sum_1(43 * (piece - 6), min(43 * (piece - 6) + 43, 128), subtract_1, sum_1)
+        elif piece < 10:
+            wait(gate, 45 * step + 9)
+            if status[0] == 0:
+                forward(sum_1, divide_1, add_3, rsqrt_1)
+        elif piece < 14:
+            wait(gate, 45 * step + 10)
+            if status[0] == 0:
+                forward_and_back(
+                    32 * (piece - 10), 32 * (piece - 10) + 32, subtract_1, rsqrt_1, multiply_5, weight_1,
+                    bias_1, relu_1, logits_product, weight_3, bias_3, logits, y, status, cross_entropy_rows,
+                    positions, g_logits, g_relu_1, g_add_4, g_multiply_5, g_subtract_4
+                )
+        elif piece < 25:
+            wait(gate, 45 * step + 14)
+            if status[0] == 0:
+                back_and_update(
+                    12 * (piece - 14), min(12 * (piece - 14) + 12, 128), g_weight_3, relu_1, g_logits,
+                    g_add_4, g_reshape_4, multiply_5, g_reshape_3, g_multiply_5, subtract_1, g_rsqrt_1,
+                    g_subtract_4, g_mean, weight_1, weight_1_m, weight_1_v, numbers, step, bias_1, bias_1_m,
+                    bias_1_v, weight_3, weight_3_m, weight_3_v, mean, running_mean_1, divide_1,
+                    running_var_1, g_weight_1_home, g_bias_1_home
+                )
+        elif piece < 26:
+            wait(gate, 45 * step + 14)
+            if status[0] == 0:
+                make_loss_out(cross_entropy_rows, total_3, loss_out, step)
+                back_and_update_bias_3(g_logits, g_bias_3, bias_3, bias_3_m, bias_3_v, numbers, step)
+        elif piece < 27:
+            wait(gate, 45 * step + 26)
+            if status[0] == 0:
+                make_g_sum_1_and_divide_5(rsqrt_1, add_3, g_rsqrt_1, g_sum_1, g_mean, divide_5)
+        elif piece < 28:
+            wait(gate, 45 * step + 27)
+            if status[0] == 0:
+                make_g_subtract_1(g_sum_1, subtract_1, g_subtract_1)
+        elif piece < 31:
+            wait(gate, 45 * step + 28)
+            if status[0] == 0:
+                make_g_mean_2(43 * (piece - 28), min(43 * (piece - 28) + 43, 128), g_subtract_1, g_mean_2)
+        elif piece < 32:
+            wait(gate, 45 * step + 31)
+            if status[0] == 0:
+                make_divide_4(g_mean_2, divide_4)
+        elif piece < 33:
+            wait(gate, 45 * step + 32)
+            if status[0] == 0:
+                make_g_affine(g_subtract_4, g_subtract_1, divide_4, divide_5, g_affine)
+        elif piece < 43:
+            wait(gate, 45 * step + 33)
+            if status[0] == 0:
+                back_and_update_weight_0(
+                    80 * (piece - 33), min(80 * (piece - 33) + 80, 784), g_weight_0, x, g_affine, weight_0,
+                    weight_0_m, weight_0_v, numbers, step
+                )
+        else:
+            wait(gate, 45 * step + 33)
+            if status[0] == 0:
+                back_and_update_bias_0(
+                    64 * (piece - 43), 64 * (piece - 43) + 64, g_affine, g_bias_0, bias_0, bias_0_m,
+                    bias_0_v, numbers, step
+                )
+        done(gate)
+        ticket = claim(gate)
+    wait(gate, 45 * steps)

@@ -1,0 +1,102 @@
+"""The functions of emitted files, for the CPU and for GPUs, are called after all that they do."""
+
+import ast
+import re
+
+import numpy as np
+import pytest
+
+import microgradx as mg
+from microgradx import nn, optim
+from microgradx.compiler.cuda.variant import written
+from microgradx.compiler.emit import Emitter
+from microgradx.compiler.lower import lower
+from microgradx.compiler.schedule import schedule
+from microgradx.kernels.cuda.device import Shape
+from microgradx.optim import optimizers
+
+BATCH = 128
+MODELS = {
+    "mlp": lambda n: nn.MLP([64, n, 10]),
+    "deep": lambda n: nn.MLP([64, n, n, 10], "tanh"),
+    "dropout": lambda n: nn.MLP([64, n, 10], dropout=0.5),
+    "batch norm": lambda n: nn.Sequential(nn.Linear(64, n), nn.BatchNorm1d(n), nn.ReLU(), nn.Linear(n, 10)),
+    "layer norm": lambda n: nn.Sequential(nn.Linear(64, n), nn.LayerNorm(n), nn.Tanh(), nn.Linear(n, 10)),
+}  # fmt: skip
+RULES = set(optimizers) | {"momentum"}
+
+
+def text(make, n, device, clip=None):
+    """The file of a training step of a model whose width is n, which is neither compiled nor run."""
+    model = make(n)
+    optimizer = optim.Adam(model.parameters())
+
+    def train(x, y):
+        optimizer.zero_grad()
+        logits = model(x)
+        loss = nn.cross_entropy(logits, y)
+        loss.backward()
+        if clip:
+            optim.clip_grad_norm_(optimizer, clip)
+        optimizer.step()
+        return loss
+
+    variant = mg.jit(train).captured(np.ones((BATCH, 64), np.float32), np.zeros(BATCH, np.int64))
+    if device == "cuda":
+        return written(variant, Shape(), 132, "graph")[0].text
+    return Emitter(schedule(lower(variant.program)), "", variant.blocks).emit().text
+
+
+def functions(file):
+    """Of a file, each function's name with the names that it assigns to, and that it calls."""
+    for node in ast.parse(file).body:
+        if isinstance(node, ast.FunctionDef) and re.match("make|forward|back|update|gather", node.name):
+            stores = [
+                n for n in ast.walk(node) if isinstance(n, ast.Subscript) and isinstance(n.ctx, ast.Store)
+            ]
+            calls = [n for n in ast.walk(node) if isinstance(n, ast.Call) and isinstance(n.func, ast.Name)]
+            made = {n.value.id for n in stores} | {
+                n.args[0].id
+                for n in calls
+                if n.func.id.startswith("matmul") and isinstance(n.args[0], ast.Name)
+            }
+            yield node.name, made, {n.func.id for n in calls}
+
+
+@pytest.mark.parametrize("device", ["cpu", "cuda"])
+@pytest.mark.parametrize("n", [BATCH, 96], ids=["as wide as the batch is long", "another width"])
+@pytest.mark.parametrize("name", MODELS)
+def test_a_name_says_all_that_a_function_does(name, n, device):
+    found = list(functions(text(MODELS[name], n, device)))
+    assert len(found) > 2
+    for called, made, calls in found:
+        gradients = {x for x in made if x.startswith("g_")}
+        values = made & {"affine", "relu_1", "tanh_1", "logits", "cross_entropy_rows", "mean", "loss_out"}
+        state = {x for x in made if x.startswith("running")}
+        assert ("update" in called) == bool(state or any(rule in calls for rule in RULES)), called
+        if called.startswith("make_"):
+            assert all(x.removesuffix("_parts") in called for x in gradients | values), (called, made)
+        else:
+            assert not gradients or "back" in called, (called, gradients)
+            assert not values or "forward" in called, (called, values)
+            assert gradients or "back" not in called or "forward" in called or "adam" in calls, called
+
+
+@pytest.mark.parametrize("device", ["cpu", "cuda"])
+@pytest.mark.parametrize("name", MODELS)
+def test_names_do_not_hang_on_a_width_that_equals_the_batch(name, device):
+    as_wide, other = ([f[0] for f in functions(text(MODELS[name], n, device))] for n in (BATCH, BATCH + 4))
+    assert as_wide == other
+
+
+def test_what_is_computed_from_gradients_belongs_to_the_way_back():
+    names = [name for name, _, _ in functions(text(MODELS["mlp"], 96, "cpu", clip=1.0))]
+    assert names[0] == "forward_and_back"
+    assert all("forward" not in name and name.startswith(("back", "make")) for name in names[1:])
+
+
+def test_a_comment_stands_above_each_change_of_line():
+    """Also behind a loop whose last part belongs to another line."""
+    (body,) = re.findall(r"def forward_and_back\(.*?\n\n\n", text(MODELS["mlp"], BATCH, "cpu"), re.S)
+    before, after = body.split("matmul_nt")
+    assert before.rstrip().splitlines()[-1].strip().startswith("# test_compiler_names.py:")
