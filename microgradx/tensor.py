@@ -323,7 +323,7 @@ def in_place(t: Tensor, new: Tensor) -> Tensor:
         mode.recorder.keep(t._data)
     copy_into(t._data, new._data)
     if mode.recorder is not None:
-        mode.recorder.assign(t, new)
+        mode.recorder.overwrite(t, new)
     t._version[0] += 1
     return t
 

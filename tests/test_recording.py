@@ -51,8 +51,8 @@ class Recorder:
     def replace(self, t, new):
         self.move(self.key(new), self.key(t))
 
-    def overwrite(self, array, new):
-        self.move(self.key(new), self.key(array))
+    def overwrite(self, t, new):
+        self.move(self.key(new), self.key(t))
 
     def shared(self, t):
         self.key(t)

@@ -224,22 +224,26 @@ class Recorder:
 
     def replace(self, tensor: Tensor, new: Tensor) -> None:
         """A Tensor is to hold another array from now on; who shares the one that it had keeps that."""
+        if self.leave(tensor, self.value(new)):
+            self.replaced.append(tensor)
+
+    def overwrite(self, tensor: Tensor, new: Tensor) -> None:
+        """A Tensor's own array is to hold another value from now on."""
         value = self.value(new)
+        self.leave(tensor, value)
+        self.hold(tensor._data, value)
+
+    def leave(self, tensor: Tensor, value: Value) -> bool:
+        """A value is what a Tensor holds after the step; False for one that the step itself has made."""
         home = self.homes.get(id(tensor)) or self.origin.get(id(tensor._data))
         if home is None and id(tensor._data) not in self.values:  # never read so far
             name = self.names.get(id(tensor)) or tensor.name or "tensor"
             home = self.bind(name, tensor._data, tensor, "data")
-        if home is not None:
-            self.homes[id(tensor)] = home
-            self.program.writes[home] = value
-            self.replaced.append(tensor)
-
-    def overwrite(self, array: Any, new: Tensor) -> None:
-        """An array is to hold another value from now on."""
-        value = self.value(new)
-        self.hold(array, value)
-        if id(array) in self.origin:
-            self.program.writes[self.origin[id(array)]] = value
+        if home is None:
+            return False
+        self.homes[id(tensor)] = home
+        self.program.writes[home] = value
+        return True
 
     def hold(self, array: Any, value: Value) -> None:
         """An array holds a value from now on, and so do views of it: what made them is done again."""
@@ -332,7 +336,7 @@ class Recorder:
             with mode.having(record=False):
                 new = rule.function(p, g, *state, t=t, **numbers | more)
             for place, value in zip([p, *state], new if isinstance(new, tuple) else (new,), strict=True):
-                self.overwrite(place._data, value.to(place.dtype))
+                self.overwrite(place, value.to(place.dtype))
 
     def schedule(self, schedule: Any) -> None:
         """A schedule is about to go on."""

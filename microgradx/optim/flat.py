@@ -56,7 +56,7 @@ def store(place: Any, new: Any) -> None:
             mode.recorder.keep(place._data)
         copy_into(place._data, new._data)
         if mode.recorder is not None:
-            mode.recorder.overwrite(place._data, new)
+            mode.recorder.overwrite(place, new)
 
 
 class Flat:
