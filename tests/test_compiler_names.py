@@ -10,6 +10,7 @@ import microgradx as mg
 from microgradx import nn, optim
 from microgradx.compiler.cuda.variant import written
 from microgradx.compiler.emit import Emitter
+from microgradx.compiler.fuse import sink
 from microgradx.compiler.lower import lower
 from microgradx.compiler.schedule import schedule
 from microgradx.kernels.cuda.device import Shape
@@ -44,7 +45,7 @@ def text(make, n, device, clip=None):
     variant = mg.jit(train).captured(np.ones((BATCH, 64), np.float32), np.zeros(BATCH, np.int64))
     if device == "cuda":
         return written(variant, Shape(), 132, "graph")[0].text
-    return Emitter(schedule(lower(variant.program)), "", variant.blocks).emit().text
+    return Emitter(schedule(sink(lower(variant.program))), "", variant.blocks).emit().text
 
 
 def functions(file):
