@@ -74,10 +74,10 @@ def units(start, stop, out, block, k0, k1):
 
 def forward_and_back(
     order, step, all_x, x, all_y, y, gathering, affine_product, weight_0, bias_0, relu_1,
-    uniform, random, multiply_1, multiply_2, logits_product, weight_3, bias_3, logits, status,
-    cross_entropy_rows, add_1, total_2, positions, g_logits, g_multiply_2, multiply_matrices_2,
-    sum_1, g_affine, multiply_matrices, sum_2, sum_3, cast_3, sum_4, cast_5, sum_5, cast_7,
-    sum_6, cast_9, concatenate, sum_7, where_1, loss_out
+    uniform, random, multiply_1, multiply_2, logits_product, weight_3, bias_3, logits,
+    exp_shifted, total, status, labelled, total_2, positions, g_logits, g_multiply_2,
+    multiply_matrices_2, sum_1, g_affine, multiply_matrices, sum_2, sum_3, cast_3, sum_4,
+    cast_5, sum_5, cast_7, sum_6, cast_9, concatenate, sum_7, where_1, loss_out
 ):
     if gathering:
         for i in range(32):
@@ -103,20 +103,21 @@ def forward_and_back(
             logits[i, j] = logits_product[i, j] + bias_3[j]
             top = maximum(top, logits[i, j])
         # test_compiler_source.py:41  loss = nn.cross_entropy(logits, y)
-        total = float32(0)
+        total_sum = float32(0)
         for j in range(10):
-            total = plus(total, exp(logits[i, j] - top))
-        cross_entropy_rows[i] = log(total) + top - logits[i, within(y[i], 10, status)]
-        add_1[i] = cross_entropy_rows[i] + logits[i, within(y[i], 10, status)]
+            exp_shifted[i, j] = exp(logits[i, j] - top)
+            total_sum = plus(total_sum, exp_shifted[i, j])
+        total[i] = total_sum
+        labelled[i] = logits[i, within(y[i], 10, status)] - top
     # test_compiler_source.py:41  loss = nn.cross_entropy(logits, y)
     total_2_sum = float32(0)
     for i in range(32):
-        total_2_sum = plus(total_2_sum, cross_entropy_rows[i])
+        total_2_sum = plus(total_2_sum, log(total[i]) - labelled[i])
     total_2[0] = total_2_sum
     for i in range(32):
         for j in range(10):
-            subtract_2 = exp(logits[i, j] - add_1[i]) - (float32(1) if y[i] == positions[j] else float32(0))
-            g_logits[i, j] = subtract_2 * float32(0.03125)
+            subtract_1 = exp_shifted[i, j] / total[i] - (float32(1) if y[i] == positions[j] else float32(0))
+            g_logits[i, j] = subtract_1 * float32(0.03125)
     # test_compiler_source.py:40  logits = model(x)
     matmul_nt(g_multiply_2, g_logits, weight_3, 0, 32)
     matmul_tn(multiply_matrices_2, multiply_2, g_logits, 0, 32)
@@ -222,13 +223,14 @@ def run(steps, gathering, gate, status, table):
     weight_3 = block_at(table, 10, (32, 10), float32)
     bias_3 = block_at(table, 11, (10,), float32)
     logits = block(arena, 20480, (32, 10), float32)
-    cross_entropy_rows = block(arena, 21760, (32,), float32)
-    add_1 = block(arena, 23040, (32,), float32)
-    total_2 = block(arena, 23168, (1,), float32)
+    exp_shifted = block(arena, 21760, (32, 10), float32)
+    total = block(arena, 23168, (32,), float32)
+    labelled = block(arena, 23040, (32,), float32)
+    total_2 = block(arena, 23296, (1,), float32)
     positions = block_at(table, 12, (10,), int64)
-    g_logits = block(arena, 21760, (32, 10), float32)
+    g_logits = block(arena, 20480, (32, 10), float32)
     g_multiply_2 = block(arena, 0, (32, 32), float32)
-    multiply_matrices_2 = block(arena, 20480, (32, 10), float32)
+    multiply_matrices_2 = block(arena, 21760, (32, 10), float32)
     sum_1 = block(arena, 23040, (10,), float32)
     g_affine = block(arena, 12288, (32, 32), float32)
     multiply_matrices = block(arena, 0, (64, 32), float32)
@@ -236,11 +238,11 @@ def run(steps, gathering, gate, status, table):
     sum_3 = block(arena, 12288, (1,), float64)
     cast_3 = block(arena, 16384, (1,), float32)
     sum_4 = block(arena, 12288, (1,), float64)
-    cast_5 = block(arena, 21760, (1,), float32)
+    cast_5 = block(arena, 20480, (1,), float32)
     sum_5 = block(arena, 12288, (1,), float64)
-    cast_7 = block(arena, 23232, (1,), float32)
+    cast_7 = block(arena, 23168, (1,), float32)
     sum_6 = block(arena, 12288, (1,), float64)
-    cast_9 = block(arena, 23296, (1,), float32)
+    cast_9 = block(arena, 23360, (1,), float32)
     concatenate = block(arena, 12288, (4,), float32)
     sum_7 = block(arena, 16384, (1,), float64)
     where_1 = block(arena, 12288, (1,), float32)
@@ -262,7 +264,7 @@ def run(steps, gathering, gate, status, table):
         forward_and_back(
             order, step, all_x, x, all_y, y, gathering, affine_product, weight_0, bias_0, relu_1,
             uniform, random, multiply_1, multiply_2, logits_product, weight_3, bias_3, logits,
-            status, cross_entropy_rows, add_1, total_2, positions, g_logits, g_multiply_2,
+            exp_shifted, total, status, labelled, total_2, positions, g_logits, g_multiply_2,
             multiply_matrices_2, sum_1, g_affine, multiply_matrices, sum_2, sum_3, cast_3, sum_4,
             cast_5, sum_5, cast_7, sum_6, cast_9, concatenate, sum_7, where_1, loss_out
         )
