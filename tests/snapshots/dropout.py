@@ -76,8 +76,8 @@ def forward_and_back(
     order, step, all_x, x, all_y, y, gathering, affine_product, weight_0, bias_0, relu_1,
     uniform, random, multiply_1, multiply_2, logits_product, weight_3, bias_3, logits,
     exp_shifted, total, status, labelled, total_2, positions, g_logits, g_multiply_2,
-    multiply_matrices_2, sum_1, g_affine, multiply_matrices, sum_2, sum_3, cast_3, sum_4,
-    cast_5, sum_5, cast_7, sum_6, cast_9, concatenate, sum_7, where_1, loss_out
+    multiply_matrices_2, sum_1, g_affine, multiply_matrices, sum_2, sum_3, sqrt_1, sum_4,
+    sqrt_2, sum_5, sqrt_3, sum_6, sqrt_4, concatenate, sum_7, cast_6, loss_out
 ):
     if gathering:
         for i in range(32):
@@ -142,53 +142,54 @@ def forward_and_back(
             square_1 = square_float64(abs(float64(multiply_matrices[i, j])))
             sum_3_sum = plus(sum_3_sum, square_1)
     sum_3[0] = sum_3_sum
-    cast_3[0] = float32(sqrt(sum_3[0]))
+    sqrt_1[0] = sqrt(sum_3[0])
     sum_4_sum = float64(0)
     for i in range(32):
         sum_4_sum = plus(sum_4_sum, square_float64(abs(float64(sum_2[i]))))
     sum_4[0] = sum_4_sum
-    cast_5[0] = float32(sqrt(sum_4[0]))
+    sqrt_2[0] = sqrt(sum_4[0])
     sum_5_sum = float64(0)
     for i in range(32):
         for j in range(10):
             square_3 = square_float64(abs(float64(multiply_matrices_2[i, j])))
             sum_5_sum = plus(sum_5_sum, square_3)
     sum_5[0] = sum_5_sum
-    cast_7[0] = float32(sqrt(sum_5[0]))
+    sqrt_3[0] = sqrt(sum_5[0])
     sum_6_sum = float64(0)
     for i in range(10):
         sum_6_sum = plus(sum_6_sum, square_float64(abs(float64(sum_1[i]))))
     sum_6[0] = sum_6_sum
-    cast_9[0] = float32(sqrt(sum_6[0]))
-    concatenate[0] = cast_3[0]
-    concatenate[1] = cast_5[0]
-    concatenate[2] = cast_7[0]
-    concatenate[3] = cast_9[0]
+    sqrt_4[0] = sqrt(sum_6[0])
+    concatenate[0] = sqrt_1[0]
+    concatenate[1] = sqrt_2[0]
+    concatenate[2] = sqrt_3[0]
+    concatenate[3] = sqrt_4[0]
     sum_7_sum = float64(0)
     for i in range(4):
-        sum_7_sum = plus(sum_7_sum, square_float64(abs(float64(concatenate[i]))))
+        sum_7_sum = plus(sum_7_sum, square_float64(abs(concatenate[i])))
     sum_7[0] = sum_7_sum
-    divide_1 = float32(1) / (float32(sqrt(sum_7[0])) + float32(1e-06))
-    where_1[0] = float32(1) if divide_1 >= float32(1) else divide_1
+    divide_1 = float64(1) / (sqrt(sum_7[0]) + float64(1e-06))
+    where_1 = float64(1) if divide_1 >= float64(1) else divide_1
+    cast_6[0] = float32(where_1)
     # test_compiler_source.py:41  loss = nn.cross_entropy(logits, y)
     loss_out[step] = total_2[0] / float32(32)
 
 
 def update(
-    multiply_matrices, where_1, g_weight_0, sum_2, g_bias_0, multiply_matrices_2, g_weight_3,
+    multiply_matrices, cast_6, g_weight_0, sum_2, g_bias_0, multiply_matrices_2, g_weight_3,
     sum_1, g_bias_3, weight_0, weight_0_m, weight_0_v, numbers, step, bias_0, bias_0_m,
     bias_0_v, weight_3, weight_3_m, weight_3_v, bias_3, bias_3_m, bias_3_v
 ):
     # test_compiler_source.py:44  optim.clip_grad_norm_(optimizer, clip)
     for i in range(64):
         for j in range(32):
-            g_weight_0[i, j] = multiply_matrices[i, j] * where_1[0]
+            g_weight_0[i, j] = multiply_matrices[i, j] * cast_6[0]
     for i in range(32):
-        g_bias_0[i] = sum_2[i] * where_1[0]
+        g_bias_0[i] = sum_2[i] * cast_6[0]
         for j in range(10):
-            g_weight_3[i, j] = multiply_matrices_2[i, j] * where_1[0]
+            g_weight_3[i, j] = multiply_matrices_2[i, j] * cast_6[0]
     for i in range(10):
-        g_bias_3[i] = sum_1[i] * where_1[0]
+        g_bias_3[i] = sum_1[i] * cast_6[0]
     # test_compiler_source.py:45  optimizer.step()
     adamw(
         0, 2048, flat(weight_0), flat(g_weight_0), flat(weight_0_m), flat(weight_0_v), numbers,
@@ -226,7 +227,7 @@ def run(steps, gathering, gate, status, table):
     exp_shifted = block(arena, 21760, (32, 10), float32)
     total = block(arena, 23168, (32,), float32)
     labelled = block(arena, 23040, (32,), float32)
-    total_2 = block(arena, 23296, (1,), float32)
+    total_2 = block(arena, 23360, (1,), float32)
     positions = block_at(table, 12, (10,), int64)
     g_logits = block(arena, 20480, (32, 10), float32)
     g_multiply_2 = block(arena, 0, (32, 32), float32)
@@ -236,16 +237,16 @@ def run(steps, gathering, gate, status, table):
     multiply_matrices = block(arena, 0, (64, 32), float32)
     sum_2 = block(arena, 8192, (32,), float32)
     sum_3 = block(arena, 12288, (1,), float64)
-    cast_3 = block(arena, 16384, (1,), float32)
+    sqrt_1 = block(arena, 16384, (1,), float64)
     sum_4 = block(arena, 12288, (1,), float64)
-    cast_5 = block(arena, 20480, (1,), float32)
+    sqrt_2 = block(arena, 20480, (1,), float64)
     sum_5 = block(arena, 12288, (1,), float64)
-    cast_7 = block(arena, 23168, (1,), float32)
+    sqrt_3 = block(arena, 23168, (1,), float64)
     sum_6 = block(arena, 12288, (1,), float64)
-    cast_9 = block(arena, 23360, (1,), float32)
-    concatenate = block(arena, 12288, (4,), float32)
+    sqrt_4 = block(arena, 23296, (1,), float64)
+    concatenate = block(arena, 12288, (4,), float64)
     sum_7 = block(arena, 16384, (1,), float64)
-    where_1 = block(arena, 12288, (1,), float32)
+    cast_6 = block(arena, 12288, (1,), float32)
     loss_out = block_at(table, 13, (1,), float32)
     g_weight_0 = block_at(table, 14, (64, 32), float32)
     g_bias_0 = block_at(table, 15, (32,), float32)
@@ -265,13 +266,13 @@ def run(steps, gathering, gate, status, table):
             order, step, all_x, x, all_y, y, gathering, affine_product, weight_0, bias_0, relu_1,
             uniform, random, multiply_1, multiply_2, logits_product, weight_3, bias_3, logits,
             exp_shifted, total, status, labelled, total_2, positions, g_logits, g_multiply_2,
-            multiply_matrices_2, sum_1, g_affine, multiply_matrices, sum_2, sum_3, cast_3, sum_4,
-            cast_5, sum_5, cast_7, sum_6, cast_9, concatenate, sum_7, where_1, loss_out
+            multiply_matrices_2, sum_1, g_affine, multiply_matrices, sum_2, sum_3, sqrt_1, sum_4,
+            sqrt_2, sum_5, sqrt_3, sum_6, sqrt_4, concatenate, sum_7, cast_6, loss_out
         )
         if status[0] != 0:
             return
         update(
-            multiply_matrices, where_1, g_weight_0, sum_2, g_bias_0, multiply_matrices_2,
-            g_weight_3, sum_1, g_bias_3, weight_0, weight_0_m, weight_0_v, numbers, step, bias_0,
-            bias_0_m, bias_0_v, weight_3, weight_3_m, weight_3_v, bias_3, bias_3_m, bias_3_v
+            multiply_matrices, cast_6, g_weight_0, sum_2, g_bias_0, multiply_matrices_2, g_weight_3,
+            sum_1, g_bias_3, weight_0, weight_0_m, weight_0_v, numbers, step, bias_0, bias_0_m,
+            bias_0_v, weight_3, weight_3_m, weight_3_v, bias_3, bias_3_m, bias_3_v
         )
