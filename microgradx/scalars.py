@@ -468,14 +468,15 @@ def _(x, y):
 @elementwise(activation=True)
 def gelu_tanh(x):
     """The approximation of gelu by tanh: arXiv 1606.08415, section 2"""
-    return 0.5 * x * (1 + tanh(math.sqrt(2 / math.pi) * (x + 0.044715 * x * x * x)))
+    b = clip(x, -30, 30)  # farther out σ is 0 or 1
+    return x * sigmoid(2 * math.sqrt(2 / math.pi) * (b + 0.044715 * b * b * b))  # ½(1 + tanh u) is σ(2u)
 
 
 @gelu_tanh.slope
 def _(x, y):
-    t = tanh(math.sqrt(2 / math.pi) * (x + 0.044715 * x * x * x))
-    inner = math.sqrt(2 / math.pi) * (1 + 3 * 0.044715 * x * x)
-    return 0.5 * (1 + t) + 0.5 * x * (1 - t * t) * inner
+    b = clip(x, -30, 30)
+    s = sigmoid(2 * math.sqrt(2 / math.pi) * (b + 0.044715 * b * b * b))
+    return s + b * s * (1 - s) * (2 * math.sqrt(2 / math.pi) * (1 + 3 * 0.044715 * b * b))
 
 
 @elementwise(activation=True)
