@@ -44,10 +44,12 @@ def main() -> int:
         return 0
     for name in names:
         print(f"{name}: {known[name]}", flush=True)
-        rows = importlib.import_module(f"bench.{name}").run(quick=arguments.quick)
+        module = importlib.import_module(f"bench.{name}")
+        rows = module.run(quick=arguments.quick)
         print(measure.table(rows), flush=True)
         if not arguments.quick:
-            print(f"written to {measure.write(name, known[name], rows)}", flush=True)
+            method = getattr(module, "METHOD", measure.TURNS)
+            print(f"written to {measure.write(name, known[name], rows, method)}", flush=True)
     return 0
 
 

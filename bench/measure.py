@@ -115,7 +115,10 @@ def table(rows: list[dict[str, object]]) -> str:
     return "\n".join(lines)
 
 
-def write(name: str, title: str, rows: list[dict[str, object]]) -> Path:
+TURNS = "Contenders take turns; medians; compile time apart."
+
+
+def write(name: str, title: str, rows: list[dict[str, object]], method: str = TURNS) -> Path:
     """Keep a table as bench/results/DATE-NAME.md, with the machine, the versions and the command."""
     from microgradx.compiler.limits import processor  # here: every contender's process imports this file
 
@@ -124,7 +127,7 @@ def write(name: str, title: str, rows: list[dict[str, object]]) -> Path:
     path.write_text(
         f"# {title}\n\n{date.today():%Y-%m-%d}, {processor()}, {os.cpu_count()} cores, Python "
         f"{platform.python_version()}, {versions('numpy', 'numba', 'scipy', 'torch', 'jax')}.\n"
-        f"Command: `python -m bench {name}`. Contenders take turns; medians; compile time apart.\n\n"
+        f"Command: `python -m bench {name}`. {method}\n\n"
         f"{table(rows)}\n"
     )
     return path

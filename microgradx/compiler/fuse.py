@@ -3,7 +3,18 @@
 import math
 from collections import defaultdict
 
-from microgradx.compiler.loops import Buffer, Compute, Item, Nest, Pick, Read, Reduce, Rows, Statement, operands
+from microgradx.compiler.loops import (
+    Buffer,
+    Compute,
+    Item,
+    Nest,
+    Pick,
+    Read,
+    Reduce,
+    Rows,
+    Statement,
+    operands,
+)
 
 
 def sink(items: list[Item]) -> list[Item]:

@@ -4,7 +4,7 @@ import math
 
 import numpy as np
 
-from microgradx.primitives.core import Case, operation, primitive, values
+from microgradx.primitives.core import Case, operation, primitive
 from microgradx.primitives.shapes import axes_of, expand_to, permute_axes, reshape_to, spread
 from microgradx.scalars import exp, sqrt, where
 
@@ -84,10 +84,11 @@ def prod(x, axis=None, keepdims=False):
 
 @prod.vjp
 def _(g, out, x, axis, keepdims):
-    known = values(out)
+    known = out if isinstance(out, np.ndarray) else None  # to be differentiated again, a quotient cancels
     if known is not None and np.all(np.isfinite(known) & (abs(known) >= np.finfo(known.dtype).tiny)):
         return spread(g * out, x.shape, axis, keepdims) / x
-    # Beside a zero, or where the product leaves its range, multiply the others: one row per element left out, with a one in its place.
+    # Beside a zero, or where the product leaves its range, multiply the others: one row per element left out,
+    # with a one in its place.
     axes = axes_of(axis, x.ndim)
     rest = tuple(a for a in range(x.ndim) if a not in axes)
     order, n = rest + axes, x.size // g.size
