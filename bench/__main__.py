@@ -54,9 +54,8 @@ def main() -> int:
         rows = module.run(**{option: chosen[option] for option in taken})
         print(measure.table(rows), flush=True)
         if not arguments.quick:
-            note = (
-                f"Command: `python -m bench {' '.join(sys.argv[1:])}`." if hasattr(module, "options") else ""
-            )
+            method = getattr(module, "METHOD", measure.TURNS)
+            note = f"Command: `python -m bench {' '.join(sys.argv[1:])}`. {method}"
             print(f"written to {measure.write(name, known[name], rows, note)}", flush=True)
     return 0
 

@@ -23,6 +23,8 @@ from bench.verdicts import WAYS, Verdict, judge
 RENEW = {"interpret": 2_000, "machine": 200}
 """Programs after which a process makes place for a new one: what it has compiled stays in its memory."""
 
+METHOD = "Programs come from seeds; all that can be seen of each is compared, line by line and compiled."
+
 PATIENCE = 120.0
 """Seconds that one program may take."""
 

@@ -115,9 +115,12 @@ def table(rows: list[dict[str, object]]) -> str:
     return "\n".join(lines)
 
 
+TURNS = "Contenders take turns; medians; compile time apart."
+
+
 def write(name: str, title: str, rows: list[dict[str, object]], note: str = "") -> Path:
     """Keep a table as bench/results/DATE-NAME.md, with the machine, the versions and the command."""
-    note = note or f"Command: `python -m bench {name}`. Contenders take turns; medians; compile time apart."
+    note = note or f"Command: `python -m bench {name}`. {TURNS}"
     from microgradx.compiler.limits import processor  # here: every contender's process imports this file
 
     RESULTS.mkdir(exist_ok=True)

@@ -61,7 +61,7 @@ def gradients(y: Tensor, inputs: Sequence[Tensor], create_graph: bool = False) -
     """The gradients of y with respect to `inputs`, zero where it does not depend on them."""
     edges = [x._node or x for x in inputs]
     found: dict[Any, Any] = dict.fromkeys(edges)
-    if y.requires_grad:
+    if y.requires_grad and found:
         differentiate(y, create_graph=create_graph, watch=found)
     pairs = zip(inputs, map(found.get, edges), strict=True)
     grads = [constant(nothing(x)) if g is None else g for x, g in pairs]

@@ -263,7 +263,7 @@ def expm1(x):
 
 @expm1.slope
 def _(x, y):
-    return y + 1
+    return exp(x)  # y + 1 would lose what is left of it where x is negative
 
 
 @elementwise(domain=(0.2, 4.0))
@@ -357,7 +357,8 @@ def maximum(a, b):
 
 @maximum.slope
 def _(a, b, y):
-    return where(a > b, 1, where(a == b, 0.5, 0)), where(a < b, 1, where(a == b, 0.5, 0))
+    # a NaN passes both slopes on
+    return where(a == b, 0.5, where(a < b, 0, 1)), where(a == b, 0.5, where(a > b, 0, 1))
 
 
 @elementwise
@@ -368,7 +369,7 @@ def minimum(a, b):
 
 @minimum.slope
 def _(a, b, y):
-    return where(a < b, 1, where(a == b, 0.5, 0)), where(a > b, 1, where(a == b, 0.5, 0))
+    return where(a == b, 0.5, where(a > b, 0, 1)), where(a == b, 0.5, where(a < b, 0, 1))
 
 
 @elementwise
@@ -399,7 +400,7 @@ def _(x, y):
 @elementwise(activation=True)
 def sigmoid(x):
     """1 / (1 + e⁻ˣ)"""
-    return 1 / (1 + exp(-x))
+    return exp(minimum(x, 0)) / (1 + exp(-abs(x)))  # no exponential overflows
 
 
 @sigmoid.slope
@@ -437,7 +438,7 @@ def elu(x, alpha=1.0):
 
 @elu.slope
 def _(x, y, alpha):
-    return where(x > 0, 1, y + alpha)
+    return where(x > 0, 1, alpha * exp(minimum(x, 0)))
 
 
 @elementwise(activation=True)
@@ -467,14 +468,15 @@ def _(x, y):
 @elementwise(activation=True)
 def gelu_tanh(x):
     """The approximation of gelu by tanh: arXiv 1606.08415, section 2"""
-    return 0.5 * x * (1 + tanh(math.sqrt(2 / math.pi) * (x + 0.044715 * x * x * x)))
+    b = clip(x, -30, 30)  # farther out σ is 0 or 1
+    return x * sigmoid(2 * math.sqrt(2 / math.pi) * (b + 0.044715 * b * b * b))  # ½(1 + tanh u) is σ(2u)
 
 
 @gelu_tanh.slope
 def _(x, y):
-    t = tanh(math.sqrt(2 / math.pi) * (x + 0.044715 * x * x * x))
-    inner = math.sqrt(2 / math.pi) * (1 + 3 * 0.044715 * x * x)
-    return 0.5 * (1 + t) + 0.5 * x * (1 - t * t) * inner
+    b = clip(x, -30, 30)
+    s = sigmoid(2 * math.sqrt(2 / math.pi) * (b + 0.044715 * b * b * b))
+    return s + b * s * (1 - s) * (2 * math.sqrt(2 / math.pi) * (1 + 3 * 0.044715 * b * b))
 
 
 @elementwise(activation=True)

@@ -69,6 +69,7 @@ def test_labels(torch, name, shapes, reduction):
 @pytest.mark.parametrize("smoothing", [0.0, 0.1, 1.0])
 def test_cross_entropy_with_smoothing_and_with_probabilities(torch, shapes, reduction, smoothing):
     scores, labels = normal(*shapes[0], dtype=np.float64), np.asarray(pick(shapes[1]))
+    labels.reshape(-1)[:1] = 3  # at least one has a weight, or PyTorch's gradient is NaN
     options = {"reduction": reduction, "label_smoothing": smoothing}
     p = np.abs(normal(*shapes[0], dtype=np.float64))
     for weight in ({}, {"weight": WEIGHT.astype(np.float64)}, {"weight": np.array([0, 1, 2, 0.25, 3])}):
@@ -78,6 +79,24 @@ def test_cross_entropy_with_smoothing_and_with_probabilities(torch, shapes, redu
             ignored = labels.copy()
             ignored.reshape(-1)[0] = -100
             compare(torch, "cross_entropy", scores, ignored, **options, **weight)
+
+
+@pytest.mark.parametrize("compiled", [False, True], ids=["eager", "compiled"])
+def test_a_batch_without_a_label_that_counts_has_no_gradient(torch, compiled):
+    scores, labels = normal(3, 5), np.full(3, -100)
+    options = [{}, {"weight": WEIGHT}, {"label_smoothing": 0.1}]
+    rows = [("cross_entropy", kw) for kw in options] + [("nll_loss", kw) for kw in options[:2]]
+
+    def step(x):
+        return [mg.value_and_grad(lambda x, n=n, kw=kw: getattr(nn, n)(x, labels, **kw))(x) for n, kw in rows]
+
+    found = (mg.jit(step) if compiled else step)(mg.tensor(scores))
+    for (name, options), (loss, slope) in zip(rows, found, strict=True):
+        given = {k: torch.tensor(v) if isinstance(v, np.ndarray) else v for k, v in options.items()}
+        t = torch.tensor(scores, requires_grad=True)
+        theirs = getattr(torch.nn.functional, name)(t, torch.tensor(labels), **given)
+        theirs.backward()
+        assert np.isnan(loss.data) and theirs.isnan() and not slope.data.any() and not t.grad.any()
 
 
 @pytest.mark.parametrize("reduction", REDUCTIONS)

@@ -542,6 +542,23 @@ def test_clip_grad_norm_of_odd_gradients():
         optim.clip_grad_norm_([p], -1)
 
 
+@pytest.mark.parametrize("values", [(3e38, 3e38), (1e-30, 1e-30), (1e-20, 3e-22), (3, 4)], ids=str)
+@pytest.mark.parametrize("compiled", [False, True], ids=["eager", "compiled"])
+def test_clip_grad_norm_at_the_ends_of_float32(compiled, values):
+    slopes = np.array(values, np.float32)
+    p = Tensor(np.zeros(2, np.float32), requires_grad=True)
+
+    def step(g):
+        p.grad = None
+        (p * g).sum().backward()
+        return optim.clip_grad_norm_([p], 1.0) * mg.ones((), dtype=np.float64)
+
+    total = (mg.jit(step) if compiled else step)(slopes)
+    exact = np.linalg.norm(slopes.astype(np.float64))
+    assert total.item() == pytest.approx(exact, rel=1e-6)
+    np.testing.assert_allclose(p.grad.data, slopes * min(1.0, 1 / (exact + 1e-6)), rtol=1e-6)
+
+
 def test_clip_grad_value():
     p = Tensor(np.zeros(3), requires_grad=True)
     p.grad = Tensor(np.array([-3.0, 0.25, 2.0]))

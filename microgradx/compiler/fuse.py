@@ -3,7 +3,18 @@
 import math
 from collections import defaultdict
 
-from microgradx.compiler.loops import Buffer, Compute, Item, Nest, Read, Reduce, Rows, Statement, operands
+from microgradx.compiler.loops import (
+    Buffer,
+    Compute,
+    Item,
+    Nest,
+    Pick,
+    Read,
+    Reduce,
+    Rows,
+    Statement,
+    operands,
+)
 
 
 def sink(items: list[Item]) -> list[Item]:
@@ -31,6 +42,8 @@ def sink(items: list[Item]) -> list[Item]:
         reader = kept[user]
         if not isinstance(reader, Nest) or reader.domain != item.domain or writers[out.buffer] != [k]:
             continue
+        if checks(item) and any(isinstance(s, Reduce) for s in reader.statements):
+            continue  # an index is checked where rows begin, not where all of them meet
         inputs = {view.buffer for view, _ in item.reads()}
         readings = [arg for arg in reader.args() if any(v.buffer is out.buffer for v in operands((arg,)))]
         direct = all(isinstance(arg, Read) and arg.view == out for arg in readings)
@@ -41,6 +54,11 @@ def sink(items: list[Item]) -> list[Item]:
             for buffer in inputs:
                 users[buffer] = users[buffer] - {k} | {user}
     return list(kept.values())
+
+
+def checks(nest: Nest) -> bool:
+    """Whether a nest looks up elements by indices that may be out of range."""
+    return any(isinstance(arg, Pick) for arg in nest.args())
 
 
 def fuse(items: list[Item]) -> list[Item]:

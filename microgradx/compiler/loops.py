@@ -4,6 +4,7 @@ A `View` says where in a `Buffer` the elements of a value lie, so that reshaping
 broadcasting cost nothing. A `Nest` is loops over a domain around statements on single elements.
 """
 
+import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
@@ -27,7 +28,7 @@ class Buffer:
     place: int = -1  # byte offset in the arena
     phase: str = "forward"  # of the step, in which it is written: forward, back or update
 
-    size = property(lambda self: int(np.prod(self.shape, dtype=np.int64)))
+    size = property(lambda self: math.prod(self.shape))
     bytes = property(lambda self: self.size * self.dtype.itemsize)
 
     def view(self) -> "View":
@@ -45,7 +46,7 @@ class View:
     shape: tuple[int, ...]
 
     dtype = property(lambda self: self.buffer.dtype)
-    size = property(lambda self: int(np.prod(self.shape, dtype=np.int64)))
+    size = property(lambda self: math.prod(self.shape))
     ndim = property(lambda self: len(self.shape))
 
     @property
@@ -219,7 +220,7 @@ class Nest(Item):
     def flop(self) -> float:  # type: ignore[override]
         """One operation per statement and element; a copy is none."""
         copies = sum(isinstance(s, Compute) and s.function is None for s in self.statements)
-        return float(np.prod(self.domain, dtype=np.int64)) * (len(self.statements) - copies)
+        return float(math.prod(self.domain)) * (len(self.statements) - copies)
 
     @property
     def checks(self) -> bool:  # type: ignore[override]

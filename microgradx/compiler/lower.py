@@ -40,6 +40,7 @@ class Lowering:
         self.program = program
         self.items: list[Item] = []
         self.views: dict[Value, View] = {}
+        self.shared: dict[Any, Any] = {}  # parts that several instructions are made of
         self.at: Any = None  # the instruction under way
         for k, value in enumerate(program.arguments):
             self.views[value] = self.outside(value, ("argument", k))

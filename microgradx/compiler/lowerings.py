@@ -206,45 +206,47 @@ def _(low, x, axis=None):
     return out
 
 
-def shifted(low, x: View, axis: Any, name: str = "shifted") -> tuple[View, View]:
-    """x minus its maximum along an axis, and that maximum (0 where it is not finite)."""
-    top = low.reduce("top", "max", x, axis, True)
-    finite = low.compute("finite", "less", low.compute("size", "absolute", top), math.inf, dtype=bool)
-    top = low.compute("top", "where", finite, top, 0.0, dtype=x.dtype)
-    return low.compute(name, "subtract", x, top), top
+def exponentials(low, x: View, axis: Any, finite: bool = False) -> tuple[View, ...]:
+    """x minus its maximum along an axis, exp of that, and their sum: made once for a loss and its gradient.
+
+    `finite`: a maximum that cannot be subtracted counts as 0.
+    """
+    key = "exponentials", low.at.inputs[0], shapes.axes_of(axis, x.ndim), finite
+    if key not in low.shared:
+        top = low.reduce("top", "max", x, axis, True)
+        if finite:
+            known = low.compute("finite", "less", low.compute("size", "absolute", top), math.inf, dtype=bool)
+            top = low.compute("top", "where", known, top, 0.0, dtype=x.dtype)
+        below = low.compute("shifted", "subtract", x, top)
+        e = low.compute("exp_shifted", "exp", below)
+        low.shared[key] = top, below, e, low.reduce("total", "sum", e, axis, True)
+    return low.shared[key]
 
 
 @lowers(reductions.logsumexp)
 def _(low, x, axis=None, keepdims=False):
-    below, top = shifted(low, x, axis)
-    total = low.reduce("total", "sum", low.compute("exp_shifted", "exp", below), axis, True)
+    top, _, _, total = exponentials(low, x, axis, finite=True)
     return low.compute("", "add", low.compute("log_total", "log", total), top)
 
 
 @lowers(reductions.softmax)
 def _(low, x, axis=-1):
-    top = low.reduce("top", "max", x, axis, True)
-    e = low.compute("exp_shifted", "exp", low.compute("shifted", "subtract", x, top))
-    return low.compute("", "divide", e, low.reduce("total", "sum", e, axis, True))
+    _, _, e, total = exponentials(low, x, axis)
+    return low.compute("", "divide", e, total)
 
 
 @lowers(reductions.log_softmax)
 def _(low, x, axis=-1):
-    top = low.reduce("top", "max", x, axis, True)
-    below = low.compute("shifted", "subtract", x, top)
-    total = low.reduce("total", "sum", low.compute("exp_shifted", "exp", below), axis, True)
+    _, below, _, total = exponentials(low, x, axis)
     return low.compute("", "subtract", below, low.compute("log_total", "log", total))
 
 
 @lowers(reductions.cross_entropy_rows)
 def _(low, logits, labels):
-    top = low.reduce("top", "max", logits, 1, True)
-    e = low.compute("exp_shifted", "exp", low.compute("shifted", "subtract", logits, top))
-    total = low.reduce("total", "sum", e, 1)
-    level = low.compute("log_total", "log", total)
-    level = low.compute("level", "add", level, top.through(lambda a: np.reshape(a, -1)))
+    top, _, _, total = (view.through(lambda a: np.reshape(a, -1)) for view in exponentials(low, logits, 1))
     right = Pick(logits, (Index(0), Bounded(Read(labels), logits.shape[1], False)))
-    return low.compute("", "subtract", level, right)
+    below = low.compute("labelled", "subtract", right, top)
+    return low.compute("", "subtract", low.compute("log_total", "log", total), below)
 
 
 # Products

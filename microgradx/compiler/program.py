@@ -4,6 +4,7 @@ A `Program` is a list of `Instruction`s over `Value`s, in an order in which they
 outside is bound: to an argument, to a Tensor's or an optimizer's memory, or to an array that stays the same.
 """
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
@@ -23,7 +24,7 @@ class Value:
     shape: tuple[int, ...]
     dtype: np.dtype
 
-    size = property(lambda self: int(np.prod(self.shape, dtype=np.int64)))
+    size = property(lambda self: math.prod(self.shape))
     ndim = property(lambda self: len(self.shape))
 
     def __repr__(self) -> str:

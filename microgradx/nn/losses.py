@@ -3,6 +3,8 @@
 Every loss takes `reduction`: "mean", "sum" or "none".
 """
 
+import math
+
 import numpy as np
 
 from microgradx.errors import ArgumentError, DTypeError, ShapeError
@@ -16,9 +18,15 @@ from microgradx.tensor import Tensor, as_array
 
 
 def reduce(losses, reduction: str, weights=None):
-    """The mean, the sum, or all of the losses; weights are in them already, and divide the mean."""
+    """The mean, the sum, or all of the losses; weights are in them already, and divide the mean.
+
+    Where all weights are 0 the mean is NaN and its gradient 0, as in PyTorch.
+    """
     if reduction == "mean":
-        return mean(losses) if weights is None else sum_over(losses) / sum_over(weights)
+        if weights is None:
+            return mean(losses)
+        total = sum_over(weights)
+        return where(total == 0, math.nan, sum_over(losses) / where(total == 0, 1, total))
     if reduction == "sum":
         return sum_over(losses)
     if reduction == "none":
@@ -150,10 +158,10 @@ def huber_loss(prediction, target, reduction: str = "mean", delta: float = 1.0):
 def binary_cross_entropy_with_logits(logits, target, weight=None, reduction: str = "mean", pos_weight=None):
     """-t log σ(x) - (1 - t) log(1 - σ(x)) without overflow; `pos_weight` weighs the first term."""
     t = like("binary_cross_entropy_with_logits", logits, target)
-    if pos_weight is None:
-        losses = softplus(logits) - logits * t
-    else:
-        losses = (1 - t) * logits + (1 + (beside(pos_weight, logits.dtype) - 1) * t) * softplus(-logits)
+    sure = softplus(-logits)  # -log σ(x); of the two terms none cancels the other
+    if pos_weight is not None:
+        sure = sure * beside(pos_weight, logits.dtype)
+    losses = t * sure + (1 - t) * softplus(logits)
     if weight is not None:
         losses = losses * beside(weight, logits.dtype)
     return reduce(losses, reduction)

@@ -18,6 +18,8 @@ from microgradx.tensor import Tensor, look
 
 CHUNK = 8192  # elements: BLAS sums these on one thread, in one order, so a norm always has the same bits
 
+FAINT = 1e-16  # of a norm so small, float32 may have lost squares
+
 
 def norm(x: Any, order: float = 2.0) -> Any:
     """(Σ |x|^order)^(1/order) of all elements, order inf is the largest |x|: a number of an array.
@@ -25,7 +27,7 @@ def norm(x: Any, order: float = 2.0) -> Any:
     The norm of a Tensor is a Tensor.
     """
     if isinstance(x, Tensor):
-        return recorded_norm(x, order)
+        return recorded_norm(x, order).to(x.dtype)
     flat = x.reshape(-1)
     if order == math.inf:
         return float(np.max(np.abs(flat), initial=0))
@@ -34,12 +36,13 @@ def norm(x: Any, order: float = 2.0) -> Any:
         return math.fsum(float(np.sum(np.abs(chunk) ** order)) for chunk in chunks) ** (1 / order)
     with np.errstate(over="ignore"):
         total = math.sqrt(math.fsum(float(chunk @ chunk) for chunk in chunks))
-    # infinite perhaps for finite numbers of float32 whose squares are not
-    return total if total < math.inf else float(np.linalg.norm(flat.astype(np.float64)))
+    # the squares of numbers of float32 may leave its range at either end
+    within = total < math.inf and total > FAINT or flat.dtype != np.float32
+    return total if within else float(np.linalg.norm(flat.astype(np.float64)))
 
 
 def recorded_norm(x: Tensor, order: float) -> Tensor:
-    """The same in Tensor operations, in float64: it has room for the squares of float32."""
+    """The same in Tensor operations, in float64 as its result: it has room for the squares of float32."""
     y = absolute(x.to(np.float64))
     if order == math.inf:
         total = max_over(y)
@@ -47,7 +50,7 @@ def recorded_norm(x: Tensor, order: float) -> Tensor:
         total = sqrt(sum_over(square(y)))
     else:
         total = sum_over(y**order) ** (1 / order)
-    return total.to(x.dtype)
+    return total
 
 
 def gradients(parameters: Optimizer | Tensor | Iterable[Tensor]) -> list[Any]:
@@ -74,8 +77,8 @@ def clip_grad_norm_(
         got = f"got {max_norm} and {norm_type}"
         raise ArgumentError(f"clip_grad_norm_: max_norm must be at least 0 and norm_type above 0, {got}.")
     found = gradients(parameters)
-    norms = [norm(g, norm_type) for g in found]
     recorded = any(isinstance(g, Tensor) for g in found)
+    norms = [(recorded_norm if recorded else norm)(g, norm_type) for g in found]
     total = norm(stack(norms) if recorded else np.array(norms, np.float64), norm_type)
     if error_if_nonfinite:
         if recorded:
@@ -88,7 +91,7 @@ def clip_grad_norm_(
     if recorded or scale != 1:
         for place in found:
             g = place
-            g *= scale
+            g *= scale.to(g.dtype) if recorded else scale
             store(place, g)
     return total
 

@@ -4,8 +4,7 @@ import math
 
 import numpy as np
 
-from microgradx.primitives.core import Case, operation, primitive, values
-from microgradx.primitives.indexing import pick
+from microgradx.primitives.core import Case, operation, primitive
 from microgradx.primitives.shapes import axes_of, expand_to, permute_axes, reshape_to, spread
 from microgradx.scalars import exp, sqrt, where
 
@@ -85,10 +84,11 @@ def prod(x, axis=None, keepdims=False):
 
 @prod.vjp
 def _(g, out, x, axis, keepdims):
-    known = values(x)
-    if known is not None and np.all(known != 0):
+    known = out if isinstance(out, np.ndarray) else None  # to be differentiated again, a quotient cancels
+    if known is not None and np.all(np.isfinite(known) & (abs(known) >= np.finfo(known.dtype).tiny)):
         return spread(g * out, x.shape, axis, keepdims) / x
-    # Beside a zero, multiply the others: one row per element left out, with a one in its place.
+    # Beside a zero, or where the product leaves its range, multiply the others: one row per element left out,
+    # with a one in its place.
     axes = axes_of(axis, x.ndim)
     rest = tuple(a for a in range(x.ndim) if a not in axes)
     order, n = rest + axes, math.prod(x.shape[a] for a in axes)
@@ -139,15 +139,16 @@ def logsumexp(x, axis=None, keepdims=False):
 
 @logsumexp.vjp
 def _(g, out, x, axis, keepdims):
-    return spread(g, x.shape, axis, keepdims) * exp(x - spread(out, x.shape, axis, keepdims))
+    return spread(g, x.shape, axis, keepdims) * softmax(x, axes_of(axis, x.ndim))
 
 
 @operation(Case((2, 3)), Case((2, 3), axis=0))
 @primitive
 def softmax(x, axis=-1):
     """exp(x) / Σ exp(x) along `axis`, without overflow."""
-    y = np.exp(x - np.max(x, axis, keepdims=True, initial=-np.inf))
-    return y / np.sum(y, axis, keepdims=True)
+    y = x.copy("F") if x.ndim == 2 and axis in (1, -1, (1,)) else x  # NumPy is quickest across its rows
+    y = np.exp(y - np.maximum.reduce(y, axis, keepdims=True, initial=-np.inf))
+    return np.divide(y, np.add.reduce(y, axis, keepdims=True), order="C")
 
 
 @softmax.vjp
@@ -179,5 +180,5 @@ def cross_entropy_rows(logits, labels):
 
 @cross_entropy_rows.vjp
 def _(g, out, logits, labels):
-    p = exp(logits - (out + pick(logits, labels))[:, None])  # softmax: -log p is out where labelled
-    return (p - (labels[:, None] == np.arange(logits.shape[1]))) * g[:, None], None
+    hit = labels[:, None] == np.arange(logits.shape[1])
+    return (softmax(logits, 1) - hit) * g[:, None], None

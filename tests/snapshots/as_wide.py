@@ -104,8 +104,8 @@ def forward(sum_1, divide_1, add_3, rsqrt_1):
 
 def forward_and_back(
     start, stop, subtract_1, rsqrt_1, multiply_5, weight_1, bias_1, relu_1, logits_product,
-    weight_3, bias_3, logits, y, status, cross_entropy_rows, positions, g_logits, g_relu_1,
-    g_add_4, g_multiply_5, g_subtract_4
+    weight_3, bias_3, logits, exp_shifted, total_2, y, status, labelled, positions, g_logits,
+    g_relu_1, g_add_4, g_multiply_5, g_subtract_4
 ):
     # test_compiler_source.py:40  logits = model(x)
     for i in range(start, stop):
@@ -119,14 +119,15 @@ def forward_and_back(
             logits[i, j] = logits_product[i, j] + bias_3[j]
             top = maximum(top, logits[i, j])
         # test_compiler_source.py:41  loss = nn.cross_entropy(logits, y)
-        total_2 = float32(0)
+        total_2_sum = float32(0)
         for j in range(10):
-            total_2 = plus(total_2, exp(logits[i, j] - top))
-        cross_entropy_rows[i] = log(total_2) + top - logits[i, within(y[i], 10, status)]
-        add_5 = cross_entropy_rows[i] + logits[i, within(y[i], 10, status)]
+            exp_shifted[i, j] = exp(logits[i, j] - top)
+            total_2_sum = plus(total_2_sum, exp_shifted[i, j])
+        total_2[i] = total_2_sum
+        labelled[i] = logits[i, within(y[i], 10, status)] - top
         for j in range(10):
-            subtract_6 = exp(logits[i, j] - add_5) - (float32(1) if y[i] == positions[j] else float32(0))
-            g_logits[i, j] = subtract_6 * float32(0.0078125)
+            subtract_5 = exp_shifted[i, j] / total_2[i] - (float32(1) if y[i] == positions[j] else float32(0))
+            g_logits[i, j] = subtract_5 * float32(0.0078125)
     # test_compiler_source.py:40  logits = model(x)
     matmul_nt(g_relu_1, g_logits, weight_3, start, stop)
     for i in range(start, stop):
@@ -136,11 +137,11 @@ def forward_and_back(
             g_subtract_4[i, j] = g_multiply_5[i, j] * rsqrt_1[0, j]
 
 
-def make_loss_out(cross_entropy_rows, total_3, loss_out, step):
+def make_loss_out(total_2, labelled, total_3, loss_out, step):
     # test_compiler_source.py:41  loss = nn.cross_entropy(logits, y)
     total_3_sum = float32(0)
     for i in range(128):
-        total_3_sum = plus(total_3_sum, cross_entropy_rows[i])
+        total_3_sum = plus(total_3_sum, log(total_2[i]) - labelled[i])
     total_3[0] = total_3_sum
     loss_out[step] = total_3[0] / float32(128)
 
@@ -240,8 +241,8 @@ def make_g_affine(g_subtract_4, g_subtract_1, divide_4, divide_5, g_affine):
     # test_compiler_source.py:40  logits = model(x)
     for i in range(128):
         for j in range(128):
-            add_7 = g_subtract_4[i, j] + g_subtract_1[i, j] + divide_4[0, j]
-            g_affine[i, j] = add_7 + divide_5[0, j]
+            add_6 = g_subtract_4[i, j] + g_subtract_1[i, j] + divide_4[0, j]
+            g_affine[i, j] = add_6 + divide_5[0, j]
 
 
 def back_and_update_weight_0(
@@ -286,12 +287,12 @@ def run(steps, gathering, gate, status, table):
     bias_0 = block_at(table, 9, (128,), float32)
     affine = block(arena, 65536, (128, 128), float32)
     total = block(arena, 0, (128,), float32)
-    mean = block(arena, 474112, (1, 128), float32)
+    mean = block(arena, 479232, (1, 128), float32)
     subtract_1 = block(arena, 0, (128, 128), float32)
     sum_1 = block(arena, 65536, (128,), float32)
-    divide_1 = block(arena, 474624, (1, 128), float32)
-    add_3 = block(arena, 475136, (1, 128), float32)
-    rsqrt_1 = block(arena, 475648, (1, 128), float32)
+    divide_1 = block(arena, 479744, (1, 128), float32)
+    add_3 = block(arena, 480256, (1, 128), float32)
+    rsqrt_1 = block(arena, 480768, (1, 128), float32)
     multiply_5 = block(arena, 131072, (128, 128), float32)
     weight_1 = block_at(table, 10, (128,), float32)
     bias_1 = block_at(table, 11, (128,), float32)
@@ -300,20 +301,22 @@ def run(steps, gathering, gate, status, table):
     weight_3 = block_at(table, 12, (128, 10), float32)
     bias_3 = block_at(table, 13, (10,), float32)
     logits = block(arena, 463872, (128, 10), float32)
-    cross_entropy_rows = block(arena, 476160, (128,), float32)
+    exp_shifted = block(arena, 468992, (128, 10), float32)
+    total_2 = block(arena, 481280, (128,), float32)
+    labelled = block(arena, 481792, (128,), float32)
     positions = block_at(table, 14, (10,), int64)
-    g_logits = block(arena, 468992, (128, 10), float32)
+    g_logits = block(arena, 474112, (128, 10), float32)
     g_relu_1 = block(arena, 65536, (128, 128), float32)
     g_add_4 = block(arena, 262144, (128, 128), float32)
     g_multiply_5 = block(arena, 327680, (128, 128), float32)
     g_subtract_4 = block(arena, 393216, (128, 128), float32)
-    total_3 = block(arena, 477184, (1,), float32)
+    total_3 = block(arena, 482304, (1,), float32)
     loss_out = block_at(table, 15, (1,), float32)
     g_weight_3 = block_at(table, 16, (128, 10), float32)
     g_reshape_4 = block(arena, 65536, (128,), float32)
     g_reshape_3 = block(arena, 458752, (128,), float32)
     g_rsqrt_1 = block(arena, 463872, (128,), float32)
-    g_mean = block(arena, 476672, (128,), float32)
+    g_mean = block(arena, 468992, (128,), float32)
     weight_1_m = block_at(table, 17, (128,), float32)
     weight_1_v = block_at(table, 18, (128,), float32)
     bias_1_m = block_at(table, 19, (128,), float32)
@@ -375,8 +378,8 @@ def run(steps, gathering, gate, status, table):
             if status[0] == 0:
                 forward_and_back(
                     32 * (piece - 10), 32 * (piece - 10) + 32, subtract_1, rsqrt_1, multiply_5, weight_1,
-                    bias_1, relu_1, logits_product, weight_3, bias_3, logits, y, status, cross_entropy_rows,
-                    positions, g_logits, g_relu_1, g_add_4, g_multiply_5, g_subtract_4
+                    bias_1, relu_1, logits_product, weight_3, bias_3, logits, exp_shifted, total_2, y,
+                    status, labelled, positions, g_logits, g_relu_1, g_add_4, g_multiply_5, g_subtract_4
                 )
         elif piece < 25:
             wait(gate, 45 * step + 14)
@@ -391,7 +394,7 @@ def run(steps, gathering, gate, status, table):
         elif piece < 26:
             wait(gate, 45 * step + 14)
             if status[0] == 0:
-                make_loss_out(cross_entropy_rows, total_3, loss_out, step)
+                make_loss_out(total_2, labelled, total_3, loss_out, step)
                 back_and_update_bias_3(g_logits, g_bias_3, bias_3, bias_3_m, bias_3_v, numbers, step)
         elif piece < 27:
             wait(gate, 45 * step + 26)

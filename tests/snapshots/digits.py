@@ -43,8 +43,8 @@ def adam(start, stop, ps, gs, ms, vs, numbers, step, first):
 
 def forward_and_back(
     start, stop, order, step, all_x, x, all_y, y, gathering, affine_product, weight_0, bias_0,
-    relu_1, logits_product, weight_2, bias_2, logits, status, cross_entropy_rows, positions,
-    g_logits, g_relu_1, g_affine
+    relu_1, logits_product, weight_2, bias_2, logits, exp_shifted, total, status, labelled,
+    positions, g_logits, g_relu_1, g_affine
 ):
     if gathering:
         for i in range(start, stop):
@@ -64,14 +64,15 @@ def forward_and_back(
             logits[i, j] = logits_product[i, j] + bias_2[j]
             top = maximum(top, logits[i, j])
         # test_compiler_source.py:41  loss = nn.cross_entropy(logits, y)
-        total = float32(0)
+        total_sum = float32(0)
         for j in range(10):
-            total = plus(total, exp(logits[i, j] - top))
-        cross_entropy_rows[i] = log(total) + top - logits[i, within(y[i], 10, status)]
-        add_1 = cross_entropy_rows[i] + logits[i, within(y[i], 10, status)]
+            exp_shifted[i, j] = exp(logits[i, j] - top)
+            total_sum = plus(total_sum, exp_shifted[i, j])
+        total[i] = total_sum
+        labelled[i] = logits[i, within(y[i], 10, status)] - top
         for j in range(10):
-            subtract_2 = exp(logits[i, j] - add_1) - (float32(1) if y[i] == positions[j] else float32(0))
-            g_logits[i, j] = subtract_2 * float32(0.0078125)
+            subtract_1 = exp_shifted[i, j] / total[i] - (float32(1) if y[i] == positions[j] else float32(0))
+            g_logits[i, j] = subtract_1 * float32(0.0078125)
     # test_compiler_source.py:40  logits = model(x)
     matmul_nt(g_relu_1, g_logits, weight_2, start, stop)
     for i in range(start, stop):
@@ -79,11 +80,11 @@ def forward_and_back(
             g_affine[i, j] = g_relu_1[i, j] * (float32(1) if relu_1[i, j] > float32(0) else float32(0))
 
 
-def make_loss_out(cross_entropy_rows, total_2, loss_out, step):
+def make_loss_out(total, labelled, total_2, loss_out, step):
     # test_compiler_source.py:41  loss = nn.cross_entropy(logits, y)
     total_2_sum = float32(0)
     for i in range(128):
-        total_2_sum = plus(total_2_sum, cross_entropy_rows[i])
+        total_2_sum = plus(total_2_sum, log(total[i]) - labelled[i])
     total_2[0] = total_2_sum
     loss_out[step] = total_2[0] / float32(128)
 
@@ -150,9 +151,11 @@ def run(steps, gathering, gate, status, table):
     weight_2 = block_at(table, 10, (128, 10), float32)
     bias_2 = block_at(table, 11, (10,), float32)
     logits = block(arena, 267264, (128, 10), float32)
-    cross_entropy_rows = block(arena, 277504, (128,), float32)
+    exp_shifted = block(arena, 272384, (128, 10), float32)
+    total = block(arena, 282624, (128,), float32)
+    labelled = block(arena, 283136, (128,), float32)
     positions = block_at(table, 12, (10,), int64)
-    g_logits = block(arena, 272384, (128, 10), float32)
+    g_logits = block(arena, 277504, (128, 10), float32)
     g_relu_1 = block(arena, 65536, (128, 128), float32)
     g_affine = block(arena, 196608, (128, 128), float32)
     total_2 = block(arena, 0, (1,), float32)
@@ -178,8 +181,8 @@ def run(steps, gathering, gate, status, table):
                 status[1] = step
                 forward_and_back(
                     64 * piece, 64 * piece + 64, order, step, all_x, x, all_y, y, gathering, affine_product,
-                    weight_0, bias_0, relu_1, logits_product, weight_2, bias_2, logits, status,
-                    cross_entropy_rows, positions, g_logits, g_relu_1, g_affine
+                    weight_0, bias_0, relu_1, logits_product, weight_2, bias_2, logits, exp_shifted, total,
+                    status, labelled, positions, g_logits, g_relu_1, g_affine
                 )
         elif piece < 5:
             wait(gate, 16 * step + 2)
@@ -199,7 +202,7 @@ def run(steps, gathering, gate, status, table):
         else:
             wait(gate, 16 * step + 2)
             if status[0] == 0:
-                make_loss_out(cross_entropy_rows, total_2, loss_out, step)
+                make_loss_out(total, labelled, total_2, loss_out, step)
                 back_and_update_bias_2(g_logits, g_bias_2, bias_2, bias_2_m, bias_2_v, numbers, step)
         done(gate)
         ticket = claim(gate)

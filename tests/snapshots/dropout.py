@@ -74,10 +74,10 @@ def units(start, stop, out, block, k0, k1):
 
 def forward_and_back(
     order, step, all_x, x, all_y, y, gathering, affine_product, weight_0, bias_0, relu_1,
-    uniform, random, multiply_1, multiply_2, logits_product, weight_3, bias_3, logits, status,
-    cross_entropy_rows, add_1, total_2, positions, g_logits, g_multiply_2, multiply_matrices_2,
-    sum_1, g_affine, multiply_matrices, sum_2, sum_3, sum_4, sum_5, sum_6, concatenate, sum_7,
-    where_1, loss_out
+    uniform, random, multiply_1, multiply_2, logits_product, weight_3, bias_3, logits,
+    exp_shifted, total, status, labelled, total_2, positions, g_logits, g_multiply_2,
+    multiply_matrices_2, sum_1, g_affine, multiply_matrices, sum_2, sum_3, sum_4, sum_5, sum_6,
+    concatenate, sum_7, cast_6, loss_out
 ):
     if gathering:
         for i in range(32):
@@ -103,19 +103,20 @@ def forward_and_back(
             logits[i, j] = logits_product[i, j] + bias_3[j]
             top = maximum(top, logits[i, j])
         # test_compiler_source.py:41  loss = nn.cross_entropy(logits, y)
-        total = float32(0)
+        total_sum = float32(0)
         for j in range(10):
-            total = plus(total, exp(logits[i, j] - top))
-        cross_entropy_rows[i] = log(total) + top - logits[i, within(y[i], 10, status)]
-        add_1[i] = cross_entropy_rows[i] + logits[i, within(y[i], 10, status)]
+            exp_shifted[i, j] = exp(logits[i, j] - top)
+            total_sum = plus(total_sum, exp_shifted[i, j])
+        total[i] = total_sum
+        labelled[i] = logits[i, within(y[i], 10, status)] - top
     total_2_sum = float32(0)
     for i in range(32):
-        total_2_sum = plus(total_2_sum, cross_entropy_rows[i])
+        total_2_sum = plus(total_2_sum, log(total[i]) - labelled[i])
     total_2[0] = total_2_sum
     for i in range(32):
         for j in range(10):
-            subtract_2 = exp(logits[i, j] - add_1[i]) - (float32(1) if y[i] == positions[j] else float32(0))
-            g_logits[i, j] = subtract_2 * float32(0.03125)
+            subtract_1 = exp_shifted[i, j] / total[i] - (float32(1) if y[i] == positions[j] else float32(0))
+            g_logits[i, j] = subtract_1 * float32(0.03125)
     # test_compiler_source.py:40  logits = model(x)
     matmul_nt(g_multiply_2, g_logits, weight_3, 0, 32)
     matmul_tn(multiply_matrices_2, multiply_2, g_logits, 0, 32)
@@ -154,35 +155,36 @@ def forward_and_back(
     for i in range(10):
         sum_6_sum = plus(sum_6_sum, square_float64(abs(float64(sum_1[i]))))
     sum_6[0] = sum_6_sum
-    concatenate[0] = float32(sqrt(sum_3[0]))
-    concatenate[1] = float32(sqrt(sum_4[0]))
-    concatenate[2] = float32(sqrt(sum_5[0]))
-    concatenate[3] = float32(sqrt(sum_6[0]))
+    concatenate[0] = sqrt(sum_3[0])
+    concatenate[1] = sqrt(sum_4[0])
+    concatenate[2] = sqrt(sum_5[0])
+    concatenate[3] = sqrt(sum_6[0])
     sum_7_sum = float64(0)
     for i in range(4):
-        sum_7_sum = plus(sum_7_sum, square_float64(abs(float64(concatenate[i]))))
+        sum_7_sum = plus(sum_7_sum, square_float64(abs(concatenate[i])))
     sum_7[0] = sum_7_sum
-    divide_1 = float32(1) / (float32(sqrt(sum_7[0])) + float32(1e-06))
-    where_1[0] = float32(1) if divide_1 >= float32(1) else divide_1
+    divide_1 = float64(1) / (sqrt(sum_7[0]) + float64(1e-06))
+    where_1 = float64(1) if divide_1 >= float64(1) else divide_1
+    cast_6[0] = float32(where_1)
     # test_compiler_source.py:41  loss = nn.cross_entropy(logits, y)
     loss_out[step] = total_2[0] / float32(32)
 
 
 def back_and_update(
-    multiply_matrices, where_1, g_weight_0, sum_2, g_bias_0, multiply_matrices_2, g_weight_3,
+    multiply_matrices, cast_6, g_weight_0, sum_2, g_bias_0, multiply_matrices_2, g_weight_3,
     sum_1, g_bias_3, weight_0, weight_0_m, weight_0_v, numbers, step, bias_0, bias_0_m,
     bias_0_v, weight_3, weight_3_m, weight_3_v, bias_3, bias_3_m, bias_3_v
 ):
     # test_compiler_source.py:44  optim.clip_grad_norm_(optimizer, clip)
     for i in range(64):
         for j in range(32):
-            g_weight_0[i, j] = multiply_matrices[i, j] * where_1[0]
+            g_weight_0[i, j] = multiply_matrices[i, j] * cast_6[0]
     for i in range(32):
-        g_bias_0[i] = sum_2[i] * where_1[0]
+        g_bias_0[i] = sum_2[i] * cast_6[0]
         for j in range(10):
-            g_weight_3[i, j] = multiply_matrices_2[i, j] * where_1[0]
+            g_weight_3[i, j] = multiply_matrices_2[i, j] * cast_6[0]
     for i in range(10):
-        g_bias_3[i] = sum_1[i] * where_1[0]
+        g_bias_3[i] = sum_1[i] * cast_6[0]
     # test_compiler_source.py:45  optimizer.step()
     adamw(
         0, 2048, flat(weight_0), flat(g_weight_0), flat(weight_0_m), flat(weight_0_v), numbers,
@@ -217,24 +219,25 @@ def run(steps, gathering, gate, status, table):
     weight_3 = block_at(table, 10, (32, 10), float32)
     bias_3 = block_at(table, 11, (10,), float32)
     logits = block(arena, 20480, (32, 10), float32)
-    cross_entropy_rows = block(arena, 21760, (32,), float32)
-    add_1 = block(arena, 23040, (32,), float32)
-    total_2 = block(arena, 23296, (1,), float32)
+    exp_shifted = block(arena, 21760, (32, 10), float32)
+    total = block(arena, 23168, (32,), float32)
+    labelled = block(arena, 23040, (32,), float32)
+    total_2 = block(arena, 23360, (1,), float32)
     positions = block_at(table, 12, (10,), int64)
-    g_logits = block(arena, 21760, (32, 10), float32)
+    g_logits = block(arena, 20480, (32, 10), float32)
     g_multiply_2 = block(arena, 0, (32, 32), float32)
-    multiply_matrices_2 = block(arena, 20480, (32, 10), float32)
+    multiply_matrices_2 = block(arena, 21760, (32, 10), float32)
     sum_1 = block(arena, 23040, (10,), float32)
     g_affine = block(arena, 12288, (32, 32), float32)
     multiply_matrices = block(arena, 0, (64, 32), float32)
     sum_2 = block(arena, 8192, (32,), float32)
     sum_3 = block(arena, 16384, (1,), float64)
-    sum_4 = block(arena, 21760, (1,), float64)
+    sum_4 = block(arena, 20480, (1,), float64)
     sum_5 = block(arena, 23168, (1,), float64)
-    sum_6 = block(arena, 23232, (1,), float64)
-    concatenate = block(arena, 12288, (4,), float32)
+    sum_6 = block(arena, 23296, (1,), float64)
+    concatenate = block(arena, 12288, (4,), float64)
     sum_7 = block(arena, 16384, (1,), float64)
-    where_1 = block(arena, 12288, (1,), float32)
+    cast_6 = block(arena, 12288, (1,), float32)
     loss_out = block_at(table, 13, (1,), float32)
     g_weight_0 = block_at(table, 14, (64, 32), float32)
     g_bias_0 = block_at(table, 15, (32,), float32)
@@ -253,14 +256,14 @@ def run(steps, gathering, gate, status, table):
         forward_and_back(
             order, step, all_x, x, all_y, y, gathering, affine_product, weight_0, bias_0, relu_1,
             uniform, random, multiply_1, multiply_2, logits_product, weight_3, bias_3, logits,
-            status, cross_entropy_rows, add_1, total_2, positions, g_logits, g_multiply_2,
+            exp_shifted, total, status, labelled, total_2, positions, g_logits, g_multiply_2,
             multiply_matrices_2, sum_1, g_affine, multiply_matrices, sum_2, sum_3, sum_4, sum_5,
-            sum_6, concatenate, sum_7, where_1, loss_out
+            sum_6, concatenate, sum_7, cast_6, loss_out
         )
         if status[0] != 0:
             return
         back_and_update(
-            multiply_matrices, where_1, g_weight_0, sum_2, g_bias_0, multiply_matrices_2,
-            g_weight_3, sum_1, g_bias_3, weight_0, weight_0_m, weight_0_v, numbers, step, bias_0,
-            bias_0_m, bias_0_v, weight_3, weight_3_m, weight_3_v, bias_3, bias_3_m, bias_3_v
+            multiply_matrices, cast_6, g_weight_0, sum_2, g_bias_0, multiply_matrices_2, g_weight_3,
+            sum_1, g_bias_3, weight_0, weight_0_m, weight_0_v, numbers, step, bias_0, bias_0_m,
+            bias_0_v, weight_3, weight_3_m, weight_3_v, bias_3, bias_3_m, bias_3_v
         )

@@ -49,10 +49,10 @@ def forward_and_back(
     order, step, all_x, x, all_y, y, gathering, affine_product, weight_0, bias_0, affine, total,
     mean, subtract_1, sum_1, divide_1, add_3, rsqrt_1, multiply_5, weight_1, bias_1, relu_1,
     subtract_5, add_5, rsqrt_2, multiply_8, weight_3, bias_3, add_6, logits_product, weight_4,
-    bias_4, logits, status, cross_entropy_rows, add_7, total_4, positions, g_logits, g_add_6,
-    sum_4, sum_5, g_subtract_6, g_subtract_5, g_add_4, g_multiply_5, g_subtract_4, g_reshape_4,
-    g_reshape_3, g_rsqrt_1, g_mean, g_sum_1, g_subtract_1, g_mean_2, divide_9, divide_10,
-    g_affine, loss_out
+    bias_4, logits, exp_shifted, total_3, status, labelled, total_4, positions, g_logits,
+    g_add_6, sum_4, sum_5, g_subtract_6, g_subtract_5, g_add_4, g_multiply_5, g_subtract_4,
+    g_reshape_4, g_reshape_3, g_rsqrt_1, g_mean, g_sum_1, g_subtract_1, g_mean_2, divide_9,
+    divide_10, g_affine, loss_out
 ):
     if gathering:
         for i in range(50):
@@ -107,19 +107,20 @@ def forward_and_back(
             logits[i, j] = logits_product[i, j] + bias_4[j]
             top = maximum(top, logits[i, j])
         # test_compiler_source.py:41  loss = nn.cross_entropy(logits, y)
-        total_3 = float32(0)
+        total_3_sum = float32(0)
         for j in range(3):
-            total_3 = plus(total_3, exp(logits[i, j] - top))
-        cross_entropy_rows[i] = log(total_3) + top - logits[i, within(y[i], 3, status)]
-        add_7[i] = cross_entropy_rows[i] + logits[i, within(y[i], 3, status)]
+            exp_shifted[i, j] = exp(logits[i, j] - top)
+            total_3_sum = plus(total_3_sum, exp_shifted[i, j])
+        total_3[i] = total_3_sum
+        labelled[i] = logits[i, within(y[i], 3, status)] - top
     total_4_sum = float32(0)
     for i in range(50):
-        total_4_sum = plus(total_4_sum, cross_entropy_rows[i])
+        total_4_sum = plus(total_4_sum, log(total_3[i]) - labelled[i])
     total_4[0] = total_4_sum
     for i in range(50):
         for j in range(3):
-            subtract_8 = exp(logits[i, j] - add_7[i]) - (float32(1) if y[i] == positions[j] else float32(0))
-            g_logits[i, j] = subtract_8 * float32(0.02)
+            subtract_7 = exp_shifted[i, j] / total_3[i] - (float32(1) if y[i] == positions[j] else float32(0))
+            g_logits[i, j] = subtract_7 * float32(0.02)
     # test_compiler_source.py:40  logits = model(x)
     matmul_nt(g_add_6, g_logits, weight_4, 0, 50)
     for j in range(16):
@@ -147,8 +148,8 @@ def forward_and_back(
         divide_5 = g_mean_4 / float32(16)
         divide_6 = g_mean_3 / float32(16)
         for j in range(16):
-            add_9 = g_subtract_6[i, j] + g_subtract_5[i, j] + divide_5
-            g_add_4[i, j] = (add_9 + divide_6) * (float32(1) if relu_1[i, j] > float32(0) else float32(0))
+            add_8 = g_subtract_6[i, j] + g_subtract_5[i, j] + divide_5
+            g_add_4[i, j] = (add_8 + divide_6) * (float32(1) if relu_1[i, j] > float32(0) else float32(0))
             g_multiply_5[i, j] = g_add_4[i, j] * weight_1[j]
             g_subtract_4[i, j] = g_multiply_5[i, j] * rsqrt_1[0, j]
     for j in range(16):
@@ -186,8 +187,8 @@ def forward_and_back(
         divide_10[0, i] = g_mean[i] / float32(50)
     for i in range(50):
         for j in range(16):
-            add_11 = g_subtract_4[i, j] + g_subtract_1[i, j] + divide_9[0, j]
-            g_affine[i, j] = add_11 + divide_10[0, j]
+            add_10 = g_subtract_4[i, j] + g_subtract_1[i, j] + divide_9[0, j]
+            g_affine[i, j] = add_10 + divide_10[0, j]
     # test_compiler_source.py:41  loss = nn.cross_entropy(logits, y)
     loss_out[step] = total_4[0] / float32(50)
 
@@ -268,8 +269,9 @@ def run(steps, gathering, gate, status, table):
     weight_4 = block_at(table, 14, (16, 3), float32)
     bias_4 = block_at(table, 15, (3,), float32)
     logits = block(arena, 22400, (50, 3), float32)
-    cross_entropy_rows = block(arena, 25600, (50,), float32)
-    add_7 = block(arena, 28800, (50,), float32)
+    exp_shifted = block(arena, 25600, (50, 3), float32)
+    total_3 = block(arena, 32000, (50,), float32)
+    labelled = block(arena, 28800, (50,), float32)
     total_4 = block(arena, 36736, (1,), float32)
     positions = block_at(table, 16, (3,), int64)
     g_logits = block(arena, 35200, (50, 3), float32)
@@ -316,7 +318,7 @@ def run(steps, gathering, gate, status, table):
             order, step, all_x, x, all_y, y, gathering, affine_product, weight_0, bias_0, affine,
             total, mean, subtract_1, sum_1, divide_1, add_3, rsqrt_1, multiply_5, weight_1, bias_1,
             relu_1, subtract_5, add_5, rsqrt_2, multiply_8, weight_3, bias_3, add_6, logits_product,
-            weight_4, bias_4, logits, status, cross_entropy_rows, add_7, total_4, positions,
+            weight_4, bias_4, logits, exp_shifted, total_3, status, labelled, total_4, positions,
             g_logits, g_add_6, sum_4, sum_5, g_subtract_6, g_subtract_5, g_add_4, g_multiply_5,
             g_subtract_4, g_reshape_4, g_reshape_3, g_rsqrt_1, g_mean, g_sum_1, g_subtract_1,
             g_mean_2, divide_9, divide_10, g_affine, loss_out

@@ -30,7 +30,7 @@ def momentum(start, stop, ps, gs, ms, numbers, step, first):
 def forward_and_back(
     order, step, all_x, x, all_y, y, gathering, affine_product, weight_0, bias_0, tanh_1,
     affine_2_product, weight_2, bias_2, tanh_2, logits_product, weight_4, bias_4, logits,
-    status, cross_entropy_rows, add_1, total_2, positions, g_logits, g_tanh_2, g_affine_2,
+    exp_shifted, total, status, labelled, total_2, positions, g_logits, g_tanh_2, g_affine_2,
     g_tanh_1, g_affine, loss_out
 ):
     if gathering:
@@ -55,19 +55,20 @@ def forward_and_back(
             logits[i, j] = logits_product[i, j] + bias_4[j]
             top = maximum(top, logits[i, j])
         # test_compiler_source.py:41  loss = nn.cross_entropy(logits, y)
-        total = float32(0)
+        total_sum = float32(0)
         for j in range(2):
-            total = plus(total, exp(logits[i, j] - top))
-        cross_entropy_rows[i] = log(total) + top - logits[i, within(y[i], 2, status)]
-        add_1[i] = cross_entropy_rows[i] + logits[i, within(y[i], 2, status)]
+            exp_shifted[i, j] = exp(logits[i, j] - top)
+            total_sum = plus(total_sum, exp_shifted[i, j])
+        total[i] = total_sum
+        labelled[i] = logits[i, within(y[i], 2, status)] - top
     total_2_sum = float32(0)
     for i in range(100):
-        total_2_sum = plus(total_2_sum, cross_entropy_rows[i])
+        total_2_sum = plus(total_2_sum, log(total[i]) - labelled[i])
     total_2[0] = total_2_sum
     for i in range(100):
         for j in range(2):
-            subtract_2 = exp(logits[i, j] - add_1[i]) - (float32(1) if y[i] == positions[j] else float32(0))
-            g_logits[i, j] = subtract_2 * float32(0.01)
+            subtract_1 = exp_shifted[i, j] / total[i] - (float32(1) if y[i] == positions[j] else float32(0))
+            g_logits[i, j] = subtract_1 * float32(0.01)
     # test_compiler_source.py:40  logits = model(x)
     matmul_nt(g_tanh_2, g_logits, weight_4, 0, 100)
     for i in range(100):
@@ -135,8 +136,9 @@ def run(steps, gathering, gate, status, table):
     weight_4 = block_at(table, 12, (16, 2), float32)
     bias_4 = block_at(table, 13, (2,), float32)
     logits = block(arena, 19200, (100, 2), float32)
-    cross_entropy_rows = block(arena, 25600, (100,), float32)
-    add_1 = block(arena, 32832, (100,), float32)
+    exp_shifted = block(arena, 25600, (100, 2), float32)
+    total = block(arena, 32832, (100,), float32)
+    labelled = block(arena, 32000, (100,), float32)
     total_2 = block(arena, 33280, (1,), float32)
     positions = block_at(table, 14, (2,), int64)
     g_logits = block(arena, 32000, (100, 2), float32)
@@ -162,8 +164,8 @@ def run(steps, gathering, gate, status, table):
         forward_and_back(
             order, step, all_x, x, all_y, y, gathering, affine_product, weight_0, bias_0, tanh_1,
             affine_2_product, weight_2, bias_2, tanh_2, logits_product, weight_4, bias_4, logits,
-            status, cross_entropy_rows, add_1, total_2, positions, g_logits, g_tanh_2, g_affine_2,
-            g_tanh_1, g_affine, loss_out
+            exp_shifted, total, status, labelled, total_2, positions, g_logits, g_tanh_2,
+            g_affine_2, g_tanh_1, g_affine, loss_out
         )
         if status[0] != 0:
             return
