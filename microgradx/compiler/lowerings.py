@@ -211,7 +211,8 @@ def exponentials(low, x: View, axis: Any, finite: bool = False) -> tuple[View, .
 
     `finite`: a maximum that cannot be subtracted counts as 0.
     """
-    key = "exponentials", low.at.inputs[0], shapes.axes_of(axis, x.ndim), finite
+    axes = shapes.axes_of(axis, x.ndim) if x.ndim else ()
+    key = "exponentials", low.at.inputs[0], axes, finite
     if key not in low.shared:
         top = low.reduce("top", "max", x, axis, True)
         if finite:
