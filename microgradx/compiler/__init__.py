@@ -11,7 +11,11 @@ __all__ = ["Step", "jit"]
 
 
 def jit(
-    function: Callable[..., Any] | None = None, *, interpret: bool | None = None, fallback: str | None = None
+    function: Callable[..., Any] | None = None,
+    *,
+    audit: int | None = None,
+    interpret: bool | None = None,
+    fallback: str | None = None,
 ) -> Any:
     """The same function as compiled code: `step = mg.jit(step)`, or as a decorator.
 
@@ -19,10 +23,16 @@ def jit(
     later calls with the same shapes, dtypes and Python values, run one compiled program.
     `step.scan(x, y, batch_size=128)` makes a whole pass over the data. `step.source` is the compiled file,
     `step.program` what was captured. Raises CaptureError where the function does what cannot be compiled,
-    such as branching on a tensor's value.
+    such as branching on a tensor's value, or drawing from another library's random numbers.
 
+    What the function reads, attributes, globals, closures, items, is looked at before every call; a change
+    means a new capture.
+
+    audit: how often the function is recorded again and compared, for changes that escape that: True at every
+        call, n every n calls, False never; calls 2, 3, 5, 10, 100, 1000 ... without a choice. A
+        CompileWarning names what differs, and the new program takes the place of the old one.
     interpret: let Python run the compiled file instead of machine code: slow, for a debugger to step through,
         and with every access to memory checked. Without a choice, MICROGRADX_INTERPRET=1 asks for it.
     fallback: "eager" goes on line by line, with one CompileWarning, where a step cannot be compiled.
     """
-    return compile_step(function, interpret=interpret, fallback=fallback)
+    return compile_step(function, audit=audit, interpret=interpret, fallback=fallback)

@@ -1,45 +1,63 @@
 """Running a step once, eagerly, to find out what it does: the user's function becomes a Program."""
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
-from microgradx.compiler.names import parameter_names
+from microgradx.compiler.guards import Guards
 from microgradx.compiler.recorder import Recorder
+from microgradx.compiler.trace import OTHERS, USERS, Trace
 from microgradx.kernels.random import drawn, generator
 from microgradx.tape import mode
 
 
 def capture(
-    function: Callable[..., Any], args: list[Any], arrays: list[tuple[str, int]], things: list[Any]
-) -> tuple:
-    """Run a function once, eagerly, and take back what it did: (its result in Values, the Recorder).
+    function: Callable[..., Any], name: str, call: Any, again: bool = False
+) -> tuple[Any, Recorder, Guards | None, str | None]:
+    """Run a function once, eagerly, and take back what it did.
 
-    `arrays` are the names and positions of the arguments that are arrays; `things` are the objects that the
-    function reaches, whose parameters have names.
+    Gives its result in Values, the Recorder, what the program took for fixed, and what of that the step
+    itself has changed, if it has; `again`: only the program is asked for.
     """
-    recorder = Recorder(function.__name__, parameter_names(things))
-    args = list(args)
-    for name, i in arrays:
-        args[i] = recorder.argument(name, args[i])
-    code = getattr(function, "__code__", None)
+    names: dict[int, str] = {}
+    recorder = Recorder(name, names)
+    values = call.with_arrays(recorder.argument)
+    trace = Trace(function, names)
+    args, words = call.spread(values)
+    kinds, root = trace.kinds.get, trace.root
 
-    def leaving(frame: Any, event: str, _: Any) -> None:
-        if event == "return" and frame.f_code is code:
+    def look(frame: Any, event: str, arg: Any) -> None:
+        kind = kinds(frame.f_code)
+        if kind == OTHERS and (event != "call" or kinds(frame.f_back.f_code) != USERS):
+            return  # most of what happens
+        if event == "return" and frame.f_code is root:
             recorder.read_names(frame.f_locals)
+        trace.event(frame, event, arg)
 
-    watch = sys.getprofile() is None  # a profiler at work is left alone
+    watch = None if again or trace.static else look  # a profiler at work is left alone
     start, before = generator._block, drawn.blocks
     try:
-        if watch:
-            sys.setprofile(leaving)
-        with mode.having(recorder=recorder):
-            result = function(*args)
-        return recorder.finish(result), recorder
+        with mode.having(recorder=recorder), told_by(watch):
+            result = function(*args, **words)
+        found = recorder.finish(result)
+        guards = None if again else trace.finish(recorder)
+        return found, recorder, guards, guards.failing() if guards else None
     finally:
-        if watch:
-            sys.setprofile(None)
         if generator._block == start + drawn.blocks - before:  # unless another thread has drawn, too
             generator._block = start
         for undo in reversed(recorder.undo):
             undo()
+
+
+@contextmanager
+def told_by(watch: Callable[..., None] | None) -> Iterator[None]:
+    """Within, Python's profiler tells a function of every call."""
+    if watch is None:
+        yield
+        return
+    sys.setprofile(watch)
+    try:
+        yield
+    finally:
+        sys.setprofile(None)

@@ -1,160 +1,173 @@
-"""What a compiled step took for fixed: the Python values that the user's code reads, watched for changes."""
+"""What a compiled step took for fixed: all that the user's code could read while it was recorded.
 
-import inspect
-import os
-import site
-import sys
-import sysconfig
-import types
+A guard is a fact about one object: an attribute, an item, a global holds a certain value. Facts are noted
+before the code that reads them runs, and looked at again before every compiled call, by identity first.
+"""
+
+import zlib
 from collections.abc import Callable
 from functools import partial
+from operator import is_
 from typing import Any
 
 import numpy as np
 
+from microgradx.compiler.reach import MISSING, settled, told
+from microgradx.nn import Module
 from microgradx.nn import module as modules
-from microgradx.nn.module import Module
-from microgradx.optim import Optimizer, Schedule
-from microgradx.tape import PACKAGE
 from microgradx.tensor import Tensor
 
-PLAIN = (int, float, complex, str, bytes, bool, type(None), np.generic, np.dtype, range)
-SEEN = (Optimizer, Schedule, Tensor, np.ndarray, types.FunctionType, types.BuiltinFunctionType)
-"""What a recording follows on its own, or what does not change by itself."""
+COPIED = 1 << 20
+"""Bytes of an array that is watched by a copy; of a larger one only a checksum is kept."""
 
-INSTALLED = (PACKAGE, sysconfig.get_paths()["stdlib"] + os.sep, *site.getsitepackages())
+
+class Record:
+    """The facts about one object."""
+
+    __slots__ = ("it", "path", "slots", "kind", "items", "look", "wanted")
+
+    def __init__(self, it: Any, path: str):
+        self.it, self.path = it, path
+        self.slots: dict[Any, list] = {}  # what is looked up: [function, key, value, path]
+        self.kind: type | None = None  # its class, where that could be another
+        self.items: Any = None  # of a container
+        self.look: tuple | None = None  # (function, what it gave): anything else
+        self.wanted: dict[str, str] = {}  # attributes that were not there, and their paths
+
+    def slot(self, key: Any, get: Callable[..., Any], value: Any, path: str) -> None:
+        """A value that is found by a key."""
+        self.slots.setdefault(key, [get, key, value, path])
+
+    def references(self) -> int:
+        """How often this record itself holds its object."""
+        return 1
+
+
+def items_of(x: Any) -> Any:
+    """What is in a container."""
+    if isinstance(x, dict):
+        return list(x), list(x.values())
+    return list(x)
+
+
+def same_items(x: Any, then: Any) -> bool:
+    """Whether a container holds the same objects."""
+    if isinstance(x, dict):
+        keys, values = then
+        return len(x) == len(keys) and all(map(is_, x.values(), values)) and all(map(is_, x, keys))
+    return len(x) == len(then) and all(map(is_, x, then))
+
+
+def equal_items(x: Any, then: Any) -> bool:
+    """Whether it holds the same objects or, of plain values, equal ones."""
+    if isinstance(x, dict):
+        pairs = [*zip(x, then[0], strict=False), *zip(x.values(), then[1], strict=False)]
+        return len(x) == len(then[0]) and all(alike(a, b) for a, b in pairs)
+    return len(x) == len(then) and all(map(alike, x, then))
+
+
+def alike(a: Any, b: Any) -> bool:
+    """Whether a value is as good as another."""
+    if a is b:
+        return True
+    return type(a) is type(b) and settled(a) and settled(b) and spelled(a) == spelled(b)
+
+
+def spelled(x: Any) -> Any:
+    """A plain value so that 1, 1.0 and True, 0.0 and -0.0 differ, and NaN does not from itself."""
+    return [spelled(y) for y in x] if isinstance(x, tuple) else (type(x), repr(x))
+
+
+def content(array: np.ndarray) -> Any:
+    """What is in an array: its bytes, of a large one a checksum."""
+    if array.dtype.hasobject:
+        return array.dtype, repr(array)
+    data = np.ascontiguousarray(array)
+    held = data.tobytes() if data.nbytes <= COPIED else (zlib.crc32(data), zlib.adler32(data))
+    return array.shape, array.dtype, held
 
 
 class Guards:
-    """The values that a function, and the user's functions that it calls, read from outside themselves."""
+    """Facts about the world, looked at before every compiled call."""
 
-    def __init__(self, function: Callable[..., Any]):
-        self.cells: list[tuple[Any, Any]] = []  # closures' variables and what they held
-        self.globals: list[tuple[dict[str, Any], str, Any]] = []
-        self.things: list[Any] = []
-        self.loose: list[tuple[str, Callable[[], Any], Any]] = []  # what can change inside: name, look, print
-        self.walk(function, set())
-        self.modules = [x for x in self.things if isinstance(x, Module)]
-        self.structure = list(map(print_of, self.modules))
+    def __init__(self, records: list[Record], ran: list[Module], leaves: list[Tensor]):
+        self.records = records
+        self.slots = [slot for record in records for slot in record.slots.values()]
+        self.kinds = [(r.it, r.kind) for r in records if r.kind is not None]
+        self.items = [r for r in records if r.items is not None]
+        self.looks = [r for r in records if r.look is not None]
+        self.modules = [[m, vars(m), list(vars(m)), list(vars(m).values())] for m in ran]
         self.changes = modules.structure[0]
-
-    def walk(self, f: Any, known: set[int]) -> None:
-        """Note what a function reaches, and the functions among that."""
-        if isinstance(f, types.MethodType):
-            self.note("self", f.__self__, all_names(f.__func__.__code__), known)
-            f = f.__func__
-        if (
-            not isinstance(f, types.FunctionType)
-            or id(f) in known
-            or f.__code__.co_filename.startswith(INSTALLED)
-        ):
-            return
-        known.add(id(f))
-        names = all_names(f.__code__)
-        for name, cell in zip(f.__code__.co_freevars, f.__closure__ or (), strict=True):
-            try:
-                value = cell.cell_contents
-            except ValueError:  # no value yet
-                continue
-            self.cells.append((cell, value))
-            self.note(name, value, names, known)
-        for value in (*(f.__defaults__ or ()), *(f.__kwdefaults__ or {}).values()):
-            self.note(f"a default of {f.__name__}", value, names, known)
-        for name in names & f.__globals__.keys():
-            self.globals.append((f.__globals__, name, f.__globals__[name]))
-            self.note(name, f.__globals__[name], names, known)
-
-    def note(self, name: str, value: Any, names: set[str], known: set[int]) -> None:
-        """Note a value by the name that it is read by."""
-        self.things.append(value)
-        if isinstance(value, types.FunctionType | types.MethodType):
-            self.walk(value, known)
-        elif isinstance(value, Module):
-            for m in value.modules():
-                self.walk(type(m).forward, known)
-                for key, inner in vars(m).items():
-                    self.watch(f"{name}.{key}", inner, names | all_names(type(m).forward.__code__))
-        else:
-            self.watch(name, value, names)
-
-    def watch(self, name: str, value: Any, names: set[str]) -> None:
-        """Look into a value at every call, if it can change inside without being replaced."""
-        if isinstance(value, (*PLAIN, *SEEN, Module)) or installed(value):
-            return
-        look = partial(inside, value, names)
-        self.loose.append((name, look, look()))
+        self.leaves, self.trained = leaves, [leaf.requires_grad for leaf in leaves]
 
     def hold(self) -> bool:
         """Whether everything is as it was."""
-        for cell, value in self.cells:
-            if cell.cell_contents is not value and print_of(cell.cell_contents) != print_of(value):
+        missing = MISSING
+        for get, key, value, _ in self.slots:
+            if get(key, missing) is not value:
+                return self.failing() is None
+        for it, kind in self.kinds:
+            if it.__class__ is not kind:
                 return False
-        for space, name, value in self.globals:
-            now = space.get(name)
-            if now is not value and print_of(now) != print_of(value):
+        for r in self.items:
+            if not same_items(r.it, r.items):
+                return self.failing() is None
+        for r in self.looks:
+            look, then = r.look  # type: ignore[misc]
+            if look() != then:
                 return False
         if self.changes != modules.structure[0]:
-            if list(map(print_of, self.modules)) != self.structure:
-                return False
-            self.changes = modules.structure[0]
-        return all(look() == then for _, look, then in self.loose)
+            return self.failing() is None
+        return [leaf.requires_grad for leaf in self.leaves] == self.trained
+
+    def failing(self) -> str | None:
+        """What is not as it was, in words; values that are equal become those that are compared with."""
+        for slot in self.slots:
+            get, key, value, path = slot
+            now = get(key, MISSING)
+            if not alike(now, value):
+                return f"{path}: {told(value)} then, {told(now)} now"
+            slot[2] = now
+        for it, kind in self.kinds:
+            if it.__class__ is not kind:
+                return f"the class of a {kind.__name__}, which is a {type(it).__name__} now"
+        for r in self.items:
+            if not equal_items(r.it, r.items):
+                return difference(r)
+            r.items = items_of(r.it)
+        for r in self.looks:
+            look, then = r.look  # type: ignore[misc]
+            if look() != then:
+                return f"{r.path}: other contents"
+        for module, space, keys, values in self.modules:
+            if not same_items(space, (keys, values)):
+                for key in dict.fromkeys([*keys, *space]):
+                    old = values[keys.index(key)] if key in keys else MISSING
+                    if not alike(space.get(key, MISSING), old):
+                        name = f"{type(module).__name__}.{key}"
+                        return f"{name}: {told(old)} then, {told(space.get(key, MISSING))} now"
+        self.changes = modules.structure[0]
+        for leaf, trained in zip(self.leaves, self.trained, strict=True):
+            if leaf.requires_grad != trained:
+                name = f"the tensor {leaf.name}" if leaf.name else f"a tensor of shape {leaf.shape}"
+                return f"requires_grad of {name}: {trained} then, {leaf.requires_grad} now"
+        return None
 
 
-def installed(value: Any) -> bool:
-    """Whether a module or a class belongs to an installed package, whose attributes are not watched."""
-    if isinstance(value, types.ModuleType):
-        file = getattr(value, "__file__", None)  # those that are built in have a spec and no file
-        return file.startswith(INSTALLED) if file else value.__spec__ is not None
-    home = sys.modules.get(value.__module__) if isinstance(value, type) else None
-    return home is not None and installed(home)
+def difference(record: Record) -> str:
+    """The first item of a container that has changed."""
+    x, then = record.it, record.items
+    if len(x) != len(then[0] if isinstance(x, dict) else then):
+        return f"{record.path}: {len(then[0] if isinstance(x, dict) else then)} items then, {len(x)} now"
+    if isinstance(x, dict):
+        triples = zip(then[0], then[1], x.items(), strict=True)
+        found = ((k, a, b) for k, a, (key, b) in triples if not (alike(k, key) and alike(a, b)))
+    else:
+        found = ((i, a, b) for i, (a, b) in enumerate(zip(then, x, strict=True)) if not alike(a, b))
+    key, a, b = next(found, ("?", MISSING, MISSING))
+    return f"{record.path}[{key!r}]: {told(a)} then, {told(b)} now"
 
 
-def inside(value: Any, names: set[str], depth: int = 4) -> Any:
-    """What a step may read inside a value: items, and the attributes whose names stand in its code."""
-    if isinstance(value, PLAIN):
-        return print_of(value)
-    if isinstance(value, (*SEEN, Module)) or depth == 0 or installed(value):
-        return id(value)
-    if isinstance(value, dict):
-        return tuple((key, inside(x, names, depth - 1)) for key, x in list(value.items())[:100])
-    if isinstance(value, list | tuple | set):
-        return type(value), len(value), tuple(inside(x, names, depth - 1) for x in list(value)[:100])
-    found = ((name, attribute(value, name)) for name in sorted(names))
-    return id(value), tuple((name, inside(x, names, depth - 1)) for name, x in found if x is not None)
-
-
-def attribute(value: Any, name: str) -> Any:
-    """An attribute of an object, or of its class if that is the user's own; None for methods and the like."""
-    found = inspect.getattr_static(value, name, None)
-    if isinstance(found, types.MemberDescriptorType):  # of __slots__
-        return getattr(value, name, None)
-    if name in getattr(value, "__dict__", ()) or not installed(type(value)) or isinstance(value, type):
-        return (
-            None if isinstance(found, types.FunctionType | property | classmethod | staticmethod) else found
-        )
-    return None
-
-
-def all_names(code: types.CodeType) -> set[str]:
-    """The names that a function reads, those of functions inside it too."""
-    inner = (all_names(c) for c in code.co_consts if isinstance(c, types.CodeType))
-    return set(code.co_names).union(*inner)
-
-
-def print_of(value: Any) -> Any:
-    """Something that differs when a value does, as far as a step can depend on it unseen by a recording."""
-    if isinstance(value, PLAIN):
-        return type(value), repr(value)
-    if isinstance(value, list | tuple | set) and len(value) < 100:
-        return type(value), tuple(map(print_of, value))
-    if isinstance(value, dict) and len(value) < 100:
-        return tuple((key, print_of(x)) for key, x in value.items())
-    if isinstance(value, Module):
-        return id(value), tuple((m.training, own(m)) for m in value.modules())
-    return id(value)
-
-
-def own(module: Module) -> tuple:
-    """The attributes of a module, modules inside and Tensors by identity."""
-    inner = (Module, Tensor, np.ndarray)
-    return tuple((k, id(v) if isinstance(v, inner) else print_of(v)) for k, v in vars(module).items())
+def watch_array(array: np.ndarray) -> tuple:
+    """A look at an array's content, and what it shows now."""
+    return partial(content, array), content(array)

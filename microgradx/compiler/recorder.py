@@ -145,6 +145,11 @@ class Recorder:
         """Whether a Tensor can differ from step to step."""
         return id(tensor._data) not in self.pure
 
+    def makes(self, tensor: Tensor) -> bool:
+        """Whether a Tensor is a result or an argument of this one step, not memory that stays."""
+        key = id(tensor._data)
+        return key in self.values and key not in self.origin and id(tensor) not in self.homes
+
     def look(self, tensor: Tensor, what: str) -> None:
         """Somebody wants to see the numbers in a Tensor."""
         if self.traced(tensor):

@@ -33,7 +33,7 @@ class Scan:
             now = self.order[done * self.size :]
             self.arrays = variant.home(self.arrays)
             start = time.perf_counter()
-            count = min(chunk, steps - done, variant.most) if variant.steady else 1
+            count = min(chunk, steps - done, variant.most) if variant.steady and variant.moved is None else 1
             try:
                 outs, finished = variant.run(self.arrays, count, now)
             except Changed:
@@ -41,6 +41,7 @@ class Scan:
                 continue
             self.results.append((variant.result, [out[:finished] for out in outs]))
             done += finished
+            variant.calls += max(finished - 1, 0)
             if finished < count:  # an index was out of range in the next step: run it eagerly
                 self.eager(done)
                 done += 1
@@ -64,8 +65,8 @@ class Scan:
             return None
         there = all(isinstance(a, Array) for a in self.arrays)
         batch = [a[: self.size] for a in self.arrays] if there else self.rows(step)  # as good: shapes count
-        values, arrays, key = self.step.read(batch)
-        variant = self.step.choose(key, values, arrays)
+        call, key = self.step.read(batch)
+        variant = self.step.choose(key, call)
         if variant is not None:
             variant.compile()
         return variant

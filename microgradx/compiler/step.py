@@ -6,16 +6,20 @@ stays the user's: compiled code works in the memory of parameters, gradients and
 
 import inspect
 import os
+import types
 import warnings
+from collections import Counter
 from collections.abc import Callable, Sequence
-from functools import partial, update_wrapper
+from functools import cached_property, partial, update_wrapper
 from typing import Any
 
 import numpy as np
 
+from microgradx.compiler.arguments import Call
+from microgradx.compiler.audit import Audit
 from microgradx.compiler.books import watched
 from microgradx.compiler.capture import capture
-from microgradx.compiler.guards import Guards, print_of
+from microgradx.compiler.compare import Comparison
 from microgradx.compiler.program import Program
 from microgradx.compiler.report import Report
 from microgradx.compiler.results import detached, fill
@@ -32,32 +36,42 @@ from microgradx.errors import (
 )  # fmt: skip
 from microgradx.kernels.cuda import Array
 from microgradx.kernels.cuda.cublas import matmul_precision
+from microgradx.nn import Module
 from microgradx.tape import mode
-from microgradx.tensor import Tensor, wrap
+from microgradx.tensor import Tensor
 
 MANY = 64
 """Variants of one step above which something must be wrong."""
+
+
+FEW = 8
+"""Variants that a step may need because of what it changes itself."""
 
 
 class Step:
     """A step that runs as compiled code; see `jit`."""
 
     def __init__(self, function: Callable[..., Any], **options: Any):
-        update_wrapper(self, function)
-        self.function, self.name = function, getattr(function, "__name__", "step")
+        self.function, self.name = function, name_of(function)
         self.options = options  # of `jit`
+        self.audit = Audit(options.get("audit"))
         self.variants: dict[Any, list[Variant]] = {}
         self.refused: set[Any] = set()  # keys of what goes on line by line
         self.last: Variant | None = None
+        self.why: Counter[str] = Counter()  # which guards have failed, and how often
+        if isinstance(function, types.FunctionType | types.MethodType):
+            update_wrapper(self, function)
+        else:
+            self.__doc__, self.__wrapped__ = function.__doc__, function
 
     def __repr__(self) -> str:
         return f"<compiled step {self.name}, {sum(map(len, self.variants.values()))} variants>"
 
     def __get__(self, instance: Any, owner: Any = None) -> Any:
         """Works as a method, too."""
-        if instance is None:
+        if instance is None or not hasattr(self.function, "__get__"):
             return self
-        key = f"_jit_{self.function.__name__}"
+        key = f"_jit_{self.name}"
         if key not in vars(instance):
             vars(instance)[key] = Step(self.function.__get__(instance, owner), **self.options)
         return vars(instance)[key]
@@ -67,60 +81,55 @@ class Step:
         if mode.recorder is not None or mode.detect:  # part of another step, or line by line to find a NaN
             return self.function(*args, **kwargs)
         if kwargs:
-            bound = inspect.signature(self.function).bind(*args, **kwargs)
+            bound = self.signature.bind(*args, **kwargs)
             bound.apply_defaults()
-            args = bound.args
-        values, arrays, key = self.read(args)
+            args, kwargs = bound.args, bound.kwargs
+        call, key = self.read(args, kwargs)
         while True:
-            variant = self.choose(key, values, arrays)
+            variant = self.choose(key, call)
             if variant is None:
-                return self.eagerly(values)
+                return self.eagerly(call)
             try:
-                outs, finished = variant.run([values[i] for _, i in arrays])
+                outs, finished = variant.run(call.given())
                 break
             except Changed:
                 del self.variants[key]
         if not finished:  # an index was out of range: the function itself says what is wrong with it
-            return self.eagerly(values)
+            return self.eagerly(call)
         return fill(variant.result, iter([out.reshape(out.shape[1:]) for out in outs]))
 
-    def eagerly(self, values: list[Any]) -> Any:
+    def eagerly(self, call: Call) -> Any:
         """The step line by line."""
-        arrays = np.ndarray, Array
-        return detached(self.function(*(wrap(v) if isinstance(v, arrays) else v for v in values)))
+        args, words = call.tensors()
+        return detached(self.function(*args, **words))
 
-    def read(self, args: Sequence[Any]) -> tuple[list[Any], list[tuple[str, int]], Any]:
-        """The arguments, which of them are arrays, and what a variant must have in common with them."""
-        values, arrays = list(args), []
-        key: list[Any] = [mode.record, mode.number.char, matmul_precision.current]
-        for i, x in enumerate(args):
-            if isinstance(x, Tensor) and not x.requires_grad:
-                x = x._data
-            if isinstance(x, Array):
-                values[i] = x.tight()
-            elif isinstance(x, np.ndarray):
-                values[i] = x if x.flags.c_contiguous else np.ascontiguousarray(x)
-            if isinstance(x, np.ndarray | Array):
-                arrays.append((self.names(i), i))
-                key += [x.shape, x.dtype.char, type(x)]
-            else:
-                key.append(print_of(x))
-        return values, arrays, tuple(key)
+    def read(self, args: Sequence[Any], words: dict[str, Any] | None = None) -> tuple[Call, Any]:
+        """The arguments, and what a variant must have in common with them."""
+        call = Call(args, words or {})
+        return call, (mode.record, mode.number.char, matmul_precision.current, *call.read(self.names))
+
+    @cached_property
+    def signature(self) -> inspect.Signature:
+        """What the function takes."""
+        function: Any = self.function
+        return inspect.signature(function.forward if isinstance(function, Module) else function)
 
     def names(self, i: int) -> str:
         """The name of a parameter of the function."""
         if not hasattr(self, "_names"):
-            kinds = inspect.signature(self.function).parameters.values()
+            kinds = self.signature.parameters.values()
             self._names = [p.name for p in kinds if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
         return self._names[i] if i < len(self._names) else f"argument_{i}"
 
-    def choose(self, key: Any, values: list[Any], arrays: list[tuple[str, int]]) -> Variant | None:
+    def choose(self, key: Any, call: Call, steps: int = 1) -> Variant | None:
         """The variant to run, for ledgers at work, too; None where the step must run line by line."""
         if key in self.refused:
             return None
         try:
             try:
-                variant = self.find(key) or self.capture(key, values, arrays)
+                variant = self.find(key) or self.capture(key, call)
+                if variant.steady_inside and self.audit.due(variant, steps):
+                    variant = self.look_again(key, call, variant)
             except (ArgumentError, ShapeError):  # perhaps in other words than the step's own
                 return None
             found = watched(variant)
@@ -138,8 +147,8 @@ class Step:
 
     def captured(self, *args: Any) -> Variant:
         """The variant for such arguments, which need not be compiled to be looked at."""
-        values, arrays, key = self.read(args)
-        return self.find(key) or self.capture(key, values, arrays)
+        call, key = self.read(args)
+        return self.find(key) or self.capture(key, call)
 
     def find(self, key: Any) -> Variant | None:
         """The variant that fits."""
@@ -149,14 +158,9 @@ class Step:
                 return variant
         return None
 
-    def capture(self, key: Any, values: list[Any], arrays: list[tuple[str, int]]) -> Variant:
-        """Write down what the function does with such arguments."""
-        if sum(map(len, self.variants.values())) >= MANY:
-            many = f"{self.name} has been captured {MANY} times, each time for other shapes, dtypes or values"
-            advice = "Pass numbers that change as arrays, mg.tensor(0.1), and batches of few sizes."
-            raise CaptureError(f"{many}. {advice}")
-        guards = Guards(self.function)
-        result, recorder = capture(self.function, values, arrays, guards.things)
+    def record(self, call: Call, again: bool = False) -> Variant:
+        """Write down what the function does with such arguments; `again`: to compare it."""
+        result, recorder, guards, moved = capture(self.function, self.name, call, again)
         kind: Any = Variant
         interpret = self.options.get("interpret")
         if recorder.device == "cuda":
@@ -168,9 +172,83 @@ class Step:
             from microgradx.compiler.cuda.variant import CudaVariant as kind
         elif os.environ.get("MICROGRADX_INTERPRET", "0") != "0" if interpret is None else interpret:
             from microgradx.compiler.interpreted import InterpretedVariant as kind
-        self.last = variant = kind(self.function, guards, result, recorder)
-        self.variants.setdefault(key, []).append(variant)
+        variant = kind(self.function, guards, result, recorder)
+        variant.moved = moved
         return variant
+
+    def capture(self, key: Any, call: Call) -> Variant:
+        """A variant for such arguments: one that is there, where the program is the same, or a new one."""
+        there = self.variants.get(key, [])
+        if failed := next((one.guards.failing() for one in there[-1:]), None):
+            self.why[failed.partition(":")[0]] += 1
+        new = self.record(call)
+        for variant in there:
+            if Comparison(variant, new).found is None:
+                variant.adopt(new)
+                self.last = variant
+                self.tell_moved(new)
+                return variant
+        self.limit(new)
+        return self.take(key, new)
+
+    def take(self, key: Any, new: Variant) -> Variant:
+        """Keep a new variant."""
+        self.last = new
+        self.variants.setdefault(key, []).append(new)
+        return new
+
+    def limit(self, new: Variant) -> None:
+        """Raise where there are too many variants already."""
+        count = sum(map(len, self.variants.values()))
+        if new.moved is not None:
+            self.restless[new.moved.partition(":")[0]] += 1
+            name, times = self.restless.most_common(1)[0]
+            if times > FEW:
+                why = f"because it changes {name} itself and reads it"
+                what = f"{self.name} has been captured {times} times, {why}"
+                advice = "Pass it as an argument, mg.tensor(...), and change it outside of the step."
+                raise CaptureError(f"{what} ({new.moved}). {advice}")
+        if count < MANY:
+            return
+        many = f"{self.name} has been captured {MANY} times, each time for other shapes, dtypes or values"
+        often = "; ".join(f"{name} ({n} times)" for name, n in self.why.most_common(3))
+        changed = f" What changed: {often}." if often else ""
+        advice = "Pass numbers that change as arrays, mg.tensor(0.1), and batches of few sizes."
+        raise CaptureError(f"{many}.{changed} {advice}")
+
+    @cached_property
+    def restless(self) -> "Counter[str]":
+        """What the step changes itself, and how many variants that has made."""
+        return Counter()
+
+    def tell_moved(self, new: Variant) -> None:
+        """Warn, once, where a step changes what it reads: it is written down anew at each call."""
+        if new.moved is None or hasattr(self, "_told"):
+            return
+        self._told = True
+        what = f"{self.name} changes what it reads itself, {new.moved}"
+        advice = "so every call writes it down anew, some milliseconds each. Change it outside of the step."
+        warnings.warn(f"{what}: {advice}", CompileWarning, 5)
+
+    def look_again(self, key: Any, call: Call, variant: Variant) -> Variant:
+        """Record once more what a variant was made of: the variant, or what takes its place."""
+        with variant.lock:
+            comparison = Comparison(variant, self.record(call, again=True))
+            if (found := comparison.found) is None:
+                return variant
+            if comparison.fresh:
+                what = f"it makes a tensor and changes its data, {comparison.fresh}"
+                raise CaptureError(
+                    f"{self.name} cannot be compiled, because {what}. Compute a new one instead."
+                )
+            new = self.record(call)
+        self.variants[key] = [one for one in self.variants[key] if one is not variant]
+        what = f"{self.name} has become another step unnoticed. The first that differs: {found}"
+        advice = "It is captured anew. Pass what changes as an argument, or keep it in an attribute."
+        warnings.warn(f"{what}. {advice}", CompileWarning, 5)
+        self.why[f"a second look: {found}"] += 1
+        self.limit(new)
+        return self.take(key, new)
 
     def scan(self, *data: Any, batch_size: int, order: Any = None) -> Any:
         """A pass over all rows of the data, batch by batch, without returning to Python in between.
@@ -228,6 +306,12 @@ class Step:
         """What is done together, and in what order."""
         self.variant.compile()
         return self.variant.plan
+
+
+def name_of(function: Any) -> str:
+    """What a step is called: by its function, or the class of what can be called."""
+    inner = function.func if isinstance(function, partial) else function
+    return getattr(inner, "__name__", None) or type(inner).__name__
 
 
 def compile_step(function: Callable[..., Any] | None, **options: Any) -> Any:

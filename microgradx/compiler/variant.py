@@ -66,6 +66,8 @@ class Variant:
     positions: Any = ()  # where ledgers look: an array for each of their pages
     pages: Any = ()  # which are being written
     most = sys.maxsize  # steps at a time
+    moved: str | None = None  # what the step itself changes of what it reads
+    calls, next = 0, 1  # steps so far, and when the step is recorded again
 
     def __init__(self, function: Callable[..., Any], guards: Guards, result: Any, recorder: Recorder):
         self.guards, self.result, self.lock = guards, result, threading.RLock()
@@ -103,6 +105,24 @@ class Variant:
                 if flat.update is not update:
                     return False
         return True
+
+    @property
+    def steady_inside(self) -> bool:
+        """Whether a step leaves what it reads as it was: fit for a second look, and for scans."""
+        return self.moved is None
+
+    def adopt(self, other: "Variant") -> None:
+        """Go by what another capture of the same program took for fixed."""
+        self.guards, self.moved = other.guards, other.moved
+        pairs = zip(self.program.bound.values(), other.program.bound.values(), strict=True)
+        pairs = [(a, b) for a, b in pairs if a.kind in ("constant", "data")]
+        changed = [(a, b) for a, b in pairs if a.array() is not b.array()]
+        for a, b in changed:
+            a.owner, a.then = b.owner, b.then
+        if changed:
+            self.twins.clear()
+            if self.compiled is not None:
+                self.bind()
 
     # Compiling
 

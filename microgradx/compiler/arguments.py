@@ -1,0 +1,113 @@
+"""The arguments of a step: which of them are arrays, also inside lists, tuples and dicts, and which are values."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from microgradx.compiler.reach import print_of
+from microgradx.kernels.cuda import Array
+from microgradx.tensor import Tensor, wrap
+
+ARRAYS = np.ndarray, Array
+
+
+class Slot:
+    """The place of an array in a list, tuple or dict."""
+
+    def __init__(self, at: int):
+        self.at = at
+
+
+class Call:
+    """One call of a step: values, of which some are arrays."""
+
+    __slots__ = ("values", "arrays", "words", "count", "nested")
+
+    def __init__(self, args: Sequence[Any], words: dict[str, Any]):
+        self.values = [*args, *words.values()]
+        self.words, self.count = tuple(words), len(self.values)
+        self.arrays: list[tuple[str, int]] = []  # names and positions of those that are arrays
+        self.nested = False
+
+    def read(self, names: Callable[[int], str]) -> list[Any]:
+        """Make arrays fit to be worked on; what a variant must have in common with the arguments."""
+        key: list[Any] = [self.words] if self.words else []
+        for i in range(self.count):
+            x = self.values[i]
+            if type(x) in (list, tuple, dict) or (isinstance(x, tuple) and hasattr(x, "_fields")):
+                self.values[i] = self.take(x, lambda i=i: self.name(i, names), key)
+            elif (array := array_of(x)) is not None:
+                self.values[i] = array
+                self.arrays.append((self.name(i, names), i))
+                key += [array.shape, array.dtype.char, type(array)]
+            else:
+                key.append((print_of(x), getattr(x, "requires_grad", None)))
+        return key
+
+    def name(self, i: int, names: Callable[[int], str]) -> str:
+        """What an argument is called."""
+        k = i - (self.count - len(self.words))
+        return self.words[k] if k >= 0 else names(i)
+
+    def take(self, x: Any, name: Callable[[], str], key: list[Any]) -> Any:
+        """A list, tuple or dict with slots in place of arrays."""
+        if (array := array_of(x)) is not None:
+            self.nested = True
+            self.values.append(array)
+            self.arrays.append((name(), len(self.values) - 1))
+            key += [array.shape, array.dtype.char, type(array)]
+            return Slot(len(self.values) - 1)
+        if isinstance(x, dict):
+            key.append((type(x), tuple(map(print_of, x))))
+            return type(x)((k, self.take(v, lambda k=k: f"{name()}_{k}", key)) for k, v in x.items())
+        if isinstance(x, list | tuple):
+            key.append((type(x), len(x)))
+            inner = [self.take(v, lambda i=i: f"{name()}_{i}", key) for i, v in enumerate(x)]
+            return type(x)(*inner) if hasattr(x, "_fields") else type(x)(inner)
+        key.append((print_of(x), getattr(x, "requires_grad", None)))
+        return x
+
+    def given(self) -> list[Any]:
+        """The arrays."""
+        return [self.values[i] for _, i in self.arrays]
+
+    def with_arrays(self, make: Callable[[str, Any], Any]) -> list[Any]:
+        """The values with something made of each array in its place."""
+        values = list(self.values)
+        for name, i in self.arrays:
+            values[i] = make(name, values[i])
+        return values
+
+    def spread(self, values: list[Any]) -> tuple[list[Any], dict[str, Any]]:
+        """What to call the function with: arguments by position and by name."""
+        top = values[: self.count]
+        if self.nested:
+            top = [fill(x, values) for x in top]
+        at = self.count - len(self.words)
+        return top[:at], dict(zip(self.words, top[at:], strict=True))
+
+    def tensors(self) -> tuple[list[Any], dict[str, Any]]:
+        """The same for the step line by line."""
+        return self.spread(self.with_arrays(lambda _, array: wrap(array)))
+
+
+def array_of(x: Any) -> Any:
+    """The array in an argument, as compiled code wants it; None where it is something else."""
+    if isinstance(x, Tensor) and not x.requires_grad:
+        x = x._data
+    if isinstance(x, np.ndarray):
+        return x if x.flags.c_contiguous else np.ascontiguousarray(x)
+    return x.tight() if isinstance(x, Array) else None
+
+
+def fill(x: Any, values: list[Any]) -> Any:
+    """A list, tuple or dict with values in place of slots."""
+    if isinstance(x, Slot):
+        return values[x.at]
+    if isinstance(x, dict):
+        return type(x)((k, fill(v, values)) for k, v in x.items())
+    if isinstance(x, list | tuple):
+        inner = [fill(v, values) for v in x]
+        return type(x)(*inner) if hasattr(x, "_fields") else type(x)(inner)
+    return x

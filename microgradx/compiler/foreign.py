@@ -1,0 +1,83 @@
+"""What no guard can watch: clocks, files, the environment, other libraries' random numbers."""
+
+import datetime
+import io
+import os
+import random
+import types
+from typing import Any
+
+import numpy as np
+
+from microgradx.compiler.program import Line
+from microgradx.errors import CaptureError
+
+SOURCES = (np.random.Generator, np.random.RandomState, random.Random)
+RANDOM = "Draw with mg.rand or mg.randn, or pass the numbers as an argument."
+CLOCK = "Look at the clock outside of the step, and pass the time as an argument."
+FILE = "Read it outside of the step, and pass what was read as an argument."
+
+
+def builtin(function: Any) -> tuple[str, str] | None:
+    """What is wrong with a call of a function written in C, and what to do instead."""
+    name, owner = getattr(function, "__name__", ""), getattr(function, "__self__", None)
+    home = getattr(function, "__module__", "") or ""
+    if isinstance(owner, types.ModuleType):
+        home = owner.__name__
+    if isinstance(owner, random.Random):
+        return f"it draws random numbers ({name}), which would be the same in every step", RANDOM
+    if home == "time" and name != "sleep":
+        return f"it looks at the clock (time.{name})", CLOCK
+    if owner in (datetime.datetime, datetime.date) and name in ("now", "today", "utcnow"):
+        return f"it looks at the clock ({owner.__name__}.{name})", CLOCK
+    if name == "input" and home == "builtins":
+        return "it waits for input", FILE
+    if name == "open" and home in ("io", "_io"):
+        return "it opens a file", FILE
+    if isinstance(owner, io.IOBase) and name.startswith("read"):
+        return f"it reads a file ({name})", FILE
+    if home in ("posix", "nt"):
+        return f"it asks the operating system (os.{name})", FILE
+    return None
+
+
+def foreign(frame: Any) -> tuple[str, str] | None:
+    """The same for a call of a function of the standard library."""
+    file, name = frame.f_code.co_filename, frame.f_code.co_name
+    if file == random.__file__ and name not in ("__init__", "__new__", "seed"):
+        return f"it draws random numbers (random.{name}), which would be the same in every step", RANDOM
+    if name in ("getenv", "getenvb") and file in ("<frozen os>", os.__file__):
+        return f"it reads the environment (os.{name})", FILE
+    if frame.f_code.co_argcount and frame.f_locals.get(frame.f_code.co_varnames[0]) is os.environ:
+        return "it reads the environment (os.environ)", FILE
+    if file.rpartition(os.sep)[2] in ("uuid.py", "secrets.py"):
+        return f"it draws random numbers ({name}), which would be the same in every step", RANDOM
+    if file.endswith("pathlib.py") and name in ("read_text", "read_bytes", "exists", "open", "stat"):
+        return f"it reads a file ({name})", FILE
+    return None
+
+
+def stands(problem: tuple[str, str, Line]) -> None:
+    """Raise the error about a line."""
+    what, advice, line = problem
+    raise CaptureError(
+        f"this step cannot be compiled, because {what}.\n    {line.file}:{line.number}    {line.text}\n{advice}"
+    )
+
+
+def state_of(source: Any) -> Any:
+    """The state of a random generator, to compare."""
+    if isinstance(source, random.Random):
+        return source.getstate()
+    state = (
+        source.get_state(legacy=False)
+        if isinstance(source, np.random.RandomState)
+        else source.bit_generator.state
+    )
+    return repr({k: v for k, v in state["state"].items() if k != "key"}), _key(state)
+
+
+def _key(state: Any) -> bytes:
+    """The array in a state, if there is one."""
+    key = state["state"].get("key")
+    return b"" if key is None else key.tobytes()
