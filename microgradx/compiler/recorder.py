@@ -247,6 +247,7 @@ class Recorder:
         if home is None:
             return False
         self.homes[id(tensor)] = home
+        self.kept.append(tensor)
         self.program.writes[home] = value
         return True
 
