@@ -28,7 +28,7 @@ def builtin(function: Any) -> tuple[str, str] | None:
         return f"it draws random numbers ({name}), which would be the same in every step", RANDOM
     if home == "time" and name != "sleep":
         return f"it looks at the clock (time.{name})", CLOCK
-    if owner in (datetime.datetime, datetime.date) and name in ("now", "today", "utcnow"):
+    if any(owner is kind for kind in (datetime.datetime, datetime.date)) and name in ("now", "today", "utcnow"):
         return f"it looks at the clock ({owner.__name__}.{name})", CLOCK
     if name == "input" and home == "builtins":
         return "it waits for input", FILE
