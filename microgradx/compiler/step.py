@@ -117,7 +117,7 @@ class Step:
     def choose(self, key: Any, call: Call, steps: int = 1) -> Variant | None:
         """The variant to run, for ledgers at work, too; None where they need the step line by line."""
         variant = self.find(key) or self.capture(key, call)
-        if variant.steady_inside and self.audit.due(variant, steps):
+        if variant.moved is None and self.audit.due(variant, steps):
             variant = self.look_again(key, call, variant)
         found = watched(variant)
         self.last = found or variant

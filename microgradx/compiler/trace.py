@@ -336,7 +336,7 @@ class Trace:
         owners = [b.owner for b in recorder.program.bound.values() if b.kind == "data"]
         leaves = list({id(t): t for t in [*owners, *recorder.before]}.values())
         guards = Guards(kept, list(self.modules.values()), leaves)
-        self.refuse_kept(recorder, kept)
+        self.refuse_kept(recorder, list(self.records.values()))
         return guards
 
     def find(self) -> None:
@@ -350,6 +350,7 @@ class Trace:
 
     def settle(self) -> None:
         """Let go of what the step itself has made: nobody else holds it."""
+        self.functions.clear()
         found = True
         while found:
             found = False
