@@ -1,6 +1,8 @@
 """Whether two captures are the same program, and if not, where they begin to differ."""
 
 from collections.abc import Iterator
+from functools import partial
+from types import FunctionType
 from typing import Any
 
 import numpy as np
@@ -119,6 +121,11 @@ def same_content(a: Any, b: Any) -> bool:
 
 def same_function(f: Any, g: Any) -> bool:
     """Whether two functions look up the same."""
+    if isinstance(f, partial) and isinstance(g, partial):
+        parts = zip([*f.args, *f.keywords.values()], [*g.args, *g.keywords.values()], strict=False)
+        return same_function(f.func, g.func) and all(alike(x, y, {}) for x, y in parts)
+    if not isinstance(f, FunctionType) or not isinstance(g, FunctionType):
+        return f is g
     cells = [[cell.cell_contents for cell in one.__closure__ or ()] for one in (f, g)]
     return f.__code__ is g.__code__ and all(alike(x, y, {}) for x, y in zip(*cells, strict=True))
 

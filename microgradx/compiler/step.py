@@ -128,7 +128,7 @@ class Step:
         try:
             try:
                 variant = self.find(key) or self.capture(key, call)
-                if variant.steady_inside and self.audit.due(variant, steps):
+                if variant.moved is None and self.audit.due(variant, steps):
                     variant = self.look_again(key, call, variant)
             except (ArgumentError, ShapeError):  # perhaps in other words than the step's own
                 return None

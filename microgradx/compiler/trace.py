@@ -37,6 +37,7 @@ from microgradx.nn import Module
 from microgradx.optim import Optimizer, Schedule
 from microgradx.primitives import Primitive
 from microgradx.scalars import Elementwise
+from microgradx.tape import PACKAGE
 from microgradx.tensor import Tensor
 
 OTHERS, USERS, CALLS = 0, 1, 2  # whose code it is; CALLS: a Module's __call__
@@ -69,6 +70,7 @@ class Trace:
         self.before = state_of(np.random.mtrand._rand)
         self.static = sys.getprofile() is not None
         self.reach(function, self.root or NOTHING, "the step")
+        self.module(getattr(function, "__self__", None))
 
     # What Python tells
 
@@ -77,12 +79,14 @@ class Trace:
         code = frame.f_code
         kind = self.kinds.get(code)
         if kind is None:
-            kind = self.kinds[code] = USERS if written_by_user(frame) else OTHERS
+            forward = code.co_name == "forward" and code.co_filename.startswith(PACKAGE)
+            kind = USERS if written_by_user(frame) else CALLS if forward else OTHERS
+            self.kinds[code] = kind
         if event == "call":
             if kind == USERS:
                 self.enter(frame)
             elif kind == CALLS:
-                self.module(frame.f_locals["self"])
+                self.module(frame.f_locals.get("self"))
             elif self.problem is None and self.kinds.get(frame.f_back.f_code) == USERS:
                 self.blame(frame.f_back, foreign(frame))
         elif kind == USERS and event == "return":
@@ -129,9 +133,9 @@ class Trace:
             if not isinstance(value, LEFT):
                 self.reach(value, frame.f_code, name)
 
-    def module(self, module: Module) -> None:
+    def module(self, module: Any) -> None:
         """A Module is called, or stands where it can be."""
-        if id(module) in self.modules:
+        if not isinstance(module, Module) or id(module) in self.modules:
             return
         self.modules[id(module)] = module
         for key, name in parameter_names([module]).items():
@@ -330,7 +334,7 @@ class Trace:
         owners = [b.owner for b in recorder.program.bound.values() if b.kind == "data"]
         leaves = list({id(t): t for t in [*owners, *recorder.before]}.values())
         guards = Guards(kept, list(self.modules.values()), leaves)
-        self.refuse_kept(recorder, kept)
+        self.refuse_kept(recorder, list(self.records.values()))
         return guards
 
     def find(self) -> None:
@@ -344,6 +348,7 @@ class Trace:
 
     def settle(self) -> None:
         """Let go of what the step itself has made: nobody else holds it."""
+        self.functions.clear()
         found = True
         while found:
             found = False

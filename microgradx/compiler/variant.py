@@ -90,7 +90,8 @@ class Variant:
     def fits(self) -> bool:
         """Whether the world is as it was at the capture, as far as the program depends on it."""
         return (
-            all((leaf._grad is not None) == before for leaf, before in self.gradients)
+            self.moved is None  # else the function must run, to change what it changes
+            and all((leaf._grad is not None) == before for leaf, before in self.gradients)
             and self.guards.hold()
             and self.follows()
         )
@@ -105,11 +106,6 @@ class Variant:
                 if flat.update is not update:
                     return False
         return True
-
-    @property
-    def steady_inside(self) -> bool:
-        """Whether a step leaves what it reads as it was: fit for a second look, and for scans."""
-        return self.moved is None
 
     def adopt(self, other: "Variant") -> None:
         """Go by what another capture of the same program took for fixed."""

@@ -1,0 +1,383 @@
+"""What cannot be watched is refused with the line; what a step changes itself is named; a second look."""
+
+import ctypes
+import datetime
+import functools
+import os
+import random
+import sys
+import time
+import types
+import warnings
+
+import numpy as np
+import pytest
+
+import microgradx as mg
+from microgradx import nn, optim
+from microgradx.errors import ArgumentError, CaptureError, CompileWarning
+
+X = np.array([1.0, 2.0], np.float32)
+OWN, PYTHONS = np.random.default_rng(0), random.Random(0)
+OLD = np.random.RandomState(0)
+BAG = types.SimpleNamespace(rng=OWN)
+NUMBERS = iter(range(1000))
+
+
+class Noise:
+    def __init__(self):
+        self.rng = np.random.default_rng(0)
+
+    def __call__(self, x):
+        return x + self.rng.normal()
+
+
+NOISE = Noise()
+
+FOREIGN = {
+    "np.random": (lambda x: x * np.random.rand(), "np.random"),
+    "np.random of a helper": (lambda x: noisy(x), "np.random"),
+    "np.random.seed": (lambda x: x * (np.random.seed(3) or np.random.rand()), "np.random"),
+    "a generator": (lambda x: x * OWN.normal(), "OWN"),
+    "a generator in an object": (lambda x: x * BAG.rng.normal(), "rng"),
+    "a generator in self": (lambda x: NOISE(x), "rng"),
+    "an old generator": (lambda x: x * OLD.rand(), "OLD"),
+    "random": (lambda x: x * random.random(), "draws random numbers"),
+    "random.uniform": (lambda x: x * random.uniform(0, 1), "draws random numbers"),
+    "a Random": (lambda x: x * PYTHONS.gauss(0, 1), "draws random numbers"),
+    "random.choice": (lambda x: x * random.choice([1, 2]), "draws random numbers"),
+    "time": (lambda x: x * time.time(), "looks at the clock"),
+    "perf_counter": (lambda x: x * time.perf_counter(), "looks at the clock"),
+    "datetime": (lambda x: x * datetime.datetime.now().second, "looks at the clock"),
+    "os.environ": (lambda x: x * len(os.environ["PATH"]), "reads the environment"),
+    "os.environ.get": (lambda x: x * len(os.environ.get("PATH", "")), "reads the environment"),
+    "os.getenv": (lambda x: x * len(os.getenv("PATH", "")), "reads the environment"),
+    "a file": (lambda x: x * size_of_this_file(), "opens a file"),
+    "os.getpid": (lambda x: x * os.getpid(), "asks the operating system"),
+    "an iterator": (lambda x: x * next(NUMBERS), "iterator"),
+}
+
+
+def noisy(x):
+    return x + np.random.normal(size=2)
+
+
+def size_of_this_file():
+    with open(__file__, encoding="utf-8") as file:
+        return len(file.read())
+
+
+@pytest.mark.parametrize("name", FOREIGN)
+def test_what_no_guard_can_watch_is_refused(name):
+    function, what = FOREIGN[name]
+    with pytest.raises(CaptureError, match=what) as error:
+        mg.jit(function)(X)
+    message = str(error.value)
+    assert message.startswith("this step cannot be compiled, because it ") and f"{__file__}:" in message
+    assert any(word in message for word in ("mg.rand", "outside of the step", "as an argument"))
+    assert sys.getprofile() is None
+
+
+def test_our_own_random_numbers_are_none_of_them():
+    rng = mg.generator
+    step = mg.jit(lambda x: x * mg.rand(2))
+    before = rng.state_dict()
+    found = [step(X).data for _ in range(3)]
+    rng.load_state_dict(before)
+    np.testing.assert_allclose(found, [(mg.tensor(X) * mg.rand(2)).data for _ in range(3)], 1e-6)
+
+
+# What a step leaves outside, and what it changes itself
+
+
+class Keeper:
+    def __init__(self):
+        self.losses, self.by_name, self.last, self.i = [], {}, None, 0
+
+
+def appended(keeper, x):
+    keeper.losses.append(x * 2)
+
+
+def by_name(keeper, x):
+    keeper.by_name["loss"] = x * 2
+
+
+def attribute(keeper, x):
+    keeper.last = x * 2
+
+
+def new_attribute(keeper, x):
+    keeper.fresh = x * 2
+
+
+@pytest.mark.parametrize("leave", [appended, by_name, attribute, new_attribute])
+def test_a_tensor_of_one_step_is_not_left_outside(leave):
+    keeper = Keeper()
+
+    def step(x):
+        leave(keeper, x)
+        return x * 3
+
+    with pytest.raises(CaptureError, match=r"leaves a tensor .*keeper\.") as error:
+        mg.jit(step)(X)
+    assert "Return the tensor" in str(error.value)
+
+
+def test_a_counter_that_the_program_does_not_need_is_named_once_and_right():
+    keeper = Keeper()
+
+    def step(x):
+        keeper.i += 1
+        return x * 2
+
+    compiled = mg.jit(step)
+    compiled(X)
+    with pytest.warns(CompileWarning, match=r"step changes what it reads itself, keeper\.i: 1 then, 2 now"):
+        compiled(X)
+    for _ in range(5):
+        compiled(X)
+    assert keeper.i == 7 and sum(map(len, compiled.variants.values())) == 1
+
+
+def test_a_counter_that_the_program_needs_is_refused_by_name(monkeypatch):
+    monkeypatch.setattr("microgradx.compiler.step.FEW", 2)
+    keeper = Keeper()
+
+    def step(x):
+        keeper.i += 1
+        return x * keeper.i
+
+    compiled = mg.jit(step)
+    assert [compiled(X).data[0] for _ in range(2)] == [1, 2]
+    with pytest.raises(CaptureError, match=r"changes keeper\.i itself.*2 then, 3 now.*as an argument"):
+        compiled(X)
+
+
+def test_too_many_variants_name_the_guard_that_kept_failing(monkeypatch):
+    monkeypatch.setattr("microgradx.compiler.step.MANY", 3)
+    keeper = Keeper()
+    step = mg.jit(lambda x: x * keeper.i)
+    with pytest.raises(CaptureError, match=r"captured 3 times.*What changed: keeper\.i \(3 times\)"):
+        for keeper.i in range(5):
+            step(X)
+
+
+# What optimizers and schedules hold
+
+
+def trained(read, x=X):
+    """A parameter before and after four steps, eager and compiled."""
+    ends = []
+    for compile_ in (lambda f: f, lambda f: mg.jit(f, audit=False)):
+        w = mg.tensor([1.0, 1.0], requires_grad=True)
+        optimizer = optim.SGD([w], lr=0.5)
+        plan = optim.StepLR(optimizer, 1, 0.5)
+
+        def step(x, lr, w=w, optimizer=optimizer, plan=plan):
+            optimizer.zero_grad()
+            loss = (w * x).sum() * read(optimizer, plan, lr)
+            loss.backward()
+            optimizer.step()
+            return loss
+
+        run = compile_(step)
+        ends.append([])
+        for k, lr in enumerate((0.5, 0.25, 0.5, 0.25)):
+            if k == 2:
+                plan.step()
+            given = (x, lr) if run is not step else (mg.tensor(x), lr)
+            ends[-1] += [run(*given).data.item(), *w.data.tolist()]
+    return ends
+
+
+def set_lr(optimizer, plan, lr):
+    optimizer.param_groups[0]["lr"] = lr
+    return 1.0
+
+
+OPTIMIZERS = {
+    "lr": lambda optimizer, plan, lr: optimizer.param_groups[0]["lr"],
+    "lr set from an argument": set_lr,
+    "get_last_lr": lambda optimizer, plan, lr: plan.get_last_lr()[0],
+    "last_epoch": lambda optimizer, plan, lr: plan.last_epoch + 1.0,
+    "step count": lambda optimizer, plan, lr: optimizer.state["0"]["t"] + 1.0,
+}
+
+
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_what_is_read_from_optimizers_and_schedules(name):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", CompileWarning)  # that each step changes what it reads
+        np.testing.assert_allclose(*trained(OPTIMIZERS[name]), 1e-6)
+
+
+def test_a_learning_rate_read_in_a_scan_is_each_steps_own():
+    w = mg.tensor([1.0], requires_grad=True)
+    optimizer = optim.SGD([w], lr=0.5)
+    plan = optim.StepLR(optimizer, 1, 0.5)
+
+    @mg.jit
+    def step(x):
+        optimizer.zero_grad()
+        (w * x).sum().backward()
+        optimizer.step()
+        lr = optimizer.param_groups[0]["lr"]
+        plan.step()
+        return x.sum() * lr
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", CompileWarning)
+        found = step.scan(np.ones((3, 1), np.float32), batch_size=1)
+    np.testing.assert_allclose(found.data, [0.5, 0.25, 0.125], 1e-6)
+
+
+# Freezing
+
+
+def test_freezing_after_a_step_has_run_and_back():
+    ends = []
+    for compile_ in (lambda f: f, lambda f: mg.jit(f, audit=False)):
+        mg.seed(0)
+        model = nn.MLP([2, 3, 1])
+        optimizer = optim.SGD(model.parameters(), lr=0.1)
+
+        def step(x, model=model, optimizer=optimizer):
+            optimizer.zero_grad()
+            loss = model(x).sum()
+            loss.backward()
+            optimizer.step()
+            return loss
+
+        run, weight = compile_(step), next(iter(model.parameters()))
+        for trained in (True, True, False, False, True):
+            weight.requires_grad = trained
+            run(mg.tensor(X[None]))
+        ends.append(np.concatenate([a.ravel() for a in model.state_dict().values()]))
+    np.testing.assert_allclose(*ends, 1e-6)
+
+
+FIT = {
+    "freeze": lambda model, loss: setattr(model[0].weight, "requires_grad", False),
+    "Dropout.p": lambda model, loss: setattr(model[1], "p", 0.9),
+    "bias": lambda model, loss: setattr(model[0], "bias", None),
+    "a layer": lambda model, loss: setattr(model, "1", nn.Tanh()),
+    "BatchNorm eps": lambda model, loss: setattr(model[2], "eps", 10.0),
+    "a constant of the loss": lambda model, loss: setattr(loss, "gamma", 3.0),
+}
+
+
+class Loss:
+    gamma = 1.0
+
+    def __call__(self, outputs, y):
+        return nn.cross_entropy(outputs, y) * self.gamma
+
+
+@pytest.mark.parametrize("name", FIT)
+def test_fit_sees_what_a_callback_changes(name):
+    x, y, ends = np.random.default_rng(0).normal(size=(8, 3)).astype(np.float32), np.arange(8) % 2, []
+    for eager in (True, False):
+        mg.seed(0)
+        model = nn.Sequential(nn.Linear(3, 2), nn.Dropout(0.1), nn.BatchNorm1d(2))
+        optimizer, loss = optim.SGD(model.parameters(), lr=0.1), Loss()
+        change = lambda history, model=model, loss=loss: FIT[name](model, loss)
+        history = mg.fit(
+            model, optimizer, (x, y), epochs=3, batch_size=4, loss=loss, callbacks=[change], eager=eager,
+            progress=False, seed=1,
+        )  # fmt: skip
+        ends.append([record["loss"] for record in history])
+    np.testing.assert_allclose(*ends, 1e-5)
+
+
+# A second look
+
+
+def unseen():
+    """A value that no guard finds: it comes out of a frame that Python's profiler does not show."""
+    return float(np.frombuffer(memoryview(STORE), np.float64)[0])
+
+
+STORE = ctypes.create_string_buffer(np.array([2.0]).tobytes(), 8)
+
+
+def test_a_second_look_finds_what_no_guard_sees():
+    def step(x):
+        factor = unseen()
+        return x * factor
+
+    compiled, blind = mg.jit(step, audit=True), mg.jit(step, audit=False)
+    for one in (compiled, blind):
+        assert one(X).data.tolist() == [2, 4]
+    STORE[0:8] = np.array([3.0]).tobytes()
+    assert blind(X).data.tolist() == [2, 4]
+    with pytest.warns(CompileWarning, match=r"step has become another step.* 3.0 now and 2.0 then .*factor"):
+        assert compiled(X).data.tolist() == [3, 6]
+    assert compiled(X).data.tolist() == [3, 6]
+    STORE[0:8] = np.array([2.0]).tobytes()
+
+
+@pytest.mark.parametrize(("audit", "looks"), [(None, 4), (True, 10), (5, 2), (False, 0), (0, 0)])
+def test_how_often_a_step_is_looked_at(audit, looks):
+    step, counts = mg.jit(lambda x: x * 2, audit=audit), [0]
+    plain = step.record
+    step.record = lambda call, again=False: counts.__setitem__(0, counts[0] + again) or plain(call, again)
+    for _ in range(11):
+        step(X)
+    assert counts[0] == looks
+
+
+@pytest.mark.parametrize("audit", [-1, 0.5, "often"])
+def test_how_often_must_be_a_number(audit):
+    with pytest.raises(ArgumentError, match="audit must be"):
+        mg.jit(lambda x: x, audit=audit)
+
+
+def test_a_second_look_changes_nothing():
+    ends = []
+    for audit in (True, False):
+        mg.seed(0)
+        model = nn.Sequential(nn.Linear(2, 3), nn.BatchNorm1d(3), nn.Dropout(0.5), nn.Linear(3, 1))
+        optimizer = optim.Adam(model.parameters(), lr=0.1)
+        plan = optim.StepLR(optimizer, 2, 0.5)
+
+        @functools.partial(mg.jit, audit=audit)
+        def step(x, model=model, optimizer=optimizer, plan=plan):
+            optimizer.zero_grad()
+            loss = model(x).sum()
+            loss.backward()
+            optimizer.step()
+            plan.step()
+            return loss
+
+        x = np.arange(8, dtype=np.float32).reshape(4, 2)
+        losses = [step(x).item() for _ in range(4)]
+        ends.append(repr([losses, model.state_dict(), optimizer.state_dict(), plan.state_dict()]))
+    assert ends[0] == ends[1]
+
+
+# Arguments that hold arrays
+
+NESTED = {
+    "list": lambda a: [a],
+    "tuple": lambda a: (a, 1),
+    "dict": lambda a: {0: a},
+    "nested": lambda a: [[a, 2], 3],
+}
+
+
+@pytest.mark.parametrize("kind", NESTED)
+def test_arrays_inside_arguments_are_arguments(kind):
+    step = mg.jit(lambda b: mg.tensor(b[0] if kind != "nested" else b[0][0]).sum())
+    for part in (X, X + 1, X[:1], X * 5):
+        assert step(NESTED[kind](part)).item() == part.sum()
+    assert sum(map(len, step.variants.values())) == 2
+
+
+def test_arguments_by_keyword_alone():
+    def step(x, *, n):
+        return x * n
+
+    compiled = mg.jit(step)
+    for n in (2, 3, 2):
+        np.testing.assert_array_equal(compiled(X, n=n).data, X * n)
