@@ -2,21 +2,14 @@
 
 import collections
 import dataclasses
-import datetime
 import functools
-import os
-import random
-import sys
-import time
 import types
-import warnings
 
 import numpy as np
 import pytest
 
 import microgradx as mg
-from microgradx import nn, optim
-from microgradx.errors import CaptureError, CompileWarning
+from microgradx import nn
 
 X = np.array([1.0, 2.0], np.float32)
 

@@ -1,6 +1,7 @@
-"""The arguments of a step: which of them are arrays, also inside lists, tuples and dicts, and which are values."""
+"""The arguments of a step: which are arrays, also inside lists, tuples and dicts, and which are values."""
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -36,7 +37,7 @@ class Call:
         for i in range(self.count):
             x = self.values[i]
             if type(x) in (list, tuple, dict) or (isinstance(x, tuple) and hasattr(x, "_fields")):
-                self.values[i] = self.take(x, lambda i=i: self.name(i, names), key)
+                self.values[i] = self.take(x, partial(self.name, i, names), key)
             elif (array := array_of(x)) is not None:
                 self.values[i] = array
                 self.arrays.append((self.name(i, names), i))
@@ -60,10 +61,10 @@ class Call:
             return Slot(len(self.values) - 1)
         if isinstance(x, dict):
             key.append((type(x), tuple(map(print_of, x))))
-            return type(x)((k, self.take(v, lambda k=k: f"{name()}_{k}", key)) for k, v in x.items())
+            return type(x)((k, self.take(v, partial(longer, name, k), key)) for k, v in x.items())
         if isinstance(x, list | tuple):
             key.append((type(x), len(x)))
-            inner = [self.take(v, lambda i=i: f"{name()}_{i}", key) for i, v in enumerate(x)]
+            inner = [self.take(v, partial(longer, name, i), key) for i, v in enumerate(x)]
             return type(x)(*inner) if hasattr(x, "_fields") else type(x)(inner)
         key.append((print_of(x), getattr(x, "requires_grad", None)))
         return x
@@ -90,6 +91,11 @@ class Call:
     def tensors(self) -> tuple[list[Any], dict[str, Any]]:
         """The same for the step line by line."""
         return self.spread(self.with_arrays(lambda _, array: wrap(array)))
+
+
+def longer(name: Callable[[], str], key: Any) -> str:
+    """The name of an item."""
+    return f"{name()}_{key}"
 
 
 def array_of(x: Any) -> Any:

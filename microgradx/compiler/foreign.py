@@ -9,10 +9,6 @@ from typing import Any
 
 import numpy as np
 
-from microgradx.compiler.program import Line
-from microgradx.errors import CaptureError
-
-SOURCES = (np.random.Generator, np.random.RandomState, random.Random)
 RANDOM = "Draw with mg.rand or mg.randn, or pass the numbers as an argument."
 CLOCK = "Look at the clock outside of the step, and pass the time as an argument."
 FILE = "Read it outside of the step, and pass what was read as an argument."
@@ -28,7 +24,7 @@ def builtin(function: Any) -> tuple[str, str] | None:
         return f"it draws random numbers ({name}), which would be the same in every step", RANDOM
     if home == "time" and name != "sleep":
         return f"it looks at the clock (time.{name})", CLOCK
-    if (owner is datetime.datetime or owner is datetime.date) and name in ("now", "today", "utcnow"):
+    if isinstance(owner, type) and issubclass(owner, datetime.date) and name in ("now", "today", "utcnow"):
         return f"it looks at the clock ({owner.__name__}.{name})", CLOCK
     if name == "input" and home == "builtins":
         return "it waits for input", FILE
@@ -57,27 +53,12 @@ def foreign(frame: Any) -> tuple[str, str] | None:
     return None
 
 
-def stands(problem: tuple[str, str, Line]) -> None:
-    """Raise the error about a line."""
-    what, advice, line = problem
-    raise CaptureError(
-        f"this step cannot be compiled, because {what}.\n    {line.file}:{line.number}    {line.text}\n{advice}"
-    )
-
-
 def state_of(source: Any) -> Any:
     """The state of a random generator, to compare."""
     if isinstance(source, random.Random):
         return source.getstate()
-    state = (
-        source.get_state(legacy=False)
-        if isinstance(source, np.random.RandomState)
-        else source.bit_generator.state
-    )
-    return repr({k: v for k, v in state["state"].items() if k != "key"}), _key(state)
-
-
-def _key(state: Any) -> bytes:
-    """The array in a state, if there is one."""
-    key = state["state"].get("key")
-    return b"" if key is None else key.tobytes()
+    old = isinstance(source, np.random.RandomState)
+    state = source.get_state(legacy=False) if old else source.bit_generator.state
+    found = state["state"]
+    key = found.get("key")
+    return b"" if key is None else key.tobytes(), [repr(found[name]) for name in found if name != "key"]

@@ -83,8 +83,13 @@ def content(array: np.ndarray) -> Any:
     if array.dtype.hasobject:
         return array.dtype, repr(array)
     data = np.ascontiguousarray(array)
-    held = data.tobytes() if data.nbytes <= COPIED else (zlib.crc32(data), zlib.adler32(data))
+    held = data.tobytes() if data.nbytes <= COPIED else checksums(data.data)
     return array.shape, array.dtype, held
+
+
+def checksums(data: Any) -> tuple[int, int]:
+    """Two independent sums of bytes."""
+    return zlib.crc32(data), zlib.adler32(data)
 
 
 class Guards:
@@ -96,7 +101,7 @@ class Guards:
         self.kinds = [(r.it, r.kind) for r in records if r.kind is not None]
         self.items = [r for r in records if r.items is not None]
         self.looks = [r for r in records if r.look is not None]
-        self.modules = [[m, vars(m), list(vars(m)), list(vars(m).values())] for m in ran]
+        self.modules: list[Any] = [[m, vars(m), list(vars(m)), list(vars(m).values())] for m in ran]
         self.changes = modules.structure[0]
         self.leaves, self.trained = leaves, [leaf.requires_grad for leaf in leaves]
 

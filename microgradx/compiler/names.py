@@ -9,6 +9,7 @@ from typing import Any
 
 from microgradx.compiler.expressions import AXES
 from microgradx.compiler.program import Line
+from microgradx.errors import CaptureError
 from microgradx.kernels.typed import reading
 from microgradx.nn import Module
 from microgradx.tape import PACKAGE
@@ -90,6 +91,12 @@ def line_of(frame: Any) -> Line:
     file, number = frame.f_code.co_filename, frame.f_lineno
     with reading:
         return Line(file, number, linecache.getline(file, number).strip())
+
+
+def unfit(what: str, line: Line, advice: str) -> CaptureError:
+    """The error of a step that cannot be compiled as it is written."""
+    place = f"    {line.file}:{line.number}    {line.text}"
+    return CaptureError(f"this step cannot be compiled, because {what}.\n{place}\n{advice}")
 
 
 def local_name(x: Any) -> str | None:

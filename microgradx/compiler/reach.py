@@ -1,10 +1,10 @@
-"""What code can read: names in it, which files are the user's own, and what a value looks like from outside."""
+"""What code can read: the names in it, which files are the user's own, and what values look like."""
 
 import collections
+import os
 import site
 import sys
 import sysconfig
-import os
 import types
 from collections.abc import Iterator
 from functools import cache
@@ -58,9 +58,14 @@ def code_of(function: Any) -> types.CodeType | None:
     return getattr(getattr(function, "__func__", function), "__code__", None)
 
 
-@cache
-def installed(kind: type) -> bool:
+def installed(kind: Any) -> bool:
     """Whether a class belongs to an installed package."""
+    return at_home(kind)
+
+
+@cache
+def at_home(kind: Any) -> bool:
+    """The same, looked up once for each class."""
     home = sys.modules.get(kind.__module__)
     return home is not None and installed_module(home)
 

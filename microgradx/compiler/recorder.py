@@ -11,7 +11,7 @@ from typing import Any, NoReturn
 
 import numpy as np
 
-from microgradx.compiler.names import RESERVED, line_of, local_name, user_frame
+from microgradx.compiler.names import RESERVED, line_of, local_name, unfit, user_frame
 from microgradx.compiler.program import Draw, Instruction, Line, Program, Update, Value
 from microgradx.errors import CaptureError
 from microgradx.kernels.cuda import Array
@@ -55,9 +55,7 @@ def root_of(array: np.ndarray) -> np.ndarray:
 
 def refuse(what: str, advice: str) -> NoReturn:
     """Raise the error of a step that cannot be compiled, with the user's line."""
-    line = line_of(user_frame())
-    place = f"    {line.file}:{line.number}    {line.text}"
-    raise CaptureError(f"this step cannot be compiled, because {what}.\n{place}\n{advice}")
+    raise unfit(what, line_of(user_frame()), advice)
 
 
 class Recorder:

@@ -8,7 +8,6 @@ import inspect
 import os
 import types
 import warnings
-from collections import Counter
 from collections.abc import Callable, Sequence
 from functools import cached_property, partial, update_wrapper
 from typing import Any
@@ -21,6 +20,7 @@ from microgradx.compiler.books import watched
 from microgradx.compiler.capture import capture
 from microgradx.compiler.compare import Comparison
 from microgradx.compiler.program import Program
+from microgradx.compiler.reasons import Reasons
 from microgradx.compiler.report import Report
 from microgradx.compiler.results import detached, fill
 from microgradx.compiler.scan import Scan
@@ -40,13 +40,6 @@ from microgradx.nn import Module
 from microgradx.tape import mode
 from microgradx.tensor import Tensor
 
-MANY = 64
-"""Variants of one step above which something must be wrong."""
-
-
-FEW = 8
-"""Variants that a step may need because of what it changes itself."""
-
 
 class Step:
     """A step that runs as compiled code; see `jit`."""
@@ -58,7 +51,7 @@ class Step:
         self.variants: dict[Any, list[Variant]] = {}
         self.refused: set[Any] = set()  # keys of what goes on line by line
         self.last: Variant | None = None
-        self.why: Counter[str] = Counter()  # which guards have failed, and how often
+        self.reasons = Reasons(self.name)  # for variants
         if isinstance(function, types.FunctionType | types.MethodType):
             update_wrapper(self, function)
         else:
@@ -180,55 +173,22 @@ class Step:
         """A variant for such arguments: one that is there, where the program is the same, or a new one."""
         there = self.variants.get(key, [])
         if failed := next((one.guards.failing() for one in there[-1:]), None):
-            self.why[failed.partition(":")[0]] += 1
+            self.reasons.failed(failed)
         new = self.record(call)
         for variant in there:
             if Comparison(variant, new).found is None:
                 variant.adopt(new)
                 self.last = variant
-                self.tell_moved(new)
+                self.reasons.warn(new.moved)
                 return variant
-        self.limit(new)
         return self.take(key, new)
 
     def take(self, key: Any, new: Variant) -> Variant:
-        """Keep a new variant."""
+        """Keep a new variant, unless there are too many."""
+        self.reasons.limit(sum(map(len, self.variants.values())), new.moved)
         self.last = new
         self.variants.setdefault(key, []).append(new)
         return new
-
-    def limit(self, new: Variant) -> None:
-        """Raise where there are too many variants already."""
-        count = sum(map(len, self.variants.values()))
-        if new.moved is not None:
-            self.restless[new.moved.partition(":")[0]] += 1
-            name, times = self.restless.most_common(1)[0]
-            if times > FEW:
-                why = f"because it changes {name} itself and reads it"
-                what = f"{self.name} has been captured {times} times, {why}"
-                advice = "Pass it as an argument, mg.tensor(...), and change it outside of the step."
-                raise CaptureError(f"{what} ({new.moved}). {advice}")
-        if count < MANY:
-            return
-        many = f"{self.name} has been captured {MANY} times, each time for other shapes, dtypes or values"
-        often = "; ".join(f"{name} ({n} times)" for name, n in self.why.most_common(3))
-        changed = f" What changed: {often}." if often else ""
-        advice = "Pass numbers that change as arrays, mg.tensor(0.1), and batches of few sizes."
-        raise CaptureError(f"{many}.{changed} {advice}")
-
-    @cached_property
-    def restless(self) -> "Counter[str]":
-        """What the step changes itself, and how many variants that has made."""
-        return Counter()
-
-    def tell_moved(self, new: Variant) -> None:
-        """Warn, once, where a step changes what it reads: it is written down anew at each call."""
-        if new.moved is None or hasattr(self, "_told"):
-            return
-        self._told = True
-        what = f"{self.name} changes what it reads itself, {new.moved}"
-        advice = "so every call writes it down anew, some milliseconds each. Change it outside of the step."
-        warnings.warn(f"{what}: {advice}", CompileWarning, 5)
 
     def look_again(self, key: Any, call: Call, variant: Variant) -> Variant:
         """Record once more what a variant was made of: the variant, or what takes its place."""
@@ -246,8 +206,7 @@ class Step:
         what = f"{self.name} has become another step unnoticed. The first that differs: {found}"
         advice = "It is captured anew. Pass what changes as an argument, or keep it in an attribute."
         warnings.warn(f"{what}. {advice}", CompileWarning, 5)
-        self.why[f"a second look: {found}"] += 1
-        self.limit(new)
+        self.reasons.failed(f"a second look: {found}")
         return self.take(key, new)
 
     def scan(self, *data: Any, batch_size: int, order: Any = None) -> Any:

@@ -4,9 +4,7 @@ Python's profiler tells of every call. For every function of the user's that run
 closure, globals and variables is followed along the names in its code, before it runs.
 """
 
-import collections.abc
 import gc
-import linecache
 import random
 import sys
 import types
@@ -15,9 +13,10 @@ from typing import Any
 
 import numpy as np
 
-from microgradx.compiler.foreign import builtin, foreign, state_of, stands
+from microgradx.compiler.foreign import builtin, foreign, state_of
 from microgradx.compiler.guards import Guards, Record, items_of, watch_array
 from microgradx.compiler.names import line_of, parameter_names
+from microgradx.compiler.program import Line
 from microgradx.compiler.reach import (
     CONTAINERS,
     EVERY,
@@ -32,7 +31,7 @@ from microgradx.compiler.reach import (
     settled,
     space_of,
 )
-from microgradx.errors import CaptureError
+from microgradx.compiler.refusals import refuse_tensors_left_outside, refuse_what_no_guard_can_watch
 from microgradx.nn import Module
 from microgradx.optim import Optimizer, Schedule
 from microgradx.primitives import Primitive
@@ -62,7 +61,7 @@ class Trace:
         self.modules: dict[int, Module] = {}
         self.sources: list[tuple[Any, str, Any]] = []  # random generators: which, path, state before
         self.lost: dict[types.CodeType, dict[str, Any]] = {}  # ran, and nobody knows where from
-        self.problem: tuple | None = None
+        self.problem: tuple[str, str, Line] | None = None  # a call that no guard can watch
         self.root = code_of(function) or code_of(type(function).__call__)
         self.kinds: dict[types.CodeType, int] = {Module.__call__.__code__: CALLS}
         if self.root is not None and self.root is not Module.__call__.__code__:
@@ -106,13 +105,12 @@ class Trace:
             self.begin(code, frame.f_globals)
             found = self.functions.get(code, ())
             own = {name: frame.f_locals.get(name, MISSING) for name in code.co_freevars}
-            if own and not any(held(f) == own.keys() and fits(f, own) for f in found):
+            if own and not any(fits(f, own) for f in found):
                 self.lost[code] = own
         self.variables(frame)
-        if code.co_argcount:
-            first = frame.f_locals.get(code.co_varnames[0])
-            if first is not None and not isinstance(first, LEFT):
-                self.classes(first, frozenset([code.co_name]), code.co_varnames[0], code)
+        first = frame.f_locals.get(code.co_varnames[0]) if code.co_argcount else None
+        if not isinstance(first, LEFT):  # a method: found in a class
+            self.classes(first, frozenset([code.co_name]), code.co_varnames[0], code)
 
     def begin(self, code: types.CodeType, space: dict[str, Any]) -> None:
         """Follow what a function finds in its module and in its closures."""
@@ -138,8 +136,7 @@ class Trace:
         if not isinstance(module, Module) or id(module) in self.modules:
             return
         self.modules[id(module)] = module
-        for key, name in parameter_names([module]).items():
-            self.names.setdefault(key, name)
+        self.call(module)
         owner = next(c for c in type(module).__mro__ if "forward" in vars(c))
         self.record(owner, owner.__name__).slot(
             "forward", owner.__dict__.get, owner.__dict__["forward"], f"{owner.__name__}.forward"
@@ -148,6 +145,11 @@ class Trace:
         for key, value in vars(module).items():
             if isinstance(value, CONTAINERS) and code is not None:
                 self.reach(value, code, f"{type(module).__name__}.{key}")
+
+    def call(self, module: Module) -> None:
+        """Let the parameters of a Module have its names."""
+        for tensor, name in parameter_names([module]).items():
+            self.names.setdefault(tensor, name)
 
     # Following values
 
@@ -210,8 +212,7 @@ class Trace:
         if isinstance(x, Module):
             for module in x.modules() if self.static else ():
                 self.module(module)
-            for key, name in parameter_names([x]).items():
-                self.names.setdefault(key, name)
+            self.call(x)
         self.attributes(x, code, path)
         if isinstance(x, Schedule) and self.wanted(code) & {"get_last_lr", "state_dict"}:
             self.reach(x.optimizer.param_groups, code, f"{path}.optimizer.param_groups")
@@ -227,7 +228,8 @@ class Trace:
         record = self.record(x, path)
         if record.items is None:
             record.items = items_of(x)
-        for key, value in [*x.items()] if isinstance(x, dict) else enumerate(list(x)):
+        pairs: Any = x.items() if isinstance(x, dict) else enumerate(x)
+        for key, value in list(pairs):
             if not isinstance(value, LEFT):
                 self.reach(value, code, f"{path}[{key!r}]")
 
@@ -237,8 +239,8 @@ class Trace:
         record = self.record(x, path)
         if not isinstance(x, types.ModuleType) and not (installed(type(x)) and not isinstance(x, Module)):
             record.kind = type(x)
-        everything = names & EVERY and path.count(".") < 2 and not installed(type(x))
-        everything = everything or (names & EVERY and isinstance(x, types.SimpleNamespace))
+        own = isinstance(x, types.SimpleNamespace) or (path.count(".") < 2 and not installed(type(x)))
+        everything = own and names & EVERY
         for name in list(space) if everything else names & space.keys():
             record.slot(name, space.get, space[name], f"{path}.{name}")
             self.reach(space[name], code, f"{path}.{name}")
@@ -287,9 +289,8 @@ class Trace:
         if any(f is one for one in known):
             return
         known.append(f)
-        if self.static and not f.__code__.co_filename.startswith(INSTALLED) and f.__code__ not in self.ran:
-            self.begin(f.__code__, f.__globals__)
-        elif f.__code__ is self.root and f.__code__ not in self.ran:
+        runs = self.static and not f.__code__.co_filename.startswith(INSTALLED)
+        if (runs or f.__code__ is self.root) and f.__code__ not in self.ran:
             self.begin(f.__code__, f.__globals__)
         elif f.__code__ in self.ran and not self.inner(f.__code__):
             self.closure(f)
@@ -302,8 +303,7 @@ class Trace:
         """The closure and the defaults of a function that runs."""
         record, code = self.record(f, f.__name__), f.__code__
         for name, cell in zip(code.co_freevars, f.__closure__ or (), strict=True):
-            get = partial(getattr, cell)
-            value = get("cell_contents", MISSING) if filled(cell) else MISSING
+            value = look_into(cell, name, MISSING)
             record.slots.setdefault(("cell", name), [partial(look_into, cell), name, value, name])
             if value is not MISSING:
                 self.reach(value, code, name)
@@ -319,14 +319,8 @@ class Trace:
         """What the step took for fixed. Raises CaptureError where nobody could watch that."""
         self.find()
         self.settle()
-        if self.problem is not None:
-            stands(self.problem)
-        self.refuse_random()
+        refuse_what_no_guard_can_watch(self)
         kept = [r for r in self.records.values() if r.slots or r.items is not None or r.look is not None]
-        for record in self.records.values():
-            if isinstance(record.it, collections.abc.Iterator) and not hasattr(record.it, "closed"):
-                what = f"it reads from an iterator, {record.path}, that goes on at each call"
-                self.stop(what, "Pass what comes next as an argument.", record.path)
         read = {id(b.then) for b in recorder.program.bound.values() if b.kind == "constant"}
         for record in kept:
             if isinstance(record.it, np.ndarray) and id(record.it) in read and record.it.nbytes > SMALL:
@@ -334,7 +328,7 @@ class Trace:
         owners = [b.owner for b in recorder.program.bound.values() if b.kind == "data"]
         leaves = list({id(t): t for t in [*owners, *recorder.before]}.values())
         guards = Guards(kept, list(self.modules.values()), leaves)
-        self.refuse_kept(recorder, list(self.records.values()))
+        refuse_tensors_left_outside(self, recorder)
         return guards
 
     def find(self) -> None:
@@ -360,41 +354,6 @@ class Trace:
                     found = True
         self.sources = [one for one in self.sources if id(one[0]) in self.records]
 
-    def refuse_random(self) -> None:
-        """Raise where random numbers were drawn that are not the library's."""
-        advice = "Draw with mg.rand, mg.randn or mg.generator outside, or pass the numbers as an argument."
-        if state_of(np.random.mtrand._rand) != self.before:
-            self.stop(
-                "it draws from np.random, whose numbers would be the same in every step", advice, "random"
-            )
-        for source, path, state in self.sources:
-            if state_of(source) != state:
-                what = f"it draws from {path}, a generator whose numbers would be the same in every step"
-                self.stop(what, advice, path.rpartition(".")[2])
-
-    def refuse_kept(self, recorder: Any, kept: list[Record]) -> None:
-        """Raise where a tensor that the step computes is left outside of it."""
-        for record in kept:
-            for path, value in changes(record):
-                if isinstance(value, Tensor) and recorder.makes(value):
-                    what = (
-                        f"it leaves a tensor that it computes in {path}, where no later call would renew it"
-                    )
-                    advice = "Return the tensor, and keep what the step returns."
-                    self.stop(what, advice, path.rpartition(".")[2].partition("[")[0])
-
-    def stop(self, what: str, advice: str, word: str) -> None:
-        """Raise for the line of the code that ran in which a word stands."""
-        first: Any = None
-        for code in self.ran:
-            last = max((n for *_, n in code.co_lines() if n), default=code.co_firstlineno)
-            for number in range(code.co_firstlineno, last + 1):
-                text = linecache.getline(code.co_filename, number).strip()
-                first = first or (code.co_filename, number, text)
-                if word in text:
-                    raise CaptureError(message(what, (code.co_filename, number, text), advice))
-        raise CaptureError(message(what, first or ("?", 0, ""), advice))
-
 
 def written_by_user(frame: Any) -> bool:
     """Whether a function is in no installed package, nor made by one, as a dataclass's __init__ is."""
@@ -405,44 +364,12 @@ def written_by_user(frame: Any) -> bool:
     return not (file.startswith(INSTALLED) or space.get("__name__", "").startswith("namedtuple_"))
 
 
-def message(what: str, place: tuple[str, int, str], advice: str) -> str:
-    """The text of an error about a line."""
-    file, number, text = place
-    return f"this step cannot be compiled, because {what}.\n    {file}:{number}    {text}\n{advice}"
-
-
-def changes(record: Record) -> list[tuple[str, Any]]:
-    """What an object holds now that it did not hold before: (path, value)."""
-    found = []
-    for get, key, value, path in record.slots.values():
-        now = get(key, MISSING)
-        if now is not value:
-            found.append((path, now))
-    space = record.it if isinstance(record.it, dict) and record.items is None else space_of(record.it)
-    found += [(path, space[name]) for name, path in record.wanted.items() if name in space]
-    if record.items is not None:
-        then = {id(x) for x in (record.items[1] if isinstance(record.it, dict) else record.items)}
-        now = record.it.values() if isinstance(record.it, dict) else record.it
-        found += [(record.path, x) for x in now if id(x) not in then]
-    return found
-
-
 def look_into(cell: Any, _: str, default: Any) -> Any:
     """What a closure's variable holds."""
     try:
         return cell.cell_contents
     except ValueError:
         return default
-
-
-def filled(cell: Any) -> bool:
-    """Whether a closure's variable holds anything yet."""
-    return look_into(cell, "", MISSING) is not MISSING
-
-
-def held(f: types.FunctionType) -> Any:
-    """The names of the variables in a function's closure."""
-    return dict.fromkeys(f.__code__.co_freevars).keys()
 
 
 def fits(f: types.FunctionType, own: dict[str, Any]) -> bool:

@@ -1,0 +1,73 @@
+"""What a recording shows that no guard can watch, and what it leaves behind: errors with the user's line."""
+
+import collections.abc
+import linecache
+from collections.abc import Iterator
+from typing import Any, NoReturn
+
+import numpy as np
+
+from microgradx.compiler.foreign import RANDOM, state_of
+from microgradx.compiler.guards import Record
+from microgradx.compiler.names import unfit
+from microgradx.compiler.program import Line
+from microgradx.compiler.reach import MISSING, space_of
+from microgradx.tensor import Tensor
+
+
+def refuse_what_no_guard_can_watch(trace: Any) -> None:
+    """Raise where a step read clocks, files, the environment, iterators or foreign random numbers."""
+    if trace.problem is not None:
+        what, advice, line = trace.problem
+        raise unfit(what, line, advice)
+    same = "whose numbers would be the same in every step"
+    if state_of(np.random.mtrand._rand) != trace.before:
+        stop(trace, f"it draws from np.random, {same}", RANDOM, "random")
+    for source, path, state in trace.sources:
+        if state_of(source) != state:
+            stop(trace, f"it draws from {path}, {same}", RANDOM, path.rpartition(".")[2])
+    for record in trace.records.values():
+        if isinstance(record.it, collections.abc.Iterator) and not hasattr(record.it, "closed"):
+            what = f"it reads from an iterator, {record.path}, that goes on at each call"
+            stop(trace, what, "Pass what comes next as an argument.", record.path)
+
+
+def refuse_tensors_left_outside(trace: Any, recorder: Any) -> None:
+    """Raise where a tensor that the step computes is left where no later call would renew it."""
+    for record in trace.records.values():
+        for path, value in changes(record):
+            if isinstance(value, Tensor) and recorder.makes(value):
+                what = f"it leaves a tensor that it computes in {path}, where no later call would renew it"
+                advice = "Return the tensor, and keep what the step returns."
+                stop(trace, what, advice, path.rpartition(".")[2].partition("[")[0])
+
+
+def changes(record: Record) -> Iterator[tuple[str, Any]]:
+    """What an object holds now that it did not hold before: (path, value)."""
+    for get, key, value, path in record.slots.values():
+        now = get(key, MISSING)
+        if now is not value:
+            yield path, now
+    it = record.it
+    space = it if isinstance(it, dict) and record.items is None else space_of(it)
+    for name, path in record.wanted.items():
+        if name in space:
+            yield path, space[name]
+    if record.items is not None:
+        then = {id(x) for x in (record.items[1] if isinstance(it, dict) else record.items)}
+        for x in it.values() if isinstance(it, dict) else it:
+            if id(x) not in then:
+                yield record.path, x
+
+
+def stop(trace: Any, what: str, advice: str, word: str) -> NoReturn:
+    """Raise for the first line, of the code that ran, in which a word stands."""
+    lines = [line for code in trace.ran for line in lines_of(code)] or [Line("?", 0, "")]
+    raise unfit(what, next((line for line in lines if word in line.text), lines[0]), advice)
+
+
+def lines_of(code: Any) -> Iterator[Line]:
+    """The lines of a function."""
+    file, first = code.co_filename, code.co_firstlineno
+    for number in range(first, max((n for *_, n in code.co_lines() if n), default=first) + 1):
+        yield Line(file, number, linecache.getline(file, number).strip())
