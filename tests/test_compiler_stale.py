@@ -1,8 +1,10 @@
 """Nothing stale: whatever a step reads and somebody changes is seen by the compiled step, or refused."""
 
 import collections
+import cProfile
 import dataclasses
 import functools
+import sys
 import types
 
 import numpy as np
@@ -16,7 +18,7 @@ X = np.array([1.0, 2.0], np.float32)
 
 def jit(function, **options):
     """The step as this file compiles it."""
-    return mg.jit(function, **{"audit": False} | options)
+    return mg.jit(function, **{"audit": False, "interpret": True} | options)
 
 
 def check(step, change, *values, x=X):
@@ -261,6 +263,37 @@ def test_code_that_is_replaced(name):
         check(step, change, 2.0, 3.0)
     finally:
         change(2.0)
+
+
+def test_a_rule_defined_anew():
+    @mg.primitive
+    def twice(a):
+        return np.multiply(a, 2)
+
+    def step(x):
+        return mg.grad(lambda z: twice(z).sum())(x)
+
+    compiled = jit(step)
+    for factor in (2.0, 3.0):
+        twice.vjp(lambda g, out, a, factor=factor: g * factor)
+        np.testing.assert_allclose(compiled(X).data, step(mg.tensor(X)).data)
+
+
+@pytest.mark.parametrize("profiler", ["cProfile", "a function"])
+def test_a_profiler_at_work_goes_on(profiler):
+    step, change = VALUES["a method of a method"]
+    compiled, profile, heard = jit(step), cProfile.Profile(), []
+    tell = lambda frame, event, arg: heard.append(event)
+    for value in (2.0, 3.0, 2.0):
+        change(value)
+        profile.enable() if profiler == "cProfile" else sys.setprofile(tell)
+        try:
+            found, at_work = compiled(X), sys.getprofile()
+        finally:
+            sys.setprofile(None)
+            profile.disable()
+        np.testing.assert_allclose(found.data, step(mg.tensor(X)).data)
+        assert at_work is (profile if profiler == "cProfile" else tell)
 
 
 # Models, wherever they are kept

@@ -35,12 +35,12 @@ def capture(
             recorder.read_names(frame.f_locals)
         trace.event(frame, event, arg)
 
-    watch = None if again or trace.static else look  # a profiler at work is left alone
     start, before = generator._block, drawn.blocks
     try:
-        with mode.having(recorder=recorder), told_by(watch):
+        with mode.having(recorder=recorder), told_by(None if again else look):
             result = function(*args, **words)
         found = recorder.finish(result)
+        del result  # what nobody else holds the step has made
         guards = None if again else trace.finish(recorder)
         return found, recorder, guards, guards.failing() if guards else None
     finally:
@@ -52,12 +52,23 @@ def capture(
 
 @contextmanager
 def told_by(watch: Callable[..., None] | None) -> Iterator[None]:
-    """Within, Python's profiler tells a function of every call."""
+    """Within, Python's profiler tells a function of every call; one at work goes on or waits."""
     if watch is None:
         yield
         return
-    sys.setprofile(watch)
+    before: Any = sys.getprofile()
+    waits = hasattr(before, "disable")  # cProfile, which is no function
+
+    def both(*call: Any) -> None:
+        watch(*call)  # type: ignore[misc]
+        before(*call)
+
+    if waits:
+        before.disable()
+    sys.setprofile(watch if waits or before is None else both)
     try:
         yield
     finally:
-        sys.setprofile(None)
+        sys.setprofile(None if waits else before)
+        if waits:
+            before.enable()

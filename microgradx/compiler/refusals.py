@@ -32,14 +32,20 @@ def refuse_what_no_guard_can_watch(trace: Any) -> None:
             stop(trace, what, "Pass what comes next as an argument.", record.path)
 
 
-def refuse_tensors_left_outside(trace: Any, recorder: Any) -> None:
-    """Raise where a tensor that the step computes is left where no later call would renew it."""
+def tensors_left_outside(trace: Any, recorder: Any) -> Iterator[str]:
+    """Where tensors that a step computes can be found afterwards."""
     for record in trace.records.values():
         for path, value in changes(record):
             if isinstance(value, Tensor) and recorder.makes(value):
-                what = f"it leaves a tensor that it computes in {path}, where no later call would renew it"
-                advice = "Return the tensor, and keep what the step returns."
-                stop(trace, what, advice, path.rpartition(".")[2].partition("[")[0])
+                yield path
+
+
+def refuse_tensors_left_outside(trace: Any, recorder: Any) -> None:
+    """Raise where a tensor that the step computes is left where no later call would renew it."""
+    for path in tensors_left_outside(trace, recorder):
+        what = f"it leaves a tensor that it computes in {path}, where no later call would renew it"
+        advice = "Return the tensor, and keep what the step returns."
+        stop(trace, what, advice, path.rpartition(".")[2].partition("[")[0])
 
 
 def changes(record: Record) -> Iterator[tuple[str, Any]]:

@@ -31,7 +31,12 @@ from microgradx.compiler.reach import (
     settled,
     space_of,
 )
-from microgradx.compiler.refusals import refuse_tensors_left_outside, refuse_what_no_guard_can_watch
+from microgradx.compiler.refusals import (
+    changes,
+    refuse_tensors_left_outside,
+    refuse_what_no_guard_can_watch,
+    tensors_left_outside,
+)  # fmt: skip
 from microgradx.nn import Module
 from microgradx.optim import Optimizer, Schedule
 from microgradx.primitives import Primitive
@@ -67,7 +72,6 @@ class Trace:
         if self.root is not None and self.root is not Module.__call__.__code__:
             self.kinds[self.root] = USERS
         self.before = state_of(np.random.mtrand._rand)
-        self.static = sys.getprofile() is not None
         self.reach(function, self.root or NOTHING, "the step")
         self.module(getattr(function, "__self__", None))
 
@@ -210,8 +214,6 @@ class Trace:
             if type(x) in CONTAINERS:
                 return
         if isinstance(x, Module):
-            for module in x.modules() if self.static else ():
-                self.module(module)
             self.call(x)
         self.attributes(x, code, path)
         if isinstance(x, Schedule) and self.wanted(code) & {"get_last_lr", "state_dict"}:
@@ -289,8 +291,7 @@ class Trace:
         if any(f is one for one in known):
             return
         known.append(f)
-        runs = self.static and not f.__code__.co_filename.startswith(INSTALLED)
-        if (runs or f.__code__ is self.root) and f.__code__ not in self.ran:
+        if f.__code__ is self.root and f.__code__ not in self.ran:
             self.begin(f.__code__, f.__globals__)
         elif f.__code__ in self.ran and not self.inner(f.__code__):
             self.closure(f)
@@ -319,6 +320,12 @@ class Trace:
         """What the step took for fixed. Raises CaptureError where nobody could watch that."""
         self.find()
         self.settle()
+        if any(next(changes(record), None) for record in self.records.values()):
+            gc.collect(1)  # what the step has made may live on for a while, in cycles
+            self.settle()
+        if any(tensors_left_outside(self, recorder)):
+            gc.collect()
+            self.settle()
         refuse_what_no_guard_can_watch(self)
         kept = [r for r in self.records.values() if r.slots or r.items is not None or r.look is not None]
         read = {id(b.then) for b in recorder.program.bound.values() if b.kind == "constant"}
