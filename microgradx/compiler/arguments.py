@@ -23,40 +23,49 @@ class Slot:
 class Call:
     """One call of a step: values, of which some are arrays."""
 
-    __slots__ = ("values", "arrays", "words", "count", "nested")
+    __slots__ = ("values", "arrays", "words", "count", "names", "inner")
 
-    def __init__(self, args: Sequence[Any], words: dict[str, Any]):
-        self.values = [*args, *words.values()]
-        self.words, self.count = tuple(words), len(self.values)
-        self.arrays: list[tuple[str, int]] = []  # names and positions of those that are arrays
-        self.nested = False
+    def __init__(self, args: Sequence[Any], words: dict[str, Any], names: Callable[[int], str]):
+        self.values = [*args, *words.values()] if words else list(args)
+        self.words, self.count, self.names = tuple(words), len(self.values), names
+        self.arrays: list[int] = []  # the positions of those that are arrays
+        self.inner: dict[int, Callable[[], str]] = {}  # the names of those inside of arguments
 
-    def read(self, names: Callable[[int], str]) -> list[Any]:
+    def read(self) -> list[Any]:
         """Make arrays fit to be worked on; what a variant must have in common with the arguments."""
         key: list[Any] = [self.words] if self.words else []
+        values = self.values
         for i in range(self.count):
-            x = self.values[i]
-            if type(x) in (list, tuple, dict) or (isinstance(x, tuple) and hasattr(x, "_fields")):
-                self.values[i] = self.take(x, partial(self.name, i, names), key)
+            x = values[i]
+            if type(x) is Tensor and not x.requires_grad:
+                x = x._data
+            if type(x) is np.ndarray:
+                values[i] = x if x.flags.c_contiguous else np.ascontiguousarray(x)
+                self.arrays.append(i)
+                key += (x.shape, x.dtype.char, np.ndarray)
             elif (array := array_of(x)) is not None:
-                self.values[i] = array
-                self.arrays.append((self.name(i, names), i))
-                key += [array.shape, array.dtype.char, type(array)]
+                values[i] = array
+                self.arrays.append(i)
+                key += (array.shape, array.dtype.char, type(array))
+            elif type(x) in (list, tuple, dict) or (isinstance(x, tuple) and hasattr(x, "_fields")):
+                values[i] = self.take(x, partial(self.name, i), key)
             else:
                 key.append((print_of(x), getattr(x, "requires_grad", None)))
         return key
 
-    def name(self, i: int, names: Callable[[int], str]) -> str:
+    def name(self, i: int) -> str:
         """What an argument is called."""
+        if i in self.inner:
+            return self.inner[i]()
         k = i - (self.count - len(self.words))
-        return self.words[k] if k >= 0 else names(i)
+        return self.words[k] if k >= 0 else self.names(i)
 
     def take(self, x: Any, name: Callable[[], str], key: list[Any]) -> Any:
         """A list, tuple or dict with slots in place of arrays."""
         if (array := array_of(x)) is not None:
-            self.nested = True
+            self.inner[len(self.values)] = name
+            self.arrays.append(len(self.values))
             self.values.append(array)
-            self.arrays.append((name(), len(self.values) - 1))
             key += [array.shape, array.dtype.char, type(array)]
             return Slot(len(self.values) - 1)
         if isinstance(x, dict):
@@ -71,19 +80,19 @@ class Call:
 
     def given(self) -> list[Any]:
         """The arrays."""
-        return [self.values[i] for _, i in self.arrays]
+        return [self.values[i] for i in self.arrays]
 
     def with_arrays(self, make: Callable[[str, Any], Any]) -> list[Any]:
         """The values with something made of each array in its place."""
         values = list(self.values)
-        for name, i in self.arrays:
-            values[i] = make(name, values[i])
+        for i in self.arrays:
+            values[i] = make(self.name(i), values[i])
         return values
 
     def spread(self, values: list[Any]) -> tuple[list[Any], dict[str, Any]]:
         """What to call the function with: arguments by position and by name."""
         top = values[: self.count]
-        if self.nested:
+        if self.inner:
             top = [fill(x, values) for x in top]
         at = self.count - len(self.words)
         return top[:at], dict(zip(self.words, top[at:], strict=True))

@@ -60,7 +60,7 @@ def told_by(watch: Callable[..., None] | None) -> Iterator[None]:
     waits = hasattr(before, "disable")  # cProfile, which is no function
 
     def both(*call: Any) -> None:
-        watch(*call)  # type: ignore[misc]
+        watch(*call)
         before(*call)
 
     if waits:

@@ -98,8 +98,8 @@ class Step:
 
     def read(self, args: Sequence[Any], words: dict[str, Any] | None = None) -> tuple[Call, Any]:
         """The arguments, and what a variant must have in common with them."""
-        call = Call(args, words or {})
-        return call, (mode.record, mode.number.char, matmul_precision.current, *call.read(self.names))
+        call = Call(args, words or {}, self.names)
+        return call, (mode.record, mode.number.char, matmul_precision.current, *call.read())
 
     @cached_property
     def signature(self) -> inspect.Signature:
