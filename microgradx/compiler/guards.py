@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from microgradx.compiler.reach import MISSING, settled, told
+from microgradx.compiler.reach import DICTS, MISSING, settled, told
 from microgradx.nn import Module
 from microgradx.nn import module as modules
 from microgradx.tensor import Tensor
@@ -45,14 +45,14 @@ class Record:
 
 def items_of(x: Any) -> Any:
     """What is in a container."""
-    if isinstance(x, dict):
+    if isinstance(x, DICTS):
         return list(x), list(x.values())
     return list(x)
 
 
 def same_items(x: Any, then: Any) -> bool:
     """Whether a container holds the same objects."""
-    if isinstance(x, dict):
+    if isinstance(x, DICTS):
         keys, values = then
         return len(x) == len(keys) and all(map(is_, x.values(), values)) and all(map(is_, x, keys))
     return len(x) == len(then) and all(map(is_, x, then))
@@ -60,7 +60,7 @@ def same_items(x: Any, then: Any) -> bool:
 
 def equal_items(x: Any, then: Any) -> bool:
     """Whether it holds the same objects or, of plain values, equal ones."""
-    if isinstance(x, dict):
+    if isinstance(x, DICTS):
         pairs = [*zip(x, then[0], strict=False), *zip(x.values(), then[1], strict=False)]
         return len(x) == len(then[0]) and all(alike(a, b) for a, b in pairs)
     return len(x) == len(then) and all(map(alike, x, then))
@@ -162,9 +162,9 @@ class Guards:
 def difference(record: Record) -> str:
     """The first item of a container that has changed."""
     x, then = record.it, record.items
-    if len(x) != len(then[0] if isinstance(x, dict) else then):
-        return f"{record.path}: {len(then[0] if isinstance(x, dict) else then)} items then, {len(x)} now"
-    if isinstance(x, dict):
+    if len(x) != len(then[0] if isinstance(x, DICTS) else then):
+        return f"{record.path}: {len(then[0] if isinstance(x, DICTS) else then)} items then, {len(x)} now"
+    if isinstance(x, DICTS):
         triples = zip(then[0], then[1], x.items(), strict=True)
         found = ((k, a, b) for k, a, (key, b) in triples if not (alike(k, key) and alike(a, b)))
     else:

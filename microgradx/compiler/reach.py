@@ -19,7 +19,8 @@ from microgradx.tensor import Tensor
 PLAIN = (int, float, complex, str, bytes, bool, type(None), np.generic, np.dtype, range, slice, type(...))
 """Values that cannot change inside."""
 
-CONTAINERS = (list, tuple, dict, set, frozenset, collections.deque)
+DICTS = (dict, types.MappingProxyType)
+CONTAINERS = (list, tuple, *DICTS, set, frozenset, collections.deque)
 
 PLACES = [PACKAGE, sysconfig.get_paths()["stdlib"] + os.sep, *site.getsitepackages()]
 INSTALLED = (*PLACES, site.getusersitepackages(), "<frozen", "<__array_function__")
@@ -139,3 +140,36 @@ class Missing:
 
 
 MISSING = Missing()
+
+
+def written_by_user(frame: Any) -> bool:
+    """Whether a function is in no installed package, nor made by one, as a dataclass's __init__ is."""
+    file = frame.f_code.co_filename
+    space = frame.f_globals
+    if file.startswith("<"):
+        file = space.get("__file__") or file
+    return not (file.startswith(INSTALLED) or space.get("__name__", "").startswith("namedtuple_"))
+
+
+def look_into(cell: Any, _: str, default: Any) -> Any:
+    """What a closure's variable holds."""
+    try:
+        return cell.cell_contents
+    except ValueError:
+        return default
+
+
+def fits(f: types.FunctionType, own: dict[str, Any]) -> bool:
+    """Whether a function's closure holds some values."""
+    cells = zip(f.__code__.co_freevars, f.__closure__ or (), strict=True)
+    return all(look_into(cell, "", MISSING) is own.get(name, MISSING) for name, cell in cells)
+
+
+def context(variable: Any, _: str, default: Any) -> Any:
+    """What a context variable holds."""
+    return variable.get(default)
+
+
+def behind(reference: Any, _: str, default: Any) -> Any:
+    """What a weak reference leads to."""
+    return reference()

@@ -11,7 +11,7 @@ from microgradx.compiler.foreign import RANDOM, state_of
 from microgradx.compiler.guards import Record
 from microgradx.compiler.names import unfit
 from microgradx.compiler.program import Line
-from microgradx.compiler.reach import MISSING, space_of
+from microgradx.compiler.reach import DICTS, MISSING, space_of
 from microgradx.tensor import Tensor
 
 
@@ -44,7 +44,7 @@ def refuse_tensors_left_outside(trace: Any, recorder: Any) -> None:
     """Raise where a tensor that the step computes is left where no later call would renew it."""
     for path in tensors_left_outside(trace, recorder):
         what = f"it leaves a tensor that it computes in {path}, where no later call would renew it"
-        advice = "Return the tensor, and keep what the step returns."
+        advice = "Return the tensor and keep what the step returns, or write into one: kept.data = tensor."
         stop(trace, what, advice, path.rpartition(".")[2].partition("[")[0])
 
 
@@ -55,13 +55,13 @@ def changes(record: Record) -> Iterator[tuple[str, Any]]:
         if now is not value:
             yield path, now
     it = record.it
-    space = it if isinstance(it, dict) and record.items is None else space_of(it)
+    space = it if isinstance(it, DICTS) and record.items is None else space_of(it)
     for name, path in record.wanted.items():
         if name in space:
             yield path, space[name]
     if record.items is not None:
-        then = {id(x) for x in (record.items[1] if isinstance(it, dict) else record.items)}
-        for x in it.values() if isinstance(it, dict) else it:
+        then = {id(x) for x in (record.items[1] if isinstance(it, DICTS) else record.items)}
+        for x in it.values() if isinstance(it, DICTS) else it:
             if id(x) not in then:
                 yield record.path, x
 

@@ -4,10 +4,13 @@ Python's profiler tells of every call. For every function of the user's that run
 closure, globals and variables is followed along the names in its code, before it runs.
 """
 
+import contextvars
 import gc
 import random
 import sys
 import types
+import weakref
+from collections.abc import Mapping
 from functools import partial
 from typing import Any
 
@@ -19,17 +22,22 @@ from microgradx.compiler.names import line_of, parameter_names
 from microgradx.compiler.program import Line
 from microgradx.compiler.reach import (
     CONTAINERS,
+    DICTS,
     EVERY,
-    INSTALLED,
     MISSING,
     PLAIN,
+    behind,
     code_of,
+    context,
+    fits,
     installed,
     installed_module,
+    look_into,
     names_of,
     nested,
     settled,
     space_of,
+    written_by_user,
 )
 from microgradx.compiler.refusals import (
     changes,
@@ -126,6 +134,8 @@ class Trace:
                 self.reach(space[name], code, name)
         for name in names - space.keys():
             record.wanted[name] = name
+        for name in names & sys.modules.keys():  # imported where it is needed
+            self.reach(sys.modules[name], code, name)
         for function in self.functions.get(code, ()) if not self.inner(code) else ():
             self.closure(function)
 
@@ -178,6 +188,15 @@ class Trace:
                     self.attributes(x, code, path)
             case types.FunctionType():
                 self.function(x)
+                self.attributes(x, code, path)
+                self.reach(vars(x).get("registry"), code, path)  # of functools.singledispatch
+            case weakref.ref():
+                get = partial(behind, x)
+                self.record(x, path).slot("get", get, x(), path)
+                self.reach(x(), code, f"{path}()")
+            case contextvars.ContextVar():
+                get = partial(context, x)
+                self.record(x, path).slot("get", get, get("", MISSING), path)
             case types.MethodType():
                 self.reach(x.__func__, code, path)
                 self.reach(x.__self__, code, path.rpartition(".")[0] or path)
@@ -230,7 +249,7 @@ class Trace:
         record = self.record(x, path)
         if record.items is None:
             record.items = items_of(x)
-        pairs: Any = x.items() if isinstance(x, dict) else enumerate(x)
+        pairs: Any = x.items() if isinstance(x, DICTS) else enumerate(x)
         for key, value in list(pairs):
             if not isinstance(value, LEFT):
                 self.reach(value, code, f"{path}[{key!r}]")
@@ -239,23 +258,26 @@ class Trace:
         """The attributes of an object whose names stand in the code."""
         space, names = space_of(x), self.wanted(code)
         record = self.record(x, path)
-        if not isinstance(x, types.ModuleType) and not (installed(type(x)) and not isinstance(x, Module)):
+        if not installed(type(x)) or isinstance(x, Module):
             record.kind = type(x)
         own = isinstance(x, types.SimpleNamespace) or (path.count(".") < 2 and not installed(type(x)))
-        everything = own and names & EVERY
+        everything = (own and names & EVERY) or isinstance(x, Mapping)
         for name in list(space) if everything else names & space.keys():
             record.slot(name, space.get, space[name], f"{path}.{name}")
             self.reach(space[name], code, f"{path}.{name}")
+        missing = isinstance(x, types.SimpleNamespace) or not (installed(type(x)) or isinstance(x, Module))
         for name in names - space.keys():
             record.wanted[name] = f"{path}.{name}"
+            if missing and hasattr(x, "__dict__") and not name.startswith("__"):  # perhaps it is looked for
+                record.slot(name, space.get, MISSING, f"{path}.{name}")
         self.classes(x, names - space.keys(), path, code)
 
     def classes(self, x: Any, names: frozenset[str], path: str, code: types.CodeType) -> None:
         """What an object finds in its classes, or a class in itself and those above it."""
         own = isinstance(x, type)
         space = {} if own else space_of(x)
-        line = x.__mro__ if own else type(x).__mro__
-        spaces = [(c, c.__dict__) for c in line if c is not object]
+        line = (*(x.__mro__ if own else ()), *type(x).__mro__)
+        spaces = [(c, c.__dict__) for c in line if c is not object and c is not type]
         for name in names:
             if name.startswith("__") and name.endswith("__") and name != "__call__":
                 continue
@@ -270,8 +292,8 @@ class Trace:
                 continue
             if not own and hasattr(x, "__dict__"):
                 self.record(x, path).slot(name, space.get, space.get(name, MISSING), f"{path}.{name}")
-            for c, d in spaces[: at + 1]:
-                if not installed(c):
+            for k, (c, d) in enumerate(spaces):  # those further up may be called by super()
+                if not installed(c) and (k <= at or name in d):
                     self.record(c, c.__name__).slot(name, d.get, d.get(name, MISSING), f"{c.__name__}.{name}")
             if not installed(holder):
                 self.reach(found, code, f"{holder.__name__}.{name}")
@@ -312,7 +334,8 @@ class Trace:
             if value is not None:
                 self.reach(value, code, f"a default of {f.__name__}")
         record.slot("__code__", partial(getattr, f), code, f"the code of {f.__name__}")
-        record.slot("__defaults__", partial(getattr, f), f.__defaults__, f"the defaults of {f.__name__}")
+        for name in ("__defaults__", "__kwdefaults__"):
+            record.slot(name, partial(getattr, f), getattr(f, name), f"the defaults of {f.__name__}")
 
     # The end
 
@@ -360,29 +383,6 @@ class Trace:
                     self.modules.pop(key, None)
                     found = True
         self.sources = [one for one in self.sources if id(one[0]) in self.records]
-
-
-def written_by_user(frame: Any) -> bool:
-    """Whether a function is in no installed package, nor made by one, as a dataclass's __init__ is."""
-    file = frame.f_code.co_filename
-    space = frame.f_globals
-    if file.startswith("<"):
-        file = space.get("__file__") or file
-    return not (file.startswith(INSTALLED) or space.get("__name__", "").startswith("namedtuple_"))
-
-
-def look_into(cell: Any, _: str, default: Any) -> Any:
-    """What a closure's variable holds."""
-    try:
-        return cell.cell_contents
-    except ValueError:
-        return default
-
-
-def fits(f: types.FunctionType, own: dict[str, Any]) -> bool:
-    """Whether a function's closure holds some values."""
-    cells = zip(f.__code__.co_freevars, f.__closure__ or (), strict=True)
-    return all(look_into(cell, "", MISSING) is own.get(name, MISSING) for name, cell in cells)
 
 
 def clocks_of(optimizer: Optimizer) -> str:
