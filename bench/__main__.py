@@ -1,12 +1,13 @@
 """`python -m bench` lists the benchmarks, `python -m bench NAME ...` (or `all`) runs them.
 
 Each prints its table and writes it to bench/results; `--quick` runs a shorter version and writes nothing.
+`python -m bench NAME --help` says which options of its own a benchmark has.
 """
 
 import argparse
+import ast
 import importlib
 import os
-import pkgutil
 import sys
 from pathlib import Path
 
@@ -16,12 +17,12 @@ PINNED = ("OPENBLAS_CORETYPE", "OPENBLAS_L2_SIZE")
 
 
 def benchmarks() -> dict[str, str]:
-    """Every module with a `run`, by name, with the first line of its description."""
+    """Every module with a `run`, by name, with the first line of its description; none is imported."""
     found = {}
-    for name in (info.name for info in pkgutil.iter_modules([str(Path(__file__).parent)])):
-        module = None if name.startswith("_") else importlib.import_module(f"bench.{name}")
-        if hasattr(module, "run"):
-            found[name] = (module.__doc__ or "").strip().splitlines()[0]
+    for path in sorted(Path(__file__).parent.glob("[!_]*.py")):
+        tree = ast.parse(path.read_text(encoding="utf-8"))
+        if any(isinstance(node, ast.FunctionDef) and node.name == "run" for node in tree.body):
+            found[path.stem] = (ast.get_docstring(tree) or "").splitlines()[0]
     return found
 
 
@@ -30,12 +31,15 @@ def main() -> int:
     if any(name in os.environ for name in PINNED):  # they pin BLAS to an old core: start again without
         clean = {name: value for name, value in os.environ.items() if name not in PINNED}
         os.execve(sys.executable, [sys.executable, "-m", "bench", *sys.argv[1:]], clean)
+    known = benchmarks()
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
     parser.add_argument("names", nargs="*", metavar="NAME", help="which to run; all of them with 'all'")
     parser.add_argument("--quick", action="store_true", help="a short run, for trying; writes no file")
-    arguments = parser.parse_args()
-    known = benchmarks()
-    names = list(known) if arguments.names == ["all"] else arguments.names
+    for name in filter(known.__contains__, sys.argv[1:]):
+        getattr(importlib.import_module(f"bench.{name}"), "options", lambda parser: None)(parser)
+    given = vars(parser.parse_args())
+    names = given.pop("names")
+    names = [name for name in known if name != "gpu_day"] if names == ["all"] else names
     if unknown := [name for name in names if name not in known]:
         parser.error(f"no benchmark {', '.join(unknown)}; there are {', '.join(known)}")
     if not names:
@@ -44,9 +48,10 @@ def main() -> int:
         return 0
     for name in names:
         print(f"{name}: {known[name]}", flush=True)
-        rows = importlib.import_module(f"bench.{name}").run(quick=arguments.quick)
+        module = importlib.import_module(f"bench.{name}")
+        rows = module.run(**given) if hasattr(module, "options") else module.run(quick=given["quick"])
         print(measure.table(rows), flush=True)
-        if not arguments.quick:
+        if not given["quick"] and not hasattr(module, "keep"):  # which has written its tables by itself
             print(f"written to {measure.write(name, known[name], rows)}", flush=True)
     return 0
 
