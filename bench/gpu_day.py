@@ -55,7 +55,8 @@ def installed(quick: bool) -> Iterator[Row]:
     name, advice = describe()
     yield row("installed", "device", "" if advice else name, note=f"{name}. {advice}" * bool(advice))
     compilers = ", ".join(build.compilers())
-    yield row("installed", "compilers", build.trouble() * (not simulated()) or "they work", note=compilers)
+    state = "not tried in the simulator" if simulated() else build.trouble() or "they work"
+    yield row("installed", "compilers", state, note=compilers)
     yield row("installed", "cuBLAS", "found" if cublas.find() else "none: our own kernels multiply matrices")
 
 
@@ -82,7 +83,7 @@ def run(
     environment = {"NUMBA_ENABLE_CUDASIM": "1"} if rehearse else {}
     tables: Tables = {}
     if wheels:
-        target = Path(tempfile.mkdtemp())
+        target = Path(tempfile.mkdtemp(), "site")
         tables["wheels"] = carried(wheels, target, environment)
     left = lambda: max(until - time.monotonic(), 0)
     all_of([INSTALLED], quick, left(), lambda _: None, environment, tables)

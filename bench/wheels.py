@@ -54,27 +54,30 @@ def fetch(folder: Path, python: str = PYTHON) -> list[Row]:
 
 
 def install(folder: Path, target: Path) -> list[Row]:
-    """Put into `target` what this Python lacks, from wheels; with it on PYTHONPATH, that comes first."""
+    """Put into `target`, a new folder, what this Python lacks; with it on PYTHONPATH, that comes first."""
     from packaging.specifiers import SpecifierSet
 
-    target.mkdir(parents=True, exist_ok=True)
-    (target / "sitecustomize.py").write_text(FIRST.format(folder=str(target)))
-    found = []
+    found, taken = [], {}
     for name, (fits, _) in CARRIED.items():
         there = installed(name)
         if there and SpecifierSet(fits).contains(there, prereleases=True):
             found.append(row("wheels", name, there, note="installed"))
             continue
-        wheel = next(iter(sorted(folder.glob(f"{name.replace('-', '_')}-*.whl"))), None)
         lack = f"{there or 'none'} is installed, {fits} is wanted"
-        if not wheel:
+        wheel = next(iter(sorted(folder.glob(f"{name.replace('-', '_')}-*.whl"))), None)
+        if wheel:
+            taken[name] = wheel
+            found.append(row("wheels", name, wheel.name.split("-")[1], note=f"from the folder; {lack}"))
+        else:
             found.append(row("wheels", name, there or "missing", note=f"{lack}; no wheel of it in {folder}"))
-            continue
+    if taken:  # in one go: pip leaves a folder alone that is there already, and several share `cuda`
         command = [sys.executable, "-m", "pip", "install", "-q", "--no-index", "--no-deps", "--no-compile"]
-        done = subprocess.run([*command, "--no-cache-dir", "--target", str(target), str(wheel)],
-                              capture_output=True, text=True)  # fmt: skip
-        result = "from the folder" if not done.returncode else f"failed: {done.stderr[-300:]}"
-        found.append(row("wheels", name, wheel.name.split("-")[1], note=cell(f"{result}; {lack}")))
+        command += ["--no-cache-dir", "--target", str(target), *map(str, taken.values())]
+        done = subprocess.run(command, capture_output=True, text=True)
+        if done.returncode:
+            found.append(row("wheels", "pip", "failed", note=cell(done.stderr[-900:], 900)))
+    target.mkdir(parents=True, exist_ok=True)
+    (target / "sitecustomize.py").write_text(FIRST.format(folder=str(target)))
     return found
 
 

@@ -118,22 +118,20 @@ def wheel(folder, name, version, files):
 
 
 def test_what_does_not_fit_comes_from_the_folder(tmp_path, monkeypatch):
-    wheel(
-        tmp_path / "wheels",
-        "fresh_one",
-        "2.0",
-        {"fresh_one.py": "x = 2\n", "fresh.pth": "import fresh_one\n"},
-    )
+    files = {"fresh_one.py": "x = 2\n", "fresh.pth": "import fresh_one\n", "shared_name/one.py": ""}
+    wheel(tmp_path / "wheels", "fresh_one", "2.0", files)
+    wheel(tmp_path / "wheels", "other_one", "1.0", {"shared_name/other.py": ""})
     wheel(tmp_path / "wheels", "pytest", "99.0", {"elsewhere.py": ""})
     carried = {"fresh-one": (">=2,<3", "2.0"), "pytest": (">=8", "99.0"), "numpy": ("<1", "0.9")}
-    carried["no-one"] = ">=1", "1"
+    carried |= {"other-one": (">=1", "1.0"), "no-one": (">=1", "1")}
     monkeypatch.setattr(wheels, "CARRIED", carried)
     rows = {row["what"]: row for row in wheels.install(tmp_path / "wheels", tmp_path / "target")}
     assert rows["fresh-one"]["note"] == "from the folder; none is installed, >=2,<3 is wanted"
     assert rows["pytest"]["note"] == "installed"
     assert "<1 is wanted; no wheel of it" in rows["numpy"]["note"]
     assert rows["no-one"]["ours"] == "missing"
-    code = "import site, sys; print('fresh_one' in sys.modules, site.getsitepackages()[0])"
+    code = "import site, sys, shared_name.one, shared_name.other\n"
+    code += "print('fresh_one' in sys.modules, site.getsitepackages()[0])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True,
                           env=os.environ | {"PYTHONPATH": str(tmp_path / "target")})  # fmt: skip
     assert done.stdout.split() == ["True", str(tmp_path / "target")], done.stderr
