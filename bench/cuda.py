@@ -44,7 +44,8 @@ def suite(quick: bool) -> Iterator[Row]:
     """The CUDA tests, on this device, with a row of how far they are."""
     options = ["-k", "launch_fits or two_devices"] if quick else []
     side = ["-n", "8"] if find_spec("xdist") and not quick else []  # most of the time is compilation
-    command = [sys.executable, "-m", "pytest", *side, "-o", "addopts=", "-v", "-rfE", "-m", "cuda", *options]
+    command = [sys.executable, "-m", "pytest", *side, *options, "-m", "cuda", "-v", "-rfE", "-o", "addopts="]
+    command += ["-W", "default"]  # what another version of a library warns of is no failure
     started = time.monotonic()
     with subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, cwd=ROOT

@@ -122,7 +122,7 @@ def card(rows: list[Row]) -> tuple[str, str]:
     if device and device["ours"]:
         return device["ours"].split(",")[0], ""
     last = device or rows[-1]
-    return "no GPU", last["note"] or "the first part did not end"
+    return "no GPU", last["note"].split(". ")[0] or "the first part did not end"
 
 
 def keep(tables: Tables, name: str, quick: bool, out: Path) -> Path:
@@ -130,4 +130,5 @@ def keep(tables: Tables, name: str, quick: bool, out: Path) -> Path:
     from bench import cuda
 
     title = f"The first day on a GPU: {name}" + " (a rehearsal: nothing here is a measurement)" * quick
+    title += ", so nothing is measured" * (name == "no GPU")
     return cuda.keep(tables, f"gpu_day-{re.sub(r'[^A-Za-z0-9]+', '-', name).strip('-')}", title, out)
