@@ -63,7 +63,7 @@ def test_only_the_kernels_know_numba():
 
 
 def test_cuda_stands_in_one_room():
-    known = "numba.cuda", "cuda."
+    known = "numba.cuda", "numba_cuda_mlir", "cuda."
     users = [path for path in FILES if any(name.startswith(known) for name in imports(path))]
     assert all(path.parent == ROOT / "kernels" / "cuda" for path in users), users
 
