@@ -49,29 +49,38 @@ def _():
                 break  # it runs away, and would soon be too far to draw
         return np.array(way)
 
-    def panels(count, height=3.1, **options):
-        """A figure and its axes, side by side."""
-        figure = Figure(figsize=(9.2, height), layout="constrained")
-        axes = figure.subplots(1, count, squeeze=False, **options)[0]
+    def panels(*widths, height=2.8):
+        """Figures of these widths, and their axes."""
+        figures = [Figure(figsize=(width, height), layout="constrained") for width in widths]
+        axes = [figure.subplots() for figure in figures]
         for ax in axes:
             ax.spines[["top", "right"]].set_visible(False)
-        return figure, axes
+            ax.title.set_fontsize(10.5)
+        return figures, axes
+
+    def beside(figures):
+        """Figures side by side, or one below the other on a narrow screen."""
+        return mo.hstack(figures, justify="start", wrap=True, gap=1)
 
     def contours(ax, place):
         """The surface from above."""
         left, right, bottom, top = place.window
         points = np.stack(np.meshgrid(np.linspace(left, right, 120), np.linspace(bottom, top, 120)), -1)
-        ax.contour(*np.moveaxis(points, -1, 0), place.heights(points), place.levels(18), colors=FAINT, linewidths=0.8)
+        ax.contour(
+            *np.moveaxis(points, -1, 0), place.heights(points), place.levels(18), colors=FAINT, linewidths=0.8
+        )
         ax.plot(*np.reshape(place.minima, (-1, 2)).T, "+", color=INK, ms=9)
         ax.set(xlim=(left, right), ylim=(bottom, top))
 
     def table(head, *rows):
         """A table as Markdown, which turns sideways rather than leave a narrow screen."""
         lines = [head, ["--:"] * len(head), *rows]
-        return mo.md("\n".join("| " + " | ".join(map(str, line)) + " |" for line in lines)).style(overflow_x="auto")
+        return mo.md("\n".join("| " + " | ".join(map(str, line)) + " |" for line in lines)).style(
+            overflow_x="auto"
+        )
 
     return (
-        BLUE, FAINT, GREEN, INK, RED, contours, course, mo, np, panels, partial, quadratic, replace, rotated, rules,
+        BLUE, FAINT, GREEN, INK, RED, beside, contours, course, mo, np, panels, partial, quadratic, replace, rotated, rules,
         settled, source, study, surfaces, table, walk,
     )  # fmt: skip
 
@@ -81,6 +90,8 @@ def _(mo):
     pace = mo.ui.slider(0.05, 2.1, 0.05, value=0.5, label=r"$\alpha$: learning rate", show_value=True)
     mo.vstack([
         mo.md(r"""
+    <style>.katex-display { overflow-x: auto; overflow-y: hidden }</style>
+
     # Optimizers, from gradient descent to Adam
 
     A gradient says which way is up, here. An optimizer decides how far to go down, and what to remember of the
@@ -103,7 +114,7 @@ def _(mo):
 
 
 @app.cell
-def _(BLUE, INK, RED, mo, np, pace, panels, rules, source, table):
+def _(BLUE, INK, RED, beside, mo, np, pace, panels, rules, source, table):
     def _descend(curvature, steps=40):
         way = [-2.0]
         for _t in range(1, steps + 1):
@@ -111,7 +122,7 @@ def _(BLUE, INK, RED, mo, np, pace, panels, rules, source, table):
         return np.array(way)
 
     _steep, _flat = _descend(1.0), _descend(0.05)
-    _figure, (_left, _right) = panels(2, 2.9)
+    _figures, (_left, _right) = panels(4.6, 4.6)
     _xs = np.linspace(-2.6, 2.6, 100)
     _left.plot(_xs, _xs**2 / 2, color=INK, lw=1)
     _left.plot(_steep[:9], _steep[:9] ** 2 / 2, "o-", color=RED, ms=5, lw=1)
@@ -120,13 +131,15 @@ def _(BLUE, INK, RED, mo, np, pace, panels, rules, source, table):
         _exact = 2 * np.abs(1 - pace.value * _c) ** np.arange(41)
         _right.plot(np.maximum(np.abs(_way), 1e-9), "o", color=_color, ms=3.5, label=f"c = {_c}")
         _right.plot(np.maximum(_exact, 1e-9), color=_color, lw=0.8)
-    _right.set(yscale="log", ylim=(1e-6, 1e3), xlabel="step", title="|p|: dots by the rule, lines (1 - αc)ᵗ · 2")
+    _right.set(
+        yscale="log", ylim=(1e-6, 1e3), xlabel="step", title="|p|: dots by the rule, lines (1 - αc)ᵗ · 2"
+    )
     _right.legend(frameon=False, fontsize=8)
     _rows = [[_t, *(f"{n:.4f}" for n in (_steep[_t - 1], -_steep[_t - 1], _steep[_t]))] for _t in (1, 2, 3)]
     mo.vstack([
         source(rules.sgd),
         table(["step", "p", "-g", "p - αg"], *_rows),
-        _figure,
+        beside(_figures),
         mo.md(
             f"Each step keeps **{1 - pace.value:.3f}** of $p$ where it is steep, **{1 - 0.05 * pace.value:.3f}** "
             "where it is flat. No $\\alpha$ makes both of them small: the best, 1.905, keeps $\\mp$0.905."
@@ -162,11 +175,11 @@ def _(mo):
 
 
 @app.cell
-def _(BLUE, FAINT, INK, RED, course, memory, mo, np, panels, rules, source):
+def _(BLUE, FAINT, INK, RED, beside, course, memory, mo, np, panels, rules, source):
     _weights = course(rules.momentum, [1.0] + [0.0] * 59, beta=memory.value)[:, 1]
     _jumps = np.where(np.arange(60) % 2, -2.0, 4.0)
     _mean = course(rules.momentum, _jumps, beta=memory.value)[:, 1]
-    _figure, (_left, _right) = panels(2, 2.7)
+    _figures, (_left, _right) = panels(4.6, 4.6)
     _left.bar(np.arange(60), _weights, color=BLUE, width=0.8)
     _left.plot((1 - memory.value) * memory.value ** np.arange(60.0), color=INK, lw=0.8)
     _left.set(xlabel="age of a gradient, in steps", title="weight: bars by the rule, line (1-β)β^age")
@@ -177,7 +190,7 @@ def _(BLUE, FAINT, INK, RED, course, memory, mo, np, panels, rules, source):
     _right.legend(frameon=False, fontsize=8, ncols=2, loc="upper right")
     mo.vstack([
         source(rules.momentum),
-        _figure,
+        beside(_figures),
         mo.md(
             f"The weights of the last {1 / (1 - memory.value):.0f} gradients, $1/(1-\\beta)$, sum to "
             f"{_weights[: round(1 / (1 - memory.value))].sum():.2f}, those of all 60 to {_weights.sum():.4f}. "
@@ -224,9 +237,7 @@ def _(course, mo, rules, source, table):
     _lines = []
     for _t, (_p, _m, _v) in enumerate(_rows, 1):
         _m_hat, _v_hat = _m / (1 - 0.9**_t), _v / (1 - 0.999**_t)
-        _lines.append(
-            [_t, _g[_t - 1], *(f"{n:.5g}" for n in (_m, _v, _m_hat, _v_hat)), f"{_p:.5f}"]
-        )
+        _lines.append([_t, _g[_t - 1], *(f"{n:.5g}" for n in (_m, _v, _m_hat, _v_hat)), f"{_p:.5f}"])
     mo.vstack([
         mo.md(r"""
     ## 4. Adam: both, and two divisions more
@@ -241,7 +252,10 @@ def _(course, mo, rules, source, table):
     Line by line, this is the program: the text below is what trains on the CPU and becomes a kernel of a GPU.
     """),
         source(rules.adam),
-        mo.md("Two steps of it from $p = 0$, with $\\alpha = 0.1$. Check the first by hand: it is -$\\alpha$."),
+        mo.md(r"""
+    Two steps of it from $p = 0$, with $\alpha = 0.1$. The first one by hand: $\hat m_1 = 0.05 / 0.1 = 0.5$ and
+    $\sqrt{\hat v_1} = \sqrt{0.00025 / 0.001} = 0.5$, so the step is $-\alpha$, whatever the gradient is.
+    """),
         table(["t", "g", "m", "v", "m̂", "v̂", "p"], *_lines),
     ])  # fmt: skip
     return
@@ -281,11 +295,11 @@ def _(mo):
 
 
 @app.cell
-def _(BLUE, FAINT, RED, beta, course, mo, now, np, panels, rules, study):
+def _(BLUE, FAINT, RED, beta, beside, course, mo, now, np, panels, rules, study):
     _t, _b = now.value, beta.value
     _weights = course(rules.momentum, [1.0] + [0.0] * 79, beta=_b)[:, 1]
     found = study.moments("normal", _b, 0.999, steps=60, samples=1024)
-    _figure, (_left, _right) = panels(2, 2.8)
+    _figures, (_left, _right) = panels(4.6, 4.6)
     _at = _t - np.arange(80)
     _left.bar(_at[:_t], _weights[:_t], color=BLUE, label=f"fall on gradients: {_weights[:_t].sum():.4f}")
     _left.bar(_at[_t:], _weights[_t:], color="#f3d9c6", label=f"fall on nothing: βᵗ = {_b**_t:.4f}")
@@ -302,11 +316,12 @@ def _(BLUE, FAINT, RED, beta, course, mo, now, np, panels, rules, study):
     _growing = 1.01 ** np.arange(1, _t + 1)
     _zeta = course(rules.momentum, _growing, beta=_b)[-1, 1] - _growing[-1] * (1 - _b**_t)
     mo.vstack([
-        _figure,
+        beside(_figures),
         mo.md(
             f"At $t = {_t}$ the weights of the gradients sum to **{_weights[:_t].sum():.4f}**, and $1-\\beta^t$ is "
             f"**{1 - _b**_t:.4f}**. Simulated and exact differ by at most {found.m.deviation:.1f} standard errors. "
-            f"And $\\zeta$? Were the gradient to grow by 1 % a step, it would be {100 * _zeta / _growing[-1]:.2f} % of it."
+            "And $\\zeta$? Were the gradient to grow by 1 % a step, it would be "
+            f"{100 * _zeta / _growing[-1]:.2f} % of the last one."
         ),
     ])  # fmt: skip
     return (found,)
@@ -330,7 +345,7 @@ def _(mo):
     \qquad\text{at the first step}\quad \frac{1-\beta_1}{\sqrt{1-\beta_2}}$$
 
     whatever the gradients are. These two sliders set $\beta_1$ and $\beta_2$ for the rest of the page; 3 means
-    $\beta_2 = 0.999$, Adam's default. Steps are in units of $\alpha$.
+    $\beta_2 = 0.999$, Adam's default. Steps, with and without, are in units of $\alpha$.
     """),
         mo.hstack([b1, nines, gradients], justify="start", wrap=True),
     ])  # fmt: skip
@@ -338,7 +353,7 @@ def _(mo):
 
 
 @app.cell
-def _(BLUE, FAINT, RED, b1, course, gradients, mo, nines, np, panels, rules, settled, source, table):
+def _(BLUE, FAINT, RED, b1, beside, course, gradients, mo, nines, np, panels, rules, settled, source, table):
     betas = {"beta1": b1.value, "beta2": 1 - 10.0**-nines.value}
     _count = int(max(60, 6 / (1 - betas["beta2"])))
     _g = {
@@ -354,21 +369,26 @@ def _(BLUE, FAINT, RED, b1, course, gradients, mo, nines, np, panels, rules, set
     _factor = (1 - betas["beta1"] ** _t) / np.sqrt(1 - betas["beta2"] ** _t)
     measured = _long / _short
     _rows = [
-        [t, *(f"{n:.4g}" for n in (*_with[t - 1, 1:], 1 - betas["beta1"] ** t, 1 - betas["beta2"] ** t)),
-         *(f"{n:+.3f}" for n in (_short[t - 1], _long[t - 1])), f"{measured[t - 1]:.3f}"]
-        for t in range(1, 11)
+        [t, *(f"{n:.3g}" for n in (_m, _v, _m / (1 - betas["beta1"] ** t), _v / (1 - betas["beta2"] ** t))),
+         *(f"{n:.3f}" for n in (_short[t - 1], _long[t - 1], measured[t - 1]))]
+        for t, (_, _m, _v) in enumerate(_with[:10], 1)
     ]  # fmt: skip
-    _figure, (_ax,) = panels(1, 2.5)
+    _figures, (_ax,) = panels(6.5)
     _ax.axhline(1, color=FAINT, lw=1)
     _ax.plot(_t, _factor, color=RED, lw=1.6, label="the formula")
     _ax.plot(_t[: len(measured)], measured, ".", color=BLUE, ms=4, label="measured: without / with")
-    _ax.set(xscale="log", xlabel="step t", ylim=(0, None), title="how many times as long a step is without the correction")
+    _ax.set(
+        xscale="log",
+        xlabel="step t",
+        ylim=(0, None),
+        title="how many times as long a step is without the correction",
+    )
     _ax.legend(frameon=False, fontsize=8)
     _worst, _end = int(np.abs(np.log(_factor)).argmax()), settled(_factor)
     mo.vstack([
         source(rules.adam_uncorrected),
-        table(["t", "m", "v", "1-β₁ᵗ", "1-β₂ᵗ", "step with", "without", "factor"], *_rows),
-        _figure,
+        table(["t", "m", "v", "m̂", "v̂", "with", "without", "factor"], *_rows),
+        beside(_figures),
         mo.md(
             f"With $\\beta_1 = {betas['beta1']:g}$, $\\beta_2 = {betas['beta2']:.5g}$ the first step is "
             f"**{_factor[0]:.3g}** times as long without the correction, the worst, step {_worst + 1}, "
@@ -398,22 +418,24 @@ def _(mo, surfaces):
 
 
 @app.cell
-def _(BLUE, RED, betas, contours, ground, mo, np, panels, rules, stride, surfaces, table, walk):
+def _(BLUE, RED, betas, beside, contours, ground, mo, np, panels, rules, stride, surfaces, table, walk):
     place, lr = surfaces[ground.value], surfaces[ground.value].stride * 10.0**stride.value
     pair = {
         "with": walk(place, rules.adam, lr, **betas),
         "without": walk(place, rules.adam_uncorrected, lr, **betas),
     }
-    _figure, _axes = panels(2, 3.9, sharey=True)
+    _figures, _axes = panels(4.6, 4.6, height=3.8)
     for _ax, (_name, _way), _color in zip(_axes, pair.items(), (BLUE, RED), strict=True):
         contours(_ax, place)
         _ax.plot(*_way.T, color=_color, lw=1.4)
         _ax.plot(*_way[:11].T, "o", color=_color, ms=3.5)
         _ax.plot(*_way[-1], "o", color=_color, ms=8, mec="white")
-        _ax.set_title(f"{_name} the correction: β₁ = {betas['beta1']:g}, β₂ = {betas['beta2']:.5g}", fontsize=10)
+        _ax.set_title(
+            f"{_name} the correction: β₁ = {betas['beta1']:g}, β₂ = {betas['beta2']:.5g}", fontsize=10
+        )
     _first = {name: np.linalg.norm(np.diff(way[:11], axis=0), axis=1) for name, way in pair.items()}
     mo.vstack([
-        _figure,
+        beside(_figures),
         table(
             ["", "first step", "ten steps", f"height after {place.steps} steps"],
             *[[name, f"{_first[name][0]:.3f}", f"{_first[name].sum():.3f}", f"{place.heights(way[-1:])[0]:.4g}"]
@@ -424,19 +446,25 @@ def _(BLUE, RED, betas, contours, ground, mo, np, panels, rules, stride, surface
 
 
 @app.cell
-def _(BLUE, RED, betas, lr, mo, np, pair, panels, place, rules, walk):
+def _(BLUE, RED, betas, lr, beside, mo, np, pair, panels, place, rules, walk):
     _t = np.arange(1, place.steps + 1)
     _schedule = np.sqrt(1 - betas["beta2"] ** _t) / (1 - betas["beta1"] ** _t)
     _other = walk(place, rules.adam_uncorrected, lr * _schedule, eps=0.0, **betas)
     _same = walk(place, rules.adam, lr, eps=0.0, **betas)
     difference = float(np.abs(_other - _same).max())
     _long = np.arange(1, int(8 / (1 - betas["beta2"])) + 2)
-    _figure, (_ax,) = panels(1, 2.4)
+    _figures, (_ax,) = panels(6.5)
     _ax.plot(
         _long, np.sqrt(1 - betas["beta2"] ** _long) / (1 - betas["beta1"] ** _long), color=BLUE,
         label="bias correction: √(1-β₂ᵗ) / (1-β₁ᵗ)",
     )  # fmt: skip
-    _ax.plot(_long, np.minimum(1, _long * (1 - betas["beta2"]) / 2), "--", color=RED, label="linear warmup: t (1-β₂) / 2, at most 1")
+    _ax.plot(
+        _long,
+        np.minimum(1, _long * (1 - betas["beta2"]) / 2),
+        "--",
+        color=RED,
+        label="linear warmup: t (1-β₂) / 2, at most 1",
+    )
     _ax.set(xscale="log", xlabel="step t", ylim=(0, None), title="two schedules of the learning rate")
     _ax.legend(frameon=False, fontsize=8, loc="center left")
     mo.vstack([
@@ -447,7 +475,7 @@ def _(BLUE, RED, betas, lr, mo, np, pair, panels, place, rules, walk):
     $\alpha_t = \alpha\,\sqrt{1-\beta_2^t}\,/\,(1-\beta_1^t)$ *is* Adam, but for the place of $\varepsilon$.
     With the default numbers this schedule starts low and rises for thousands of steps: a warmup.
     """),
-        _figure,
+        beside(_figures),
         mo.md(
             f"Run on the landscape above, with $\\varepsilon = 0$, the two ways differ by at most **{difference:.0e}**. "
             "Why do people then warm up Adam itself? The correction makes $\\hat v$ right *on average*; after three "
@@ -465,7 +493,9 @@ def _(mo, np, settled, table):
     for _b1, _b2 in ((0.9, 0.999), (0.9, 0.9999), (0.9, 0.99), (0.9, 0.9), (0.0, 0.999), (0.5, 0.75)):
         _factor = (1 - _b1**_t) / np.sqrt(1 - _b2**_t)
         _worst = int(np.abs(np.log(_factor)).argmax())
-        _rows.append([_b1, _b2, f"{_factor[0]:.3g}", f"{_factor[_worst]:.3g} at {_worst + 1}", f"{settled(_factor):,}"])
+        _rows.append(
+            [_b1, _b2, f"{_factor[0]:.3g}", f"{_factor[_worst]:.3g} at {_worst + 1}", f"{settled(_factor):,}"]
+        )
     mo.vstack([
         mo.md(r"""
     ## 9. When it does not matter
@@ -503,15 +533,20 @@ def _(mo):
 
 
 @app.cell
-def _(BLUE, FAINT, GREEN, RED, betas, eps, mo, np, panels, rules):
+def _(BLUE, FAINT, GREEN, RED, betas, eps, beside, mo, np, panels, rules):
     _e, _g = 10.0**eps.value, np.logspace(-14, 0, 200)
     _zero = np.zeros_like(_g)
     _rules = {
         "outside: √v̂ + ε (adam)": (rules.adam, betas, BLUE, "-"),
         "outside, uncorrected: √v + ε (adam_epsilon_hat)": (rules.adam_epsilon_hat, betas, RED, "--"),
-        "inside: √(v + ε) (rmsprop_eps_inside, α = 0)": (rules.rmsprop_eps_inside, {"alpha": 0.0}, GREEN, "-."),
+        "inside: √(v + ε) (rmsprop_eps_inside, α = 0)": (
+            rules.rmsprop_eps_inside,
+            {"alpha": 0.0},
+            GREEN,
+            "-.",
+        ),
     }
-    _figure, (_ax,) = panels(1, 2.6)
+    _figures, (_ax,) = panels(6.5)
     _half = []
     for _name, (_rule, _numbers, _color, _dashes) in _rules.items():
         _length = -_rule(_zero, _g, *[_zero] * len(_rule.state), t=1, lr=1.0, eps=_e, **_numbers)[0]
@@ -520,21 +555,25 @@ def _(BLUE, FAINT, GREEN, RED, betas, eps, mo, np, panels, rules):
     _ax.axvline(_e, color=FAINT, lw=1, zorder=0)
     _ax.set(xscale="log", xlabel="size of the gradient", title="length of the first step, as a share of α")
     _ax.legend(frameon=False, fontsize=8)
-    mo.vstack([_figure, mo.md(f"Half a step at a gradient of {_half[0]}, {_half[1]} and {_half[2]}.")])
+    mo.vstack(
+        [beside(_figures), mo.md(f"Half a step at a gradient of {_half[0]}, {_half[1]} and {_half[2]}.")]
+    )
     return
 
 
 @app.cell
 def _(mo, surfaces):
     surface = mo.ui.dropdown(sorted(surfaces), value="valley", label="landscape")
-    rate = mo.ui.slider(-2.0, 1.0, 0.1, value=0.0, label=r"$\log_{10}$ of the factor on every $\alpha$", show_value=True)
+    rate = mo.ui.slider(
+        -2.0, 1.0, 0.1, value=0.0, label=r"$\log_{10}$ of the factor on every $\alpha$", show_value=True
+    )
     turn = mo.ui.slider(0, 45, 5, value=20, label="the valley's angle", show_value=True)
     mo.vstack([
         mo.md(r"""
     ## 11. All four together
 
     Each with a fair $\alpha$: gradient descent and momentum one that suits the steep direction, RMSprop and Adam
-    a step that suits the picture. In the valley, which is 100 times as steep across as along, something
+    a step that suits the picture; the memories are those of section 6. In the valley, which is 100 times as steep across as along, something
     odd happens: **Adam comes down as slowly as gradient descent**. Turn the valley, and see why.
     """),
         mo.hstack([surface, rate, turn], justify="start", wrap=True),
@@ -544,7 +583,7 @@ def _(mo, surfaces):
 
 @app.cell
 def _(
-    BLUE, GREEN, INK, RED, b1, betas, contours, mo, np, panels, partial, quadratic, rate, replace, rotated, rules,
+    BLUE, GREEN, INK, RED, b1, betas, beside, contours, mo, np, panels, partial, quadratic, rate, replace, rotated, rules,
     surface, surfaces, table, turn, walk,
 ):  # fmt: skip
     def _turned(angle):
@@ -552,23 +591,27 @@ def _(
         old = surfaces["valley"]
         by = np.radians(angle - 20)
         spin = np.array([[np.cos(by), -np.sin(by)], [np.sin(by), np.cos(by)]])
-        return replace(old, height=partial(quadratic, rotated(0.01, 1, angle)), start=tuple((spin @ old.start).tolist()))
+        return replace(
+            old, height=partial(quadratic, rotated(0.01, 1, angle)), start=tuple((spin @ old.start).tolist())
+        )
 
     def _ways(place):
-        factor, memory = 10.0**rate.value, {"momentum": b1.value}
+        factor = 10.0**rate.value
         return {
             "gradient descent": walk(place, rules.sgd, factor * place.rate),
-            "momentum": walk(place, rules.sgd_momentum, factor * place.rate, **memory),
-            "RMSprop": walk(place, rules.rmsprop, factor * place.stride, alpha=0.99),
+            "momentum": walk(place, rules.sgd_momentum, factor * place.rate, momentum=b1.value),
+            "RMSprop": walk(place, rules.rmsprop, factor * place.stride, alpha=betas["beta2"]),
             "Adam": walk(place, rules.adam, factor * place.stride, **betas),
         }
 
     _valley = surface.value == "valley"
     _place = _turned(turn.value) if _valley else surfaces[surface.value]
     ways = _ways(_place)
-    _figure, (_left, _right) = panels(2, 4.0, width_ratios=(1.25, 1))
+    _figures, (_left, _right) = panels(5.0, 4.2, height=3.8)
     contours(_left, _place)
-    for (_name, _way), _color, _dashes in zip(ways.items(), (BLUE, RED, GREEN, INK), ("-", "--", "-.", "-"), strict=True):
+    for (_name, _way), _color, _dashes in zip(
+        ways.items(), (BLUE, RED, GREEN, INK), ("-", "--", "-.", "-"), strict=True
+    ):
         _left.plot(*_way.T, _dashes, color=_color, lw=1.6, label=_name)
         _left.plot(*_way[-1], "o", color=_color, ms=6, mec="white")
         _right.plot(_place.heights(_way) - (_place.floor or 0.0), _dashes, color=_color, lw=1.6)
@@ -581,20 +624,24 @@ def _(
     if _valley:
         _rows = []
         for _angle in (0, 20, 45):
-            _found = _ways(_turned(_angle))
-            _ends = [f"{_turned(_angle).heights(_found[n][-1:])[0]:.1e}" for n in ("gradient descent", "Adam")]
-            _rows.append([f"{_angle}°", *_ends])
+            _there, _stride = _turned(_angle), 10.0**rate.value * _place.stride
+            _ends = [
+                walk(_there, rules.sgd, 10.0**rate.value * _place.rate),
+                walk(_there, rules.adam, _stride, **betas),
+                walk(_there, rules.adam, _stride, **betas | {"beta2": 0.9}),
+            ]
+            _rows.append([f"{_angle}°", *(f"{_there.heights(way[-1:])[0]:.1e}" for way in _ends)])
         _said = mo.vstack([
             mo.md(
                 "Adam scales every *coordinate* on its own. At 0° the coordinates are the valley's own directions: "
-                "it divides each by its size, and a flat direction is no slower than a steep one. Turned, both "
-                "coordinates see the walls; both are divided by the walls' size, the ratio of steep to flat stays "
-                "what it was, and with it gradient descent's pace. A rule per coordinate cannot see a valley that "
-                f"lies across. Heights after {_place.steps} steps:"
+                "each is divided by its own size, and the flat one is no slower than the steep one. Turned, both "
+                "coordinates see the walls. The walls' size stays in both $v$ for $1/(1-\\beta_2)$ steps, and all "
+                "that time Adam is gradient descent with another $\\alpha$. With a short memory it forgets the walls "
+                f"sooner. Heights after {_place.steps} steps:"
             ),
-            table(["angle", "gradient descent", "Adam"], *_rows),
+            table(["angle", "gradient descent", f"Adam, β₂ = {betas['beta2']:.5g}", "Adam, β₂ = 0.9"], *_rows),
         ])  # fmt: skip
-    mo.vstack([_figure, _said])
+    mo.vstack([beside(_figures), _said])
     return (ways,)
 
 
