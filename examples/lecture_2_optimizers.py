@@ -55,7 +55,6 @@ def _():
         axes = [figure.subplots() for figure in figures]
         for ax in axes:
             ax.spines[["top", "right"]].set_visible(False)
-            ax.title.set_fontsize(10.5)
         return figures, axes
 
     def beside(figures):
@@ -373,7 +372,7 @@ def _(BLUE, FAINT, RED, b1, beside, course, gradients, mo, nines, np, panels, ru
          *(f"{n:.3f}" for n in (_short[t - 1], _long[t - 1], measured[t - 1]))]
         for t, (_, _m, _v) in enumerate(_with[:10], 1)
     ]  # fmt: skip
-    _figures, (_ax,) = panels(6.5)
+    _figures, (_ax,) = panels(5.6)
     _ax.axhline(1, color=FAINT, lw=1)
     _ax.plot(_t, _factor, color=RED, lw=1.6, label="the formula")
     _ax.plot(_t[: len(measured)], measured, ".", color=BLUE, ms=4, label="measured: without / with")
@@ -453,7 +452,7 @@ def _(BLUE, RED, betas, lr, beside, mo, np, pair, panels, place, rules, walk):
     _same = walk(place, rules.adam, lr, eps=0.0, **betas)
     difference = float(np.abs(_other - _same).max())
     _long = np.arange(1, int(8 / (1 - betas["beta2"])) + 2)
-    _figures, (_ax,) = panels(6.5)
+    _figures, (_ax,) = panels(5.6)
     _ax.plot(
         _long, np.sqrt(1 - betas["beta2"] ** _long) / (1 - betas["beta1"] ** _long), color=BLUE,
         label="bias correction: √(1-β₂ᵗ) / (1-β₁ᵗ)",
@@ -546,7 +545,7 @@ def _(BLUE, FAINT, GREEN, RED, betas, eps, beside, mo, np, panels, rules):
             "-.",
         ),
     }
-    _figures, (_ax,) = panels(6.5)
+    _figures, (_ax,) = panels(5.6)
     _half = []
     for _name, (_rule, _numbers, _color, _dashes) in _rules.items():
         _length = -_rule(_zero, _g, *[_zero] * len(_rule.state), t=1, lr=1.0, eps=_e, **_numbers)[0]

@@ -1,4 +1,4 @@
-"""Rules and surfaces as JavaScript, written from their definitions: a page computes what the library computes.
+"""Rules and surfaces as JavaScript, written from their definitions: a page computes what the library does.
 
 A rule's text is its syntax tree in other words. A surface's is the program that the compiler captures of it:
 height and gradient as a list of elementwise functions, of which each is translated like a rule.
@@ -106,7 +106,10 @@ class Script:
     def function(self, function: Callable[..., Any], inputs: list[str], constants: Mapping[str, Any]) -> str:
         """A definition on plain numbers as an arrow function."""
         *assignments, last = parse(function)
-        parameters = [*(f"_{name}" for name in inputs), *(f"_{k} = {number(v)}" for k, v in constants.items())]
+        parameters = [
+            *(f"_{name}" for name in inputs),
+            *(f"_{k} = {number(v)}" for k, v in constants.items()),
+        ]
         say = Saying(self, function)
         lines = [f"var _{s.targets[0].id} = {say(s.value)};" for s in assignments]
         return f"({', '.join(parameters)}) => {{ {' '.join([*lines, f'return {say(last.value)};'])} }}"
@@ -125,19 +128,20 @@ class Saying:
     def __call__(self, node: ast.AST) -> str:
         """An expression; what is made of numbers alone is computed here."""
         used = [self.outside.get(name) for name in names(node)]
-        if isinstance(node, ast.expr) and all(x is math or type(x) in (int, float) for x in used):
-            if type(value := eval(ast.unparse(node), self.outside)) in (int, float, bool):
-                return number(value)
+        alone = isinstance(node, ast.expr) and all(x is math or type(x) in (int, float) for x in used)
+        value = eval(ast.unparse(node), self.outside) if alone else None
+        if type(value) in (int, float, bool):
+            return number(value)
         match node:
             case ast.Name(id=name) if name not in self.outside:
                 return f"_{name}"
-            case ast.BinOp(left, op, right) if (sign := SIGNS.get(type(op).__name__)):
+            case ast.BinOp(left, op, right) if sign := SIGNS.get(type(op).__name__):
                 return f"({self(left)} {sign} {self(right)})"
             case ast.BoolOp(op, values):
                 return f"({f' {SIGNS[type(op).__name__]} '.join(map(self, values))})"
             case ast.UnaryOp(op, operand):
                 return f"({SIGNS[type(op).__name__]}{self(operand)})"
-            case ast.Compare(left, [op], [right]) if (sign := SIGNS.get(type(op).__name__)):
+            case ast.Compare(left, [op], [right]) if sign := SIGNS.get(type(op).__name__):
                 return f"({self(left)} {sign} {self(right)})"
             case ast.IfExp(test, yes, no):
                 return f"({self(test)} ? {self(yes)} : {self(no)})"
@@ -145,7 +149,7 @@ class Saying:
                 return f"[{', '.join(map(self, elements))}]"
             case ast.Call():
                 return self.call(node)
-        refuse(self.function, node, "JavaScript has no words for it here")
+        return refuse(self.function, node, "JavaScript has no words for it here")
 
     def call(self, node: ast.Call) -> str:
         """A call of an elementwise function, of math, or of abs, max and min."""
@@ -161,7 +165,7 @@ class Saying:
             return f"{self.script.call(callee)}({', '.join([*args, *more])})"
         if callee in (abs, max, min) or (callee is getattr(math, member, None) and member in MATHS):
             return f"Math.{member}({', '.join(args)})"
-        refuse(self.function, node, "JavaScript's Math has no such function")
+        return refuse(self.function, node, "JavaScript's Math has no such function")
 
 
 def number(value: Any) -> str:

@@ -79,7 +79,9 @@ def playground(race: Race) -> str:
             tilts = race.tilts if own else noise_of(surface, None, None, seed=0)
             places[surface.name] = place(surface, chosen, tilts, race.steps if own else surface.steps), text
     lines = [f"{packed(name)}: {text}," for name, (_, text) in field.items()]
-    ground = [f"{packed(k)}: {{ ...{packed(facts)}, slopes: {text} }}," for k, (facts, text) in places.items()]
+    ground = [
+        f"{packed(k)}: {{ ...{packed(facts)}, slopes: {text} }}," for k, (facts, text) in places.items()
+    ]
     return "\n".join([str(script), "const rules = {", *lines, "};", "const surfaces = {", *ground, "};"])
 
 
