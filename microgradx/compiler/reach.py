@@ -1,10 +1,10 @@
 """What code can read: names in it, which files are the user's own, and what a value looks like from outside."""
 
 import collections
+import os
 import site
 import sys
 import sysconfig
-import os
 import types
 from collections.abc import Iterator
 from functools import cache

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from microgradx.compiler.foreign import builtin, foreign, state_of, stands
+from microgradx.compiler.foreign import builtin, foreign, stands, state_of
 from microgradx.compiler.guards import Guards, Record, items_of, watch_array
 from microgradx.compiler.names import line_of, parameter_names
 from microgradx.compiler.reach import (
@@ -287,9 +287,13 @@ class Trace:
         if any(f is one for one in known):
             return
         known.append(f)
-        if self.static and not f.__code__.co_filename.startswith(INSTALLED) and f.__code__ not in self.ran:
-            self.begin(f.__code__, f.__globals__)
-        elif f.__code__ is self.root and f.__code__ not in self.ran:
+        if (
+            self.static
+            and not f.__code__.co_filename.startswith(INSTALLED)
+            and f.__code__ not in self.ran
+            or f.__code__ is self.root
+            and f.__code__ not in self.ran
+        ):
             self.begin(f.__code__, f.__globals__)
         elif f.__code__ in self.ran and not self.inner(f.__code__):
             self.closure(f)
