@@ -86,8 +86,8 @@ class Variant:
         """Go by what another capture of the same program took for fixed."""
         self.guards, self.moved = other.guards, other.moved
         pairs = zip(self.program.bound.values(), other.program.bound.values(), strict=True)
-        pairs = [(a, b) for a, b in pairs if a.kind in ("constant", "data")]
-        changed = [(a, b) for a, b in pairs if a.array() is not b.array()]
+        memory = [(a, b) for a, b in pairs if a.kind in ("constant", "data")]
+        changed = [(a, b) for a, b in memory if a.array() is not b.array()]
         for a, b in changed:
             a.owner, a.then = b.owner, b.then
         if changed:

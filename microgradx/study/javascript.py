@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from microgradx.compiler.capture import capture
+from microgradx.compiler import jit
 from microgradx.compiler.program import Program
 from microgradx.creation import tensor
 from microgradx.errors import MicrogradxError
@@ -73,8 +73,7 @@ class Script:
             return z.detach(), x.grad, y.grad
 
         points = [np.array([0.3]), np.array([0.4])]
-        _, recorder = capture(slopes, points, [("x", 0), ("y", 1)], [slopes])
-        return self.program(recorder.program)
+        return self.program(jit(slopes).captured(*points).program)
 
     def program(self, program: Program) -> str:
         """A captured program of elementwise functions of one number each."""
