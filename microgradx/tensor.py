@@ -16,6 +16,7 @@ from microgradx.kernels import cuda
 from microgradx.kernels.cuda import Array
 from microgradx.kernels.cuda.exchange import from_interface
 from microgradx.primitives import Primitive, lift
+from microgradx.primitives.core import SIZES
 from microgradx.primitives.indexing import Slot, fill, getitem
 from microgradx.primitives.products import matmul
 from microgradx.primitives.shapes import cast, permute
@@ -31,7 +32,6 @@ class Tensor:
     """
 
     __slots__ = ("_data", "_grad", "_home", "_node", "_version", "requires_grad", "name", "__weakref__")
-    __array_ufunc__ = None  # NumPy leaves array + tensor to us
     number = -1  # on the tape, a leaf is older than any node
 
     def __init__(self, values, dtype=None, device=None, requires_grad: bool = False):
@@ -116,6 +116,29 @@ class Tensor:
     def __array__(self, dtype=None, copy=None):
         return np.array(look(self, "conversion to an array"), dtype=dtype, copy=copy)
 
+    def __array_ufunc__(self, ufunc, method, *inputs, **options):
+        """np.exp(t), and array + t: the function of this library that has the name."""
+        ours = UFUNCS.get(ufunc.__name__)
+        if ours is None or method != "__call__" or options:
+            call = f"np.{ufunc.__name__}" + f".{method}" * (method != "__call__")
+            call += f" with {', '.join(options)}" if options else ""
+            advice = "Write it with functions of mg, or take the array: t.detach().numpy()"
+            raise ArgumentError(f"{call} is not for tensors, whose gradients it would drop. {advice}.")
+        return ours(*inputs)
+
+    def __array_function__(self, function, types, args, kwargs):
+        """NumPy's other functions compute arrays; they are refused where they would drop a gradient."""
+        name = function.__name__
+        if name in SIZES:
+            return function(*(one._data if isinstance(one, Tensor) else one for one in args), **kwargs)
+        if mode.record and name not in WITHOUT_GRADIENT and any_requires_grad((args, kwargs)):
+            known = primitives.operations.keys() | scalars.functions.keys()
+            same = COUNTERPARTS.get(name, name if name in known else "")
+            advice = f"write mg.{same}, or " * bool(same) + "take the array: t.detach().numpy()"
+            call = f"{function.__module__}.{name}".replace("numpy", "np", 1)
+            raise GradientError(f"{call} would drop the gradient of a tensor that requires it: {advice}.")
+        return function(*as_arrays(args), **as_arrays(kwargs))
+
     @property
     def __cuda_array_interface__(self) -> dict[str, Any]:
         return self.lent("__cuda_array_interface__").__cuda_array_interface__
@@ -149,9 +172,16 @@ class Tensor:
         return len(self._data)
 
     __iter__ = lambda self: (self[i] for i in range(len(self)))
-    __bool__ = lambda self: bool(self.item())
     __float__ = lambda self: float(self.item())
     __int__ = lambda self: int(self.item())
+
+    def __bool__(self) -> bool:
+        if self.size != 1:
+            raise ShapeError(
+                f"a tensor of shape {self.shape} is neither true nor false: write t.any() or t.all(). To "
+                "find a tensor in a list, compare with `is`: any(t is one for one in tensors)."
+            )
+        return bool(self.item())
 
     def __index__(self) -> int:
         if self.dtype.kind not in "iu":
@@ -159,6 +189,9 @@ class Tensor:
         return int(self.item())
 
     def __format__(self, spec: str) -> str:
+        if spec and self.size != 1:
+            advice = f'Format one element, f"{{t.mean().item():{spec}}}", or write f"{{t}}" for all of them'
+            raise ShapeError(f"{spec!r} formats one number, this tensor has shape {self.shape}. {advice}.")
         return format(self.item() if spec else str(self), spec)
 
     __hash__ = object.__hash__
@@ -348,6 +381,48 @@ def kept(part):
 
 ARRAYS = (Tensor, np.ndarray, list, tuple)
 """What stands for an array within an index."""
+
+
+# NumPy's functions
+
+UFUNCS: dict[str, Any] = scalars.functions | {
+    "matmul": lambda a, b: matmul(as_operand(a), as_operand(b)),
+    "bitwise_and": scalars.logical_and,
+    "bitwise_or": scalars.logical_or,
+    "invert": scalars.logical_not,
+}
+"""What computes the ufunc of a name."""
+
+COUNTERPARTS = {"concatenate": "cat", "expand_dims": "unsqueeze", "broadcast_to": "expand", "amax": "max"}
+COUNTERPARTS |= {"amin": "min", "ravel": "flatten", "take_along_axis": "gather"}
+COUNTERPARTS |= {"vstack": "cat", "hstack": "cat", "dot": "matmul"}
+"""What stands for a NumPy function of another name."""
+
+# fmt: off
+WITHOUT_GRADIENT = frozenset({
+    "result_type", "can_cast", "allclose", "isclose", "array_equal", "array_equiv", "argmax", "argmin",
+    "argsort", "any", "all", "count_nonzero", "nonzero", "zeros_like", "ones_like", "empty_like",
+    "full_like", "array2string", "array_repr", "array_str", "save", "savez", "savetxt", "shares_memory",
+    "may_share_memory", "copyto",
+})
+# fmt: on
+"""NumPy functions whose results have no gradient to drop, or that hand values on as told."""
+
+
+def any_requires_grad(given) -> bool:
+    """Whether a Tensor among arguments, however nested, requires a gradient."""
+    if isinstance(given, list | tuple | dict):
+        return any(map(any_requires_grad, given.values() if isinstance(given, dict) else given))
+    return isinstance(given, Tensor) and given.requires_grad
+
+
+def as_arrays(given):
+    """What NumPy's functions take, with the array inside for each Tensor."""
+    if isinstance(given, Tensor):
+        return given.numpy()
+    if isinstance(given, dict):
+        return {name: as_arrays(one) for name, one in given.items()}
+    return type(given)(map(as_arrays, given)) if type(given) in (list, tuple) else given
 
 
 # Devices

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import click
+from click.shell_completion import CompletionItem
 
 REQUIRED = inspect.Parameter.empty
 """The default of an option that has none."""
@@ -23,7 +24,7 @@ def one_of(what: str, given: str, valid: Iterable[str]) -> str:
 
 
 class Name(click.ParamType):
-    """A key of a registry, which is read when it is needed; or a file with one of the suffixes."""
+    """A key of a registry, which is read when it is needed; or a file with one of the suffixes, or a folder."""
 
     def __init__(self, what: str, registry: Callable[[], Iterable[str]], files: tuple[str, ...] = ()):
         self.name, self.registry, self.files = what, registry, files
@@ -32,10 +33,16 @@ class Name(click.ParamType):
         """The name as the registry has it, or the path from the root, so that it holds in any folder."""
         if value.lower() in self.registry():
             return value.lower()
-        if self.files and value.lower().endswith(self.files):
+        if self.files and (value.lower().endswith(self.files) or Path(value).is_dir()):
             return str(Path(value).absolute())
         more = (f"a {suffix} file" for suffix in self.files)
         raise click.UsageError(one_of(self.name, value, [*self.registry(), *more]), ctx)
+
+    def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list:
+        """The names that begin so; files where there are none."""
+        names = [name for name in self.registry() if name.startswith(incomplete.lower())]
+        paths = [CompletionItem(incomplete, type="file")] if self.files and not names else []
+        return [*map(CompletionItem, names), *paths]
 
 
 class Sizes(click.ParamType):

@@ -1,9 +1,11 @@
 """`microgradx race`: optimizers on a surface, as an animation, a page or a picture; or their basins."""
 
+from itertools import chain, count
 from pathlib import Path
 from typing import Any
 
 import click
+from click.shell_completion import CompletionItem
 
 from microgradx import study
 from microgradx.errors import ArgumentError
@@ -56,9 +58,16 @@ class Names(click.ParamType):
         return tuple(part.strip() for part in parts if part.strip())
 
 
+def surface_names(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    """The surfaces whose name begins so; files where there are none."""
+    names = [name for name in surfaces if name.startswith(incomplete)]
+    return [CompletionItem(name) for name in names] or [CompletionItem(incomplete, type="file")]
+
+
 file = click.Path(path_type=Path, dir_okay=False)
 OPTIONS = [
-    click.Option(["--surface"], metavar="NAME|FILE.py:F", default="hollow", show_default=True,
+    click.Option(["--surface"], metavar="NAME|FILE.py:F", shell_complete=surface_names,
+        default="hollow", show_default=True,
         help=f"A function of your own, in arithmetic and mg.sin, ...; or {', '.join(surfaces)}."),
     click.Option(["--optimizers"], type=Names(), metavar="NAME,NAME", default=FIELD,
         help=f"Who races: names of `microgradx optimizers`.  [default: {', '.join(FIELD)}]"),
@@ -97,10 +106,18 @@ def race(surface, optimizers, start, window, lr, basins, cells, out, **options) 
     else:
         done = study.race(chosen, optimizers, start, **options)
         rows = [(racer.name, racer.lr, racer.outcome) for racer in done.racers]
-    out = out or Path("basins.png" if basins else "race.gif")
+    out = out or free("basins.png" if basins else "race.gif")
+    replaced = ", in place of the one before" * out.exists()
     done.save(out)
     width = max(len(name) for name, _, _ in rows)
     click.echo(chosen.about)
     for name, rate, outcome in rows:
         click.echo(f"  {click.style(f'{name:<{width}}', bold=True)}  lr {rate:<8.3g} {outcome}")
-    click.echo(f"{done.caption()}\nin {out}")
+    click.echo(f"{done.caption()}\nin {out}{replaced}")
+
+
+def free(name: str) -> Path:
+    """The first of race.gif, race-2.gif ... that is not there yet."""
+    first = Path(name)
+    more = (first.with_stem(f"{first.stem}-{n}") for n in count(2))
+    return next(path for path in chain([first], more) if not path.exists())

@@ -57,6 +57,7 @@ def fit(
     schedule: Schedule | None = None,
     clip_norm: float | None = None,
     patience: int | None = None,
+    drop_last: bool = False,
     out: str | Path | None = None,
     resume: bool = False,
     seed: int | None = None,
@@ -75,6 +76,7 @@ def fit(
     schedule: goes on after every optimizer step, so count its length in steps; ReduceLROnPlateau every epoch.
     clip_norm: bound of the norm of all gradients together, before each step.
     patience: stop after so many epochs without a smaller validation loss (or training loss, without `valid`).
+    drop_last: leave out what is left of an epoch for a last, shorter batch: BatchNorm cannot take one row.
     out: the run folder, see `Run`; resume: go on with what is in it, from the start if there is nothing yet.
     seed: of the shuffle and dropout; without one they go on from where `mg.seed` and earlier draws left them.
     eager: run every operation on its own, instead of whole steps as compiled code (which `jit` makes).
@@ -85,6 +87,7 @@ def fit(
     Ctrl-C finishes the step, saves, and raises KeyboardInterrupt. A loss or weight that is not finite raises
     NonFiniteError and leaves the last good checkpoint.
     """
+    check_parts(model, optimizer, loss)
     positive(epochs=epochs, batch_size=batch_size, clip_norm=clip_norm, patience=patience)
     train, valid = arrays("train", train), None if valid is None else arrays("valid", valid)
     if resume and out is None:
@@ -92,7 +95,7 @@ def fit(
     if seed is not None:
         generator.seed(seed)
     run = Run(out) if out is not None else None
-    trainer = Trainer(model, optimizer, train, batch_size, loss, schedule, clip_norm, run, eager)
+    trainer = Trainer(model, optimizer, train, batch_size, loss, schedule, clip_norm, run, eager, drop_last)
     if run and resume and run.last.exists():
         trainer.resume(run)
     elif run:
@@ -150,11 +153,18 @@ class Trainer:
     clip_norm: float | None
     run: Run | None
     eager: bool
+    drop_last: bool = False
 
     def __post_init__(self) -> None:
-        self.rows = len(self.train[0])
+        self.rows = rows = len(self.train[0])
+        if self.drop_last:
+            rows -= rows % self.batch_size
+            if not rows:
+                size = self.batch_size
+                raise ArgumentError(f"fit: {self.rows} rows make no batch of {size} with drop_last=True.")
+        self.used = rows  # in an epoch
         self.train = tuple(placed(part, self.model.device) for part in self.train)
-        self.steps = math.ceil(self.rows / self.batch_size)
+        self.steps = math.ceil(self.used / self.batch_size)
         self.at = Position()
         self.history = History(self.run.history if self.run else None)
         self.compiled, self.chunk = jit(self.step), 1
@@ -196,7 +206,7 @@ class Trainer:
         if at.batch == 0:
             self.shuffle = before
         generator.load_state_dict(self.shuffle)
-        order = generator.permutation(self.rows)
+        order = generator.permutation(self.rows)[: self.used]
         if at.batch:
             generator.load_state_dict(before)
         self.model.train()
@@ -210,7 +220,7 @@ class Trainer:
                 at.batch += 1
                 at.loss += value * len(rows[step * size : (step + 1) * size])
                 at.hits, at.judged = at.hits + int(hits), at.judged + int(judged)
-            seen, now = min(at.batch * size, self.rows), time.perf_counter()
+            seen, now = min(at.batch * size, self.used), time.perf_counter()
             if not self.eager and now - start < 0.02:  # seldom back to Python, yet often enough for Ctrl-C
                 self.chunk *= 2
             bar.step(at.epoch + 1, at.epoch * self.steps + at.batch, len(rows), at.loss / seen, at.accuracy)
@@ -225,7 +235,7 @@ class Trainer:
 
     def measure(self, valid: Pair | None) -> None:
         """Close the epoch: validate, record, and save, as the best too if it is."""
-        at, rows = self.at, self.rows
+        at, rows = self.at, self.used
         record: Record = {"epoch": at.epoch + 1, "step": (at.epoch + 1) * self.steps, "loss": at.loss / rows}
         if at.accuracy is not None:
             record["accuracy"] = at.accuracy
@@ -313,6 +323,19 @@ def right(outputs: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
     labels = flatten(y)
     counts = labels >= 0  # a negative label, such as PyTorch's -100, says that the row does not count
     return sum_over((flatten(predicted) == labels) & counts), sum_over(counts)
+
+
+def check_parts(model: Any, optimizer: Any, loss: Any) -> None:
+    """ArgumentError for what is no model, no optimizer, or no loss."""
+    wanted = {
+        "model": (model, isinstance(model, Module), "an nn.Module, such as nn.MLP([784, 128, 10])"),
+        "optimizer": (optimizer, isinstance(optimizer, Optimizer), "one of optim, such as "
+                      "optim.Adam(model.parameters(), lr=1e-3)"),
+        "loss": (loss, callable(loss), "a function of outputs and targets, such as nn.mse_loss"),
+    }  # fmt: skip
+    for name, (given, fits, what) in wanted.items():
+        if not fits:
+            raise ArgumentError(f"fit: {name} must be {what}; got {given!r}.")
 
 
 def positive(**values: float | None) -> None:
