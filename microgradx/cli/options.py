@@ -24,7 +24,7 @@ def one_of(what: str, given: str, valid: Iterable[str]) -> str:
 
 
 class Name(click.ParamType):
-    """A key of a registry, which is read when it is needed; or a file with one of the suffixes, or a folder."""
+    """A key of a registry, read when it is needed; or a file with one of the suffixes, or a folder."""
 
     def __init__(self, what: str, registry: Callable[[], Iterable[str]], files: tuple[str, ...] = ()):
         self.name, self.registry, self.files = what, registry, files
