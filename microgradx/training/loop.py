@@ -31,9 +31,10 @@ from microgradx.errors import (
 from microgradx.kernels.random import generator
 from microgradx.nn import Module, cross_entropy
 from microgradx.optim import Optimizer, ReduceLROnPlateau, Schedule, clip_grad_norm_
-from microgradx.primitives.reductions import argmax
+from microgradx.primitives.reductions import argmax, mean
 from microgradx.primitives.reductions import sum as sum_over
 from microgradx.primitives.shapes import flatten
+from microgradx.scalars import where
 from microgradx.tensor import Tensor, placed
 from microgradx.training import checkpoints
 from microgradx.training.evaluation import Loss, evaluate
@@ -57,7 +58,9 @@ def fit(
     schedule: Schedule | None = None,
     clip_norm: float | None = None,
     patience: int | None = None,
+    restore_best: bool | None = None,
     drop_last: bool = False,
+    sample_weight: Any = None,
     out: str | Path | None = None,
     resume: bool = False,
     seed: int | None = None,
@@ -76,6 +79,10 @@ def fit(
     schedule: goes on after every optimizer step, so count its length in steps; ReduceLROnPlateau every epoch.
     clip_norm: bound of the norm of all gradients together, before each step.
     patience: stop after so many epochs without a smaller validation loss (or training loss, without `valid`).
+    restore_best: leave the model with the weights of the best epoch instead of the last; by default with
+        `patience`. The run folder keeps both.
+    sample_weight: a number per row of `train`; a batch's loss is Σ weight · loss / Σ weight, for which `loss`
+        takes reduction="none", as those of `nn` do.
     drop_last: leave out what is left of an epoch for a last, shorter batch: BatchNorm cannot take one row.
     out: the run folder, see `Run`; resume: go on with what is in it, from the start if there is nothing yet.
     seed: of the shuffle and dropout; without one they go on from where `mg.seed` and earlier draws left them.
@@ -90,12 +97,15 @@ def fit(
     check_parts(model, optimizer, loss)
     positive(epochs=epochs, batch_size=batch_size, clip_norm=clip_norm, patience=patience)
     train, valid = arrays("train", train), None if valid is None else arrays("valid", valid)
+    if sample_weight is not None:
+        train = *train, weights_of(sample_weight, len(train[0]))
     if resume and out is None:
         raise ArgumentError("resume=True needs the folder of the run: fit(..., out=FOLDER, resume=True).")
     if seed is not None:
         generator.seed(seed)
     run = Run(out) if out is not None else None
     trainer = Trainer(model, optimizer, train, batch_size, loss, schedule, clip_norm, run, eager, drop_last)
+    trainer.keep = bool(patience) if restore_best is None else restore_best
     if run and resume and run.last.exists():
         trainer.resume(run)
     elif run:
@@ -116,6 +126,8 @@ def fit(
             bar.epoch(history)
             asked = [callback(history) for callback in callbacks]
             stopped = any(answer is True for answer in asked) or bool(patience and at.waited >= patience)
+    if trainer.keep and len(history):
+        trainer.restore()
     if run and len(history):
         draw(run, history, classes)
     return history
@@ -154,6 +166,8 @@ class Trainer:
     run: Run | None
     eager: bool
     drop_last: bool = False
+    keep: bool = False  # the weights of the best epoch
+    kept: dict[str, np.ndarray] | None = None
 
     def __post_init__(self) -> None:
         self.rows = rows = len(self.train[0])
@@ -170,11 +184,11 @@ class Trainer:
         self.compiled, self.chunk = jit(self.step), 1
         self.shuffle = generator.state_dict()  # as it was when the order of this epoch was drawn
 
-    def step(self, x: Tensor, y: Tensor) -> tuple[Tensor, ...]:
+    def step(self, x: Tensor, y: Tensor, weight: Tensor | None = None) -> tuple[Tensor, ...]:
         """One update from one batch: its loss, how many outputs are right, and how many can be."""
         self.optimizer.zero_grad()
         outputs = self.model(x)
-        loss = self.loss(outputs, y)
+        loss = self.loss(outputs, y) if weight is None else weighted(self.loss, outputs, y, weight)
         loss.backward()
         if self.clip_norm is not None:
             clip_grad_norm_(self.optimizer, self.clip_norm)
@@ -197,7 +211,7 @@ class Trainer:
         starts = range(0, len(rows), self.batch_size)
         parts = [Tensor(part) for part in self.train]
         batches = ([part[rows[i : i + self.batch_size]] for part in parts] for i in starts)
-        results = [self.step(x, y) for x, y in batches]
+        results = [self.step(*batch) for batch in batches]
         return [[t.item() for t in column] for column in zip(*results, strict=True)]
 
     def epoch(self, bar: Progress, interrupt: threading.Event, save_every: float) -> None:
@@ -256,6 +270,8 @@ class Trainer:
         best, waited = (value, 0) if improved else (at.best, at.waited + 1)
         self.at.__dict__.update(asdict(Position(epoch=at.epoch + 1, best=best, waited=waited)))
         self.history.append(record)  # before the checkpoint: resuming drops the lines that it does not know
+        if improved and self.keep and not self.run:
+            self.kept = self.model.state_dict()
         self.save(confusion, improved)
 
     def save(self, confusion: np.ndarray | None = None, best: bool = False) -> None:
@@ -279,6 +295,12 @@ class Trainer:
         if best:
             checkpoints.save(self.run.best, state)
         checkpoints.save(self.run.last, state)
+
+    def restore(self) -> None:
+        """Give the model the weights of the best epoch."""
+        best = checkpoints.load(self.run.best)["model"] if self.run and self.run.best.exists() else self.kept
+        if best is not None:
+            self.model.load_state_dict(best)
 
     def resume(self, run: Run) -> None:
         """Go on from the last checkpoint of a run."""
@@ -310,6 +332,28 @@ class Trainer:
             f"Lower the learning rate (now {rate:g}), bound the gradients with clip_norm, or look for values "
             f"that are not finite in the data; mg.detect_anomaly() names the operation.{kept}"
         )
+
+
+def weighted(loss: Loss, outputs: Tensor, y: Tensor, weight: Tensor) -> Tensor:
+    """Σ weight · loss / Σ weight over the rows of a batch."""
+    try:
+        each = loss(outputs, y, reduction="none")  # type: ignore[call-arg]
+    except TypeError as error:
+        raise ArgumentError(f"fit: with sample_weight the loss takes reduction='none': {error}.") from error
+    rows = each if each.ndim == 1 else mean(flatten(each, 1), 1)
+    total = sum_over(weight)
+    return sum_over(rows * weight) / where(total == 0, 1, total)
+
+
+def weights_of(given: Any, rows: int) -> np.ndarray:
+    """A number of at least 0 for each row."""
+    found = np.asarray(given, np.float32)
+    if found.shape != (rows,) or not (np.isfinite(found).all() and (found >= 0).all()):
+        raise ArgumentError(
+            f"fit: sample_weight must be {rows} finite numbers of at least 0, one per row; got "
+            f"shape {found.shape}."
+        )
+    return found
 
 
 def right(outputs: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
