@@ -98,7 +98,7 @@ def fit(
     positive(epochs=epochs, batch_size=batch_size, clip_norm=clip_norm, patience=patience)
     train, valid = arrays("train", train), None if valid is None else arrays("valid", valid)
     if sample_weight is not None:
-        train = *train, weights_of(sample_weight, len(train[0]))
+        train = (*train, weights_of(sample_weight, len(train[0])))  # type: ignore[assignment]
     if resume and out is None:
         raise ArgumentError("resume=True needs the folder of the run: fit(..., out=FOLDER, resume=True).")
     if seed is not None:
