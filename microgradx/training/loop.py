@@ -31,18 +31,17 @@ from microgradx.errors import (
 from microgradx.kernels.random import generator
 from microgradx.nn import Module, cross_entropy
 from microgradx.optim import Optimizer, ReduceLROnPlateau, Schedule, clip_grad_norm_
-from microgradx.primitives.reductions import argmax, mean
+from microgradx.primitives.reductions import argmax
 from microgradx.primitives.reductions import sum as sum_over
 from microgradx.primitives.shapes import flatten
-from microgradx.scalars import where
 from microgradx.tensor import Tensor, placed
 from microgradx.training import checkpoints
+from microgradx.training.checks import Pair, arrays, check_parts, positive, weighted, weights_of
 from microgradx.training.evaluation import Loss, evaluate
 from microgradx.training.history import History, Record, watched
 from microgradx.training.progress import Progress
 from microgradx.training.runs import Run, draw
 
-Pair = tuple[Any, Any]
 Callback = Callable[[History], Any]
 
 
@@ -334,28 +333,6 @@ class Trainer:
         )
 
 
-def weighted(loss: Loss, outputs: Tensor, y: Tensor, weight: Tensor) -> Tensor:
-    """Σ weight · loss / Σ weight over the rows of a batch."""
-    try:
-        each = loss(outputs, y, reduction="none")  # type: ignore[call-arg]
-    except TypeError as error:
-        raise ArgumentError(f"fit: with sample_weight the loss takes reduction='none': {error}.") from error
-    rows = each if each.ndim == 1 else mean(flatten(each, 1), 1)
-    total = sum_over(weight)
-    return sum_over(rows * weight) / where(total == 0, 1, total)
-
-
-def weights_of(given: Any, rows: int) -> np.ndarray:
-    """A number of at least 0 for each row."""
-    found = np.asarray(given, np.float32)
-    if found.shape != (rows,) or not (np.isfinite(found).all() and (found >= 0).all()):
-        raise ArgumentError(
-            f"fit: sample_weight must be {rows} finite numbers of at least 0, one per row; got "
-            f"shape {found.shape}."
-        )
-    return found
-
-
 def right(outputs: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
     """How many predictions are right, and how many labels there are; both 0 where targets are no labels."""
     if outputs.ndim > 1 and outputs.shape[1] > 1:
@@ -367,26 +344,6 @@ def right(outputs: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
     labels = flatten(y)
     counts = labels >= 0  # a negative label, such as PyTorch's -100, says that the row does not count
     return sum_over((flatten(predicted) == labels) & counts), sum_over(counts)
-
-
-def check_parts(model: Any, optimizer: Any, loss: Any) -> None:
-    """ArgumentError for what is no model, no optimizer, or no loss."""
-    wanted = {
-        "model": (model, isinstance(model, Module), "an nn.Module, such as nn.MLP([784, 128, 10])"),
-        "optimizer": (optimizer, isinstance(optimizer, Optimizer), "one of optim, such as "
-                      "optim.Adam(model.parameters(), lr=1e-3)"),
-        "loss": (loss, callable(loss), "a function of outputs and targets, such as nn.mse_loss"),
-    }  # fmt: skip
-    for name, (given, fits, what) in wanted.items():
-        if not fits:
-            raise ArgumentError(f"fit: {name} must be {what}; got {given!r}.")
-
-
-def positive(**values: float | None) -> None:
-    """ArgumentError for the first value that is neither None nor above zero."""
-    for name, value in values.items():
-        if value is not None and not value > 0:
-            raise ArgumentError(f"fit: {name} must be above 0, got {value}.")
 
 
 def training_step(
@@ -404,21 +361,6 @@ def training_step(
         return loss
 
     return step
-
-
-def arrays(name: str, pair: Pair) -> Pair:
-    """(x, y) as arrays of as many rows, at least one."""
-    try:
-        x, y = (part.data if isinstance(part, Tensor) else np.asarray(part) for part in pair)
-    except (TypeError, ValueError):
-        raise ArgumentError(
-            f"fit: {name} must be a pair of arrays (x, y), got {type(pair).__name__}."
-        ) from None
-    if x.ndim == 0 or y.ndim == 0 or len(x) != len(y) or len(x) == 0:
-        raise ArgumentError(
-            f"fit: {name} needs as many targets as rows, at least one; got {x.shape} and {y.shape}."
-        )
-    return x, y
 
 
 @contextmanager
