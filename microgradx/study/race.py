@@ -216,7 +216,8 @@ def judge(surface: Surface, rule: Rule, lr: float, path: np.ndarray, noisy: bool
     elif not far[-1]:
         outcome = f"there at step {arrival}"
     elif not noisy and np.ptp(recent, axis=0).max() < 2e-3 * surface.diagonal:
-        outcome = f"stuck at {heights[last]:.3g}"
+        known = len(surface.minima)  # of a surface of one's own it may be the minimum
+        outcome = f"{'stuck' if known else 'at rest'} at {heights[last]:.3g}"
     else:
         outcome = f"at {heights[last]:.3g}"
     deviation = None
