@@ -1,13 +1,14 @@
 """`python -m bench` lists the benchmarks, `python -m bench NAME ...` (or `all`) runs them.
 
 Each prints its table and writes it to bench/results; `--quick` runs a shorter version and writes nothing.
+`python -m bench NAME --help` says which options of its own a benchmark has.
 """
 
 import argparse
+import ast
 import importlib
 import inspect
 import os
-import pkgutil
 import sys
 from pathlib import Path
 
@@ -17,12 +18,12 @@ PINNED = ("OPENBLAS_CORETYPE", "OPENBLAS_L2_SIZE")
 
 
 def benchmarks() -> dict[str, str]:
-    """Every module with a `run`, by name, with the first line of its description."""
+    """Every module with a `run`, by name, with the first line of its description; none is imported."""
     found = {}
-    for name in (info.name for info in pkgutil.iter_modules([str(Path(__file__).parent)])):
-        module = None if name.startswith("_") else importlib.import_module(f"bench.{name}")
-        if hasattr(module, "run"):
-            found[name] = (module.__doc__ or "").strip().splitlines()[0]
+    for path in sorted(Path(__file__).parent.glob("[!_]*.py")):
+        tree = ast.parse(path.read_text(encoding="utf-8"))
+        if any(isinstance(node, ast.FunctionDef) and node.name == "run" for node in tree.body):
+            found[path.stem] = (ast.get_docstring(tree) or "").splitlines()[0]
     return found
 
 
@@ -36,7 +37,7 @@ def main() -> int:
     parser.add_argument("--quick", action="store_true", help="a short run, for trying; writes no file")
     arguments, _ = parser.parse_known_args()
     known = benchmarks()
-    names = list(known) if arguments.names == ["all"] else arguments.names
+    names = [name for name in known if name != "gpu_day"] if arguments.names == ["all"] else arguments.names
     if unknown := [name for name in names if name not in known]:
         parser.error(f"no benchmark {', '.join(unknown)}; there are {', '.join(known)}")
     modules = {name: importlib.import_module(f"bench.{name}") for name in names}
@@ -53,7 +54,7 @@ def main() -> int:
         taken = inspect.signature(module.run).parameters.keys() & chosen.keys()
         rows = module.run(**{option: chosen[option] for option in taken})
         print(measure.table(rows), flush=True)
-        if not arguments.quick:
+        if not arguments.quick and not hasattr(module, "keep"):  # which has written its tables by itself
             method = getattr(module, "METHOD", measure.TURNS)
             note = f"Command: `python -m bench {' '.join(sys.argv[1:])}`. {method}"
             print(f"written to {measure.write(name, known[name], rows, note)}", flush=True)

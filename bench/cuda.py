@@ -1,149 +1,138 @@
-"""A GPU: right first, then sweeps, steps, a whole training and products, against PyTorch in the same process.
+"""A GPU: right first, then sweeps, steps, a whole training and products, against PyTorch and JAX.
 
 Every part runs in a process of its own; one that fails or hangs is a row that says so, and the next goes on.
 `--quick` is a rehearsal with tiny sizes, which measures nothing; in Numba's simulator there is nothing else.
 """
 
-import multiprocessing
+import json
 import os
+import re
 import shutil
-import statistics
 import subprocess
 import sys
+import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
-from queue import Empty
 from typing import Any
 
 import numpy as np
 
 import microgradx as mg
-from bench.measure import duration, write
+from bench.cuda_steps import FIRST, MORE, seconds, torchs, trained, waiting
+from bench.measure import RESULTS, duration, write
 from bench.models import Network
+from bench.parts import ROOT, Part, Row, Tables, all_of, cell, problem, row
 from microgradx import data, nn, optim
 from microgradx.compiler.cuda.variant import CudaVariant
 from microgradx.kernels import sweep
-from microgradx.kernels.cuda import available, build, describe, device, simulated
+from microgradx.kernels.cuda import Array, available, build, describe, device, simulated
 from microgradx.kernels.cuda.device import Launch, pointer
 from microgradx.rules import rules
 from microgradx.tensor import wrap
 
-Row = dict[str, object]
-HEAD = "part", "what", "ours", "peer", "ratio", "asked", "note"
-
-NETWORKS = [
-    (Network((784, 128, 10)), 128, {"eager": 8.0, "graph": 2.0, "compile": 1.5}),
-    (Network((784, 1000, 1000, 10)), 128, {"graph": 1.2}),
-    (Network((784, 4096, 4096, 10)), 4096, {"graph": 0.95}),
-    (Network((2, 16, 16, 2)), 100, {}),
-]
-"""Networks, batch, and how many times as fast as PyTorch a step shall be."""
-
 SIZES = [(128, 784, 128), (1024, 1024, 1024), (4096, 4096, 4096), (784, 4096, 4096)]
 """Of the matrix products, (n, k) @ (k, m)."""
-
-
-def row(
-    part: str, what: object, ours: str = "", peer: str = "", ratio: float | None = None, asked: str = "",
-    note: str = "",
-) -> Row:  # fmt: skip
-    """A line of the table; a ratio is the peer's time over ours."""
-    shown = "" if ratio is None else f"{ratio:.2f}"
-    return {
-        "part": part,
-        "what": what,
-        "ours": ours,
-        "peer": peer,
-        "ratio": shown,
-        "asked": asked,
-        "note": note,
-    }
-
-
-def seconds(run: Callable[[], object], wait: Callable[[], object], calls: int, rounds: int = 7) -> float:
-    """The median time of a call, of several rounds of many; everything queued is waited for."""
-    run()
-    wait()
-    found = []
-    for _ in range(1 if simulated() else rounds):
-        start = time.perf_counter()
-        for _ in range(calls):
-            run()
-        wait()
-        found.append((time.perf_counter() - start) / calls)
-    return statistics.median(found)
-
-
-def torchs() -> tuple[Any, str]:
-    """PyTorch, and where it computes."""
-    import torch
-
-    torch.backends.cuda.matmul.allow_tf32 = False
-    return torch, "cuda" if torch.cuda.is_available() else "cpu"
-
-
-def waiting(torch: Any, where: str) -> Callable[[], object]:
-    """What waits for PyTorch's work."""
-    return torch.cuda.synchronize if where == "cuda" else lambda: None
 
 
 # Right first
 
 
 def suite(quick: bool) -> Iterator[Row]:
-    """The CUDA tests, on this device."""
+    """The CUDA tests, on this device, with a row of how far they are."""
     options = ["-k", "launch_fits or two_devices"] if quick else []
     side = ["-n", "8"] if find_spec("xdist") and not quick else []  # most of the time is compilation
-    command = [sys.executable, "-m", "pytest", *side, "-m", "cuda", *options]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=400, cwd=Path(__file__).parents[1])
-    lines = done.stdout.strip().splitlines()
-    failed = [line for line in lines if line.startswith(("FAILED", "ERROR"))]
-    result = lines[-1] if lines else done.stderr[-200:]
-    yield row("tests", "pytest -m cuda", result, asked="all pass", note="; ".join(failed)[:400])
+    command = [sys.executable, "-m", "pytest", *side, *options, "-m", "cuda", "-v", "-rfE", "-o", "addopts="]
+    command += ["-W", "default"]  # what another version of a library warns of is no failure
+    started = time.monotonic()
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, cwd=ROOT
+    ) as process:
+        assert process.stdout
+        lines, said = [], started
+        for line in process.stdout:
+            lines.append(line)
+            if time.monotonic() > said + 2:
+                said = time.monotonic()
+                yield verdict(lines, f"not all, {said - started:.0f} s")
+    yield verdict(lines, lines[-1].strip("= \n") if lines else f"pytest ended with code {process.returncode}")
+
+
+def verdict(lines: list[str], result: str) -> Row:
+    """What a run of the tests says so far."""
+    outcome = re.compile(r"\b(PASSED|FAILED|ERROR|SKIPPED)\b")
+    found = [match[1] for line in lines if "%]" in line and (match := outcome.search(line))]
+    failed = [line.split("tests/")[-1] for line in lines if re.search(r"\b(FAILED|ERROR)\b.*::", line)]
+    short = [line for line in failed if " - " in line] or failed  # the summary at the end has the reasons
+    counts = ", ".join(f"{found.count(kind)} {kind.lower()}" for kind in dict.fromkeys(found)) or "none yet"
+    note = cell("; ".join([result, *short]), 900)
+    return row("tests", "pytest -m cuda", counts, asked="all pass", note=note)
 
 
 def bits(quick: bool) -> Iterator[Row]:
     """Every update rule, on both devices from the same numbers."""
     steps, size = (5, 9) if quick else (1000, 10_000)
-    same, differing = 0, []
-    for rule in list(rules.values())[: 3 if quick else None]:
-        rng = np.random.default_rng(5)
-        p = rng.standard_normal(size).astype(np.float32)
-        on_cpu = [p, *(np.zeros_like(p) for _ in rule.state)]
-        on_gpu = [device().array(a) for a in on_cpu]
-        cpu, gpu = (sweep(rule, np.float32, device=where) for where in ("cpu", "cuda"))
-        carried = other = ()
-        for t in range(1, steps + 1):
-            g = rng.standard_normal(size).astype(np.float32)
-            carried = cpu(on_cpu[0], g, *on_cpu[1:], t=t, carried=carried)
-            other = gpu(on_gpu[0], device().array(g), *on_gpu[1:], t=t, carried=other)
-        if all((a == b.numpy()).all() for a, b in zip(on_cpu, on_gpu, strict=True)):
-            same += 1
-        else:
-            differing.append(rule.name)
-    yield row("bits", f"rules equal after {steps} steps", f"{same} of {same + len(differing)}", asked="all",
-              note=", ".join(differing) or "products and sums are not contracted: NVVM's -fma=0")  # fmt: skip
+    names, differing = list(rules)[: 3 if quick else None], []
+    for k, name in enumerate(names):
+        try:
+            differing += [name] * (not same_bits(name, steps, size))
+        except Exception as error:
+            differing.append(f"{name} ({problem(error)})")
+        so_far = f"{k + 1 - len(differing)} of {len(names)}" + f" ({k + 1} seen)" * (k + 1 < len(names))
+        note = cell(", ".join(differing), 900) or "products and sums are not contracted: NVVM's -fma=0"
+        yield row("bits", f"rules equal after {steps} steps", so_far, asked="all", note=note)
 
 
-def trained(network: Network, where: str, rows: int, batch: int, how: str) -> tuple[Any, Any, Any]:
-    """A step of ours on a device, compiled, with its data there."""
-    CudaVariant.how = how
-    mg.seed(0)
-    model = network.built(nn).to(where)
-    optimizer = optim.Adam(model.parameters(), lr=1e-3)
+def same_bits(name: str, steps: int, size: int) -> bool:
+    """Whether a rule gives the CPU's bits after so many steps."""
+    rule, rng = rules[name], np.random.default_rng(5)
+    p = rng.standard_normal(size).astype(np.float32)
+    on_cpu = [p, *(np.zeros_like(p) for _ in rule.state)]
+    on_gpu = [device().array(a) for a in on_cpu]
+    cpu, gpu = (sweep(rule, np.float32, device=where) for where in ("cpu", "cuda"))
+    carried = other = ()
+    for t in range(1, steps + 1):
+        g = rng.standard_normal(size).astype(np.float32)
+        carried = cpu(on_cpu[0], g, *on_cpu[1:], t=t, carried=carried)
+        other = gpu(on_gpu[0], device().array(g), *on_gpu[1:], t=t, carried=other)
+    return all((a == b.numpy()).all() for a, b in zip(on_cpu, on_gpu, strict=True))
 
-    def step(x, y):
-        optimizer.zero_grad()
-        loss = nn.cross_entropy(model(x), y)
-        loss.backward()
-        optimizer.step()
-        return loss
 
-    x, y = (mg.tensor(a, device=where) for a in network.data(rows))
-    return mg.jit(step), x, y
+def few_steps(quick: bool) -> Iterator[Row]:
+    """A sweep, and steps of a small network both as a graph and as one kernel: what is to be looked at."""
+    network, batch = (Network((8, 6, 3)), 4) if quick else (Network((70, 40, 10)), 32)
+    sweep(rules["adam"], np.float32, device="cuda")(*halves(9 if quick else 1000), t=1)
+    for how in ("graph", "epoch"):
+        step, x, y = trained(network, "cuda", 3 * batch, how)
+        losses = step.scan(x, y, batch_size=batch).numpy()
+        yield row("sanitizer", f"3 steps of {network}, {how}", f"losses {losses.round(3).tolist()}")
+
+
+TOOLS = {"memcheck": "ERROR SUMMARY", "racecheck": "RACECHECK SUMMARY"}
+"""Of compute-sanitizer, and the line that says what each has found."""
+
+
+def sanitizer(quick: bool) -> Iterator[Row]:
+    """A few steps under compute-sanitizer, where it is installed."""
+    there = shutil.which("compute-sanitizer", path=f"{os.environ['PATH']}:/usr/local/cuda/bin")
+    if not there:
+        yield SANITIZER.missing("compute-sanitizer is not installed")
+        return
+    own = [sys.executable, "-m", "bench.parts", "bench.cuda:few_steps"]
+    for tool, summary in TOOLS.items():
+        with tempfile.TemporaryDirectory() as folder:
+            found = Path(folder, "rows")
+            command = [there, "--tool", tool, *own, str(found), json.dumps({"quick": quick}), "sanitizer"]
+            done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT)
+            rows = list(map(json.loads, found.read_text().splitlines())) if found.exists() else []
+        said = [line.strip("= ") for line in done.stdout.splitlines() if line.startswith("====")]
+        result = next((line for line in said if summary in line), f"no summary, code {done.returncode}")
+        seen = [f"{r['what']} {r['note']}".strip() for r in rows]
+        first = [] if " 0 " in result else said[:6]
+        yield row("sanitizer", f"few steps under {tool}", result, asked="0 errors",
+                  note=cell("; ".join(seen + first), 900))  # fmt: skip
 
 
 def curve(quick: bool) -> Iterator[Row]:
@@ -151,7 +140,7 @@ def curve(quick: bool) -> Iterator[Row]:
     network, steps, batch = (Network((8, 6, 3)), 6, 4) if quick else (Network((784, 128, 10)), 1000, 128)
     losses = {}
     for where, how in (("cpu", ""), ("cuda", "graph"), ("cuda", "epoch")):
-        step, x, y = trained(network, where, steps * batch, batch, how)
+        step, x, y = trained(network, where, steps * batch, how)
         losses[where, how] = step.scan(x, y, batch_size=batch).numpy()
     wanted = losses.pop(("cpu", ""))
     for (_, how), found in losses.items():
@@ -159,9 +148,9 @@ def curve(quick: bool) -> Iterator[Row]:
         early = np.max(np.abs(found - wanted)[:100] / wanted[:100])
         what, note = f"{network}, {steps} steps, {how} against the CPU", f"first 100 steps: {early:.1e}"
         yield row("loss curve", what, f"{worst:.1e}", asked="1e-3", note=note)
-    step, x, y = trained(network, "cuda", batch, batch, "graph")
+    step, x, y = trained(network, "cuda", batch, "graph")
     compiled = [step(x, y).item() for _ in range(5)]
-    step, x, y = trained(network, "cuda", batch, batch, "graph")
+    step, x, y = trained(network, "cuda", batch, "graph")
     eager = [step.function(x, y).item() for _ in range(5)]
     worst = np.max(np.abs(np.subtract(compiled, eager)) / np.abs(eager))
     yield row("eager", f"{network}, 5 steps compiled against eager", f"{worst:.1e}", asked="1e-5")
@@ -174,9 +163,10 @@ def sweeps(quick: bool) -> Iterator[Row]:
     """Adam over many parameters, against a copy of the same bytes and PyTorch's fused Adam."""
     gpu, adam = device(), sweep(rules["adam"], np.float32, device="cuda")
     torch, where = torchs()
-    for size in (1000,) if quick else (10**5, 10**6, 10**7, 10**8, 10**9):
+    yield copies(10**3 if quick else 10**9)
+    for size in (1000,) if quick else (10**7, 10**8, 10**6, 10**5, 10**9):
         try:
-            arrays = [gpu.full((size,), np.float32, 0.5) for _ in range(4)]
+            arrays = halves(size)
         except mg.MicrogradxError as error:
             yield row("sweep", f"{size:.0e} parameters", note=str(error)[:120])
             continue
@@ -205,7 +195,7 @@ def sweeps(quick: bool) -> Iterator[Row]:
         if where == "cuda":
             torch.cuda.empty_cache()
     size, many = (100, 3) if quick else (10**5, 200)
-    arrays = [gpu.full((size,), np.float32, 0.5) for _ in range(4)]
+    arrays = halves(size)
     numbers = tuple(map(np.float32, adam.numbers(3, (), {"lr": 1e-3})[0]))
     launch = gpu.prepare(
         Launch(adam.run, -(-size // gpu.shape.block), (np.int64(size), *map(pointer, arrays), *numbers))
@@ -215,86 +205,24 @@ def sweeps(quick: bool) -> Iterator[Row]:
     yield row("sweep", f"Adam, {size:.0e}, inside a graph", duration(each), asked="5 us")
 
 
-def peers(network: Network, batch: int, quick: bool) -> dict[str, Callable[[], object]]:
-    """A step of PyTorch: eager with fused Adam, as a whole-step graph, and by torch.compile."""
-    torch, where = torchs()
-    x, y = (torch.from_numpy(a).to(where) for a in network.data(batch))
-
-    def made(capturable: bool = False) -> tuple[Any, Callable[[], object]]:
-        torch.manual_seed(0)
-        model = network.built(torch.nn).to(where)
-        options = {"capturable": True} if capturable and where == "cuda" else {}
-        optimizer = torch.optim.Adam(model.parameters(), lr=1e-3, fused=True, **options)
-
-        def step() -> object:
-            optimizer.zero_grad()
-            loss = torch.nn.functional.cross_entropy(model(x), y)
-            loss.backward()
-            optimizer.step()
-            return loss
-
-        return model, step
-
-    found = {"eager": made()[1]}
-    if where != "cuda":
-        return found
-    _, step = made(capturable=True)
-    side = torch.cuda.Stream()
-    side.wait_stream(torch.cuda.current_stream())
-    with torch.cuda.stream(side):
-        for _ in range(3):
-            step()
-    torch.cuda.current_stream().wait_stream(side)
-    graph = torch.cuda.CUDAGraph()
-    with torch.cuda.graph(graph):
-        step()
-    found["graph"] = lambda kept=step: graph.replay()  # its model is not to be freed
-    if not quick:
-        found["compile"] = torch.compile(made(capturable=True)[1], mode="max-autotune")
-    return found
+def halves(size: int) -> list[Array]:
+    """Four arrays of a number that is not zero, made on the device but for the first."""
+    gpu = device()
+    arrays = [gpu.full((size,), np.float32, 0.5), *(gpu.empty((size,), np.float32) for _ in range(3))]
+    for array in arrays[1:]:
+        gpu.copy(array, arrays[0])
+    return arrays
 
 
-def steps(quick: bool) -> Iterator[Row]:
-    """A training step, from data on the device: ours in a scan, every way, against PyTorch's."""
-    torch, where = torchs()
-    for network, batch, asked in NETWORKS[:1] if quick else NETWORKS:
-        network, batch, count = (Network((8, 6, 3)), 4, 3) if quick else (network, batch, 200)
-        if network.sizes[1] > 2000:
-            count = 20
-        best: dict[str, float] = {}
-        for how in ("graph", "epoch", "launches"):
-            if how == "epoch" and network.sizes[1] > 500:
-                continue
-            try:
-                step, x, y = trained(network, "cuda", batch * count, batch, how)
-                order = np.random.default_rng(0).permutation(batch * count)
-                start = time.perf_counter()
-                run = partial(step.scan, x, y, batch_size=batch, order=order)
-                run()
-                device().synchronize()
-                first = time.perf_counter() - start
-                best[how] = seconds(run, device().synchronize, 1 if quick else 3) / count
-                alone = seconds(partial(step, x.data.first(batch), y.data.first(batch)), device().synchronize,
-                                3 if quick else 100)  # fmt: skip
-                note = f"first scan {duration(first)}, one call at a time {duration(alone)}"
-                yield row("step", f"{network}, batch {batch}: {how}", duration(best[how]), note=note)
-            except Exception as error:
-                yield row("step", f"{network}: {how}", note=problem(error))
-        ours = min(best.values(), default=float("nan"))
-        try:
-            contenders = peers(network, batch, quick)
-        except Exception as error:
-            yield row("step", f"{network}: PyTorch", note=problem(error))
-            continue
-        for name, run in contenders.items():
-            try:
-                peer = seconds(run, waiting(torch, where), 3 if quick else 100)
-                times = duration(ours), f"PyTorch {name} {duration(peer)}"
-                wanted = f"{asked[name]:g}" if name in asked else ""
-                yield row("step", f"{network}, batch {batch}", *times, peer / ours, wanted)
-            except Exception as error:
-                yield row("step", f"{network}: PyTorch {name}", note=problem(error))
-    CudaVariant.how = ""
+def copies(size: int) -> Row:
+    """The bandwidth of a copy on the device, of so many bytes read and written, ours and PyTorch's."""
+    gpu, (torch, where) = device(), torchs()
+    source, target = (gpu.full((size // 4,), np.float32, 0.5) for _ in range(2))
+    ours = 2 * size / seconds(lambda: gpu.copy(target, source), gpu.synchronize, 10)
+    one, other = (torch.full((size // 4,), 0.5, device=where) for _ in range(2))
+    peer = 2 * size / seconds(lambda: other.copy_(one), waiting(torch, where), 10)
+    rates = f"{ours / 1e9:,.0f} GB/s", f"PyTorch {peer / 1e9:,.0f} GB/s"
+    return row("sweep", f"a copy of {size:.0e} bytes", *rates, ours / peer, note="bytes read and written")
 
 
 def training(quick: bool) -> Iterator[Row]:
@@ -372,73 +300,54 @@ def launches(quick: bool) -> Iterator[Row]:
     )
     yield row("launch", "an eager operation", duration(seconds(lambda: x * 2, gpu.synchronize, calls)))
     yield row("launch", "item()", duration(seconds(lambda: x[0].item(), gpu.synchronize, calls)))
+    network, batch, count = (Network((2, 3, 2)), 4, 3) if quick else (Network((2, 16, 16, 2)), 100, 1001)
+    step, x, y = trained(network, "cuda", batch * count, "epoch")
+    taken = {}
+    for steps in (1, count):
+        rows = np.arange(batch * steps)
+        scan = partial(step.scan, x, y, batch_size=batch, order=rows)
+        taken[steps] = seconds(scan, gpu.synchronize, 1 if quick else 5)
+    each = (taken[count] - taken[1]) / (count - 1)
+    note = f"a scan of 1 step takes {duration(taken[1])}, of {count} {duration(taken[count])}"
+    what = f"{network}, batch {batch}, persistent"
+    yield row("launch", f"{what}: a step", duration(each), asked="5 us", note=note)
+    begin = duration(taken[1] - each)
+    yield row("launch", f"{what}: to begin a scan", begin, note="a scan of one, less a step")
+    CudaVariant.how = ""
 
 
-def problem(error: Exception) -> str:
-    """An error in a cell."""
-    return f"{type(error).__name__}: {' '.join(str(error).split())[:200]}".replace("|", "/")
+BITS = Part("bits", "bench.cuda:bits", 90, asked="all")
+CURVE = Part("loss curve", "bench.cuda:curve", 60, asked="1e-3")
+SWEEPS = Part("sweeps", "bench.cuda:sweeps", 60, asked="0.90 of a copy's bandwidth")
+TRAINING = Part("training", "bench.cuda:training", 60, asked="0.5 s")
+PRODUCTS = Part("products", "bench.cuda:products", 60)
+LAUNCHES = Part("launches", "bench.cuda:launches", 30)
+SUITE = Part("tests", "bench.cuda:suite", 150, asked="all pass")
+SANITIZER = Part("sanitizer", "bench.cuda:sanitizer", 60, asked="0 errors")
+FIRST_STEPS, MORE_STEPS = ([job.part() for job in jobs] for jobs in (FIRST, MORE))
+PARTS = [BITS, CURVE, SWEEPS, *FIRST_STEPS, TRAINING, PRODUCTS, LAUNCHES, SUITE, *MORE_STEPS]
 
 
-PARTS = [bits, curve, sweeps, steps, training, products, launches, suite]
-LIMIT = 150.0  # seconds for a part: one that hangs must not cost the others their turn
-
-
-def serve(name: str, quick: bool, queue: Any) -> None:
-    """A part in a process of its own: a fault of the GPU ends no other."""
-    try:
-        for found in globals()[name](quick):
-            queue.put(found)
-    except Exception as error:
-        queue.put(row(name, "failed", note=problem(error)))
-    queue.put(None)
-
-
-def rows_of(part: Callable[[bool], Iterator[Row]], quick: bool) -> Iterator[Row]:
-    """The rows of a part, until it ends or its time is up."""
-    if simulated():
-        yield from part(quick)
-        return
-    spawn = multiprocessing.get_context("spawn")
-    queue: Any = spawn.Queue()
-    process = spawn.Process(target=serve, args=(part.__name__, quick, queue), daemon=True)
-    process.start()
-    end = time.perf_counter() + LIMIT * (3 if part is suite else 1)
-    while process.is_alive() or not queue.empty():
-        try:
-            found = queue.get(timeout=1)
-        except Empty:
-            if time.perf_counter() > end:
-                process.kill()
-                yield row(part.__name__, "failed", note="its time was up")
-                return
-            continue
-        if found is None:
-            return
-        yield found
-    yield row(part.__name__, "failed", note=f"its process ended with code {process.exitcode}")
+def keep(tables: Tables, name: str, title: str, folder: Path = RESULTS) -> Path:
+    """Write all tables that there are, also into the folder $OUT, if that is set."""
+    path = write(name, title, tables, folder)
+    if out := os.environ.get("OUT"):
+        shutil.copy(path, out)
+    return path
 
 
 def run(quick: bool = False) -> list[Row]:
-    """All parts; the table is written after each, and also into the folder $OUT, if that is set."""
+    """All parts; the tables are written after each."""
     if not available():
         raise SystemExit(". ".join(filter(None, describe())))
-    if simulated():
-        if not quick:
-            raise SystemExit("nothing is measured in the simulator: rehearse with --quick.")
-        sys.setswitchinterval(1e-4)  # its threads wait for each other
+    if simulated() and not quick:
+        raise SystemExit("nothing is measured in the simulator: rehearse with --quick.")
+    title = f"{(__doc__ or '').splitlines()[0]} {describe()[0]}"
     what = describe()[0] + (" (a rehearsal: nothing here is a measurement)" if quick else "")
-    rows = [row("device", what, note=f"{', '.join(build.compilers())}; driver {version()}")]
-    for part in PARTS:
-        start = time.perf_counter()
-        for found in rows_of(part, quick):
-            print(" ".join(str(cell) for cell in found.values() if cell), flush=True)
-            rows.append(found)
-        print(f"  [{part.__name__}: {time.perf_counter() - start:.1f} s]", flush=True)
-        if not quick:
-            path = write("cuda", (__doc__ or "").splitlines()[0], rows)
-            if out := os.environ.get("OUT"):
-                shutil.copy(path, out)
-    return rows
+    about = [row("device", what, note=f"{', '.join(build.compilers())}; driver {version()}")]
+    write_down = (lambda tables: None) if quick else partial(keep, name="cuda", title=title)
+    tables = all_of(PARTS, quick, 3600, write_down, tables={"device": about})
+    return [found for table in tables.values() for found in table]
 
 
 def version() -> str:

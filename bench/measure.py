@@ -118,17 +118,27 @@ def table(rows: list[dict[str, object]]) -> str:
 TURNS = "Contenders take turns; medians; compile time apart."
 
 
-def write(name: str, title: str, rows: list[dict[str, object]], note: str = "") -> Path:
-    """Keep a table as bench/results/DATE-NAME.md, with the machine, the versions and the command."""
-    note = note or f"Command: `python -m bench {name}`. {TURNS}"
+def write(
+    name: str,
+    title: str,
+    rows: list[dict[str, object]] | Mapping[str, list],
+    note: str = "",
+    folder: Path = RESULTS,
+) -> Path:
+    """Keep a table as bench/results/DATE-NAME.md, with the machine, the versions and the command.
+
+    Several tables, by name, are sections of the file.
+    """
+    note = note or f"Command: `python -m bench {name.split('-')[0]}`. {TURNS}"
     from microgradx.compiler.limits import processor  # here: every contender's process imports this file
 
-    RESULTS.mkdir(exist_ok=True)
-    path = RESULTS / f"{date.today():%Y-%m-%d}-{name}.md"
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / f"{date.today():%Y-%m-%d}-{name}.md"
+    tables = rows if isinstance(rows, Mapping) else {"": rows}
+    parts = (f"## {head}\n\n" * bool(head) + table(part) for head, part in tables.items() if part)
     path.write_text(
         f"# {title}\n\n{date.today():%Y-%m-%d}, {processor()}, {os.cpu_count()} cores, Python "
         f"{platform.python_version()}, {versions('numpy', 'numba', 'scipy', 'torch', 'jax')}.\n"
-        f"{note}\n\n"
-        f"{table(rows)}\n"
+        f"{note}\n\n" + "\n\n".join(parts) + "\n"
     )
     return path

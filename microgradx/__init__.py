@@ -15,7 +15,8 @@ from microgradx.primitives import Case, operation, primitive
 from microgradx.primitives.indexing import cat, gather, one_hot, pad, split, stack
 from microgradx.primitives.products import einsum, matmul
 from microgradx.primitives.reductions import (
-    argmax, argmin, cumsum, log_softmax, logsumexp, max, mean, min, prod, softmax, std, sum, var,
+    all, any, argmax, argmin, cumsum, log_softmax, logsumexp, max, mean, min, norm, prod, softmax, std, sum,
+    var,
 )  # fmt: skip
 from microgradx.primitives.shapes import expand, flatten, permute, reshape, squeeze, transpose, unsqueeze
 from microgradx.rules import rule

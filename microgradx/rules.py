@@ -26,6 +26,7 @@ class Rule:
     def __init__(self, function: Callable[..., Any]):
         self.function = function
         self.name = self.__name__ = function.__name__
+        self.__module__ = function.__module__
         self.__doc__, self.__signature__ = function.__doc__, inspect.signature(function)
         parameters = list(self.__signature__.parameters.values())
         first = [q.name for q in parameters if q.kind is q.POSITIONAL_ONLY]
@@ -36,6 +37,9 @@ class Rule:
         self.state = tuple(first[2:])
         self.carried = tuple(q.name for q in rest[1:] if q.default is q.empty)
         self.hyperparameters = {q.name: q.default for q in rest if q.default is not q.empty}
+
+    def __reduce__(self) -> str:
+        return self.__name__  # copied and pickled by name, as Python's functions are
 
     def __repr__(self) -> str:
         return f"<rule {self.name}{self.__signature__}>"

@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 
-from microgradx.errors import GradientError, NonFiniteError
+from microgradx.errors import GradientError, MicrogradxError, NonFiniteError
 from microgradx.primitives import Primitive
 from microgradx.primitives.reductions import sum as sum_over
 from microgradx.primitives.shapes import cast, expand_to, reshape_to
@@ -130,7 +130,10 @@ class Node:
 def unbroadcast(op: Primitive, g, shape: tuple[int, ...]):
     """Sum a gradient over the axes along which its input was repeated; repeat it where it has only one."""
     if any(n != m and 1 not in (n, m) for n, m in zip(g.shape[::-1], shape[::-1], strict=False)):
-        raise GradientError(f"{op.name}: its rule gave a gradient of shape {g.shape} for an input {shape}.")
+        raise GradientError(
+            f"{op.name}: its rule gave a gradient of shape {g.shape} for an input of shape {shape}. "
+            "It returns one per input, in their order, each of its input's shape; is a .T or a sum missing?"
+        )
     extra = max(g.ndim - len(shape), 0)
     axes = tuple(i for i, n in enumerate(g.shape) if i < extra or (n != 1 and shape[i - g.ndim] == 1))
     g = sum_over(g, axis=axes, keepdims=True) if axes else g
@@ -177,7 +180,14 @@ def backward(start, g, *, retain_graph=False, graph=None, watch=None, check=Fals
         op = node.op
         if op.rule is None:
             raise GradientError(f"{op.name} has no {op.declares}. Declare one with @{op.name}.{op.declares}.")
-        grads = op.pull(g, out, *saved, **node.params)
+        try:
+            grads = op.pull(g, out, *saved, **node.params)
+        except ValueError as error:
+            if isinstance(error, MicrogradxError):
+                raise
+            inputs = ", ".join(str(np.shape(one)) for one in saved)
+            shapes = f"a gradient of shape {g.shape}, inputs of {inputs}"
+            raise GradientError(f"{op.name}: its rule failed for {shapes}: {error}.") from error
         grads = grads if isinstance(grads, tuple) else (grads,)
         if len(grads) != len(node.edges):
             counts = f"{len(grads)} gradients for {len(node.edges)} inputs"

@@ -16,6 +16,7 @@ from microgradx.kernels import cuda
 from microgradx.kernels.cuda import Array
 from microgradx.kernels.cuda.exchange import from_interface
 from microgradx.primitives import Primitive, lift
+from microgradx.primitives.core import SIZES
 from microgradx.primitives.indexing import Slot, fill, getitem
 from microgradx.primitives.products import matmul
 from microgradx.primitives.shapes import cast, permute
@@ -117,6 +118,38 @@ class Tensor:
     def __array__(self, dtype=None, copy=None):
         return np.array(look(self, "conversion to an array"), dtype=dtype, copy=copy)
 
+    def __array_ufunc__(self, ufunc, method, *inputs, out=None, **options):
+        """np.exp(t), array + t: the function of this library of that name; `array -= t` takes the values."""
+        ours = UFUNCS.get(ufunc.__name__)
+        called = method == "__call__"
+        if called and ours is not None and out is None and not options:
+            return ours(*inputs)
+        if not called or out is None or any(isinstance(x, Tensor) for x in out):
+            given = [*options, *["out"] * (out is not None)]
+            call = f"np.{ufunc.__name__}" + f".{method}" * (not called)
+            call += f" with {', '.join(given)}" if given else ""
+            advice = "Write it with functions of mg, or take the array: t.detach().numpy()"
+            raise ArgumentError(f"{call} is not for tensors, whose gradients it would drop. {advice}.")
+        tensors = [x for x in inputs if isinstance(x, Tensor)]
+        if mode.record and any(x.requires_grad for x in tensors):
+            advice = "Use detach(), or do it inside `with mg.no_grad():`"
+            raise GradientError(f"a change of an array would lose the gradient of what is put in. {advice}.")
+        arrays = [on_host(look(x, "a change of an array")) if isinstance(x, Tensor) else x for x in inputs]
+        return ufunc(*arrays, out=out, **options)
+
+    def __array_function__(self, function, types, args, kwargs):
+        """NumPy's other functions compute arrays; they are refused where they would drop a gradient."""
+        name = function.__name__
+        if name in SIZES:
+            return function(*(one._data if isinstance(one, Tensor) else one for one in args), **kwargs)
+        if mode.record and name not in WITHOUT_GRADIENT and any_requires_grad((args, kwargs)):
+            known = primitives.operations.keys() | scalars.functions.keys()
+            same = COUNTERPARTS.get(name, name if name in known else "")
+            advice = f"write mg.{same}, or " * bool(same) + "take the array: t.detach().numpy()"
+            call = f"{function.__module__}.{name}".replace("numpy", "np", 1)
+            raise GradientError(f"{call} would drop the gradient of a tensor that requires it: {advice}.")
+        return function(*as_arrays(args), **as_arrays(kwargs))
+
     @property
     def __cuda_array_interface__(self) -> dict[str, Any]:
         return self.lent("__cuda_array_interface__").__cuda_array_interface__
@@ -150,9 +183,16 @@ class Tensor:
         return len(self._data)
 
     __iter__ = lambda self: (self[i] for i in range(len(self)))
-    __bool__ = lambda self: bool(self.item())
     __float__ = lambda self: float(self.item())
     __int__ = lambda self: int(self.item())
+
+    def __bool__(self) -> bool:
+        if self.size != 1:
+            raise ShapeError(
+                f"a tensor of shape {self.shape} is neither true nor false: write t.any() or t.all(). To "
+                "find a tensor in a list, compare with `is`: any(t is one for one in tensors)."
+            )
+        return bool(self.item())
 
     def __index__(self) -> int:
         if self.dtype.kind not in "iu":
@@ -160,6 +200,9 @@ class Tensor:
         return int(self.item())
 
     def __format__(self, spec: str) -> str:
+        if spec and self.size != 1:
+            advice = f'Format one element, f"{{t.mean().item():{spec}}}", or write f"{{t}}" for all of them'
+            raise ShapeError(f"{spec!r} formats one number, this tensor has shape {self.shape}. {advice}.")
         return format(self.item() if spec else str(self), spec)
 
     __hash__ = object.__hash__
@@ -259,22 +302,6 @@ class Tensor:
     __imul__ = lambda a, b: in_place(a, a * b)
     __itruediv__ = lambda a, b: in_place(a, a / b)
 
-    def __array_ufunc__(self, ufunc, method, *inputs, out=None, **options):
-        """array + tensor is a Tensor; `array -= tensor`, as in `t.data -= step`, takes the values."""
-        if method == "__call__" and not options and out is None and inputs[-1] is self and ufunc in REFLECTED:
-            return getattr(self, REFLECTED[ufunc])(inputs[0])
-        name = ufunc.__name__
-        if method != "__call__" or out is None or any(isinstance(x, Tensor) for x in out):
-            known = f"mg.{name}(t)" if name in scalars.functions else "an operation of mg"
-            known = "it with its operator, as a + b" if ufunc in REFLECTED else known
-            raise DTypeError(f"NumPy's {name} takes no Tensor. Write {known}, or take t.numpy(), the values.")
-        given = [x for x in inputs if isinstance(x, Tensor)]
-        if mode.record and any(x.requires_grad for x in given):
-            advice = "Use detach(), or do it inside `with mg.no_grad():`"
-            raise GradientError(f"a change of an array would lose the gradient of what is put in. {advice}.")
-        arrays = [on_host(look(x, "a change of an array")) if isinstance(x, Tensor) else x for x in inputs]
-        return ufunc(*arrays, out=out, **options)
-
     def __pow__(self, exponent):
         square = type(exponent) is int and exponent == 2
         return scalars.square(self) if square else scalars.power(self, exponent)
@@ -298,15 +325,6 @@ class Tensor:
         except (ValueError, IndexError) as error:
             raise ShapeError(f"cannot assign shape {np.shape(values)} into {self.shape}: {error}.") from None
         self._version[0] += 1
-
-
-REFLECTED = {
-    np.add: "__radd__", np.subtract: "__rsub__", np.multiply: "__rmul__", np.true_divide: "__rtruediv__",
-    np.power: "__rpow__", np.matmul: "__rmatmul__", np.bitwise_and: "__rand__", np.bitwise_or: "__ror__",
-    np.less: "__gt__", np.less_equal: "__ge__", np.greater: "__lt__", np.greater_equal: "__le__",
-    np.equal: "__eq__", np.not_equal: "__ne__",
-}  # fmt: skip
-"""The operators of an array on the left of a Tensor."""
 
 
 def in_place(t: Tensor, new: Tensor) -> Tensor:
@@ -414,6 +432,48 @@ def kept(part):
 
 ARRAYS = (Tensor, np.ndarray, list, tuple)
 """What stands for an array within an index."""
+
+
+# NumPy's functions
+
+UFUNCS: dict[str, Any] = scalars.functions | {
+    "matmul": lambda a, b: matmul(as_operand(a), as_operand(b)),
+    "bitwise_and": scalars.logical_and,
+    "bitwise_or": scalars.logical_or,
+    "invert": scalars.logical_not,
+}
+"""What computes the ufunc of a name."""
+
+COUNTERPARTS = {"concatenate": "cat", "expand_dims": "unsqueeze", "broadcast_to": "expand", "amax": "max"}
+COUNTERPARTS |= {"amin": "min", "ravel": "flatten", "take_along_axis": "gather"}
+COUNTERPARTS |= {"vstack": "cat", "hstack": "cat", "dot": "matmul"}
+"""What stands for a NumPy function of another name."""
+
+# fmt: off
+WITHOUT_GRADIENT = frozenset({
+    "result_type", "can_cast", "allclose", "isclose", "array_equal", "array_equiv", "argmax", "argmin",
+    "argsort", "any", "all", "count_nonzero", "nonzero", "zeros_like", "ones_like", "empty_like",
+    "full_like", "array2string", "array_repr", "array_str", "save", "savez", "savetxt", "shares_memory",
+    "may_share_memory", "copyto",
+})
+# fmt: on
+"""NumPy functions whose results have no gradient to drop, or that hand values on as told."""
+
+
+def any_requires_grad(given) -> bool:
+    """Whether a Tensor among arguments, however nested, requires a gradient."""
+    if isinstance(given, list | tuple | dict):
+        return any(map(any_requires_grad, given.values() if isinstance(given, dict) else given))
+    return isinstance(given, Tensor) and given.requires_grad
+
+
+def as_arrays(given):
+    """What NumPy's functions take, with the array inside for each Tensor."""
+    if isinstance(given, Tensor):
+        return given.numpy()
+    if isinstance(given, dict):
+        return {name: as_arrays(one) for name, one in given.items()}
+    return type(given)(map(as_arrays, given)) if type(given) in (list, tuple) else given
 
 
 # Devices

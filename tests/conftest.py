@@ -1,6 +1,7 @@
 """For all tests: seeds, one kernel cache of their own, and no global state left behind."""
 
 import os
+import shutil
 
 import numpy as np
 import pytest
@@ -45,3 +46,18 @@ def nothing_leaks():
 def torch():
     """PyTorch, to compare with; the test is skipped where it is missing."""
     return pytest.importorskip("torch", reason="PyTorch is in the extra 'bench'")
+
+
+@pytest.fixture(scope="session")
+def chromium():
+    """One browser for all pages: the system's own, for Playwright's would be a large download."""
+    playwright = pytest.importorskip("playwright.sync_api", reason="playwright is in the extra 'dev'")
+    program = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+    if not program:
+        pytest.skip("no Chromium is installed (Debian's package chromium has it)")
+    with playwright.sync_playwright() as driver:
+        try:
+            browser = driver.chromium.launch(executable_path=program, args=["--no-sandbox"])  # for root
+        except playwright.Error as error:
+            pytest.skip(f"{program} does not start here: {error.message.splitlines()[0]}")
+        yield browser

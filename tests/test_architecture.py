@@ -63,7 +63,7 @@ def test_only_the_kernels_know_numba():
 
 
 def test_cuda_stands_in_one_room():
-    known = "numba.cuda", "cuda."
+    known = "numba.cuda", "numba_cuda_mlir", "cuda."
     users = [path for path in FILES if any(name.startswith(known) for name in imports(path))]
     assert all(path.parent == ROOT / "kernels" / "cuda" for path in users), users
 
@@ -98,3 +98,17 @@ def test_a_file_is_read_in_one_go(path):
     assert ast.get_docstring(ast.parse(path.read_text())) or not path.read_text(), (
         f"{path}: say what it is for"
     )
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_text_files_are_opened_with_an_encoding(path):
+    """Else they are read as the locale has it: ASCII under LC_ALL=C."""
+    for call in (
+        node for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))) if isinstance(node, ast.Call)
+    ):
+        name = getattr(call.func, "attr", getattr(call.func, "id", ""))
+        given = {keyword.arg for keyword in call.keywords}
+        mode = "".join(a.value for a in call.args if isinstance(a, ast.Constant) and isinstance(a.value, str))
+        opens = name == "open" and call.args and "b" not in mode and set(mode) <= set("rwax+t") and mode
+        reads = name in ("read_text", "write_text")
+        assert not (opens or reads) or given & {"encoding", None}, f"{path}:{call.lineno}"

@@ -390,6 +390,14 @@ def decaying(rule, decoupled):
         ),
         (lambda: optim.explain(decaying(rules.lion, False), "mlx"), "lion with L2 weight decay has no name"),
         (lambda: optim.explain("lion", "torch"), "described for it: paper, keras, optax, mlx."),
+        (
+            lambda: optim.convert("sgd", "keras", "torch", momentum=0.9),
+            'momentum is \'momentum\' here: write convert("momentum", "keras", "torch", momentum=0.9)',
+        ),
+        (
+            lambda: optim.convert("adam", "keras", "mlx", amsgrad=True),
+            'write convert("amsgrad", "keras", "mlx")',
+        ),
         (lambda: optim.convert("adam", "optax", "torch"), "optax.adam has no default for learning_rate"),
         (
             lambda: optim.convert("adam", "torch", "keras", epsilon=1),

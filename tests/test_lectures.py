@@ -3,7 +3,6 @@
 import json
 import multiprocessing
 import runpy
-import shutil
 import socket
 import subprocess
 import sys
@@ -21,7 +20,12 @@ LECTURES = {path.stem: path for path in sorted(Path(__file__).parent.parent.glob
 
 lectures = {
     "lecture_1_autograd": lambda found: right(found["model"], found["x_test"], found["y_test"]) > 0.9,
-    "lecture_2_optimizers": lambda found: all(abs(found["ways"]["momentum"][-1]) < 1e-3),  # in the minimum
+    "lecture_2_optimizers": lambda found: (
+        all(abs(found["ways"]["momentum"][-1]) < 1e-3)  # in the minimum
+        and found["difference"] < 1e-12  # bias correction is a schedule
+        and abs(found["measured"][0] - 0.1 / 0.001**0.5) < 1e-6
+        and found["found"].m.deviation < 4
+    ),
     "lecture_3_your_own": lambda found: "the same bits: True" in found["done"].stdout and found["right"],
     "lecture_4_compiler": lambda found: found["difference"] < 1e-6 and all(found["left_out"].values()),
     "lecture_5_digits": lambda found: found["accuracies"][0.0] > 0.95 > 0.6 > found["accuracies"][0.1],
@@ -54,21 +58,6 @@ def test_lecture_ends_right(name, marimo):
 def ends_right(name):
     _, found = runpy.run_path(str(LECTURES[name]))["app"].run()
     return lectures[name](found)
-
-
-@pytest.fixture(scope="module")
-def chromium(marimo):
-    """One browser for all lectures: the system's own, for Playwright's would be a large download."""
-    playwright = pytest.importorskip("playwright.sync_api", reason="playwright is in the extra 'dev'")
-    program = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-    if not program:
-        pytest.skip("no Chromium is installed (Debian's package chromium has it)")
-    with playwright.sync_playwright() as driver:
-        try:
-            browser = driver.chromium.launch(executable_path=program, args=["--no-sandbox"])  # for root
-        except playwright.Error as error:
-            pytest.skip(f"{program} does not start here: {error.message.splitlines()[0]}")
-        yield browser
 
 
 @contextmanager
@@ -158,7 +147,7 @@ def sliders_turn_figures(page, kernel):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", LECTURES)
-def test_lecture_works_in_a_browser(name, chromium, tmp_path):
+def test_lecture_works_in_a_browser(name, marimo, chromium, tmp_path):
     from playwright.sync_api import TimeoutError as Late
 
     log = tmp_path / "server.log"

@@ -325,5 +325,5 @@ def test_a_rule_with_the_wrong_results_says_so():
         one_short(x, x).sum().backward()
     misshapen = mg.primitive(double)
     misshapen.vjp(lambda g, out, a, b: (g, np.ones(3)))
-    with pytest.raises(GradientError, match=r"double: .*gradient of shape \(3,\) for an input \(2,\)"):
+    with pytest.raises(GradientError, match=r"double: .*gradient of shape \(3,\) for an input of shape"):
         misshapen(x, x).sum().backward()

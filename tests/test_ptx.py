@@ -9,7 +9,7 @@ import microgradx as mg
 from microgradx import nn, optim
 from microgradx.compiler.cuda.eager import Operation
 from microgradx.compiler.cuda.variant import written
-from microgradx.errors import KernelError
+from microgradx.errors import ArgumentError, KernelError
 from microgradx.kernels.cuda import build, simulated
 from microgradx.kernels.cuda.device import Shape
 from microgradx.kernels.cuda.memory import Array
@@ -156,6 +156,32 @@ def test_a_product_of_matrices_is():
     kernel = next(name for name in made.signatures if name.endswith("_product"))
     (text,) = build.ptx(build.functions(made.text, "mlp")[kernel], made.signatures[kernel], (9, 0))
     assert text.count("fma.rn.f32") >= 16  # PER x PER of a step are side by side
+
+
+def test_the_successor_writes_the_same_arithmetic(monkeypatch):
+    """With MICROGRADX_CUDA_COMPILER=mlir, numba-cuda-mlir compiles all of this file."""
+    pytest.importorskip("numba_cuda_mlir", reason="numba-cuda-mlir is not installed: pip install it")
+    lifted = Lifted(rules["adam"], "float32", ())
+    types = ["int64", *["float32*"] * len(lifted.arrays), *["float32"] * len(lifted.numbers)]
+    captured = trained(nn.MLP([64, 64, 10]), np.zeros((128, 64), np.float32), np.zeros(128, int))
+    step, _ = written(captured, Shape(), 1, "graph")
+    product = next(name for name in step.signatures if name.endswith("_product"))
+    for source, kernel, signature in (
+        (lifted.source(bounds, loop), "sweep", " ".join(types)),
+        (step.text, product, step.signatures[product]),
+    ):
+        counts = []
+        for chosen in ("numba", "mlir"):
+            monkeypatch.setenv("MICROGRADX_CUDA_COMPILER", chosen)
+            (text,) = build.ptx(build.functions(source, "both")[kernel], signature, (9, 0))
+            counts.append([text.count(f"{word}.rn.f32") for word in ("fma", "div", "sqrt")])
+        assert counts[0] == counts[1]
+
+
+def test_a_compiler_that_is_not_known(monkeypatch):
+    monkeypatch.setenv("MICROGRADX_CUDA_COMPILER", "nvcc")
+    with pytest.raises(ArgumentError, match="MICROGRADX_CUDA_COMPILER='nvcc': it is"):
+        build.module()
 
 
 SEEDED = {

@@ -11,7 +11,18 @@ from PIL import Image
 
 from microgradx.compiler import limits as machine
 from microgradx.compiler.limits import Limits
-from microgradx.compiler.report import SIDES, Measured, Report, digits, label, overlap, percent, scaled
+from microgradx.compiler.report import (
+    SIDES,
+    Measured,
+    Report,
+    coinciding,
+    digits,
+    label,
+    line,
+    overlap,
+    percent,
+    scaled,
+)
 from microgradx.errors import ArgumentError
 from microgradx.kernels import cache
 
@@ -148,11 +159,37 @@ def test_names_in_the_picture_cover_neither_points_nor_each_other():
     ax.figure.draw_without_rendering()
     boxes = np.array([Text.get_window_extent(text).extents for text in ax.texts])  # without leading lines
     points = ax.transData.transform(at)
+    assert [text.get_text() for text in ax.texts].count("a name\na name") == 1  # two lie on one another
     for i, box in enumerate(boxes):
         assert overlap(box, np.delete(boxes, i, axis=0)) == 0
         assert overlap(box, np.hstack([points - 5, points + 5])) == 0
         assert overlap(box, ax.get_window_extent().extents[None]) == pytest.approx(np.prod(box[2:] - box[:2]))
     assert sum(text.arrowprops is not None for text in ax.texts) <= 2 < len(SIDES)
+
+
+def test_leaders_strike_no_name():
+    from matplotlib.figure import Figure
+    from matplotlib.text import Text
+
+    ax = Figure(figsize=(8, 5)).subplots()
+    at = 0.5 + 0.035 * np.array([[k % 3, k // 3] for k in range(6)])
+    ax.scatter(*at.T, label="points")
+    ax.set(xlim=(0, 1), ylim=(0, 1))
+    ax.legend(loc="lower right")
+    label(ax, [f"kernel {k}" for k in range(6)], at, np.full(6, 60), taken=np.empty((0, 4)))
+    ax.figure.draw_without_rendering()
+    boxes = np.array([Text.get_window_extent(text).extents for text in ax.texts])
+    led = [i for i, text in enumerate(ax.texts) if text.arrowprops]
+    assert led, "so crowded that some names are led to their points"
+    for i in led:
+        start = ax.transData.transform(ax.texts[i].xy)
+        way = (boxes[i, :2] + boxes[i, 2:]) / 2 - start
+        assert sum(overlap(piece, np.delete(boxes, i, axis=0)) for piece in line(start, way)) == 0
+
+
+def test_points_coincide_where_one_hides_the_middle_of_the_other():
+    centers = np.array([[0, 0], [4, 0], [30, 0], [11, 0], [30, 0]])
+    assert coinciding(centers, np.array([5, 10, 3, 2, 3])) == [[1, 0, 3], [2, 4]]
 
 
 def test_the_picture_says_what_it_lacks(tmp_path, monkeypatch):

@@ -117,9 +117,29 @@ def test_a_callback_sees_every_epoch_and_can_end_the_run():
     assert seen == [1, 2, 3]
 
 
-def test_progress_is_silent_off_a_terminal(capfd):
-    trained(progress=True)
+def test_off_a_terminal_an_epoch_leaves_one_plain_line(capfd):
+    trained(epochs=3, progress=True)
+    out, err = capfd.readouterr()
+    lines = err.splitlines()
+    assert out == "" and [line.split()[:3] for line in lines] == [["epoch", n, "loss"] for n in "123"]
+    assert "validation" in lines[0] and lines[0].endswith("*") and "\x1b" not in err
+    trained(epochs=3, progress=False)
     assert capfd.readouterr() == ("", "")
+
+
+def test_drop_last_leaves_a_short_batch_out():
+    x, y = TRAIN
+    rows = len(x) // 16 * 16 - 15
+    for eager in (False, True):
+        model = nn.Sequential(nn.Linear(x.shape[1], 4), nn.BatchNorm1d(4), nn.Linear(4, 2))
+        options = {"batch_size": 16, "epochs": 2, "eager": eager, "progress": False}
+        adam = optim.Adam(model.parameters())
+        with pytest.raises(ShapeError, match="drop_last=True"):
+            fit(model, adam, (x[:rows], y[:rows]), **options)
+        history = fit(model, adam, (x[:rows], y[:rows]), drop_last=True, **options)
+        assert history["step"] == [rows // 16, 2 * (rows // 16)] and np.isfinite(history["loss"]).all()
+    with pytest.raises(ArgumentError, match="3 rows make no batch of 16 with drop_last=True"):
+        fit(model, adam, (x[:3], y[:3]), drop_last=True, **options)
 
 
 # Run folders

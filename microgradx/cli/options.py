@@ -32,7 +32,7 @@ def completed(names: Iterable[str], incomplete: str, files: bool = False) -> lis
 
 
 class Name(click.ParamType):
-    """A key of a registry, which is read when it is needed; or a file with one of the suffixes."""
+    """A key of a registry, read when it is needed; or a file with one of the suffixes, or a folder."""
 
     def __init__(self, what: str, registry: Callable[[], Iterable[str]], files: tuple[str, ...] = ()):
         self.name, self.registry, self.files = what, registry, files
@@ -41,7 +41,7 @@ class Name(click.ParamType):
         """The name as the registry has it, or the path from the root, so that it holds in any folder."""
         if value.lower() in self.registry():
             return value.lower()
-        if self.files and value.lower().endswith(self.files):
+        if self.files and (value.lower().endswith(self.files) or Path(value).is_dir()):
             return str(Path(value).absolute())
         more = (f"a {suffix} file" for suffix in self.files)
         raise click.UsageError(one_of(self.name, value, [*self.registry(), *more]), ctx)

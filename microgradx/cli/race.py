@@ -1,5 +1,6 @@
 """`microgradx race`: optimizers on a surface, as an animation, a page or a picture; or their basins."""
 
+from itertools import chain, count
 from pathlib import Path
 from typing import Any
 
@@ -107,10 +108,18 @@ def race(surface, optimizers, start, window, lr, basins, cells, out, **options) 
     else:
         done = study.race(chosen, optimizers, start, **options)
         rows = [(racer.name, racer.lr, racer.outcome) for racer in done.racers]
-    out = out or Path("basins.png" if basins else "race.gif")
+    out = out or free("basins.png" if basins else "race.gif")
+    replaced = ", in place of the one before" * out.exists()
     done.save(out)
     width = max(len(name) for name, _, _ in rows)
     click.echo(chosen.about)
     for name, rate, outcome in rows:
         click.echo(f"  {click.style(f'{name:<{width}}', bold=True)}  lr {rate:<8.3g} {outcome}")
-    click.echo(f"{done.caption()}\nin {out}")
+    click.echo(f"{done.caption()}\nin {out}{replaced}")
+
+
+def free(name: str) -> Path:
+    """The first of race.gif, race-2.gif ... that is not there yet."""
+    first = Path(name)
+    more = (first.with_stem(f"{first.stem}-{n}") for n in count(2))
+    return next(path for path in chain([first], more) if not path.exists())

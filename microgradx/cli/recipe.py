@@ -20,8 +20,6 @@ from microgradx.primitives.reductions import log_softmax
 from microgradx.tensor import Tensor
 from microgradx.training import Run
 
-FILES = (".csv", ".npz")
-
 
 @dataclass
 class Recipe:
@@ -39,6 +37,7 @@ class Recipe:
     epochs: int = 30
     batch_size: int = 32
     clip_norm: float | None = None
+    drop_last: bool = False
     patience: int | None = None
     standardize: bool = False
     seed: int = 0
@@ -63,7 +62,7 @@ class Recipe:
 
     def split(self) -> Split:
         """The data; the sizes and the loss that follow from it are filled in."""
-        split = sets.load(self.data) if self.data.lower().endswith(FILES) else datasets[self.data]()
+        split = datasets[self.data]() if self.data in datasets else sets.load(self.data)
         x, y = split.train
         features, outputs = x.shape[1], len(split.classes) or y.shape[1]
         self.model = self.model or [features, 128, outputs]
@@ -75,6 +74,10 @@ class Recipe:
                 f"features and {outputs} outputs: take --model {'-'.join(map(str, fitting))}."
             )
         return split
+
+    def steps(self, rows: int) -> int:
+        """Of an epoch."""
+        return rows // self.batch_size if self.drop_last else -(-rows // self.batch_size)
 
     def prepare(self) -> None:
         """Let this process use as many threads as asked."""

@@ -11,7 +11,8 @@ import click
 from click.core import ParameterSource
 
 from microgradx.cli.options import Name, Sizes, hyperparameters, typed
-from microgradx.cli.recipe import FILES, Recipe, activations, losses
+from microgradx.cli.recipe import Recipe, activations, losses
+from microgradx.data.files import FILES
 from microgradx.data.splits import datasets
 from microgradx.errors import ArgumentError
 from microgradx.optim import optimizers, plans
@@ -69,8 +70,15 @@ def option(flag: str, kind: Any, metavar: str | None, text: str, registry: Any =
 
 whole, number, path = click.IntRange(min=1), click.FloatRange(0, min_open=True), click.Path(path_type=Path)
 data_set, optimizer = Name("data set", lambda: datasets, FILES), Name("optimizer", lambda: optimizers)
+DATA = "A .csv, .tsv or .npy (label last), a .npz (x and y), a folder of IDX files, or"
 OPTIONS = [
-    option("--data", data_set, "NAME|FILE", "A .csv (label last), a .npz (x and y), or", datasets),
+    option(
+        "--data",
+        data_set,
+        "NAME|FILE",
+        "A .csv, .tsv or .npy (label last), .npz (x and y), folder of IDX files, or",
+        datasets,
+    ),
     option("--model", Sizes(), "N-N-N", "Sizes of the layers.  [default: one hidden layer of 128]"),
     option("--activation", Name("activation", activations), "NAME", "Between the layers:", activations()),
     option("--dropout", click.FloatRange(0, 1, max_open=True), "X", "Share of hidden values to leave out."),
@@ -81,6 +89,7 @@ OPTIONS = [
     option("--epochs", whole, "N", "Passes over the training data."),
     option("--batch-size", whole, "N", "Rows per step."),
     option("--clip-norm", number, "X", "Bound of the norm of the gradients."),
+    option("--drop-last", bool, None, "Leave out a last batch that is shorter, such as one row alone."),
     option("--patience", whole, "N", "Stop after so many epochs without a smaller validation loss."),
     option("--standardize", bool, None, "Give every feature mean 0 and deviation 1."),
     option("--seed", click.IntRange(0, 2**64 - 1), "N", "Of the first weights, the shuffle and dropout."),
@@ -91,7 +100,7 @@ OPTIONS = [
     option("--resume", path, "RUN", "Go on with a run, to the same bits; --epochs may be more."),
     option("--histograms", bool, None, "Draw how weights and gradients lie over time, as histograms.png."),
     option("--tensorboard", bool, None, "Write the curves for TensorBoard too."),
-    option("--quiet", bool, None, "No progress bar."),
+    option("--quiet", bool, None, "No progress bar, and no line per epoch."),
 ]
 
 
@@ -124,7 +133,7 @@ def go(recipe: Recipe, run: Run, given: dict[str, Any]) -> None:
     recipe.prepare()
     split = recipe.split()
     model = recipe.network(split.train[0])
-    optimizer, schedule = recipe.optimize(model, recipe.epochs * -(-len(split.train[0]) // recipe.batch_size))
+    optimizer, schedule = recipe.optimize(model, recipe.epochs * recipe.steps(len(split.train[0])))
     hyper = "".join(f", {name} {typed(value)}" for name, value in recipe.hyperparameters.items())
     sizes = "-".join(map(str, recipe.sizes))
     click.echo(f"{split!r}; {sizes} {recipe.activation}, {recipe.optimizer}{hyper}, seed {recipe.seed}")
@@ -146,6 +155,7 @@ def go(recipe: Recipe, run: Run, given: dict[str, Any]) -> None:
             schedule=schedule,
             clip_norm=recipe.clip_norm,
             patience=recipe.patience,
+            drop_last=recipe.drop_last,
             out=run.folder,
             resume=bool(given["resume"]),
             eager=recipe.eager,

@@ -10,8 +10,8 @@ from rich.console import Console
 from rich.table import Table
 
 from microgradx.cli import picture
-from microgradx.cli.recipe import FILES, Recipe
-from microgradx.data.files import records, to_numbers
+from microgradx.cli.recipe import Recipe
+from microgradx.data.files import FILES, records, to_numbers
 from microgradx.data.images import scaled
 from microgradx.errors import DataError
 from microgradx.nn import Module
@@ -63,11 +63,11 @@ def predict(run: Path, file: Path, last: bool) -> None:
     """Say what the network in the folder RUN makes of FILE, a line for each thing in it.
 
     FILE is a picture of one thing, dark on light or light on dark; or rows of features, as a .csv or as the
-    array x of a .npz.
+    array x of a .npz, or a .npy.
     """
     recipe, config, model = restore(Run(run), last)
     features, shape, classes = recipe.sizes[0], config["image_shape"], config["classes"]
-    if file.suffix.lower() in FILES:
+    if file.name.lower().endswith(FILES):
         x = rows(file, features)
     elif shape:
         x = picture.read(file, tuple(shape), config["frame"]).reshape(1, -1)
@@ -86,8 +86,8 @@ def predict(run: Path, file: Path, last: bool) -> None:
 
 def rows(file: Path, features: int) -> np.ndarray:
     """(n, features) float32 from `x` of a .npz, or its first array, or from a .csv, with a header or not."""
-    if file.suffix.lower() == ".csv":
-        lines = list(records(file, ","))
+    if file.name.lower().removesuffix(".gz").endswith((".csv", ".tsv")):
+        lines = list(records(file, None))
         if lines and to_numbers(lines[0][1]) is None:
             lines = lines[1:]
         numbers = [to_numbers(cells) for _, cells in lines]
@@ -96,9 +96,10 @@ def rows(file: Path, features: int) -> np.ndarray:
         x = np.array(numbers, np.float32)
     else:
         try:
-            with np.load(file, allow_pickle=False) as archive:
-                name = "x" if "x" in archive.files else archive.files[0]
-                x = archive[name]
+            x = np.load(file, allow_pickle=False)
+            if not isinstance(x, np.ndarray):
+                with x as archive:
+                    x = archive["x" if "x" in archive.files else archive.files[0]]
         except (ValueError, EOFError, IndexError, AttributeError, zipfile.BadZipFile) as error:
             raise DataError(f"{file} is not a .npz with an array x: {error}.") from None
         x = scaled(x) if x.dtype == np.uint8 else x.reshape(len(x), -1).astype(np.float32)

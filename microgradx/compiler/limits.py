@@ -56,7 +56,7 @@ def recalled(name: str) -> dict[str, float] | None:
     """What was measured in the last 30 days; None if that is absent or cannot be made sense of."""
     place = folder()
     try:
-        found = json.loads((place / f"{name}.json").read_text()) if place else {}
+        found = json.loads((place / f"{name}.json").read_text(encoding="utf-8")) if place else {}
         numbers = {key: float(found[key]) for key in ("gemm", "bandwidth", "measured")}
     except (OSError, ValueError, KeyError, TypeError):
         return None
@@ -113,7 +113,7 @@ def caches() -> int:
     for place in Path("/sys/devices/system/cpu").glob("cpu[0-9]*/cache/index*"):
         with suppress(OSError, ValueError):
             level, cores, size = (
-                (place / f).read_text().strip() for f in ("level", "shared_cpu_list", "size")
+                (place / f).read_text(encoding="utf-8").strip() for f in ("level", "shared_cpu_list", "size")
             )
             sizes[int(level), cores] = int(size.removesuffix("K")) << 10
     return sum(size for (level, _), size in sizes.items() if level == max(sizes)[0])

@@ -243,24 +243,56 @@ def roof(ax: Any, limits: Limits) -> np.ndarray:
 
 
 def label(ax: Any, texts: list[str], at: np.ndarray, areas: np.ndarray, taken: np.ndarray) -> None:
-    """Name each point at the nearest place that is free of points, limits and other names."""
+    """Name the points at the nearest places that are free of points, limits, other names and their leaders.
+
+    Points that lie on one another share a place, a line for each.
+    """
     point = ax.figure.dpi / 72  # in pixels
     centers, radii = ax.transData.transform(at), np.sqrt(areas) / 2 * point
     circles = np.hstack([centers - radii[:, None], centers + radii[:, None]])
     taken = np.vstack([taken, circles, ax.get_legend().get_window_extent().extents])
-    window = ax.get_window_extent().extents[None]
-    for i in np.argsort(-areas):
-        probe = ax.text(0, 0, texts[i], fontsize=9)
+    window, named = ax.get_window_extent().extents[None], np.empty((0, 4))
+    for group in coinciding(centers, radii):
+        i, text = group[0], "\n".join(texts[k] for k in group)
+        probe = ax.text(0, 0, text, fontsize=9)
         half = np.array([probe.get_window_extent().width, probe.get_window_extent().height]) / 2
         probe.remove()
-        offsets = [(radii[i] + gap * point + half) * side for gap in range(3, 60, 6) for side in SIDES]
-        places = [np.hstack([centers[i] + offset - half, centers[i] + offset + half]) for offset in offsets]
-        best = int(np.argmin([round(overlap(place, taken) - overlap(place, window)) for place in places]))
-        taken = np.vstack([taken, places[best]])
+        offsets = [(radii[i] + gap * point + half) * side for gap in range(3, 90, 6) for side in SIDES]
+        others = np.vstack([named, np.delete(circles, group, axis=0)])  # which no leader may strike
+        places, leaders, costs = [], [], []
+        for k, offset in enumerate(offsets):
+            place = np.hstack([centers[i] + offset - half, centers[i] + offset + half])
+            leader = line(centers[i], offset) if k >= len(SIDES) else np.empty((0, 4))
+            struck = sum(overlap(box, others) for box in leader)
+            costs.append(round(overlap(place, taken) - overlap(place, window) + 100 * struck))
+            places.append(place)
+            leaders.append(leader)
+        best = int(np.argmin(costs))
+        named = np.vstack([named, places[best], leaders[best]])
+        taken = np.vstack([taken, places[best], leaders[best]])
         style = {"ha": "center", "va": "center", "fontsize": 9, "color": INK, "zorder": 5}
-        if best >= len(SIDES):  # not beside the point: lead there
+        if len(leaders[best]):  # not beside the point: lead there
             style["arrowprops"] = {"arrowstyle": "-", "color": GREY, "lw": 0.7, "shrinkA": 0, "shrinkB": 3}
-        ax.annotate(texts[i], at[i], offsets[best] / point, textcoords="offset points", **style)
+        ax.annotate(text, at[i], offsets[best] / point, textcoords="offset points", **style)
+
+
+def coinciding(centers: np.ndarray, radii: np.ndarray) -> list[list[int]]:
+    """The points in groups, from the largest: one whose middle lies within a larger one is in its group."""
+    groups: list[list[int]] = []
+    for i in np.argsort(-radii, kind="stable").tolist():
+        for group in groups:
+            if np.hypot(*(centers[i] - centers[group[0]])) < radii[group[0]]:
+                group.append(i)
+                break
+        else:
+            groups.append([i])
+    return groups
+
+
+def line(start: np.ndarray, way: np.ndarray) -> np.ndarray:
+    """A straight line as small boxes of pixels: (n, 4)."""
+    along = np.linspace(0, 1, max(2, int(np.hypot(*way) / 3)))[:, None]
+    return np.hstack([start + along * way - 1, start + along * way + 1])
 
 
 def overlap(box: np.ndarray, others: np.ndarray) -> float:

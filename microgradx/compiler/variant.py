@@ -1,7 +1,5 @@
 """A step compiled for some shapes, dtypes and values: program, machine code, and memory."""
 
-import ctypes
-import os
 import sys
 import threading
 from collections.abc import Callable
@@ -21,38 +19,15 @@ from microgradx.compiler.lower import lower
 from microgradx.compiler.program import Program
 from microgradx.compiler.recorder import Recorder
 from microgradx.compiler.schedule import Schedule, schedule
+from microgradx.compiler.shown import show, title_of
 from microgradx.compiler.simplify import simplify
 from microgradx.compiler.validate import validate_items, validate_schedule
-from microgradx.errors import ArgumentError, CaptureError
+from microgradx.errors import CaptureError
 from microgradx.kernels import blas, pool
 from microgradx.kernels import jit as machine
+from microgradx.kernels.addresses import Addresses, address
 from microgradx.kernels.random import generator
 from microgradx.tensor import Tensor, wrap
-
-nothing = ctypes.c_char * 0
-
-
-def address(array: np.ndarray) -> int:
-    """Where an array begins."""
-    try:
-        return ctypes.addressof(nothing.from_buffer(array))  # type: ignore[arg-type]
-    except (TypeError, ValueError, BufferError):  # not writeable
-        return array.ctypes.data
-
-
-class Addresses:
-    """The table of addresses that machine code finds its arrays by."""
-
-    def __init__(self, size: int):
-        self.words = np.zeros(size, np.int64)
-
-    def __setitem__(self, entry: int, array: np.ndarray) -> None:
-        self.words[entry] = address(array)
-
-    def array(self, entry: int, size: int, dtype: np.dtype) -> np.ndarray:
-        """(size,) the array behind an entry."""
-        memory: Any = (ctypes.c_char * (size * dtype.itemsize)).from_address(int(self.words[entry]))
-        return np.frombuffer(memory, dtype)
 
 
 class Changed(Exception):
@@ -421,23 +396,3 @@ class Variant:
             one.load_state_dict(state)
         for array, before in zip(self.kept, kept, strict=False):
             array[...] = before
-
-
-def show(**stages: Any) -> None:
-    """Print what MICROGRADX_SHOW names: `program`, `stages` or `source`, or several."""
-    for wanted in os.environ.get("MICROGRADX_SHOW", "").replace(",", " ").split():
-        if wanted not in SHOWN:
-            raise ArgumentError(f"MICROGRADX_SHOW={wanted!r}: what can be shown is {', '.join(SHOWN)}.")
-        if wanted in stages:
-            print(stages[wanted], file=sys.stderr)
-
-
-SHOWN = "program", "stages", "source"
-
-
-def title_of(function: Callable[..., Any], program: Program) -> str:
-    """The first lines of the emitted file."""
-    code = getattr(function, "__code__", None)
-    where = f", line {code.co_firstlineno} of {code.co_filename.rpartition('/')[2]}" if code else ""
-    arguments = ", ".join(f"{v.name} {v.dtype}{list(v.shape)}" for v in program.arguments)
-    return f"The step `{program.name}`{where}, for {arguments or 'no arguments'}.\n"

@@ -1,21 +1,34 @@
-"""Your own data: CSV and .npz files as the same kind of split as the built-in sets."""
+"""Your own data: CSV, .npy, .npz and IDX files as the same kind of split as the built-in sets."""
 
 import csv
+import gzip
 import os
+import re
 import zipfile
 import zlib
 from collections.abc import Iterator
 from itertools import chain
 from pathlib import Path
+from typing import IO, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from microgradx.data.idx import read_idx
 from microgradx.data.images import scaled
 from microgradx.data.splits import Split, hold_out
 from microgradx.errors import DataError
 
+FILES = (".csv", ".tsv", ".csv.gz", ".tsv.gz", ".npy", ".npz")
+"""What `load` reads, besides folders of IDX files."""
+
 PARTS = ("x_train", "y_train", "x_test", "y_test")
+IDX = (
+    "train-images-idx3-ubyte",
+    "train-labels-idx1-ubyte",
+    "t10k-images-idx3-ubyte",
+    "t10k-labels-idx1-ubyte",
+)
 Table = tuple[NDArray, NDArray, tuple[str, ...]]  # features, targets, names of the features
 
 
@@ -24,14 +37,18 @@ def load(
     label: str | int = -1,
     regression: bool = False,
     header: bool | None = None,
-    delimiter: str = ",",
+    delimiter: str | None = None,
     test: float = 0.2,
     seed: int = 0,
 ) -> Split:
-    """A CSV or .npz file as `(x_train, y_train), (x_test, y_test)`.
+    """A .csv, .tsv, .npy or .npz file, or a folder of IDX files, as `(x_train, y_train), (x_test, y_test)`.
 
     CSV: a row per sample, numbers but for the column `label` (a name, or an index, from the end if negative).
     `header` says whether the first line holds names; by default it does if none of its cells is a number.
+    `delimiter` is by default what the first line has most of: a comma, semicolon, tab or bar. A first column
+    without a name that numbers the rows, as pandas writes its index, is left out. `.csv.gz` is read too.
+    .npy: a table of numbers, with the labels in the column `label`, an index.
+    A folder: train-images-idx3-ubyte, train-labels-idx1-ubyte, t10k-images-..., t10k-labels-..., or with .gz.
     .npz: `x` and `y`, or `x_train, y_train, x_test, y_test`; x has the samples along its first axis and is
     flattened; bytes (uint8) are taken for pixels and divided by 255. Pickled arrays are refused.
 
@@ -40,13 +57,21 @@ def load(
     """
     path = Path(path)
     try:
-        if path.suffix.lower() == ".csv":
+        name = path.name.lower()
+        if name.removesuffix(".gz").endswith((".csv", ".tsv")):
             x, y, columns = read_csv(path, label, header, delimiter, regression)
             arrays = {"x": x, "y": y}
+        elif name.endswith(".npy"):
+            arrays, columns = read_npy(path, label), ()
+        elif path.is_dir():
+            arrays, columns = read_folder(path), ()
         elif path.suffix.lower() == ".npz":
             arrays, columns = read_npz(path), ()
         else:
-            raise DataError("data.load reads .csv and .npz files.")
+            advice = "; an array of read_idx, or pictures of your own, go into an .npz as x and y"
+            idx = "ubyte" in name or "idx" in name
+            advice = "; of IDX files, give the folder" if idx else advice
+            raise DataError(f"data.load reads {', '.join(FILES)} files and folders of IDX files{advice}.")
         return assemble(arrays, columns, regression, test, seed)
     except (OSError, DataError) as error:
         raise DataError(f"{path}: {getattr(error, 'strerror', None) or error}") from error
@@ -131,7 +156,35 @@ def read_npz(path: Path) -> dict[str, NDArray]:
     return {key: arrays[key] for key in keys}
 
 
-def read_csv(path: Path, label: str | int, header: bool | None, delimiter: str, regression: bool) -> Table:
+def read_npy(path: Path, label: str | int) -> dict[str, NDArray]:
+    """The arrays x and y of a table in an .npy file."""
+    try:
+        table = np.load(path, allow_pickle=False)
+    except (ValueError, EOFError, MemoryError) as error:
+        raise DataError(f"the array cannot be read: {error}") from error
+    if not (isinstance(table, np.ndarray) and table.ndim == 2 and len(table) and table.shape[1] > 1):
+        shape = getattr(table, "shape", "several")
+        raise DataError(
+            f"an .npy file holds (rows, features and a label), got {shape}. Use .npz for x and y."
+        )
+    column = find_column(label, [""] * table.shape[1], header=False)
+    return {"x": np.delete(table, column, axis=1), "y": table[:, column]}
+
+
+def read_folder(folder: Path) -> dict[str, NDArray]:
+    """The four arrays of a folder of IDX files with the names that MNIST gave them."""
+    arrays = {}
+    for key, name in zip(PARTS, IDX, strict=True):
+        there = [path for path in (folder / name, folder / f"{name}.gz") if path.is_file()]
+        if not there:
+            raise DataError(f"a folder of IDX files holds {', '.join(IDX)} (or with .gz); {name} is missing.")
+        arrays[key] = read_idx(there[0])
+    return arrays
+
+
+def read_csv(
+    path: Path, label: str | int, header: bool | None, delimiter: str | None, regression: bool
+) -> Table:
     """The features (n, features) and targets (n,) of a CSV file, and the features' names; see `load`."""
     lines = records(path, delimiter)
     top, first = next(lines, (0, []))
@@ -154,24 +207,63 @@ def read_csv(path: Path, label: str | int, header: bool | None, delimiter: str, 
         targets.append(target)
     if not rows:
         raise DataError("there are no rows of data.")
-    values = [number(target) for target in targets]
     names = first[:column] + first[column + 1 :] if header else []
-    return np.stack(rows), np.array(targets if None in values else values), tuple(names)
+    x = np.stack(rows)
+    if column and header and first[0].strip() in ("", "Unnamed: 0") and counts_rows(x[:, 0]):
+        x, names = x[:, 1:], names[1:]
+    y = np.array([number(t) for t in targets], float) if regression else as_labels(targets)
+    return x, y, tuple(names)
 
 
-def records(path: Path, delimiter: str) -> Iterator[tuple[int, list[str]]]:
+def counts_rows(values: NDArray) -> bool:
+    """Whether a column holds a whole number for every row, each another: an index and no feature."""
+    return bool((values == np.floor(values)).all()) and len(np.unique(values)) == len(values)
+
+
+def as_labels(targets: list[str]) -> NDArray:
+    """Labels as integers where all are; as the text that they are where not, or if one begins with 0."""
+    values = [number(target) for target in targets]
+    if None in values or any(LEADING_ZERO.match(target) for target in targets):
+        return np.array(targets)
+    try:
+        return np.array([int(target) for target in targets], np.int64)  # floats end at 2^53
+    except (ValueError, OverflowError):
+        return np.array(values, float)
+
+
+LEADING_ZERO = re.compile(r"[+-]?0\d")
+"""How a code begins that is no number: "01" is not "1"."""
+
+
+def open_text(path: Path) -> IO[str]:
+    """A text file, compressed or not."""
+    options: dict[str, Any] = {"newline": "", "encoding": "utf-8-sig"}
+    return gzip.open(path, "rt", **options) if path.suffix.lower() == ".gz" else path.open(**options)
+
+
+def separator(line: str) -> str:
+    """The delimiter that a line has most of, a comma where it has none."""
+    unquoted = re.sub(r'"[^"]*"', "", line)
+    return max(",;\t|", key=unquoted.count)
+
+
+def records(path: Path, delimiter: str | None) -> Iterator[tuple[int, list[str]]]:
     """The line numbers and cells of the lines of a CSV file that are not blank, all of one length."""
-    with path.open(newline="", encoding="utf-8-sig") as file:
-        lines = csv.reader(file, delimiter=delimiter, strict=True)
-        width = 0
+    with open_text(path) as file:
+        width, lines = 0, None
         try:
+            top = file.readline()
+            lines = csv.reader(chain([top], file), delimiter=delimiter or separator(top), strict=True)
             for cells in filter(None, lines):
                 width = width or len(cells)
                 if len(cells) != width:
                     raise DataError(f"line {lines.line_num} has {len(cells)} cells, the first has {width}.")
                 yield lines.line_num, cells
         except (csv.Error, UnicodeDecodeError) as error:
-            raise DataError(f"line {lines.line_num + 1} is not CSV in UTF-8: {error}.") from error
+            line = lines.line_num + 1 if lines else 1
+            raise DataError(f"line {line} is not CSV in UTF-8: {error}.") from error
+        except (EOFError, zlib.error) as error:
+            raise DataError(f"the gzip stream is damaged: {error}.") from error
 
 
 def to_numbers(cells: list[str]) -> NDArray | None:

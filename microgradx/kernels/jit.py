@@ -64,12 +64,15 @@ def fingerprint(source: str, signatures: dict[str, str], exact: Collection[str] 
     numba = importlib.util.find_spec("numba")  # its version without the quarter of a second of its import
     if numba is None or numba.origin is None:
         raise KernelError("kernels are compiled by Numba, which is not installed: pip install numba")
-    version = Path(numba.origin).with_name("_version.py").read_text()
+    version = Path(numba.origin).with_name("_version.py").read_text(encoding="utf-8")
     cpu = llvm.get_host_cpu_name(), llvm.get_host_cpu_features().flatten()
     parts = [form, llvmlite.__version__, version, *cpu, source, repr(sorted(signatures.items()))]
     if exact is not None:
         words = ("block.py", "blas.py", "small.py", "maths.py")
-        parts += [repr(sorted(exact)), *(Path(__file__).with_name(word).read_text() for word in words)]
+        parts += [
+            repr(sorted(exact)),
+            *(Path(__file__).with_name(word).read_text(encoding="utf-8") for word in words),
+        ]
     return hashlib.sha256("\0".join(parts).encode()).hexdigest()
 
 

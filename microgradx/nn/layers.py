@@ -38,6 +38,13 @@ def check_size(layer: str, **sizes: int) -> None:
             raise ArgumentError(f"{layer}: {name} must be a positive whole number, not {size!r}.")
 
 
+def check_array(layer: str, x: Any) -> None:
+    """Raise ArgumentError for an input without a shape, such as a list."""
+    if not hasattr(x, "shape"):
+        given = f"{type(x).__name__} {x!r}"[:60]
+        raise ArgumentError(f"{layer} takes a tensor or an array, not the {given}: write mg.tensor(...).")
+
+
 class Linear(Module):
     """x @ weight + bias: (..., in_features) -> (..., out_features).
 
@@ -54,8 +61,11 @@ class Linear(Module):
     def forward(self, x):
         """x @ weight + bias"""
         n = self.in_features
+        check_array("Linear", x)
         if x.ndim == 0 or x.shape[-1] != n:
-            raise ShapeError(f"Linear: the last axis must have size {n}, the shape is {x.shape}.")
+            fits = x.ndim > 2 and math.prod(x.shape[1:]) == n
+            advice = " Put nn.Flatten() before it, or give x.reshape(len(x), -1)." * fits
+            raise ShapeError(f"Linear: the last axis must have size {n}, the shape is {x.shape}.{advice}")
         if self.bias is None:
             return matmul(x, self.weight)
         return affine(x, self.weight, self.bias) if x.ndim == 2 else matmul(x, self.weight) + self.bias
@@ -77,6 +87,7 @@ class Function(Module):
 
     def forward(self, x):
         """The function of x."""
+        check_array(type(self).__name__, x)
         return type(self).function(x, *[getattr(self, name) for name in self.defaults])
 
     def __reduce__(self):  # copies and pickles name the function: its class may have been made on the way
@@ -142,6 +153,9 @@ class MLP(Sequential):
     """
 
     def __init__(self, sizes: Sequence[int], activation="relu", dropout: float = 0.0, bias: bool = True):
+        if isinstance(sizes, int):
+            more = [n for n in (activation, dropout) if isinstance(n, int) and n]
+            raise ArgumentError(f"MLP takes its sizes as one list: nn.MLP({[sizes, *more]}).")
         if len(sizes) < 2:
             raise ArgumentError(f"MLP needs input and output sizes, such as [784, 10], not {list(sizes)}.")
         layers: list[Module] = []
@@ -161,6 +175,7 @@ class Dropout(Module):
 
     def forward(self, x):
         """x with some elements dropped; x itself in evaluation."""
+        check_array("Dropout", x)
         if not self.training or self.p == 0:
             return x
         keep = rand(x.shape, dtype=np.float32, device=getattr(x, "device", None)) >= self.p
@@ -194,6 +209,7 @@ class LayerNorm(Norm):
     def forward(self, x):
         """x normalised row by row."""
         shape = self.normalized_shape
+        check_array("LayerNorm", x)
         if x.shape[-len(shape) :] != shape:
             raise ShapeError(f"LayerNorm: the last axes must be {shape}, the shape is {x.shape}.")
         axes = tuple(range(-len(shape), 0))
@@ -216,6 +232,7 @@ class BatchNorm1d(Norm):
     def forward(self, x):
         """x normalised feature by feature."""
         c = self.num_features
+        check_array("BatchNorm1d", x)
         if x.ndim not in (2, 3) or x.shape[1] != c:
             raise ShapeError(f"BatchNorm1d: the input must be (n, {c}) or (n, {c}, length), not {x.shape}.")
         across = (1, -1, 1)[: x.ndim]
@@ -224,7 +241,8 @@ class BatchNorm1d(Norm):
             return self.normalise(x, centre, spread, across)
         axes, n = (0, 2)[: x.ndim - 1], x.size // c
         if n < 2:
-            raise ShapeError(f"BatchNorm1d: training needs two values per feature, the input is {x.shape}.")
+            what = f"training needs two values per feature, the input is {x.shape}"
+            raise ShapeError(f"BatchNorm1d: {what}. fit(..., drop_last=True) leaves a last short batch out.")
         centre, spread = mean(x, axes, True), var(x, axes, keepdims=True)
         with no_grad():
             for average, batch in (self.running_mean, centre), (self.running_var, spread * (n / (n - 1))):

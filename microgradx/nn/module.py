@@ -62,14 +62,18 @@ class Module:
         finally:
             mode.within = outer
 
-    def children(self) -> Iterator[tuple[str, "Module"]]:
+    def children(self) -> Iterator["Module"]:
+        """The modules directly inside, without their names."""
+        return (child for _, child in self.named_children())
+
+    def named_children(self) -> Iterator[tuple[str, "Module"]]:
         """The modules directly inside, by name; those in lists and dicts with their position or key."""
         return ((name, x) for name, x in held(self) if isinstance(x, Module))
 
     def modules(self) -> Iterator["Module"]:
         """This module and all inside."""
         yield self
-        for _, child in self.children():
+        for child in self.children():
             yield from child.modules()
 
     def named_tensors(self, prefix: str = "") -> Iterator[tuple[str, Tensor]]:
@@ -79,7 +83,7 @@ class Module:
         for name, t in held(self):  # in a list or dict a Tensor that is not trained may be anything
             if isinstance(t, Tensor) and t.is_leaf and (name in own or is_parameter(t)):
                 found.setdefault(id(t), (prefix + name, t))
-        for name, child in self.children():
+        for name, child in self.named_children():
             for full, t in child.named_tensors(f"{prefix}{name}."):
                 found.setdefault(id(t), (full, t))
         yield from found.values()
@@ -117,10 +121,13 @@ class Module:
         if strict and (missing or extra):
             names = f"missing {sorted(missing)}, not in the model {sorted(extra)}"
             raise CheckpointError(f"the state does not fit the model: {names}.")
-        values = {name: np.asarray(state[name]) for name in own if name in state}
+        values = {name: plain(name, state[name]) for name in own if name in state}
         for name, value in values.items():
             if value.shape != (shape := own[name].shape):
-                raise CheckpointError(f"{name}: saved as {value.shape}, here {shape}; build the same model.")
+                turned = " (its transpose: PyTorch's Linear keeps weights so)" * (value.shape == shape[::-1])
+                raise CheckpointError(
+                    f"{name}: saved as {value.shape}, here {shape}{turned}; build the same model."
+                )
         for name, value in values.items():
             place = look(own[name], "load_state_dict()")
             copy_into(place, value.astype(place.dtype, casting="same_kind", copy=False))
@@ -156,7 +163,7 @@ class Module:
         return self
 
     def __repr__(self) -> str:
-        lines = [f"({name}): {child!r}".replace("\n", "\n  ") for name, child in self.children()]
+        lines = [f"({name}): {child!r}".replace("\n", "\n  ") for name, child in self.named_children()]
         if lines:
             return "\n  ".join([f"{type(self).__name__}(", *lines]) + "\n)"
         kinds = int | float | str | tuple | None
@@ -187,6 +194,15 @@ def is_parameter(x: Any) -> bool:
     return x._trained
 
 
+def plain(name: str, value: Any) -> np.ndarray:
+    """A saved value as an array. Other libraries' tensors are refused: they may keep weights transposed."""
+    if not isinstance(value, np.ndarray | np.generic | Tensor | list | tuple | int | float):
+        kind = f"{type(value).__module__}.{type(value).__qualname__}"
+        advice = "value.detach().cpu().numpy() of PyTorch's; Linear weights, (out, in) there, with .T"
+        raise CheckpointError(f"{name}: a state holds NumPy arrays, this is a {kind}. Write {advice}.")
+    return np.asarray(value)
+
+
 class Sequential(Module):
     """Modules applied one after another; `model[0]`, `len(model)` and iteration work."""
 
@@ -197,7 +213,7 @@ class Sequential(Module):
             setattr(self, str(i), module)
 
     def __iter__(self) -> Iterator[Module]:
-        return (child for _, child in self.children())
+        return self.children()
 
     def __len__(self) -> int:
         return len(list(self.children()))

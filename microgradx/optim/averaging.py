@@ -2,6 +2,7 @@
 
 import contextlib
 from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -64,16 +65,26 @@ class Average:
             self.averages[name][...] = average
 
 
+def constant(weight: float, updates: int) -> float:
+    """The same for every update."""
+    return weight
+
+
+def mean_of_all(updates: int) -> float:
+    """The share of the newest in the mean of all."""
+    return 1 / (updates + 1)
+
+
 class EMA(Average):
     """The exponential moving average, a ← decay · a + (1 - decay) · p."""
 
     def __init__(self, parameters: Iterable[Any], decay: float = 0.999):
         check("EMA", {"decay": decay})
-        super().__init__(parameters, lambda updates: 1 - decay)
+        super().__init__(parameters, partial(constant, 1 - decay))
 
 
 class SWA(Average):
     """Stochastic weight averaging, the mean of all updates: Izmailov et al. (2018), arXiv 1803.05407."""
 
     def __init__(self, parameters: Iterable[Any]):
-        super().__init__(parameters, lambda updates: 1 / (updates + 1))
+        super().__init__(parameters, mean_of_all)

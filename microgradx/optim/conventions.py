@@ -43,6 +43,7 @@ def convert(rule: Named, source: str, target: str, step: float = math.inf, **opt
     own, _ = chosen(rule)
     there, here = form(own, target), form(own, source)
     try:
+        check_names(here, source, target, options)
         entered = enter(here, source, options, step)
         return leave(there, target, cross(here.rule, there.rule, entered, step), step)
     except ArgumentError:
@@ -183,6 +184,17 @@ def form(rule: Rule, convention: str) -> Form:
         known = ", ".join(family) or "none but the paper"
         raise ArgumentError(f"{rule.name} is not described for {convention!r}; described for it: {known}.")
     return family[convention]
+
+
+def check_names(here: Form, source: str, target: str, options: Options) -> None:
+    """ArgumentError where options of the call belong to another of its forms, which has a name of its own."""
+    unknown = options.keys() - here.defaults.keys()
+    calls = {name: family[source] for name, family in forms.items() if source in family}
+    for name, other in calls.items():
+        if unknown and other.call == here.call and unknown <= other.defaults.keys() | other.fixed.keys():
+            left = ", ".join(f"{key}={shown(options[key])}" for key in options if key not in other.fixed)
+            write = f'convert("{name}", "{source}", "{target}"{", " * bool(left)}{left})'
+            raise ArgumentError(f"{here.call} with {', '.join(unknown)} is {name!r} here: write {write}.")
 
 
 def ours_of(theirs: Form, convention: str, name: str) -> tuple[str, ...]:

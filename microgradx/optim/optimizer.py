@@ -52,7 +52,7 @@ class Optimizer:
                 hint = "take one such as rules.adam, or declare the rule with @mg.rule"
                 raise ArgumentError(f"Optimizer(params, rule, ...): {hint}.")
             rule, *args = args  # type: ignore[assignment]
-            self.choose = lambda **_: rule
+            self.choose = Always(rule)
             self.takes = declare(rule.hyperparameters | common | rule.hyperparameters)
         self.check_finite = check_finite
         self.defaults = read_options(self.name, self.takes, params, *args, **options)
@@ -82,6 +82,16 @@ class Optimizer:
 
     def __repr__(self) -> str:
         return f"{self.name}({', '.join(f'{name}={value}' for name, value in self.defaults.items())})"
+
+    def __reduce__(self):
+        """Copied and pickled with the parameters, which a copy of model and optimizer together shares."""
+        own = self.choose if type(self) is Optimizer else None
+        groups = []
+        for group in self.param_groups:
+            options = {key: value for key, value in group.items() if key not in ("params", "param_names")}
+            groups.append((list(zip(group["param_names"], group["params"], strict=True)), options))
+        state = {part.name: (part.clock, part.state) for flat in self.flats for part in flat.parts}
+        return revived, (type(self), own, groups, self.defaults, self.check_finite, state)
 
     @property
     def source(self) -> str:
@@ -193,6 +203,35 @@ class Optimizer:
         for flat in self.flats:
             for part in flat.parts:
                 part.restore(saved["state"][part.name])
+
+
+class Always:
+    """What chooses the one rule of an `Optimizer(params, rule)`; copied and pickled with it."""
+
+    def __init__(self, rule: Rule):
+        self.rule = rule
+
+    def __call__(self, **_: Any) -> Rule:
+        """The rule, whatever the options."""
+        return self.rule
+
+
+def revived(made: type[Optimizer], choose: Any, groups: list, defaults: dict, finite: bool, state: dict):
+    """An optimizer from what `__reduce__` gave."""
+    needed = {key: value for key, value in groups[0][1].items() if key in defaults}
+    rule = [] if choose is None else [choose.rule]
+    found = made(groups[0][0], *rule, check_finite=finite, **needed)
+    found.defaults = dict(defaults)
+    for params, options in groups[1:]:
+        found.add_param_group({"params": params} | {k: v for k, v in options.items() if k in defaults})
+    for group, (_, options) in zip(found.param_groups, groups, strict=True):
+        group |= options  # a schedule's, too
+    found.follow()
+    for flat in found.flats:
+        for part in flat.parts:
+            clock, arrays = state[part.name]
+            part.restore(clock | arrays)
+    return found
 
 
 def outline(state: dict[str, Any]) -> dict[str, Any]:

@@ -69,6 +69,8 @@ def _(g, out, x, index):
 @operation(Case((3, 4), index=[[0, 1], [3, 3], [2, 0]], axis=1), Case((3, 2), index=[[2, 2]], axis=0))
 def gather(x, index, axis):
     """Pick along one axis, out[i, j] = x[i, index[i, j]] for axis=1: PyTorch's gather."""
+    if isinstance(index, int):
+        raise ArgumentError(f"gather takes the index before the axis: write gather(x, index, {index}).")
     settled = values(index)
     index = index if settled is None else settled
     (a,) = axes_of(axis, x.ndim)
@@ -116,12 +118,18 @@ def stack(tensors, axis=0):
 
 @operation(Case((4, 3), sections=2), Case((3, 5), sections=[1, 4], axis=1))
 def split(x, sections, axis=0):
-    """A list of pieces along an axis: so many equal ones, or cut at these positions (np.split)."""
+    """A list of pieces along an axis: so many equal ones, or cut at these positions, as np.split does.
+
+    PyTorch's split counts elements instead of pieces: its split(x, 2) is split(x, range(2, len(x), 2)) here.
+    """
     (a,) = axes_of(axis, x.ndim)
     n = x.shape[a]
     if isinstance(sections, int):
         if sections < 1 or n % sections:
-            raise ShapeError(f"split: axis {a} of {x.shape} does not divide into {sections} equal parts.")
+            raise ShapeError(
+                f"split: axis {a} of {x.shape} does not divide into {sections} equal parts. For pieces of "
+                f"{sections} elements, as PyTorch counts, write split(x, range({sections}, {n}, {sections}))."
+            )
         sections = range(n // sections, n, n // sections) if n else [0] * (sections - 1)
     before = (slice(None),) * a
     return [getitem(x, index=(*before, slice(i, j))) for i, j in pairwise([0, *sections, n])]

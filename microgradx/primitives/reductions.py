@@ -112,6 +112,25 @@ def _(g, out, x, axis):
     return reshape_to(cumsum(g[backwards], axis)[backwards], shape=x.shape)
 
 
+@operation(*REDUCTIONS)
+def norm(x, axis=None, keepdims=False):
+    """The Euclidean length √Σx² over `axis`; where it is 0 its gradient is 0, as in PyTorch."""
+    squares = sum(x * x, axis, keepdims)
+    return where(squares == 0, squares, sqrt(where(squares == 0, squares + 1, squares)))
+
+
+@operation()
+def any(x, axis=None, keepdims=False):  # noqa: A001
+    """Whether an element along `axis`, or any at all, is not 0."""
+    return sum(x != 0, axis, keepdims) > 0
+
+
+@operation()
+def all(x, axis=None, keepdims=False):  # noqa: A001
+    """Whether no element along `axis`, or none at all, is 0."""
+    return sum(x == 0, axis, keepdims) == 0
+
+
 @operation()
 @primitive
 def argmax(x, axis=None, keepdims=False):

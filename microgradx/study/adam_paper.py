@@ -106,7 +106,7 @@ class Laboratory:
         name = "_".join([*what, f"rows{len(self.data[0])}.json"])
         path = self.folder / f"section-{experiment.section}" / name
         if path.exists():
-            return np.array(json.loads(path.read_text())["costs"], float)
+            return np.array(json.loads(path.read_text(encoding="utf-8"))["costs"], float)
         self.say(
             f"{experiment.section}: {contender.name}, learning rate {rate:.2g}, seed {seed}, {epochs} epochs"
         )
@@ -114,7 +114,8 @@ class Laboratory:
         found = self.train(experiment, contender, rate, seed, epochs)
         path.parent.mkdir(parents=True, exist_ok=True)
         part = path.with_suffix(".part")
-        part.write_text(json.dumps({"costs": found, "seconds": round(time.perf_counter() - started, 2)}))
+        seconds = round(time.perf_counter() - started, 2)
+        part.write_text(json.dumps({"costs": found, "seconds": seconds}), encoding="utf-8")
         part.replace(path)
         return np.array(found, float)
 

@@ -261,7 +261,7 @@ def kept(node: Node) -> Iterable[tuple[Any, Any]]:
 
 def child_name(outer: Module, inner: Module) -> str:
     """What a module calls one inside it, at any depth: `0`, `encoder.0`; "" where it is no attribute."""
-    for name, child in outer.children():
+    for name, child in outer.named_children():
         if child is inner:
             return name
         if below := child_name(child, inner):

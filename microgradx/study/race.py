@@ -37,13 +37,18 @@ NEAR = 0.015
 class Racer:
     """One optimizer's way."""
 
-    name: str
+    rule: Rule
     lr: float
     path: np.ndarray  # (steps + 1, 2)
     heights: np.ndarray  # (steps + 1,)
     last: int  # the step that leaves the picture, or the last one
     outcome: str
     deviation: float | None  # the largest distance from the exact solution, where there is one
+
+    @property
+    def name(self) -> str:
+        """The rule's."""
+        return self.rule.name
 
 
 @dataclass(frozen=True)
@@ -54,6 +59,7 @@ class Race:
     racers: tuple[Racer, ...]
     steps: int
     noise: float
+    tilts: np.ndarray  # (steps, 2): what was added to the gradients
 
     def caption(self) -> str:
         """What was run, and how far the arithmetic is from the exact solution."""
@@ -107,7 +113,7 @@ def race(
     for rule in field:
         path = descend(surface, rule, first, tilts, rates[rule.name], device)[:, 0]
         racers.append(judge(surface, rule, rates[rule.name], path, bool(tilts.any())))
-    return Race(surface, tuple(racers), len(tilts), surface.noise if noise is None else noise)
+    return Race(surface, tuple(racers), len(tilts), surface.noise if noise is None else noise, tilts)
 
 
 def descend(
@@ -210,7 +216,8 @@ def judge(surface: Surface, rule: Rule, lr: float, path: np.ndarray, noisy: bool
     elif not far[-1]:
         outcome = f"there at step {arrival}"
     elif not noisy and np.ptp(recent, axis=0).max() < 2e-3 * surface.diagonal:
-        outcome = f"stuck at {heights[last]:.3g}"
+        known = len(surface.minima)  # of a surface of one's own it may be the minimum
+        outcome = f"{'stuck' if known else 'at rest'} at {heights[last]:.3g}"
     else:
         outcome = f"at {heights[last]:.3g}"
     deviation = None
@@ -218,7 +225,7 @@ def judge(surface: Surface, rule: Rule, lr: float, path: np.ndarray, noisy: bool
         solution = exact(rule, surface.curvature, path[0], last, lr=lr)
         if solution is not None:
             deviation = float(np.hypot(*(path[: last + 1] - solution).T).max())
-    return Racer(rule.name, lr, path, heights, last, outcome, deviation)
+    return Racer(rule, lr, path, heights, last, outcome, deviation)
 
 
 def distance(points: np.ndarray, minima: Sequence[Point]) -> np.ndarray:

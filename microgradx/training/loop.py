@@ -36,12 +36,12 @@ from microgradx.primitives.reductions import sum as sum_over
 from microgradx.primitives.shapes import flatten
 from microgradx.tensor import Tensor, placed
 from microgradx.training import checkpoints
+from microgradx.training.checks import Pair, arrays, check_owner, check_parts, positive, weighted, weights_of
 from microgradx.training.evaluation import Loss, evaluate
 from microgradx.training.history import History, Record, watched
 from microgradx.training.progress import Progress
 from microgradx.training.runs import Run, draw
 
-Pair = tuple[Any, Any]
 Callback = Callable[[History], Any]
 
 
@@ -57,6 +57,9 @@ def fit(
     schedule: Schedule | None = None,
     clip_norm: float | None = None,
     patience: int | None = None,
+    restore_best: bool | None = None,
+    drop_last: bool = False,
+    sample_weight: Any = None,
     out: str | Path | None = None,
     resume: bool = False,
     seed: int | None = None,
@@ -75,6 +78,11 @@ def fit(
     schedule: goes on after every optimizer step, so count its length in steps; ReduceLROnPlateau every epoch.
     clip_norm: bound of the norm of all gradients together, before each step.
     patience: stop after so many epochs without a smaller validation loss (or training loss, without `valid`).
+    restore_best: leave the model with the weights of the best epoch instead of the last; by default with
+        `patience`. The run folder keeps both.
+    sample_weight: a number per row of `train`; a batch's loss is Σ weight · loss / Σ weight, for which `loss`
+        takes reduction="none", as those of `nn` do.
+    drop_last: leave out what is left of an epoch for a last, shorter batch: BatchNorm cannot take one row.
     out: the run folder, see `Run`; resume: go on with what is in it, from the start if there is nothing yet.
     seed: of the shuffle and dropout; without one they go on from where `mg.seed` and earlier draws left them.
     eager: run every operation on its own, instead of whole steps as compiled code (which `jit` makes).
@@ -85,15 +93,19 @@ def fit(
     Ctrl-C finishes the step, saves, and raises KeyboardInterrupt. A loss or weight that is not finite raises
     NonFiniteError and leaves the last good checkpoint.
     """
+    check_parts(model, optimizer, loss)
     check_owner(model, optimizer)
     positive(epochs=epochs, batch_size=batch_size, clip_norm=clip_norm, patience=patience)
     train, valid = arrays("train", train), None if valid is None else arrays("valid", valid)
+    if sample_weight is not None:
+        train = (*train, weights_of(sample_weight, len(train[0])))  # type: ignore[assignment]
     if resume and out is None:
         raise ArgumentError("resume=True needs the folder of the run: fit(..., out=FOLDER, resume=True).")
     if seed is not None:
         generator.seed(seed)
     run = Run(out) if out is not None else None
-    trainer = Trainer(model, optimizer, train, batch_size, loss, schedule, clip_norm, run, eager)
+    trainer = Trainer(model, optimizer, train, batch_size, loss, schedule, clip_norm, run, eager, drop_last)
+    trainer.keep = bool(patience) if restore_best is None else restore_best
     if run and resume and run.last.exists():
         trainer.resume(run)
     elif run:
@@ -114,6 +126,8 @@ def fit(
             bar.epoch(history)
             asked = [callback(history) for callback in callbacks]
             stopped = any(answer is True for answer in asked) or bool(patience and at.waited >= patience)
+    if trainer.keep and len(history):
+        trainer.restore()
     if run and len(history):
         draw(run, history, classes)
     return history
@@ -151,21 +165,30 @@ class Trainer:
     clip_norm: float | None
     run: Run | None
     eager: bool
+    drop_last: bool = False
+    keep: bool = False  # the weights of the best epoch
+    kept: dict[str, np.ndarray] | None = None
 
     def __post_init__(self) -> None:
-        self.rows = len(self.train[0])
+        self.rows = rows = len(self.train[0])
+        if self.drop_last:
+            rows -= rows % self.batch_size
+            if not rows:
+                size = self.batch_size
+                raise ArgumentError(f"fit: {self.rows} rows make no batch of {size} with drop_last=True.")
+        self.used = rows  # in an epoch
         self.train = tuple(placed(part, self.model.device) for part in self.train)
-        self.steps = math.ceil(self.rows / self.batch_size)
+        self.steps = math.ceil(self.used / self.batch_size)
         self.at = Position()
         self.history = History(self.run.history if self.run else None)
         self.compiled, self.chunk = jit(self.step), 1
         self.shuffle = generator.state_dict()  # as it was when the order of this epoch was drawn
 
-    def step(self, x: Tensor, y: Tensor) -> tuple[Tensor, ...]:
+    def step(self, x: Tensor, y: Tensor, weight: Tensor | None = None) -> tuple[Tensor, ...]:
         """One update from one batch: its loss, how many outputs are right, and how many can be."""
         self.optimizer.zero_grad()
         outputs = self.model(x)
-        loss = self.loss(outputs, y)
+        loss = self.loss(outputs, y) if weight is None else weighted(self.loss, outputs, y, weight)
         loss.backward()
         if self.clip_norm is not None:
             clip_grad_norm_(self.optimizer, self.clip_norm)
@@ -188,7 +211,7 @@ class Trainer:
         starts = range(0, len(rows), self.batch_size)
         parts = [Tensor(part) for part in self.train]
         batches = ([part[rows[i : i + self.batch_size]] for part in parts] for i in starts)
-        results = [self.step(x, y) for x, y in batches]
+        results = [self.step(*batch) for batch in batches]
         return [[t.item() for t in column] for column in zip(*results, strict=True)]
 
     def epoch(self, bar: Progress, interrupt: threading.Event, save_every: float) -> None:
@@ -197,7 +220,7 @@ class Trainer:
         if at.batch == 0:
             self.shuffle = before
         generator.load_state_dict(self.shuffle)
-        order = generator.permutation(self.rows)
+        order = generator.permutation(self.rows)[: self.used]
         if at.batch:
             generator.load_state_dict(before)
         self.model.train()
@@ -211,7 +234,7 @@ class Trainer:
                 at.batch += 1
                 at.loss += value * len(rows[step * size : (step + 1) * size])
                 at.hits, at.judged = at.hits + int(hits), at.judged + int(judged)
-            seen, now = min(at.batch * size, self.rows), time.perf_counter()
+            seen, now = min(at.batch * size, self.used), time.perf_counter()
             if not self.eager and now - start < 0.02:  # seldom back to Python, yet often enough for Ctrl-C
                 self.chunk *= 2
             bar.step(at.epoch + 1, at.epoch * self.steps + at.batch, len(rows), at.loss / seen, at.accuracy)
@@ -226,7 +249,7 @@ class Trainer:
 
     def measure(self, valid: Pair | None) -> None:
         """Close the epoch: validate, record, and save, as the best too if it is."""
-        at, rows = self.at, self.rows
+        at, rows = self.at, self.used
         record: Record = {"epoch": at.epoch + 1, "step": (at.epoch + 1) * self.steps, "loss": at.loss / rows}
         if at.accuracy is not None:
             record["accuracy"] = at.accuracy
@@ -247,6 +270,8 @@ class Trainer:
         best, waited = (value, 0) if improved else (at.best, at.waited + 1)
         self.at.__dict__.update(asdict(Position(epoch=at.epoch + 1, best=best, waited=waited)))
         self.history.append(record)  # before the checkpoint: resuming drops the lines that it does not know
+        if improved and self.keep and not self.run:
+            self.kept = self.model.state_dict()
         self.save(confusion, improved)
 
     def save(self, confusion: np.ndarray | None = None, best: bool = False) -> None:
@@ -270,6 +295,12 @@ class Trainer:
         if best:
             checkpoints.save(self.run.best, state)
         checkpoints.save(self.run.last, state)
+
+    def restore(self) -> None:
+        """Give the model the weights of the best epoch."""
+        best = checkpoints.load(self.run.best)["model"] if self.run and self.run.best.exists() else self.kept
+        if best is not None:
+            self.model.load_state_dict(best)
 
     def resume(self, run: Run) -> None:
         """Go on from the last checkpoint of a run."""
@@ -316,24 +347,6 @@ def right(outputs: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
     return sum_over((flatten(predicted) == labels) & counts), sum_over(counts)
 
 
-def check_owner(model: Module, optimizer: Optimizer) -> None:
-    """ArgumentError where an optimizer has none of the model's parameters: it is another model's."""
-    own = {id(parameter) for parameter in model.parameters()}
-    theirs = {id(parameter) for parameter in optimizer.parameters.values()}
-    if own and not own & theirs:
-        raise ArgumentError(
-            f"fit: the optimizer updates {len(theirs)} parameters, none of which is among the model's "
-            f"{len(own)}. Make it of the model that is trained: {optimizer.name}(model.parameters(), ...)."
-        )
-
-
-def positive(**values: float | None) -> None:
-    """ArgumentError for the first value that is neither None nor above zero."""
-    for name, value in values.items():
-        if value is not None and not value > 0:
-            raise ArgumentError(f"fit: {name} must be above 0, got {value}.")
-
-
 def training_step(
     model: Module, optimizer: Optimizer, criterion: Loss = cross_entropy, schedule: Schedule | None = None
 ) -> Callable[[Any, Any], Tensor]:
@@ -349,21 +362,6 @@ def training_step(
         return loss
 
     return step
-
-
-def arrays(name: str, pair: Pair) -> Pair:
-    """(x, y) as arrays of as many rows, at least one."""
-    try:
-        x, y = (part.data if isinstance(part, Tensor) else np.asarray(part) for part in pair)
-    except (TypeError, ValueError):
-        raise ArgumentError(
-            f"fit: {name} must be a pair of arrays (x, y), got {type(pair).__name__}."
-        ) from None
-    if x.ndim == 0 or y.ndim == 0 or len(x) != len(y) or len(x) == 0:
-        raise ArgumentError(
-            f"fit: {name} needs as many targets as rows, at least one; got {x.shape} and {y.shape}."
-        )
-    return x, y
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""What a person sees while a model trains: one live line, and a line per epoch. Silent off a terminal."""
+"""What a person sees while a model trains: a live line, and a line per epoch; off a terminal only these."""
 
 import sys
 import time
@@ -18,6 +18,7 @@ class Progress:
         self.bar: Any = None
         self.shown = self.since = time.perf_counter()
         self.samples = 0
+        self.show = show
         if show and sys.stderr.isatty():
             self.start(done)
 
@@ -56,7 +57,7 @@ class Progress:
     def epoch(self, history: History) -> None:
         """After each epoch: its record, marked with a star if it is the best so far."""
         record = history.records[-1]
-        if not self.bar or record["epoch"] % max(1, self.epochs // LINES):
+        if not self.show or record["epoch"] % max(1, self.epochs // LINES):
             return
         line = f"epoch {record['epoch']:>{len(str(self.epochs))}}"
         for part, title in (("", "  "), ("valid_", "    validation ")):
@@ -64,4 +65,8 @@ class Progress:
                 line += f"{title}loss {record[f'{part}loss']:.4f}"
             if f"{part}accuracy" in record:
                 line += f"  accuracy {record[f'{part}accuracy']:7.2%}"
-        self.bar.print(f"{line}  [bold]*[/]" if history.best is record else line, highlight=False)
+        best = history.best is record
+        if self.bar:
+            self.bar.print(f"{line}  [bold]*[/]" if best else line, highlight=False)
+        else:  # a pipe, a log, a notebook
+            print(f"{line}  *" if best else line, file=sys.stderr, flush=True)

@@ -18,8 +18,9 @@ from microgradx.compiler.items import Gather, Host
 from microgradx.compiler.loops import Buffer, View
 from microgradx.compiler.lower import lower
 from microgradx.compiler.schedule import Schedule
+from microgradx.compiler.shown import show
 from microgradx.compiler.validate import validate_items
-from microgradx.compiler.variant import Changed, Variant, show
+from microgradx.compiler.variant import Changed, Variant
 from microgradx.errors import DeviceError
 from microgradx.kernels.cuda import Array, device
 from microgradx.kernels.cuda.device import Launch, Pointer, Product, Shape, Vector

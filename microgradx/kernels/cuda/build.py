@@ -1,12 +1,14 @@
 """From the text of kernels to machine code of a GPU: Numba writes PTX, nvJitLink assembles it, no GPU needed.
 
 A product and a sum are never contracted into one rounding (NVVM's option `-fma=0`), so that plain arithmetic
-gives the CPU's bits; matrix products call `fma` where they want it. The only file that compiles with
-`numba.cuda`.
+gives the CPU's bits; matrix products call `fma` where they want it. The only file that knows by what PTX is
+written: numba-cuda, or with MICROGRADX_CUDA_COMPILER=mlir its successor numba-cuda-mlir.
 """
 
 import hashlib
+import importlib
 import json
+import os
 import re
 import threading
 from collections.abc import Iterator
@@ -17,12 +19,18 @@ from importlib.metadata import PackageNotFoundError, version
 from types import FunctionType, SimpleNamespace
 from typing import Any
 
-from microgradx.errors import DeviceError, KernelError
+from microgradx.errors import ArgumentError, DeviceError, KernelError
 from microgradx.kernels.cache import locked, read, write
 
 form = "1"  # of what is kept: raise it when the same source gives other code
 install = "Install it with: pip install 'microgradx[cuda]'"
 compiling = threading.RLock()
+
+MLIR = {
+    "from numba import cuda": "from numba_cuda_mlir import cuda; experimental = cuda.experimental",
+    "cuda.threadfence()": 'experimental.inline_ptx("membar.gl;")',
+}
+"""How a file is written for numba-cuda-mlir 0.6: it has no threadfence."""
 
 
 @dataclass(frozen=True)
@@ -44,78 +52,132 @@ class Built:
     resources: Resources
 
 
+def package() -> str:
+    """The package whose `cuda` compiles: "numba", which numba-cuda extends, or "numba_cuda_mlir"."""
+    chosen = os.environ.get("MICROGRADX_CUDA_COMPILER", "").lower()
+    if chosen not in ("", "numba", "mlir"):
+        raise ArgumentError(f'MICROGRADX_CUDA_COMPILER={chosen!r}: it is "numba" or "mlir".')
+    return "numba_cuda_mlir" if chosen == "mlir" else "numba"
+
+
 def module() -> Any:
     """`numba.cuda`, which any missing or unfitting library keeps from being imported."""
     try:
-        from numba import cuda
+        return importlib.import_module(f"{package()}.cuda")
     except Exception as error:  # of any kind
         raise DeviceError(
-            f"CUDA: numba.cuda cannot be imported ({str(error).rstrip('.')}). {install}."
+            f"CUDA: {package()}.cuda cannot be imported ({str(error).rstrip('.')}). {install}."
         ) from None
-    return cuda
 
 
 def functions(source: str, label: str) -> dict[str, Any]:
     """The functions of a file, which may call each other."""
     cuda = module()
+    options: dict[str, Any] = {"device": True}
+    if package() == "numba_cuda_mlir":
+        options["inline"] = "always"  # else it loses the shared arrays of functions that kernels call
+        for usual, other in MLIR.items():
+            source = source.replace(usual, other)
     names: dict[str, Any] = {}
     exec(compile(source, f"<{label} on CUDA>", "exec"), names)
     raw = {key: value for key, value in names.items() if isinstance(value, FunctionType)}
     raw = {key: f for key, f in raw.items() if f.__code__.co_filename == f"<{label} on CUDA>"}
     for key, function in raw.items():
-        names[key] = cuda.jit(device=True)(function)
+        names[key] = cuda.jit(**options)(function)
     return raw
 
 
 def ptx(function: Any, signature: str, *capabilities: tuple[int, int], lines: bool = False) -> list[str]:
     """The PTX of a kernel, for each capability; `lines`: with the lines of its source."""
     module()
+    make = by_mlir if package() == "numba_cuda_mlir" else by_numba
+    try:
+        with compiling:
+            return make(function, signature.split(), capabilities, lines)
+    except Exception as error:
+        if not any(kind.__name__ == "NumbaError" for kind in type(error).__mro__):  # either package has one
+            raise
+        raise KernelError(f"Numba cannot compile the kernel `{function.__name__}`: {error}") from None
+
+
+def by_numba(
+    function: Any, signature: list[str], capabilities: tuple[tuple[int, int], ...], lines: bool
+) -> list[str]:
+    """PTX by numba-cuda: its front end once, then NVVM for each capability."""
     import numba
-    from numba.core.errors import NumbaError
-    from numba.cuda import compiler  # its private parts know the option that its public ones lack
+    from numba.cuda import compiler, dispatcher  # their private parts know options that public ones lack
     from numba.cuda.cudadrv import nvvm
 
     capability = capabilities[0]
-    types = [numba_type(t) for t in signature.split()]
     options: dict[str, Any] = {
         "debug": False, "lineinfo": lines, "device": False, "fastmath": False, "cc": capability, "opt": True,
         "abi": "numba", "abi_info": None, "forceinline": False, "launch_bounds": None, "lto": False,
     }  # fmt: skip
-    try:
-        with compiling, targeted(capability):
-            front: Any = compiler
-            library, _ = front._compile_pyfunc_with_fixup(function, numba.void(*types), **options)
-            parts = dict.fromkeys(library.llvm_strs)  # a function that two others call is there twice
-            texts = [
-                nvvm.compile_ir(list(parts), arch=f"compute_{major}{minor}", opt=3, fma=False)
-                for major, minor in capabilities
-            ]
-    except NumbaError as error:
-        raise KernelError(f"Numba cannot compile the kernel `{function.__name__}`: {error}") from None
+    asked = SimpleNamespace(compute_capability=capability)  # of a GPU, for functions that kernels call
+    with replaced(dispatcher, "get_current_device", lambda: asked):
+        front: Any = compiler
+        types = [numba_type(t, numba.types) for t in signature]
+        library, _ = front._compile_pyfunc_with_fixup(function, numba.void(*types), **options)
+        parts = dict.fromkeys(library.llvm_strs)  # a function that two others call is there twice
+        texts = [
+            nvvm.compile_ir(list(parts), arch=f"compute_{major}{minor}", opt=3, fma=False)
+            for major, minor in capabilities
+        ]
     return [text.decode().strip("\0") for text in texts]
 
 
-@contextmanager
-def targeted(capability: tuple[int, int]) -> Iterator[None]:
-    """Within, Numba compiles functions that kernels call for this capability; it would ask for a GPU."""
-    from numba.cuda import dispatcher
+def by_mlir(
+    function: Any, signature: list[str], capabilities: tuple[tuple[int, int], ...], lines: bool
+) -> list[str]:
+    """PTX by numba-cuda-mlir 0.6, kept from asking for a GPU and from contracting (no options yet)."""
+    from numba_cuda_mlir import cuda, mlir_optimization, tools, types
+    from numba_cuda_mlir.numba_cuda.cudadrv import nvvm
 
-    usual = dispatcher.get_current_device
-    dispatcher.get_current_device = lambda: SimpleNamespace(compute_capability=capability)
+    def by_nvvm(gpu: Any, options: Any, **more: Any) -> bytes:
+        """NVVM for GPUs before 10.0, whose own call is in C."""
+        unit = nvvm.CompilationUnit({"arch": options["chip"].replace("sm", "compute"), **exact})
+        unit.add_module(usual(gpu, options, gen_llvmir=True))
+        unit.lazy_add_module(nvvm.LibDevice().get())
+        return unit.compile()
+
+    usual, options = mlir_optimization._call_llvm70_capi, mlir_optimization._nvvm_options
+    exact = {"opt": 3, "fma": False}
+    void = types.void(*(numba_type(t, types) for t in signature))
+    found = []
+    for capability in capabilities:
+        with (
+            replaced(tools, "_cached_cc", capability),
+            replaced(mlir_optimization, "_call_llvm70_capi", by_nvvm),
+            replaced(mlir_optimization, "_nvvm_options", lambda *a, **k: options(*a, **k) | exact),
+        ):
+            found.append(cuda.compile_ptx(function, void, lineinfo=lines, cc=capability)[0].strip("\0"))
+    return found
+
+
+@contextmanager
+def replaced(owner: Any, name: str, value: Any) -> Iterator[None]:
+    """Within, an attribute has another value."""
+    usual = getattr(owner, name)
+    setattr(owner, name, value)
     try:
         yield
     finally:
-        dispatcher.get_current_device = usual
+        setattr(owner, name, usual)
 
 
-def numba_type(text: str) -> Any:
+def numba_type(text: str, types: Any) -> Any:
     """The type of a parameter: a number, a pointer such as `float32*`, or an array such as `int64[::1]`."""
-    import numba
-
     if text.endswith("*"):
-        return numba.types.CPointer(getattr(numba, text[:-1]))
+        return types.CPointer(getattr(types, text[:-1]))
     kind, _, rest = text.partition("[")
-    return getattr(numba, kind)[::1] if rest else getattr(numba, kind)
+    return getattr(types, kind)[::1] if rest else getattr(types, kind)
+
+
+def words(address: int, itemsize: int) -> list[int]:
+    """An array of one element as parameters of a kernel: each compiler takes it apart in its own way."""
+    if package() == "numba_cuda_mlir":
+        return [address, address, 0, 1, 1]  # twice where, offset, size, stride in elements
+    return [0, 0, 1, itemsize, address, 1, itemsize]  # two owners, elements, where, shape, stride
 
 
 def entry(text: str) -> str:
@@ -200,7 +262,7 @@ def unpacked(kept: bytes) -> dict[str, Built]:
 
 def fingerprint(source: str, signatures: dict[str, str], capability: tuple[int, int]) -> str:
     """A digest of all that machine code depends on."""
-    parts = [form, *compilers(), repr(capability), source, repr(sorted(signatures.items()))]
+    parts = [form, package(), *compilers(), repr(capability), source, repr(sorted(signatures.items()))]
     return hashlib.sha256("\0".join(parts).encode()).hexdigest()
 
 
@@ -219,9 +281,10 @@ def trouble() -> str:
 def compilers() -> tuple[str, ...]:
     """The versions of what compiles, without importing it."""
     found = []
-    for package in ("numba", "numba-cuda", "cuda-bindings", "nvidia-nvvm", "nvidia-nvjitlink"):
+    front = "numba-cuda-mlir" if package() == "numba_cuda_mlir" else "numba-cuda"
+    for name in ("numba", front, "cuda-bindings", "nvidia-nvvm", "nvidia-nvjitlink"):
         try:
-            found.append(f"{package} {version(package)}")
+            found.append(f"{name} {version(name)}")
         except PackageNotFoundError:
-            found.append(f"no {package}")
+            found.append(f"no {name}")
     return tuple(found)

@@ -210,14 +210,12 @@ class Nvidia(Device):
         return run
 
     def packed(self, x: Any) -> list[Any]:
-        """A parameter as the driver reads it; of an array, as Numba takes it apart."""
+        """A parameter as the driver reads it; of an array, as its kernel takes it apart."""
         if not isinstance(x, Pointer):
             return [np.ctypeslib.as_ctypes_type(x.dtype)(x.item())]
-        address = ctypes.c_uint64(int(x.memory.raw) + x.start)
-        if not isinstance(x, Vector):
-            return [address]
-        owner, size = [ctypes.c_uint64(0)] * 2, ctypes.c_int64(x.dtype.itemsize)
-        return [*owner, ctypes.c_int64(1), size, address, ctypes.c_int64(1), size]
+        address = int(x.memory.raw) + x.start
+        split = build.words(address, x.dtype.itemsize) if isinstance(x, Vector) else [address]
+        return [ctypes.c_uint64(word) for word in split]
 
     def capture(self, work: Callable[[], None]) -> Callable[[], None]:
         """Record what `work` launches as a graph; it must neither allocate nor copy to or from the host."""

@@ -1,0 +1,60 @@
+"""Optimizers, schedules and averages, copied and pickled: the copy goes on as the original does."""
+
+import copy
+import pickle
+
+import numpy as np
+import pytest
+
+import microgradx as mg
+from microgradx import nn, optim, rules
+
+COPIES = [copy.deepcopy, lambda x: pickle.loads(pickle.dumps(x))]
+
+
+@mg.rule
+def shove(p, g, m, /, t, lr=0.1, beta=0.5):
+    """m ← βm + g     p ← p - lr · m"""
+    m = beta * m + g
+    return p - lr * m, m
+
+
+MADE = [
+    lambda p: optim.Optimizer(p, shove, beta=0.75),
+    lambda p: optim.Adam(p, lr=0.1, amsgrad=True),
+    lambda p: optim.SGD(p, lr=0.1, momentum=0.9),
+    lambda p: optim.Optimizer(p, rules.nadam, lr=0.1, weight_decay=0.1),
+    lambda p: optim.Muon([one for one in p if one[1].ndim == 2], lr=0.1),
+    lambda p: optim.AdamW([{"params": p[:1], "lr": 0.5}, {"params": p[1:], "betas": (0.5, 0.5)}]),
+]
+X, Y = np.eye(4, 3, dtype=np.float32), np.array([0, 1, 1, 0])
+
+
+def go_on(model, optimizer, schedule, average):
+    for _ in range(3):
+        optimizer.zero_grad()
+        nn.cross_entropy(model(X), Y).backward()
+        optimizer.step()
+        schedule.step()
+        average.update()
+    return model.state_dict() | average.state_dict()["averages"]
+
+
+@pytest.mark.parametrize("again", COPIES, ids=["deepcopy", "pickle"])
+@pytest.mark.parametrize("make", MADE)
+def test_a_copy_goes_on_as_the_original(make, again):
+    mg.seed(0)
+    model = nn.Sequential(nn.Linear(3, 4), nn.Linear(4, 2))
+    optimizer = make(list(model.named_parameters()))
+    parts = model, optimizer, optim.StepLR(optimizer, 2), optim.EMA(model.named_parameters(), 0.5)
+    go_on(*parts)
+    twin = again(parts)
+    before = model.state_dict()
+    theirs = go_on(*twin)
+    for name, value in model.state_dict().items():
+        np.testing.assert_array_equal(value, before[name])  # the original has not moved
+    ours = go_on(*parts)
+    for name, value in ours.items():
+        np.testing.assert_array_equal(value, theirs[name], err_msg=name)
+    assert twin[1].param_groups[0]["lr"] == optimizer.param_groups[0]["lr"]
+    assert twin[2].optimizer is twin[1]

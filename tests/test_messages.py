@@ -1,0 +1,103 @@
+"""What a newcomer writes at first, and what the library answers: what was given, what to write."""
+
+import re
+
+import numpy as np
+import pytest
+
+import microgradx as mg
+from microgradx import errors, nn, optim
+
+IMAGES = np.zeros((5, 28, 28), np.float32)
+LABELS = np.zeros(5, int)
+
+
+@mg.primitive
+def outer(a, b):
+    """(n,), (m,) -> (n, m)"""
+    return np.outer(a, b)
+
+
+@outer.vjp
+def _(g, out, a, b):
+    return g.T @ a, g @ b  # in the wrong order
+
+
+@mg.primitive
+def doubled(a):
+    """2 · a"""
+    return 2 * a
+
+
+@doubled.vjp
+def _(g, out, a):
+    return g[:2]
+
+
+def vector(n=2):
+    return mg.tensor(np.arange(float(n), dtype=np.float32), requires_grad=True)
+
+
+def trained(**changes):
+    model = nn.MLP([784, 10])
+    parts = {"model": model, "optimizer": optim.SGD(model.parameters(), 0.1), "train": (IMAGES, LABELS)}
+    return mg.fit(**parts | changes, epochs=1)
+
+
+def foreign_state():
+    torch = pytest.importorskip("torch", reason="needs PyTorch")
+    model = nn.MLP([3, 3])
+    model.load_state_dict({k: torch.tensor(v, requires_grad=True) for k, v in model.state_dict().items()})
+
+
+ROWS = [
+    (lambda: bool(vector() > 0), errors.ShapeError, "shape (2,) is neither true nor false: write t.any() or"),
+    (lambda: vector() in [vector()], errors.ShapeError, "compare with `is`"),
+    (lambda: f"{vector():.3f}", errors.ShapeError, "'.3f' formats one number, this tensor has shape (2,)"),
+    (lambda: mg.gather(np.eye(2), 1, np.eye(2, dtype=int)), errors.ArgumentError, "gather(x, index, 1)"),
+    (lambda: nn.MLP(3, 4, 2), errors.ArgumentError, "as one list: nn.MLP([3, 4, 2])"),
+    (lambda: nn.MLP(3, 4), errors.ArgumentError, "as one list: nn.MLP([3, 4])"),
+    (lambda: nn.MLP([3, 2])([[1, 2, 3]]), errors.ArgumentError, "not the list [[1, 2, 3]]: write mg.tensor("),
+    (lambda: nn.Sequential(nn.Flatten())([[1]]), errors.ArgumentError, "Flatten takes a tensor or an array"),
+    (lambda: nn.MLP([784, 10])(mg.tensor(IMAGES)), errors.ShapeError, "is (5, 28, 28). Put nn.Flatten() bef"),
+    (lambda: trained(), errors.ShapeError, "Put nn.Flatten() before it, or give x.reshape(len(x), -1)"),
+    (lambda: trained(optimizer="adam"), errors.ArgumentError, "optim.Adam(model.parameters(), lr=1e-3); got"),
+    (lambda: trained(model=abs), errors.ArgumentError, "model must be an nn.Module"),
+    (lambda: trained(loss="mse"), errors.ArgumentError, "such as nn.mse_loss; got 'mse'"),
+    (lambda: doubled(vector(3)).sum().backward(), errors.GradientError, "(2,) for an input of shape (3,)"),
+    (lambda: outer(vector(3), vector(2)).sum().backward(), errors.GradientError, "outer: its rule"),
+    (foreign_state, errors.CheckpointError, "this is a torch.Tensor. Write value.detach().cpu().numpy()"),
+    (lambda: nn.MLP([3, 2]).load_state_dict({"0.weight": np.ones((2, 3)), "0.bias": np.ones(2)}),
+     errors.CheckpointError, "(its transpose"),
+    (lambda: mg.split(np.arange(5), 2), errors.ShapeError, "write split(x, range(2, 5, 2))"),
+    (lambda: np.concatenate([vector(), vector()]), errors.GradientError, "write mg.cat, or take the array"),
+    (lambda: np.mean(vector()), errors.GradientError, "write mg.mean, or"),
+    (lambda: np.where(vector() > 0, vector(), 0), errors.GradientError, "write mg.where, or"),
+    (lambda: np.linalg.norm(vector()), errors.GradientError, "np.linalg.norm would drop the gradient"),
+    (lambda: np.floor(vector()), errors.ArgumentError, "np.floor is not for tensors"),
+    (lambda: np.add.reduce(vector()), errors.ArgumentError, "np.add.reduce is not for tensors"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("call, kind, text", ROWS, ids=[row[2][:40] for row in ROWS])
+def test_what_was_given_and_what_to_write(call, kind, text):
+    with pytest.raises(kind, match=re.escape(text)):
+        call()
+
+
+def test_ufuncs_record_and_other_functions_work_where_there_is_no_gradient_to_drop():
+    x = vector()
+    np.exp(x).sum().backward()
+    np.testing.assert_allclose(x.grad.numpy(), np.exp([0, 1]), rtol=1e-6)
+    for sum_of in (np.ones(2) + x, np.float64(1) + x, x + np.ones(2)):
+        assert isinstance(sum_of, mg.Tensor) and sum_of.requires_grad
+    assert np.concatenate([x.detach(), x.detach()]).tolist() == [0, 1, 0, 1]
+    assert np.shape(x) == (2,) and np.allclose(x, [0, 1])
+    with mg.no_grad():
+        assert np.mean(x) == 0.5
+
+
+def test_children_are_modules_and_named_children_pairs():
+    model = nn.Sequential(nn.ReLU(), nn.Tanh())
+    assert [type(child) for child in model.children()] == [nn.ReLU, nn.Tanh]
+    assert [name for name, _ in model.named_children()] == ["0", "1"]
