@@ -20,13 +20,14 @@ def _():
 
     import microgradx as mg
     from microgradx import data, nn, optim
-    from microgradx.compiler.capture import capture
+    from microgradx.compiler.capture import program_of
+    from microgradx.compiler.fuse import sink
     from microgradx.compiler.lower import lower
     from microgradx.compiler.schedule import schedule
     from microgradx.compiler.simplify import drop, reduce, share
 
     return (
-        Figure, capture, data, drop, inspect, lower, mg, mo, nn, np, optim, re, reduce, schedule, share,
+        Figure, data, drop, inspect, lower, mg, mo, nn, np, optim, program_of, re, reduce, schedule, share, sink,
         statistics, textwrap, time,
     )  # fmt: skip
 
@@ -102,9 +103,8 @@ def _(mo):
 
 
 @app.cell
-def _(capture, mo, model, optimizer, step, x, y):
-    _, _recorder = capture(step, [x, y], [("x", 0), ("y", 1)], [step, model, optimizer])
-    program = _recorder.program
+def _(mo, program_of, step, x, y):
+    program = program_of(step, x, y)
     captured = str(program)
     mo.accordion(
         {
@@ -172,10 +172,10 @@ def _(mo):
 
 
 @app.cell
-def _(lower, mo, program, schedule):
+def _(lower, mo, program, schedule, sink):
     _items = lower(program)
     _loops = len(_items)
-    plan = schedule(_items)
+    plan = schedule(sink(_items))
     mo.vstack(
         [
             mo.md(
