@@ -20,13 +20,13 @@ def _():
 
     import microgradx as mg
     from microgradx import data, nn, optim
-    from microgradx.compiler.capture import capture
+    from microgradx.compiler.capture import program_of
     from microgradx.compiler.lower import lower
     from microgradx.compiler.schedule import schedule
     from microgradx.compiler.simplify import drop, reduce, share
 
     return (
-        Figure, capture, data, drop, inspect, lower, mg, mo, nn, np, optim, re, reduce, schedule, share,
+        Figure, data, drop, inspect, lower, mg, mo, nn, np, optim, program_of, re, reduce, schedule, share,
         statistics, textwrap, time,
     )  # fmt: skip
 
@@ -102,9 +102,8 @@ def _(mo):
 
 
 @app.cell
-def _(capture, mo, model, optimizer, step, x, y):
-    _, _recorder = capture(step, [x, y], [("x", 0), ("y", 1)], [step, model, optimizer])
-    program = _recorder.program
+def _(mo, program_of, step, x, y):
+    program = program_of(step, x, y)
     captured = str(program)
     mo.accordion(
         {

@@ -3,9 +3,12 @@
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from inspect import signature
 from typing import Any
 
+from microgradx.compiler.arguments import Call
 from microgradx.compiler.guards import Guards
+from microgradx.compiler.program import Program
 from microgradx.compiler.recorder import Recorder
 from microgradx.compiler.trace import OTHERS, USERS, Trace
 from microgradx.kernels.random import drawn, generator
@@ -48,6 +51,13 @@ def capture(
             generator._block = start
         for undo in reversed(recorder.undo):
             undo()
+
+
+def program_of(function: Callable[..., Any], *args: Any) -> Program:
+    """What a function does with such arguments, operation by operation, before anything is simplified."""
+    call = Call(args, {}, list(signature(function).parameters).__getitem__)
+    call.read()
+    return capture(function, function.__name__, call)[1].program
 
 
 @contextmanager
