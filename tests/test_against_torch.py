@@ -61,6 +61,7 @@ def flatten(x, start_dim=0, end_dim=-1):
 ARRAYS = {
     "sum": over(torch.sum), "mean": over(torch.mean), "max": over(torch.amax), "min": over(torch.amin),
     "prod": product, "logsumexp": over(torch.logsumexp),
+    "norm": lambda x, axis=None, keepdims=False: torch.linalg.vector_norm(x, 2, axis, keepdim=keepdims),
     "var": lambda x, axis=None, ddof=0, keepdims=False: torch.var(x, axis, correction=ddof, keepdim=keepdims),
     "std": lambda x, axis=None, ddof=0, keepdims=False: torch.std(x, axis, correction=ddof, keepdim=keepdims),
     "softmax": lambda x, axis=-1: torch.softmax(x, axis),

@@ -348,7 +348,7 @@ def fused(a, b, c):
 def test_the_key_covers_the_vocabulary_and_what_is_exact(monkeypatch):
     source, types = "def run(n):\n    pass\n", {"run": "int64"}
     keys = [jit.fingerprint(source, types, exact) for exact in (None, (), ("f",))]
-    monkeypatch.setattr(jit.Path, "read_text", lambda self: "another")
+    monkeypatch.setattr(jit.Path, "read_text", lambda self, encoding: "another")
     keys.append(jit.fingerprint(source, types, ()))
     assert len(set(keys)) == len(keys)
 

@@ -108,6 +108,18 @@ FOUND = {
         returns="v1",
         ending="train",
     ),
+    "infinities in three factors": Program(
+        ['v0 = leaf(2, 3, kind="odd")'],
+        ['v1 = mg.einsum("ij,kl,mn->ilm", v0, v0, v0)'],
+        returns="v1",
+        seed=2012504,
+    ),
+    "a product near the end of the range": Program(
+        ['v0 = leaf(1, dtype="float32", kind="odd")'],
+        ["v1 = mg.prod(v0, axis=-1)", "v2 = v0 * v1"],
+        loss="v2",
+        seed=2001743,
+    ),
     "softmax of a number": Program(["v0 = leaf()"], ["v1 = mg.softmax(v0)"], ending="forward"),
 }
 """What random programs found since."""

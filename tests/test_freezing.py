@@ -110,7 +110,7 @@ def test_modules_and_parameters_in_lists_and_dicts_are_found():
     found = ["heads.left.weight", "heads.left.bias", "heads.right.0.weight", "heads.right.0.bias"]
     assert sorted(names(model)) == sorted(["scales.0", "scales.1.bias", *found])
     assert sorted(model.state_dict()) == sorted(names(model))
-    children = [name for name, _ in model.children()]
+    children = [name for name, _ in model.named_children()]
     assert children == ["heads.left", "heads.right.0", "heads.right.1.0", "heads.right.1.1"]
     assert not any(m.training for m in model.eval().modules()) and len(list(model.modules())) == 5
     assert "(heads.right.1.0): Dropout(p=0.5)" in repr(model)

@@ -5,7 +5,7 @@ import pytest
 
 import microgradx as mg
 from microgradx import nn, optim
-from microgradx.errors import CaptureError, DTypeError, GradientError, ShapeError
+from microgradx.errors import ArgumentError, CaptureError, GradientError, ShapeError
 
 X = np.linspace(-1, 1, 24, dtype=np.float32).reshape(6, 4)
 Y = np.array([0, 1, 2, 2, 1, 0])
@@ -182,13 +182,12 @@ def test_other_tensors_become_others():
     np.testing.assert_array_equal(w.grad, [2.0, 4.0])
 
 
-def test_numpys_functions_name_what_to_write():
+def test_numpys_functions_that_would_drop_gradients_are_refused():
     t = mg.ones(2)
     for call, words in [
-        (lambda: np.exp(t), r"NumPy's exp takes no Tensor. Write mg.exp\(t\), or take t.numpy\(\)"),
-        (lambda: np.add(t, t.numpy()), r"Write it with its operator, as a \+ b"),
-        (lambda: np.arctan(t), r"Write an operation of mg"),
-        (lambda: np.add.reduce(t), r"NumPy's add takes no Tensor"),
+        (lambda: np.arctan(t), r"np.arctan is not for tensors, whose gradients it would drop"),
+        (lambda: np.add.reduce(t), r"np.add.reduce is not for tensors"),
+        (lambda: np.add(t, t.numpy(), out=mg.ones(2)), r"np.add with out is not for tensors"),
     ]:
-        with pytest.raises(DTypeError, match=words):
+        with pytest.raises(ArgumentError, match=words):
             call()

@@ -58,6 +58,9 @@ class Counting(optim.SGD):
         super().step()
 
 
+del optim.optimizers["counting"]  # the table stays as it was, for other tests
+
+
 class Net(nn.Module):
     def __init__(self):
         self.inner, self.depth = nn.Linear(4, 3), 1

@@ -304,10 +304,19 @@ def _(low, x, weight, bias):
 @lowers(products.contract)
 def _(low, *operands, equation):
     left, result = equation.split("->")
-    return contraction(low, list(operands), left.split(","), result)
+    terms, views = left.split(","), list(operands)
+    while len(views) > 2:  # in NumPy's order, two at a time
+        empty = [np.empty(x.shape, bool) for x in views]
+        pair = np.einsum_path(f"{','.join(terms)}->{result}", *empty, optimize="greedy")[0][1]
+        taken = sorted(pair, reverse=True)
+        some, given = [terms.pop(k) for k in taken], [views.pop(k) for k in taken]
+        kept = {c for c in "".join(some) if c in result or any(c in term for term in terms)}
+        terms.append("".join(sorted(kept)))
+        views.append(contraction(low, given, some, terms[-1], "pair"))
+    return contraction(low, views, terms, result)
 
 
-def contraction(low, operands: list[View], terms: list[str], result: str) -> View:
+def contraction(low, operands: list[View], terms: list[str], result: str, name: str = "") -> View:
     """Einstein summation as loops: the last letter of the result runs innermost."""
     summed = sorted({c for term in terms for c in term} - set(result))
     order = [*result[:-1], *summed, *result[-1:]]
@@ -325,4 +334,4 @@ def contraction(low, operands: list[View], terms: list[str], result: str) -> Vie
     for x in args[1:]:
         whole = low.compute("product", "multiply", whole, x, dtype=dtype, shape=domain)
     along = tuple(order.index(c) for c in summed)
-    return low.reduce("", "sum", whole, along, dtype=dtype) if along else low.copy(whole, "")
+    return low.reduce(name, "sum", whole, along, dtype=dtype) if along else low.copy(whole, name)

@@ -86,7 +86,7 @@ def prod(x, axis=None, keepdims=False):
 def _(g, out, x, axis, keepdims):
     known = out if isinstance(out, np.ndarray) else None  # to be differentiated again, a quotient cancels
     if known is not None and np.all(np.isfinite(known) & (abs(known) >= np.finfo(known.dtype).tiny)):
-        return spread(g * out, x.shape, axis, keepdims) / x
+        return spread(g, x.shape, axis, keepdims) * (spread(out, x.shape, axis, keepdims) / x)
     # Beside a zero, or where the product leaves its range, multiply the others: one row per element left out,
     # with a one in its place.
     axes = axes_of(axis, x.ndim)
