@@ -333,6 +333,18 @@ def test_how_often_must_be_a_number(audit):
         mg.jit(lambda x: x, audit=audit)
 
 
+def test_a_tensor_made_by_the_step_that_is_changed_in_place_is_refused():
+    def step(x):
+        total = mg.zeros(2)
+        total.data = total + x
+        return total * 1.0
+
+    compiled = mg.jit(step)
+    assert compiled(X).data.tolist() == [1, 2]
+    with pytest.raises(CaptureError, match="makes a tensor and changes its data.*total.data = total"):
+        compiled(X)
+
+
 def test_a_second_look_changes_nothing():
     ends = []
     for audit in (True, False):
