@@ -64,7 +64,7 @@ def test_a_program_can_be_pasted():
 # Line by line
 
 
-UNDIFFERENTIATED = "float32", "kind=", "detach", "hvp", "hessian"
+UNDIFFERENTIATED = ".item(", "float32", "kind=", "detach", "hvp", "hessian"
 """What stands in programs whose loss is rough, or has parts without gradients."""
 
 
