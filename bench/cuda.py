@@ -330,7 +330,7 @@ PARTS = [BITS, CURVE, SWEEPS, *FIRST_STEPS, TRAINING, PRODUCTS, LAUNCHES, SUITE,
 
 def keep(tables: Tables, name: str, title: str, folder: Path = RESULTS) -> Path:
     """Write all tables that there are, also into the folder $OUT, if that is set."""
-    path = write(name, title, tables, folder)
+    path = write(name, title, tables, folder=folder)
     if out := os.environ.get("OUT"):
         shutil.copy(path, out)
     return path
