@@ -160,7 +160,7 @@ def test_the_key_covers_everything_the_code_depends_on(monkeypatch):
     keys.append(jit.fingerprint(DOUBLE, SIGNATURE))
     monkeypatch.setattr(llvmlite, "__version__", "another")
     keys.append(jit.fingerprint(DOUBLE, SIGNATURE))
-    monkeypatch.setattr(jit.Path, "read_text", lambda self: "another Numba")
+    monkeypatch.setattr(jit.Path, "read_text", lambda self, encoding: "another Numba")
     keys.append(jit.fingerprint(DOUBLE, SIGNATURE))
     assert len(set(keys)) == len(keys)
 
