@@ -9,7 +9,7 @@ from microgradx.errors import ArgumentError, GradientError, ShapeError
 from microgradx.primitives import operations
 
 CASES = [(name, case) for name in operations for case in primitives.cases[name]]
-WITHOUT_GRADIENT = {"argmax", "argmin", "one_hot"}
+WITHOUT_GRADIENT = {"any", "all", "argmax", "argmin", "one_hot"}
 
 every_case = pytest.mark.parametrize(("name", "case"), CASES, ids=lambda x: x if type(x) is str else repr(x))
 
