@@ -233,7 +233,9 @@ def test_a_wrong_slope_is_caught(registry):
         return x * x + 1
 
     shifted.slope(lambda x, y: x)
-    with pytest.raises(GradientError, match=r"order 1 of output \(0,\), input 0 of shape \(2,\), element \(0,\) = 1.*gives"):
+    with pytest.raises(
+        GradientError, match=r"order 1 of output \(0,\), input 0 of shape \(2,\), element \(0,\) = 1.*gives"
+    ):
         mg.check_grad(shifted, np.array([1.0, 2.0]))
 
 
