@@ -22,6 +22,7 @@ from bench.parts import Part, Row, problem, row
 from microgradx import nn, optim
 from microgradx.compiler.cuda.variant import CudaVariant
 from microgradx.kernels.cuda import device, simulated
+from microgradx.training.loop import training_step
 
 Call = Callable[[], object]
 Timed = tuple[Call, Call, int]
@@ -99,16 +100,8 @@ def trained(network: Network, where: str, rows: int, how: str) -> tuple[Any, Any
     mg.seed(0)
     model = network.built(nn).to(where)
     optimizer = optim.Adam(model.parameters(), lr=1e-3)
-
-    def step(x, y):
-        optimizer.zero_grad()
-        loss = nn.cross_entropy(model(x), y)
-        loss.backward()
-        optimizer.step()
-        return loss
-
     x, y = (mg.tensor(a, device=where) for a in network.data(rows))
-    return mg.jit(step), x, y
+    return mg.jit(training_step(model, optimizer)), x, y
 
 
 def steps(

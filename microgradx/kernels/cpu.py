@@ -9,6 +9,7 @@ import numpy as np
 from microgradx import scalars
 from microgradx.errors import ArgumentError, DTypeError, ShapeError
 from microgradx.kernels import jit, pool
+from microgradx.kernels.addresses import nothing
 from microgradx.kernels.lift import Lifted
 from microgradx.rules import Rule
 from microgradx.scalars import Elementwise, functions
@@ -62,8 +63,6 @@ scalars.executors |= dict.fromkeys([np.ndarray, *(np.dtype(code).type for code i
 
 alone = 1 << 21
 """With fewer numbers in all its arrays a sweep runs on the calling thread: waking others takes longer."""
-
-nothing = ctypes.c_char * 0
 
 
 def piece(size: int) -> int:
