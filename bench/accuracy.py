@@ -227,6 +227,7 @@ ROWS: dict[str, tuple[Callable[..., Any], Callable[[tuple], list[Any]]]] = {
     "std": (lambda x: x.std(1, ddof=1), lambda x: [mpmath.sqrt(spread(x, 1))]),
     "max": (lambda x: x.max(1), lambda x: [max(x)]),
     "min": (lambda x: x.min(1), lambda x: [min(x)]),
+    "norm": (lambda x: mg.norm(x, 1), lambda x: [mpmath.sqrt(mpmath.fsum(v * v for v in x))]),
     "prod": (lambda x: x.prod(1), lambda x: [mpmath.fprod(x)]),
     "cumsum": (lambda x: x.cumsum(1), lambda x: list(itertools.accumulate(x))),
     "logsumexp": (lambda x: mg.logsumexp(x, 1), lambda x: [x[2] - shifted(x)[2]]),
