@@ -430,3 +430,27 @@ def muon(p, g, m, direction, /, t, momentum=0.95, nesterov=True):
     m = momentum * m + (1 - momentum) * g
     ahead = momentum if nesterov else 1
     return p, m, (1 - ahead) * g + ahead * m
+
+
+@rule
+def adafactor(p, g, /, t, lr=1e-2, weight_decay=0.0):
+    """Adam with moments of rows and columns instead of numbers, and steps in proportion to the weights.
+        V ← row · column / mean(row), which follow the means of G² by t^γ     U = G / √max(V, ε₁²)
+        p ← (1 - lr λ) p, then P ← P - min(lr, 1/√t) · max(ε₂, rms(P)) / max(1, rms(U) / d) · U
+    Shazeer & Stern (2018), Algorithm 4: https://arxiv.org/abs/1804.04235; γ, λ and ε₁ as in PyTorch.
+    """
+    shrink = 1 - lr * weight_decay
+    return p * shrink
+
+
+# Part of an optimizer that looks at all parameters together
+
+
+@rule
+def lbfgs(p, g, s, g_old, /, t, step=1.0):
+    """Newton's step with the curvature that recent steps have met; s comes in as the direction -Hg.
+        s ← step · s     p ← p + s     g' ← g
+    Liu & Nocedal (1989), https://doi.org/10.1007/BF01589116: H comes from the last pairs (s, g - g').
+    """
+    s = step * s
+    return p + s, s, g

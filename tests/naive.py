@@ -223,3 +223,13 @@ def muon(p, g, t, memory):
     m = mean(memory, "m", g, 0.95)
     memory["direction"] = (1 - 0.95) * g + 0.95 * m
     return p
+
+
+def adafactor(p, g, t, memory):
+    return p * (1 - 1e-2 * 0.0)
+
+
+def lbfgs(p, g, t, memory):
+    memory["s"] = 1.0 * remember(memory, "s", p)
+    memory["g_old"] = g
+    return p + memory["s"]

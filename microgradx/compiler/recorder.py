@@ -16,7 +16,7 @@ from microgradx.compiler.program import Draw, Instruction, Line, Program, Update
 from microgradx.errors import CaptureError
 from microgradx.kernels.cuda import Array
 from microgradx.kernels.random import drawn
-from microgradx.optim import ReduceLROnPlateau
+from microgradx.optim import LBFGS, ReduceLROnPlateau
 from microgradx.primitives.core import ElementwisePrimitive
 from microgradx.scalars import functions
 from microgradx.tape import mode
@@ -290,6 +290,11 @@ class Recorder:
 
     def step(self, optimizer: Any, flat: Any, run: list) -> None:
         """An optimizer is about to update some neighbours in a flat buffer."""
+        if isinstance(optimizer, LBFGS):
+            what = "the loss decides how far LBFGS goes, and how often it evaluates it"
+            refuse(
+                what, "Compile the closure alone: closure = mg.jit(closure), then optimizer.step(closure)."
+            )
         self.owners[id(flat)] = optimizer
 
     def number(self, look: Callable[[], float], dtype: Any) -> Tensor:
@@ -316,8 +321,9 @@ class Recorder:
         event = len(self.events)
         self.events.append(("sweep", self.owners[id(flat)], flat, list(run), flat.update))
         for part in run if not any(isinstance(x, Tensor) for x in more.values()) else ():
-            inputs = [self.values[id(a)] for a in (part.value, part.gradient, *part.state.values())]
-            kept = [part.value, *part.state.values()]
+            operands = part.operands(flat.update.rule)
+            inputs = [self.values[id(a)] for a in operands]
+            kept = [operands[0], *operands[2:]]
             homes = [self.origin[id(a)] for a in kept]
             outputs = [Value(self.free(f"new_{home.name}"), home.shape, home.dtype) for home in homes]
             self.add(Instruction(Update(flat, part, flat.update, event), tuple(inputs), {}, tuple(outputs)))
@@ -334,7 +340,7 @@ class Recorder:
             looks = {name: partial(lambda name: flat.hyperparameters[name], name) for name in given}
             numbers = {name: self.number(look, flat.dtype) for name, look in looks.items()}
             t = self.number(partial(lambda part: part.clock["t"] + 1, part), flat.dtype)
-            places = [wrap(a) for a in (part.value, part.gradient, *part.state.values())]
+            places = [wrap(a) for a in part.operands(rule)]
             p, g, *state = places
             g = -g if "maximize" in flat.update.options else g
             with mode.having(record=False):

@@ -7,6 +7,7 @@ from microgradx.optim.classes import (
 )  # fmt: skip
 from microgradx.optim.clip import clip_grad_norm_, clip_grad_value_
 from microgradx.optim.conventions import convert, explain
+from microgradx.optim.lbfgs import LBFGS
 from microgradx.optim.ledgers import Ledger, ledger
 from microgradx.optim.optimizer import Optimizer, optimizer, optimizers
 from microgradx.optim.schedules import (
@@ -14,4 +15,4 @@ from microgradx.optim.schedules import (
     LinearLR, MultiStepLR, OneCycleLR, PolynomialLR, ReduceLROnPlateau, Schedule, SequentialLR, StepLR,
     WarmUp, plans, schedule,
 )  # fmt: skip
-from microgradx.optim.whole import LAMB, LARS, Muon
+from microgradx.optim.whole import LAMB, LARS, Adafactor, Muon

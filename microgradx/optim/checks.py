@@ -37,16 +37,29 @@ limits: dict[str, Limit] = {
     "ns_coefficients": ("three numbers", lambda x: len(x) == 3),
     "adjust_lr_fn": one_of(None, "original", "match_rms_adamw"),
     "anneal_strategy": one_of("cos", "linear"),
+    "Adafactor.eps": (
+        "two numbers of at least 0, of which the first may be None",
+        lambda x: len(x) == 2 and x[0] != math.inf and (x[0] is None or x[0] >= 0) and 0 <= x[1] < math.inf,
+    ),
+    "beta2_decay": ("a number of at most 0", lambda x: -math.inf < x <= 0),
+    "d": ("a number of at least 1", lambda x: 1 <= x < math.inf),
+    **dict.fromkeys(["tolerance_grad", "tolerance_change"], not_negative),
+    **dict.fromkeys(["max_iter", "history_size"], count),
+    "max_eval": ("None or a whole number of at least 1", lambda x: x is None or (x >= 1 and x % 1 == 0)),
+    "line_search_fn": one_of(None, "strong_wolfe"),
     "mode": one_of("min", "max"),
     "threshold_mode": one_of("rel", "abs"),
 }
-"""What an option of a name must be, in words and as a test; ranges are PyTorch's where it has them."""
+"""What an option of a name, or of that name in one class, must be, in words and as a test; ranges are
+PyTorch's where it has them."""
 
 
 def check(owner: str, options: dict[str, Any]) -> None:
     """Raise for the first option that is outside its range."""
-    for name in [name for name in options if name in limits]:
-        words, holds = limits[name]
+    for name, limit in [(name, limits.get(f"{owner}.{name}", limits.get(name))) for name in options]:
+        if limit is None:
+            continue
+        words, holds = limit
         try:
             good = holds(options[name])
         except (TypeError, ValueError, IndexError):  # not a number at all, or too few

@@ -1,5 +1,7 @@
 """Parameters of one dtype laid end to end, so that one sweep updates them all."""
 
+import math
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from itertools import accumulate
 from typing import Any
@@ -8,6 +10,7 @@ import numpy as np
 
 from microgradx.errors import ArgumentError, DeviceError, NonFiniteError, ShapeError
 from microgradx.kernels.cuda import Array, device
+from microgradx.rules import Rule
 from microgradx.tape import mode
 from microgradx.tensor import Tensor, copy_into, wrap, write
 
@@ -26,6 +29,10 @@ class Part:
     state: dict[str, Any]
     clock: dict[str, float]  # t, the steps done, and what the rule carries: no gradient, no step
     given: dict[str, Any] = field(default_factory=dict)  # hyperparameters of its last step alone
+
+    def operands(self, rule: Rule) -> list[Any]:
+        """Value, gradient, and the state that a rule takes: an optimizer may keep more."""
+        return [self.value, self.gradient, *(self.state[name] for name in rule.state)]
 
     def restore(self, saved: dict[str, Any]) -> None:
         """Set the clock and the state."""
@@ -80,19 +87,22 @@ class Flat:
             self.parts.append(part)
         self.update: Any = None
 
-    def zeros(self) -> Any:
-        """A flat array for all parameters, starting at a cache line."""
+    def zeros(self, shape: tuple[int, ...] | None = None) -> Any:
+        """An array of a shape, or a flat one for all parameters, starting at a cache line."""
+        shape = (self.size,) if shape is None else shape
         if self.device == "cuda":
-            return device().full((self.size,), self.dtype, 0)
-        raw = np.zeros(self.size * self.dtype.itemsize + LINE, np.uint8)
+            return device().full(shape, self.dtype, 0)
+        raw = np.zeros(math.prod(shape) * self.dtype.itemsize + LINE, np.uint8)
         start = -raw.ctypes.data % LINE
-        return raw[start : start - LINE].view(self.dtype)
+        return raw[start : start - LINE].view(self.dtype).reshape(shape)
+
+    def number(self, look: Callable[[], float]) -> Any:
+        """A number as it is now; a recorder looks it up anew in every step."""
+        return look() if mode.recorder is None else mode.recorder.number(look, self.dtype)
 
     def option(self, name: str) -> Any:
-        """A number among the group's options as it is now; a recorder looks it up anew in every step."""
-        if mode.recorder is None:
-            return self.group[name]
-        return mode.recorder.number(lambda: self.group[name], self.dtype)
+        """A number among the group's options as it is now."""
+        return self.number(lambda: self.group[name])
 
     def follow(self, update: Any, hyperparameters: dict[str, Any]) -> None:
         """Step by this sweep from now on; its rule keeps the same state, or it is the first step."""

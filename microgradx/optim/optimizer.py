@@ -17,6 +17,11 @@ from microgradx.tensor import Tensor
 optimizers: dict[str, type["Optimizer"]] = {}
 """Every optimizer class by its name in lower case: the command line and the tests follow this table."""
 
+CLOSURE = (
+    "A closure computes the loss anew: def closure(): optimizer.zero_grad(); loss = ...; loss.backward(); "
+    "return loss. Then optimizer.step(closure)."
+)
+
 common = {"weight_decay": 0.0, "decoupled_weight_decay": False, "maximize": False}
 """What every sweep can do, besides its rule."""
 
@@ -126,7 +131,8 @@ class Optimizer:
         numbers = {name: options[name] for name in own if name in options}
         decay = "decoupled" if options.get("decoupled_weight_decay") else "l2"
         # a rule may have a decay of its own; one that does not know lr leaves both to its class
-        if "weight_decay" in own or not options["weight_decay"] or (decay == "decoupled" and "lr" not in own):
+        alone = "weight_decay" in own or (decay == "decoupled" and "lr" not in own)
+        if alone or not options.get("weight_decay"):
             update = sweep(rule, flat.dtype, options["maximize"], device=flat.device)
         else:
             update = sweep(rule, flat.dtype, options["maximize"], decay, flat.device)
@@ -147,19 +153,40 @@ class Optimizer:
         for parameter in self.parameters.values():
             parameter._grad = None
 
-    def step(self) -> None:
-        """Update every parameter that has a gradient; the others, and their step counts, stay."""
+    def step(self, closure: Callable[[], Any] | None = None) -> Any:
+        """Update every parameter that has a gradient; the others, and their step counts, stay.
+
+        `closure` computes loss and gradients anew before the update, and step returns its loss; else None.
+        """
+        loss = None if closure is None else self.evaluate(closure)
+        self.update(self.jobs())
+        return loss
+
+    def evaluate(self, closure: Callable[[], Any]) -> Any:
+        """What a closure returns; it records for its backward pass even where nothing else is recorded."""
+        if not callable(closure):
+            what = f"{self.name}.step(closure): a {type(closure).__name__} is no function"
+            raise ArgumentError(f"{what}. {CLOSURE}")
+        with mode.having(record=True):
+            return closure()
+
+    def jobs(self) -> list[tuple[Flat, Run]]:
+        """What a step updates: neighbours in the flat buffers."""
         self.follow()
         jobs = [(flat, run) for flat in self.flats for run in flat.gather()]
         if not jobs and any(parameter.requires_grad for parameter in self.parameters.values()):
             none = f"{self.name}.step(): none of the {len(self.parameters)} parameters has a gradient"
             advice = "call backward() after zero_grad(), on a loss that was computed from them"
-            warnings.warn(f"{none}, so nothing changes; {advice}.", TrainingWarning, stacklevel=2)
+            warnings.warn(f"{none}, so nothing changes; {advice}.", TrainingWarning, stacklevel=3)
         for flat, run in jobs:
             if mode.recorder is not None:
                 mode.recorder.step(self, flat, run)
             elif self.check_finite:
                 flat.check_finite(run)
+        return jobs
+
+    def update(self, jobs: list[tuple[Flat, Run]]) -> None:
+        """Do them, under the eyes of the ledgers."""
         watching = self.ledgers if mode.recorder is None else []
         for ledger in watching:
             ledger.open()

@@ -1,14 +1,16 @@
-"""Optimizers that look at a parameter as a whole, at its norm or as a matrix: LARS, LAMB, Muon."""
+"""Optimizers that look at a parameter as a whole, at its norm or as a matrix: LARS, LAMB, Muon, Adafactor."""
 
 import math
 from typing import Any
 
+import numpy as np
+
 from microgradx import rules
 from microgradx.errors import ArgumentError
 from microgradx.optim.clip import norm
-from microgradx.optim.flat import Flat, Run, operand, store
+from microgradx.optim.flat import Flat, Part, Run, operand, store
 from microgradx.optim.optimizer import Optimizer
-from microgradx.scalars import maximum, where
+from microgradx.scalars import maximum, sqrt, where
 
 
 class LARS(Optimizer):
@@ -85,6 +87,73 @@ class Muon(Optimizer):
                 weights *= 1 - flat.option("lr") * flat.option("weight_decay")
             weights -= flat.option("lr") * scale * step
             store(place, weights)
+
+
+class Adafactor(Optimizer):
+    """Adam's second moment in the memory of a row and a column of each matrix, and no first moment.
+
+    As in PyTorch: the last two axes are factored, vectors keep all of v; lr bounds the relative step 1/√t;
+    eps = (ε₁, ε₂), where None is the resolution of the dtype. A matrix is (inputs, outputs) here.
+    """
+
+    options = dict(lr=1e-2, beta2_decay=-0.8, eps=(None, 1e-3), d=1.0, weight_decay=0.0, maximize=False)
+    choose = staticmethod(lambda **_: rules.adafactor)
+
+    def bind(self, flat: Flat) -> None:
+        """Beside what its rule keeps, which is nothing: moments, of other shapes than the parameters'."""
+        super().bind(flat)
+        for part in flat.parts:
+            part.state = part.state or {
+                n: flat.zeros(shape) for n, shape in moments(part.value.shape).items()
+            }
+
+    def advance(self, flat: Flat, run: Run) -> None:
+        """One sweep that decays all weights, then a step per parameter."""
+        part, ulp = run[0], float(np.finfo(flat.dtype).eps)
+        fresh = flat.number(lambda: (part.clock["t"] + 1) ** flat.group["beta2_decay"])
+        rate = flat.number(lambda: min(flat.group["lr"], (part.clock["t"] + 1) ** -0.5))
+        tiny = flat.number(lambda: ulp if flat.group["eps"][0] is None else flat.group["eps"][0])
+        least, bound = flat.number(lambda: flat.group["eps"][1]), flat.option("d")
+        with np.errstate(all="ignore"):
+            sizes = [rms(operand(part.value)) for part in run]  # before they decay
+            flat.sweep(run)
+            for one, size in zip(run, sizes, strict=True):
+                place = weights = operand(one.value)
+                g = operand(one.gradient)
+                u = g / sqrt(maximum(second_moment(one, g, fresh, tiny), tiny * tiny))
+                u *= rate * maximum(least, size) / maximum(1, rms(u) / bound)
+                weights += u if flat.group["maximize"] else -u
+                store(place, weights)
+
+
+def moments(shape: tuple[int, ...]) -> dict[str, tuple[int, ...]]:
+    """The shapes of the means of g² that are kept of a parameter."""
+    if len(shape) < 2:
+        return {"v": shape}
+    return {"row": (*shape[:-1], 1), "column": (*shape[:-2], 1, shape[-1])}
+
+
+def second_moment(part: Part, g: Any, fresh: Any, tiny: Any) -> Any:
+    """The mean of recent g²; of a matrix, the product of its rows' and columns' means over that of all."""
+    squares = g * g
+    if g.ndim < 2:
+        return moved(part.state["v"], squares, fresh)
+    row = moved(part.state["row"], squares.mean(axis=-1, keepdims=True), fresh)
+    column = moved(part.state["column"], squares.mean(axis=-2, keepdims=True), fresh)
+    return row * column / maximum(row.mean(axis=-2, keepdims=True), tiny)
+
+
+def moved(mean: Any, new: Any, fresh: Any) -> Any:
+    """m ← m + fresh · (new - m)"""
+    place = mean = operand(mean)
+    mean += fresh * (new - mean)
+    store(place, mean)
+    return mean
+
+
+def rms(x: Any) -> Any:
+    """√(Σ x² / n) of all elements."""
+    return norm(x) / math.sqrt(max(x.size, 1))
 
 
 def orthogonal(matrix: Any, coefficients: tuple, steps: int, eps: float) -> Any:

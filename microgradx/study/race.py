@@ -26,8 +26,8 @@ from microgradx.study.surfaces import Point, Surface, load_surface
 FIELD = ("sgd", "sgd_momentum", "sgd_nesterov", "adagrad", "rmsprop", "adam")
 """Who races unless told otherwise."""
 
-LAYERS = {"lars", "lamb", "muon"}
-"""Rules that need the norm or the matrix of a whole layer, which a point on a surface is not."""
+LAYERS = {"lars", "lamb", "muon", "adafactor", "lbfgs"}
+"""Rules that leave the rest to their class: to norms, matrices or a history, which a point has not."""
 
 NEAR = 0.015
 """How close to a minimum counts as there, as a share of the window's diagonal."""
@@ -157,7 +157,8 @@ def contestants(optimizers: Sequence[str | Rule]) -> list[Rule]:
         raise ArgumentError(f"a race needs an optimizer. Choose from {', '.join(able)}.")
     for one in found:
         if one in LAYERS:
-            raise ArgumentError(f"{one} needs norms or the matrix of a whole layer; a racer is two numbers.")
+            needs = "norms or the matrix of a whole layer, or the history of all"
+            raise ArgumentError(f"{one} needs {needs}; a racer is two numbers.")
         if not isinstance(one, Rule):
             raise ArgumentError(f"no optimizer {one!r}. Choose from {', '.join(able)}.")
     return [one for one in found if isinstance(one, Rule)]
