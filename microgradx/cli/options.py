@@ -78,7 +78,8 @@ class Like(click.ParamType):
         """Of the default's type, a number if that is None; the optimizer says whether it is in range."""
         try:
             if isinstance(self.default, tuple):
-                return tuple(float(part) for part in value.strip("()").split(","))
+                parts = [part.strip() for part in value.strip("()").split(",")]
+                return tuple(None if part.lower() == "none" else float(part) for part in parts)
             kind = type(self.default)
             return kind(value) if kind in (int, str) else float(value)
         except ValueError:
@@ -95,7 +96,8 @@ def metavar(default: Any) -> str:
 
 def typed(default: Any) -> str:
     """A default as it is typed: `0.9,0.999`."""
-    return ",".join(f"{part:g}" for part in default) if isinstance(default, tuple) else f"{default}"
+    parts = default if isinstance(default, tuple) else ()
+    return ",".join("None" if part is None else f"{part:g}" for part in parts) if parts else f"{default}"
 
 
 def hyperparameters(optimizer: str) -> list[click.Option]:

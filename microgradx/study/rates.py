@@ -14,7 +14,7 @@ from microgradx.compiler import jit
 from microgradx.errors import ArgumentError
 from microgradx.kernels.random import generator
 from microgradx.nn import Module, cross_entropy
-from microgradx.optim import Optimizer
+from microgradx.optim import LBFGS, Optimizer
 from microgradx.palette import FAINT, INK
 from microgradx.training.evaluation import Loss
 from microgradx.training.figures import TRAIN, VALID, figure
@@ -84,7 +84,8 @@ def find_lr(
     x, y = arrays("train", train)
     kept = model.state_dict(), optimizer.state_dict(), generator.state_dict(), model.training
 
-    step = jit(training_step(model, optimizer, loss))
+    step = training_step(model, optimizer, loss)
+    step = step if isinstance(optimizer, LBFGS) else jit(step)
     rates = np.geomspace(low, high, steps)
     losses: list[float] = []
     model.train()

@@ -30,7 +30,7 @@ from microgradx.errors import (
 )  # fmt: skip
 from microgradx.kernels.random import generator
 from microgradx.nn import Module, cross_entropy
-from microgradx.optim import Optimizer, ReduceLROnPlateau, Schedule, clip_grad_norm_
+from microgradx.optim import LBFGS, Optimizer, ReduceLROnPlateau, Schedule, clip_grad_norm_
 from microgradx.primitives.reductions import argmax
 from microgradx.primitives.reductions import sum as sum_over
 from microgradx.primitives.shapes import flatten
@@ -85,7 +85,8 @@ def fit(
     drop_last: leave out what is left of an epoch for a last, shorter batch: BatchNorm cannot take one row.
     out: the run folder, see `Run`; resume: go on with what is in it, from the start if there is nothing yet.
     seed: of the shuffle and dropout; without one they go on from where `mg.seed` and earlier draws left them.
-    eager: run every operation on its own, instead of whole steps as compiled code (which `jit` makes).
+    eager: run every operation on its own, instead of whole steps as compiled code (which `jit` makes); as
+        LBFGS does anyway, which evaluates each batch several times and does best with all rows in one.
     save_every: seconds between checkpoints inside an epoch; there is one after each epoch anyway.
     callbacks: each is called with the history after every epoch; one that returns True ends the run.
     config, classes: more for `config.json`, and the names of the labels for the confusion matrix.
@@ -182,20 +183,27 @@ class Trainer:
         self.at = Position()
         self.history = History(self.run.history if self.run else None)
         self.compiled, self.chunk = jit(self.step), 1
+        self.eager = self.eager or isinstance(self.optimizer, LBFGS)  # whose search depends on what it finds
         self.shuffle = generator.state_dict()  # as it was when the order of this epoch was drawn
 
     def step(self, x: Tensor, y: Tensor, weight: Tensor | None = None) -> tuple[Tensor, ...]:
         """One update from one batch: its loss, how many outputs are right, and how many can be."""
-        self.optimizer.zero_grad()
-        outputs = self.model(x)
-        loss = self.loss(outputs, y) if weight is None else weighted(self.loss, outputs, y, weight)
-        loss.backward()
-        if self.clip_norm is not None:
-            clip_grad_norm_(self.optimizer, self.clip_norm)
-        self.optimizer.step()
+        found: list[Tensor] = []  # outputs; LBFGS evaluates the batch several times
+
+        def closure() -> Tensor:
+            self.optimizer.zero_grad()
+            outputs = self.model(x)
+            loss = self.loss(outputs, y) if weight is None else weighted(self.loss, outputs, y, weight)
+            loss.backward()
+            if self.clip_norm is not None:
+                clip_grad_norm_(self.optimizer, self.clip_norm)
+            found.append(outputs)
+            return loss
+
+        loss = self.optimizer.step(closure)
         if self.schedule is not None and not isinstance(self.schedule, ReduceLROnPlateau):
             self.schedule.step()
-        return loss, *right(outputs, y)
+        return loss, *right(found[0], y)
 
     def steps_over(self, rows: np.ndarray) -> list[list[float]]:
         """The steps of some batches of rows: losses, right outputs and judged ones, a list of each."""
@@ -353,10 +361,13 @@ def training_step(
     """A function that trains on one batch and gives its loss: for `jit`, to run it or to look at it."""
 
     def step(x: Any, y: Any) -> Tensor:
-        optimizer.zero_grad()
-        loss = criterion(model(x), y)
-        loss.backward()
-        optimizer.step()
+        def closure() -> Tensor:
+            optimizer.zero_grad()
+            loss = criterion(model(x), y)
+            loss.backward()
+            return loss
+
+        loss = optimizer.step(closure)
         if schedule is not None:
             schedule.step()
         return loss
