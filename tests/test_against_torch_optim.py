@@ -35,6 +35,7 @@ GRIDS = {
     "RAdam": grid(decoupled, [{}, {"betas": (0.8, 0.95), "eps": 1e-4}]),
     "Rprop": grid([{}, {"etas": (0.4, 1.3)}], [{}, {"lr": 0.1, "step_sizes": (1e-3, 0.2)}]),
     "ASGD": grid(decay, [{}, {"lambd": 0.01, "alpha": 0.5}], [{}, {"t0": 20.0}]),
+    "Adafactor": grid(decay, [{}, {"beta2_decay": -0.5, "eps": (1e-3, 1e-2), "d": 2.0}], [{}, {"lr": 0.5}]),
     "Muon": grid(
         decay,
         [{}, {"momentum": 0.8}],
@@ -105,6 +106,25 @@ def test_the_average_of_asgd_agrees(dtype):
         np.testing.assert_allclose(opt.state[name]["average"], oracle.state[p]["ax"].numpy().T, rtol=1e-5)
 
 
+@pytest.mark.parametrize("shape", [(2, 4, 5), (2, 3, 4, 5), (1, 6), (6, 1), ()])
+def test_adafactor_factors_the_last_two_axes(shape, dtype):
+    rng = np.random.default_rng(0)
+    p = Tensor(np.array(rng.normal(size=shape), dtype), requires_grad=True)
+    q = torch.tensor(p.data.copy(), requires_grad=True)
+    opt, oracle = optim.Adafactor([p], lr=0.1), torch.optim.Adafactor([q], lr=0.1)
+    for _ in range(20):
+        g = np.array(rng.normal(size=shape), dtype)
+        p.grad, q.grad = Tensor(g), torch.tensor(g.copy())
+        opt.step()
+        oracle.step()
+    tolerance = {"float32": 1e-5, "float64": 1e-12}[dtype]
+    np.testing.assert_allclose(p.data, q.detach().numpy(), tolerance, tolerance)
+    theirs = {"row": "row_var", "column": "col_var", "v": "variance"}
+    for name, moment in opt.state["0"].items():
+        if name != "t":
+            np.testing.assert_allclose(moment, oracle.state[q][theirs[name]].numpy(), tolerance)
+
+
 @pytest.mark.parametrize("name", sorted(GRIDS))
 def test_names_and_defaults_are_the_same(name):
     ours = getattr(optim, name).options
@@ -127,8 +147,15 @@ REFUSED = {
     "momentum_decay": -1.0,
     "initial_accumulator_value": -1.0,
     "adjust_lr_fn": "none",
+    "beta2_decay": 0.5,
+    "d": 0.5,
 }
-UNCHECKED = {("ASGD", "alpha"), ("Muon", "eps"), ("Rprop", "weight_decay")}  # by PyTorch
+UNCHECKED = {
+    ("ASGD", "alpha"),
+    ("Muon", "eps"),
+    ("Rprop", "weight_decay"),
+    ("Adafactor", "eps"),
+}  # by PyTorch
 RANGES = [
     (name, option)
     for name in sorted(GRIDS)

@@ -116,6 +116,12 @@ def test_hyperparameters_of_every_kind(command):
     }
 
 
+def test_a_part_of_a_tuple_may_be_none(command):
+    options = ["--optimizer=adafactor", "--eps=none,0.01", *UNCOMPILED]
+    assert command("train", "--data=xor", "--epochs=1", *options)[0] == 0
+    assert Run("runs/xor-adafactor-1").read()["recipe"]["hyperparameters"] == {"eps": [None, 0.01]}
+
+
 @pytest.mark.parametrize("name", plans)
 def test_every_schedule_trains(command, name):
     assert command("train", "--data=xor", "--epochs=1", "--schedule", name)[0] == 0

@@ -2,6 +2,7 @@
 
 import copy
 import pickle
+from functools import partial
 
 import numpy as np
 import pytest
@@ -28,16 +29,23 @@ MADE = [
     lambda p: optim.SGD(p, lr=0.1, momentum=0.9),
     lambda p: optim.Optimizer(p, rules.nadam, lr=0.1, weight_decay=0.1),
     lambda p: optim.Muon([one for one in p if one[1].ndim == 2], lr=0.1),
+    lambda p: optim.Adafactor(p, lr=0.1),
+    lambda p: optim.LBFGS(p, lr=0.5, max_iter=3, history_size=2),
     lambda p: optim.AdamW([{"params": p[:1], "lr": 0.5}, {"params": p[1:], "betas": (0.5, 0.5)}]),
 ]
 X, Y = np.eye(4, 3, dtype=np.float32), np.array([0, 1, 1, 0])
 
 
+def evaluate(model, optimizer):
+    optimizer.zero_grad()
+    loss = nn.cross_entropy(model(X), Y)
+    loss.backward()
+    return loss
+
+
 def go_on(model, optimizer, schedule, average):
     for _ in range(3):
-        optimizer.zero_grad()
-        nn.cross_entropy(model(X), Y).backward()
-        optimizer.step()
+        optimizer.step(partial(evaluate, model, optimizer))
         schedule.step()
         average.update()
     return model.state_dict() | average.state_dict()["averages"]

@@ -145,14 +145,14 @@ def test_an_optimizer_leaves_frozen_parameters_and_their_state_as_they_are(name)
         for _ in range(3):
             optimizer.zero_grad()
             backward(model)
-            optimizer.step()
+            optimizer.step(lambda: 0.0)  # a closure for LBFGS
         results.append(model.state_dict())
         if whole:
             assert {n: s["t"] for n, s in optimizer.state.items()} == {
                 n: 0 if n.startswith("0.") else 3 for n in names(model)
             }
-    for key, value in results[0].items():
-        np.testing.assert_array_equal(value, results[1][key])
+    for key, value in results[0].items():  # LBFGS adds up over all parameters
+        np.testing.assert_allclose(value, results[1][key], 1e-5 if name == "lbfgs" else 0)
 
 
 @pytest.mark.parametrize("name", ["SGD", "Adam", "AdamW"])

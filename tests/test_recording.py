@@ -107,7 +107,7 @@ class Recorder:
         t, *carried = run[0].clock.values()
         numbers, update = dict(flat.hyperparameters), flat.update
         more = {name: self.key(x) if isinstance(x, Tensor) else x for name, x in more.items()}
-        parts = [[self.key(a) for a in (p.value, p.gradient, *p.state.values())] for p in run]
+        parts = [[self.key(a) for a in p.operands(update.rule)] for p in run]
         self.live.update(*parts)
 
         def again(env):
@@ -270,7 +270,7 @@ def test_class_weights_may_be_traced():
     check(training(lambda: nn.MLP([5, 4, 3], "tanh"), loss), *pairs(lambda: np.abs(normal(3))))
 
 
-@pytest.mark.parametrize("name", sorted(optimizers))
+@pytest.mark.parametrize("name", sorted(optimizers.keys() - {"lbfgs"}))  # which is refused
 def test_every_optimizer(name):
     if name == "muon":
         model = lambda: nn.Linear(5, 3, bias=False)
