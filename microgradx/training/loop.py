@@ -200,7 +200,7 @@ class Trainer:
             found.append(outputs)
             return loss
 
-        loss = self.optimizer.step(closure)
+        loss = updated(self.optimizer, closure)
         if self.schedule is not None and not isinstance(self.schedule, ReduceLROnPlateau):
             self.schedule.step()
         return loss, *right(found[0], y)
@@ -355,6 +355,15 @@ def right(outputs: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
     return sum_over((flatten(predicted) == labels) & counts), sum_over(counts)
 
 
+def updated(optimizer: Optimizer, closure: Callable[[], Tensor]) -> Tensor:
+    """The loss that a closure finds, after an update by its gradients; LBFGS evaluates it several times."""
+    if isinstance(optimizer, LBFGS):
+        return optimizer.step(closure)
+    loss = closure()
+    optimizer.step()
+    return loss
+
+
 def training_step(
     model: Module, optimizer: Optimizer, criterion: Loss = cross_entropy, schedule: Schedule | None = None
 ) -> Callable[[Any, Any], Tensor]:
@@ -367,7 +376,7 @@ def training_step(
             loss.backward()
             return loss
 
-        loss = optimizer.step(closure)
+        loss = updated(optimizer, closure)
         if schedule is not None:
             schedule.step()
         return loss
