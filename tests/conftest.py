@@ -23,6 +23,20 @@ def pytest_configure(config):
         os.environ["MICROGRADX_CACHE"] = str(config.cache.mkdir("kernels"))
 
 
+def pytest_addoption(parser):
+    parser.addoption("--machine-code", action="store_true", help="compile the steps of all tests")
+
+
+@pytest.fixture(autouse=True)
+def interpreted(request, monkeypatch):
+    """Python runs the steps of tests of this mark, `but` some: every access is checked, nothing compiled."""
+    mark = request.node.get_closest_marker("interpreted")
+    if mark and not request.config.getoption("machine_code"):
+        known = {request.node.originalname, getattr(getattr(request.node, "callspec", None), "id", "")}
+        if known.isdisjoint(mark.kwargs.get("but", ())):
+            monkeypatch.setenv("MICROGRADX_INTERPRET", "1")
+
+
 @pytest.fixture(autouse=True)
 def seeded():
     np.random.seed(0)

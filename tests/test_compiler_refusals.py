@@ -17,6 +17,8 @@ import microgradx as mg
 from microgradx import nn, optim
 from microgradx.errors import ArgumentError, CaptureError, CompileWarning
 
+pytestmark = pytest.mark.interpreted
+
 X = np.array([1.0, 2.0], np.float32)
 OWN, PYTHONS = np.random.default_rng(0), random.Random(0)
 OLD = np.random.RandomState(0)

@@ -13,6 +13,8 @@ import pytest
 import microgradx as mg
 from microgradx import nn
 
+pytestmark = pytest.mark.interpreted
+
 X = np.array([1.0, 2.0], np.float32)
 
 

@@ -7,6 +7,8 @@ import microgradx as mg
 from microgradx import nn, optim
 from microgradx.errors import ArgumentError
 
+pytestmark = pytest.mark.interpreted
+
 rng = np.random.default_rng(0)
 X, Y = rng.normal(size=(12, 3)).astype(np.float32), rng.integers(0, 2, 12)
 WEIGHT = rng.integers(0, 4, 12)

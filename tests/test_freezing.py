@@ -14,6 +14,8 @@ from microgradx.optim.optimizer import Optimizer
 from microgradx.study import Histograms
 from microgradx.study.graph import trace
 
+pytestmark = pytest.mark.interpreted
+
 X = np.linspace(-1, 1, 24, dtype=np.float32).reshape(6, 4)
 Y = np.array([0, 1, 2, 2, 1, 0])
 

@@ -7,6 +7,8 @@ import microgradx as mg
 from microgradx import nn, optim
 from microgradx.errors import ArgumentError, CaptureError, GradientError, ShapeError
 
+pytestmark = pytest.mark.interpreted
+
 X = np.linspace(-1, 1, 24, dtype=np.float32).reshape(6, 4)
 Y = np.array([0, 1, 2, 2, 1, 0])
 

@@ -9,6 +9,8 @@ import microgradx as mg
 from microgradx import nn
 from microgradx.errors import ArgumentError, DTypeError, ShapeError
 
+pytestmark = pytest.mark.interpreted
+
 REDUCTIONS = ["mean", "sum", "none"]
 rng = np.random.default_rng(0)
 

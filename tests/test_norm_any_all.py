@@ -5,6 +5,8 @@ import pytest
 
 import microgradx as mg
 
+pytestmark = pytest.mark.interpreted
+
 X = np.array([[0.0, 3.0, -4.0], [0.0, 0.0, 0.0], [1.0, np.nan, 0.0]], np.float32)
 AXES = [None, 0, 1, (0, 1)]
 

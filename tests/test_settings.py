@@ -7,6 +7,8 @@ import microgradx as mg
 from microgradx import nn, optim
 from microgradx.errors import ArgumentError, TrainingWarning
 
+pytestmark = pytest.mark.interpreted
+
 X, Y = np.ones((6, 4), np.float32), np.array([0, 1, 2, 2, 1, 0])
 
 
