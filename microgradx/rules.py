@@ -50,7 +50,12 @@ class Rule:
 
 
 def rule(function: Callable[..., Any]) -> Rule:
-    """Declare an optimizer's update: see the beginning of this file for what a signature says."""
+    """Declare an optimizer's update: see the beginning of this file for what a signature says.
+
+    Numbers that it finds outside of itself, globals or a closure's, are those of the moment of every step;
+    another value means another kernel, so what changes often should be a hyperparameter. An optimizer keeps
+    the rule that it was given: declared anew, as in a notebook's cell run again, it is for new optimizers.
+    """
     rules[function.__name__] = Rule(function)
     return rules[function.__name__]
 
