@@ -1,6 +1,7 @@
 """fit, run folders, checkpoints, history, metrics and figures."""
 
 import copy
+import io
 import json
 import os
 import re
@@ -8,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+import types
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -128,6 +130,22 @@ def test_off_a_terminal_an_epoch_leaves_one_plain_line(capfd):
     assert "validation" in lines[0] and lines[0].endswith("*") and "\x1b" not in err
     trained(epochs=3, progress=False)
     assert capfd.readouterr() == ("", "")
+
+
+def test_in_a_notebook_an_epoch_leaves_one_plain_line(monkeypatch):
+    class OutStream(
+        io.StringIO
+    ):  # as ipykernel's: text of a cell, which is no terminal and has no file number
+        def fileno(self):
+            raise io.UnsupportedOperation("fileno")
+
+    monkeypatch.setattr(sys, "stderr", cell := OutStream())
+    monkeypatch.setattr(sys, "stdout", OutStream())
+    monkeypatch.setitem(sys.modules, "ipykernel", types.ModuleType("ipykernel"))
+    trained(epochs=3, progress=True)
+    lines = cell.getvalue().splitlines()
+    assert [line.split()[:3] for line in lines] == [["epoch", n, "loss"] for n in "123"]
+    assert "\x1b" not in cell.getvalue() and "\r" not in cell.getvalue() and not sys.stdout.getvalue()
 
 
 def test_drop_last_leaves_a_short_batch_out():
