@@ -73,7 +73,7 @@ def sgd(p, g, /, t, lr=1e-3):
 def momentum(p, g, m, /, t, lr=1e-3, beta=0.9):
     """Follow the mean of recent gradients (averaging form).
         m ← βm + (1-β)g     p ← p - lr · m
-    With the summing form's lr · (1-β) as its lr, `sgd_momentum` takes the same steps.
+    With lr · (1-β) for lr, the summing form, `sgd_momentum`, takes the same steps.
     """
     m = beta * m + (1 - beta) * g
     return p - lr * m, m

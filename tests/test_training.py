@@ -133,9 +133,7 @@ def test_off_a_terminal_an_epoch_leaves_one_plain_line(capfd):
 
 
 def test_in_a_notebook_an_epoch_leaves_one_plain_line(monkeypatch):
-    class OutStream(
-        io.StringIO
-    ):  # as ipykernel's: text of a cell, which is no terminal and has no file number
+    class OutStream(io.StringIO):  # as ipykernel's: a cell is no terminal
         def fileno(self):
             raise io.UnsupportedOperation("fileno")
 
