@@ -195,7 +195,7 @@ def _(BLUE, FAINT, INK, RED, beside, course, memory, mo, np, panels, rules, sour
             f"{_weights[: round(1 / (1 - memory.value))].sum():.2f}, those of all 60 to {_weights.sum():.4f}. "
             f"At the last steps $m$ is between {_mean[-2:].min():.2f} and {_mean[-2:].max():.2f}. "
             f"But after the first ten it was {_mean[9]:.2f}: **look at how it starts**. We come back to that. "
-            "(Many libraries sum instead, $v \\leftarrow \\beta v + g$: the same with $\\alpha/(1-\\beta)$ for $\\alpha$.)"
+            "(Many libraries sum instead, $v \\leftarrow \\beta v + g$, which makes the same steps with $\\alpha\\,(1-\\beta)$.)"
         ),
     ])  # fmt: skip
     return
@@ -218,7 +218,9 @@ def _(course, mo, rules, source, table):
     $$v_t = \beta_2\, v_{t-1} + (1 - \beta_2)\, g_t^2 \qquad p \leftarrow p - \alpha\, \frac{g_t}{\sqrt{v_t} + \varepsilon}$$
 
     $\varepsilon$ only keeps 0/0 away. A gradient a million times as large makes the same step; near the minimum
-    the step does not shrink with the gradient, so it circles at a distance of about $\alpha$.
+    the step does not shrink with the gradient, so it circles at a distance of about $\alpha$. (The program
+    calls $\alpha$ `lr` and, as PyTorch does, $\beta_2$ `alpha`. The steps in the table are the 300th: that they
+    are still 2.6 % longer than $\alpha$ is the matter of section 5.)
     """),
         source(rules.rmsprop),
         table(
@@ -253,7 +255,7 @@ def _(course, mo, rules, source, table):
         source(rules.adam),
         mo.md(r"""
     Two steps of it from $p = 0$, with $\alpha = 0.1$. The first one by hand: $\hat m_1 = 0.05 / 0.1 = 0.5$ and
-    $\sqrt{\hat v_1} = \sqrt{0.00025 / 0.001} = 0.5$, so the step is $-\alpha$, whatever the gradient is.
+    $\sqrt{\hat v_1} = \sqrt{0.00025 / 0.001} = 0.5$, so the step is $-\alpha$: of a first gradient, only the sign counts.
     """),
         table(["t", "g", "m", "v", "m̂", "v̂", "p"], *_lines),
     ])  # fmt: skip
@@ -269,8 +271,8 @@ def _(mo):
     ## 5. Why the average starts too small, and by how much
 
     $m$ begins at zero. The weights of section 2 reach back forever, but there are only $t$ gradients: the weights
-    of those before the first step fall on nothing. Let the gradients be random, all with the mean
-    $\mathbb E[g]$, and take the sum of section 2 line by line:
+    of those before the first step fall on nothing. Let the gradients be random, with means
+    $\mathbb E[g_i]$ that may change from step to step, and take the sum of section 2 line by line:
 
     $$\begin{aligned}
     \mathbb E[m_t] &= \mathbb E\Big[(1-\beta) \sum_{i=1}^t \beta^{\,t-i} g_i\Big]
@@ -284,7 +286,7 @@ def _(mo):
     &= \mathbb E[g_t]\; (1 - \beta^t) + \zeta
     \end{aligned}$$
 
-    So $m_t$ is too small by exactly the factor $1 - \beta^t$, and dividing by it mends that. $\zeta$ is 0 while
+    So, but for $\zeta$, $m_t$ is too small by exactly the factor $1 - \beta^t$: dividing by it mends that. $\zeta$ is 0 while
     the mean does not change, and small where it changes slowly, because old gradients have little weight. With
     $g^2$ in place of $g$ it is the same for $v$ (Kingma & Ba, section 3, [arXiv 1412.6980](https://arxiv.org/abs/1412.6980)).
     """),
@@ -307,7 +309,7 @@ def _(BLUE, FAINT, RED, beta, beside, course, mo, now, np, panels, rules, study)
     _left.legend(frameon=False, fontsize=8, loc="upper left")
     _steps = np.arange(1, 61)
     _right.plot(_steps, found.m.simulated, color=BLUE, label="mean of m, simulated")
-    _right.plot(_steps, found.m.exact, ":", color="#222222", label="E[g] (1 - βᵗ)")
+    _right.plot(_steps, found.m.exact, ":", color="#222222", label=r"$\mathbb{E}[g]\,(1-\beta^t)$")
     _right.plot(_steps, found.m.simulated / found.m.correction, "--", color=RED, label="mean of m̂, simulated")
     _right.axvline(_t, color=FAINT, lw=1, zorder=0)
     _right.set(xlabel="step t", ylim=(0, 1.15), title="1,024 runs, gradients with mean 1, deviation 1")
@@ -343,7 +345,7 @@ def _(mo):
     $$\frac{m_t/\sqrt{v_t}}{\hat m_t/\sqrt{\hat v_t}} = \frac{1-\beta_1^t}{\sqrt{1-\beta_2^t}},
     \qquad\text{at the first step}\quad \frac{1-\beta_1}{\sqrt{1-\beta_2}}$$
 
-    whatever the gradients are. These two sliders set $\beta_1$ and $\beta_2$ for the rest of the page; 3 means
+    whatever the gradients are, as long as $\varepsilon$ is small beside their size. These two sliders set $\beta_1$ and $\beta_2$ for the rest of the page; 3 means
     $\beta_2 = 0.999$, Adam's default. Steps, with and without, are in units of $\alpha$.
     """),
         mo.hstack([b1, nines, gradients], justify="start", wrap=True),
@@ -455,14 +457,14 @@ def _(BLUE, RED, betas, lr, beside, mo, np, pair, panels, place, rules, walk):
     _figures, (_ax,) = panels(5.6)
     _ax.plot(
         _long, np.sqrt(1 - betas["beta2"] ** _long) / (1 - betas["beta1"] ** _long), color=BLUE,
-        label="bias correction: √(1-β₂ᵗ) / (1-β₁ᵗ)",
+        label=r"bias correction: $\sqrt{1-\beta_2^t}\;/\;(1-\beta_1^t)$",
     )  # fmt: skip
     _ax.plot(
         _long,
         np.minimum(1, _long * (1 - betas["beta2"]) / 2),
         "--",
         color=RED,
-        label="linear warmup: t (1-β₂) / 2, at most 1",
+        label=r"linear warmup: $t\,(1-\beta_2)\,/\,2$, at most 1",
     )
     _ax.set(xscale="log", xlabel="step t", ylim=(0, None), title="two schedules of the learning rate")
     _ax.legend(frameon=False, fontsize=8, loc="center left")
@@ -472,7 +474,8 @@ def _(BLUE, RED, betas, lr, beside, mo, np, pair, panels, place, rules, walk):
 
     Both divisions are the same for all weights, so they can be moved into $\alpha$: uncorrected Adam with the rate
     $\alpha_t = \alpha\,\sqrt{1-\beta_2^t}\,/\,(1-\beta_1^t)$ *is* Adam, but for the place of $\varepsilon$.
-    With the default numbers this schedule starts low and rises for thousands of steps: a warmup.
+    With the default numbers this schedule starts at 0.32, falls to 0.15 at step 12, and then rises for thousands
+    of steps: a warmup.
     """),
         beside(_figures),
         mo.md(
@@ -545,7 +548,7 @@ def _(BLUE, FAINT, GREEN, RED, betas, eps, beside, mo, np, panels, rules):
             "-.",
         ),
     }
-    _figures, (_ax,) = panels(5.6)
+    _figures, (_ax,) = panels(5.6, height=3.4)
     _half = []
     for _name, (_rule, _numbers, _color, _dashes) in _rules.items():
         _length = -_rule(_zero, _g, *[_zero] * len(_rule.state), t=1, lr=1.0, eps=_e, **_numbers)[0]
@@ -553,7 +556,9 @@ def _(BLUE, FAINT, GREEN, RED, betas, eps, beside, mo, np, panels, rules):
         _half.append(f"{_g[np.abs(_length - 0.5).argmin()]:.0e}")
     _ax.axvline(_e, color=FAINT, lw=1, zorder=0)
     _ax.set(xscale="log", xlabel="size of the gradient", title="length of the first step, as a share of α")
-    _ax.legend(frameon=False, fontsize=8)
+    _ax.legend(
+        frameon=False, fontsize=8, loc="upper left", bbox_to_anchor=(0, -0.22)
+    )  # the curves go anywhere
     mo.vstack(
         [beside(_figures), mo.md(f"Half a step at a gradient of {_half[0]}, {_half[1]} and {_half[2]}.")]
     )

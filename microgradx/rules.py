@@ -50,7 +50,12 @@ class Rule:
 
 
 def rule(function: Callable[..., Any]) -> Rule:
-    """Declare an optimizer's update: see the beginning of this file for what a signature says."""
+    """Declare an optimizer's update: see the beginning of this file for what a signature says.
+
+    Numbers that it finds outside of itself, globals or a closure's, are those of the moment of every step;
+    another value means another kernel, so what changes often should be a hyperparameter. An optimizer keeps
+    the rule that it was given: declared anew, as in a notebook's cell run again, it is for new optimizers.
+    """
     rules[function.__name__] = Rule(function)
     return rules[function.__name__]
 
@@ -68,7 +73,7 @@ def sgd(p, g, /, t, lr=1e-3):
 def momentum(p, g, m, /, t, lr=1e-3, beta=0.9):
     """Follow the mean of recent gradients (averaging form).
         m ← βm + (1-β)g     p ← p - lr · m
-    With the summing form's lr · (1-β) as its lr, `sgd_momentum` takes the same steps.
+    With lr · (1-β) for lr, the summing form, `sgd_momentum`, takes the same steps.
     """
     m = beta * m + (1 - beta) * g
     return p - lr * m, m

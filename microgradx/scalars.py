@@ -18,6 +18,9 @@ from microgradx.errors import ArgumentError
 
 inf = math.inf
 
+declarations = [0]
+"""How many derivatives have been declared so far: who depends on one looks again when this moves."""
+
 functions: dict[str, "Elementwise"] = {}
 """Every elementwise function by its name: tests, executors and layers are made from this table."""
 
@@ -81,6 +84,7 @@ class Elementwise:
             takes = ", ".join([*self.inputs, "output", *self.constants])
             raise ArgumentError(f"{self.name}: a slope takes ({takes}), not this one: {error}.") from None
         self.slopes = function
+        declarations[0] += 1
         return function
 
     def bind(self, args: tuple, constants: dict[str, Any]) -> tuple[tuple, dict[str, Any]]:
@@ -113,6 +117,8 @@ def elementwise(function=None, *, domain=(-3.0, 3.0), kinks=(), activation=False
     The body is arithmetic over its arguments, numbers and other elementwise functions, with
     `where(condition, a, b)` instead of `if`. `domain` is the interval (or one per input) where it is
     tested, `kinks` where it has no derivative; `activation` lists it among a network's choices.
+    Globals and a closure's numbers may change: the next call sees them, and a compiled step is made anew.
+    A model keeps the function that it was given: declared anew, it is for new models.
     """
 
     def declare(function: Callable[..., Any]) -> Elementwise:

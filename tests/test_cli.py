@@ -1,6 +1,7 @@
 """The command `microgradx`, as a person uses it and misuses it."""
 
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -156,6 +157,73 @@ def test_data_of_your_own(command):
     for file in ("mine.npz", "mine.csv"):
         assert command("train", "--data", file, "--epochs", 1, "--out", f"run{file[-3:]}")[0] == 0
     assert command("predict", "runnpz", "mine.npz")[1].count("\n") == len(x)
+
+
+SMALL = np.random.default_rng(0).integers(0, 256, (20, 2, 3), np.uint8)
+ROWS = SMALL.reshape(20, 6) / np.float32(255)
+
+
+def text(name, delimiter):
+    """Writes rows as text, gzipped where the name says so."""
+    return lambda: np.savetxt(name, ROWS, delimiter=delimiter, header="abcdef".replace("", delimiter)[1:-1],
+                              comments="")  # fmt: skip
+
+
+KINDS = {
+    "rows.csv": text("rows.csv", ","),
+    "rows.tsv": text("rows.tsv", "\t"),
+    "rows.csv.gz": text("rows.csv.gz", ";"),
+    "rows.tsv.gz": text("rows.tsv.gz", "\t"),
+    "rows.npy": lambda: np.save("rows.npy", ROWS),
+    "bytes.npy": lambda: np.save("bytes.npy", SMALL),
+    "rows.npz": lambda: np.savez("rows.npz", x=SMALL, y=np.zeros(20)),
+    "t10k-images-idx3-ubyte": lambda: data.write_idx("t10k-images-idx3-ubyte", SMALL),
+    "t10k-images-idx3-ubyte.gz": lambda: data.write_idx("t10k-images-idx3-ubyte.gz", SMALL),
+}
+
+
+def test_predict_takes_every_kind_of_file_that_train_takes(command):
+    np.savez("mine.npz", x=SMALL, y=np.arange(20) % 2)
+    assert command("train", "--data=mine.npz", "--epochs=1", "--out=run", *UNCOMPILED)[0] == 0
+    said = set()
+    for name, write in KINDS.items():
+        write()
+        code, out, errors = command("predict", "run", name)
+        assert (code, errors, out.count("\n")) == (0, "", 20), name
+        said.add(out)
+    assert len(said) == 1
+
+
+def test_a_folder_of_pictures(command):
+    for n, pixels in enumerate(SMALL // 4):
+        path = Path("own", "ab"[n % 2], f"{n}.png")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(pixels + np.uint8(190 * (n % 2))).save(path)
+    assert command("train", "--data=own", "--epochs=60", "--lr=0.05", "--out=run", *UNCOMPILED)[0] == 0
+    found = [command("predict", "run", f"own/{'ab'[n % 2]}/{n}.png")[1][0] for n in range(20)]
+    assert found == list("ab" * 10)
+    Image.fromarray(SMALL[0].T).save("other.png")
+    code, _, errors = command("predict", "run", "other.png")
+    assert code == 1 and "other.png is 2x3 pixels of grey" in errors and "3x2 pixels of grey" in errors
+
+
+@pytest.mark.slow
+def test_train_in_a_plain_locale(tmp_path):
+    """Nothing that is read or written depends on the encoding that the system has for text."""
+    rows = "".join(f"{n % 7},{'größer' if n % 3 else 'kleiner'}\n" for n in range(20))
+    (tmp_path / "größe.csv").write_text("breite,größe\n" + rows, encoding="utf-8")
+    plain = os.environ | {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0", "MPLBACKEND": "agg"}
+    for arguments in (
+        ["train", "--data=größe.csv", "--epochs=1", "--threads=1", "--out=läufe", *UNCOMPILED],
+        ["evaluate", "läufe"],
+        ["train", "--help"],
+        ["train", "--resume=läufe", "--epochs=2"],
+    ):
+        done = subprocess.run([*COMMAND, *arguments], cwd=tmp_path, env=plain | {"PYTHONPATH": str(ROOT)},
+                              capture_output=True)  # fmt: skip
+        assert done.returncode == 0, done.stderr.decode(errors="replace")
+        assert done.stderr.count(b"Error") == 0
+    assert len(Run(tmp_path / "läufe").history.read_text(encoding="utf-8").splitlines()) == 2
 
 
 def test_resume_goes_on_and_fixes_what_was_chosen(command):

@@ -2,6 +2,7 @@
 
 import gzip
 import re
+import sys
 
 import numpy as np
 import pytest
@@ -227,3 +228,92 @@ def test_a_file_of_another_kind_or_none(tmp_path):
     for name in ("own.csv", "own.npz"):
         with pytest.raises(DataError, match=re.escape(f"{name}: No such file or directory")):
             data.load(tmp_path / name)
+
+
+# Folders of pictures
+
+PIXELS = np.random.default_rng(0).integers(0, 256, (12, 4, 5), np.uint8)
+
+
+def save(path, pixels, **options):
+    image = pytest.importorskip("PIL.Image", reason="Pillow is in the extra 'plot'")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    image.fromarray(pixels).save(path, **options)
+
+
+def animals(folder, pixels=PIXELS, ending="png"):
+    """Twelve pictures: cats and dogs in turn."""
+    for n, picture in enumerate(pixels):
+        save(folder / ("cats", "dogs")[n % 2] / f"{n:02}.{ending}", picture)
+    return folder
+
+
+@pytest.mark.parametrize("colour", [False, True], ids=["grey", "colour"])
+def test_a_folder_of_pictures(tmp_path, colour):
+    pixels = np.stack([PIXELS, PIXELS[::-1], PIXELS // 2], -1) if colour else PIXELS
+    (animals(tmp_path, pixels) / "cats" / "notes.txt").write_text("no picture")
+    (tmp_path / ".hidden").mkdir()
+    split = data.load(tmp_path, test=0.5)
+    (x, y), (x_test, y_test) = split
+    assert split.classes == ("cats", "dogs") and split.image_shape == (None if colour else (4, 5))
+    assert x.dtype == np.float32 and sorted(y) == sorted(y_test) == [0, 0, 0, 1, 1, 1]
+    names = {pixels[n].reshape(-1).tobytes(): n % 2 for n in range(12)}
+    for row, label in zip([*x, *x_test], [*y, *y_test], strict=True):
+        assert names[np.round(row * 255).astype(np.uint8).tobytes()] == label
+
+
+def test_a_folder_of_pictures_in_two_parts(tmp_path):
+    animals(tmp_path / "train")
+    animals(tmp_path / "val", PIXELS[:4])
+    (x, y), (x_test, y_test) = data.load(tmp_path)
+    assert len(x) == 12 and np.array_equal(x_test * 255, PIXELS[[0, 2, 1, 3]].reshape(4, -1))
+    assert list(y_test) == [0, 0, 1, 1]
+
+
+def test_what_is_transparent_is_white(tmp_path):
+    clear = np.zeros((4, 5, 4), np.uint8)
+    animals(tmp_path, [clear] * 10)
+    assert data.load(tmp_path).train[0].min() == 1
+
+
+def broken(folder):
+    animals(folder)
+    (folder / "dogs" / "05.png").write_bytes(b"no picture")
+
+
+def without_pictures(folder):
+    animals(folder)
+    (folder / "fish").mkdir()
+
+
+UNFIT = {  # what is wrong with a folder, and what is said
+    "empty": (lambda folder: folder.mkdir(), "own has no subfolder: give each of two or more classes"),
+    "no subfolders": (lambda folder: save(folder / "a.png", PIXELS[0]), "no subfolder and 1 pictures beside"),
+    "one class": (lambda folder: save(folder / "cats" / "a.png", PIXELS[0]), "has the subfolder cats: give"),
+    "a class without pictures": (without_pictures, "the subfolder fish has no pictures (.png, .jpg"),
+    "no picture": (broken, "dogs/05.png is not a picture that can be read"),
+    "other sizes": (
+        lambda folder: animals(folder, [*PIXELS, PIXELS[0].T]),
+        "cats/12.png is 4x5 pixels of grey, cats/00.png 5x4 pixels of grey: make all pictures of one size",
+    ),
+    "other kinds": (
+        lambda folder: animals(folder, [*PIXELS, np.stack([PIXELS[0]] * 3, -1)]),
+        "cats/12.png is 5x4 pixels in colour, cats/00.png 5x4 pixels of grey",
+    ),
+    "16 bits": (lambda folder: animals(folder, PIXELS.astype(np.uint16)), "save it with 8 bits of grey"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", UNFIT)
+def test_what_is_wrong_with_a_folder_of_pictures(tmp_path, name):
+    make, message = UNFIT[name]
+    make(tmp_path / "own")
+    with pytest.raises(DataError, match=re.escape(message)):
+        data.load(tmp_path / "own")
+
+
+def test_pictures_without_pillow_say_what_is_read(tmp_path, monkeypatch):
+    animals(tmp_path)
+    monkeypatch.setitem(sys.modules, "PIL", None)
+    with pytest.raises(DataError, match=r"pip install pillow .*without it \.csv, \.tsv, \.npy and \.npz"):
+        data.load(tmp_path)

@@ -188,6 +188,12 @@ def test_the_hollow_holds_sgd_and_lets_momentum_through():
     assert all(found[name].startswith("there at step") for name in ("sgd_momentum", "sgd_nesterov", "adam"))
 
 
+def test_on_a_surface_of_ones_own_a_converged_racer_is_at_rest_not_stuck():
+    bowl = Surface("bowl", lambda x, y: x * x + y * y + 0.25, (-1, 1, -1, 1), (0.5, 0.5), 0.3, 0.1)
+    (racer,) = race(bowl, ["sgd"], steps=100).racers
+    assert not bowl.minima and racer.outcome == "at rest at 0.25"
+
+
 def test_arrival_is_the_step_from_which_it_stays_near():
     run = race("valley", ["sgd_momentum"])
     racer = run.racers[0]
@@ -438,6 +444,15 @@ def half(p, g, /, t, lr=1.0):
     """Half of gradient descent."""
     return p - 0.5 * lr * g
 '''
+
+
+def test_a_picture_is_replaced_only_where_that_was_asked_for_and_is_said(command, tmp_path):
+    arguments = ["--surface=valley", "--optimizers=sgd", "--steps=3"]
+    names = [command(*arguments)[1].splitlines()[-1] for _ in range(3)]
+    assert names == ["in race.gif", "in race-2.gif", "in race-3.gif"]
+    named = [command(*arguments, "--out=my.png")[1].splitlines()[-1] for _ in range(2)]
+    assert named == ["in my.png", "in my.png, in place of the one before"]
+    assert {path.name for path in tmp_path.iterdir()} == {"race.gif", "race-2.gif", "race-3.gif", "my.png"}
 
 
 def test_a_surface_and_a_rule_of_ones_own(command, tmp_path, monkeypatch):

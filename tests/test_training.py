@@ -1,11 +1,15 @@
 """fit, run folders, checkpoints, history, metrics and figures."""
 
+import copy
+import io
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
 import time
+import types
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -17,6 +21,7 @@ import microgradx as mg
 from microgradx import nn, optim
 from microgradx.data import moons
 from microgradx.errors import ArgumentError, CheckpointError, DataError, NonFiniteError, ShapeError
+from microgradx.kernels.random import generator
 from microgradx.training import History, Run, accuracy, checkpoints, confusion_matrix, evaluate, figures, fit
 
 TRAIN, TEST = moons(n=120, seed=1)
@@ -91,7 +96,7 @@ def test_model_is_left_in_training_mode_and_validated_without_dropout():
 
     model = nn.Sequential(Watch(), nn.Linear(2, 2))
     fit(model, optim.SGD(model.parameters()), TRAIN, TEST, epochs=1, batch_size=96, progress=False)
-    assert seen == [True, False] and model.training
+    assert seen == [False, False, True, False] and model.training  # before it starts, one look at each part
 
 
 def test_schedule_moves_with_every_step_and_plateau_with_every_epoch():
@@ -125,6 +130,20 @@ def test_off_a_terminal_an_epoch_leaves_one_plain_line(capfd):
     assert "validation" in lines[0] and lines[0].endswith("*") and "\x1b" not in err
     trained(epochs=3, progress=False)
     assert capfd.readouterr() == ("", "")
+
+
+def test_in_a_notebook_an_epoch_leaves_one_plain_line(monkeypatch):
+    class OutStream(io.StringIO):  # as ipykernel's: a cell is no terminal
+        def fileno(self):
+            raise io.UnsupportedOperation("fileno")
+
+    monkeypatch.setattr(sys, "stderr", cell := OutStream())
+    monkeypatch.setattr(sys, "stdout", OutStream())
+    monkeypatch.setitem(sys.modules, "ipykernel", types.ModuleType("ipykernel"))
+    trained(epochs=3, progress=True)
+    lines = cell.getvalue().splitlines()
+    assert [line.split()[:3] for line in lines] == [["epoch", n, "loss"] for n in "123"]
+    assert "\x1b" not in cell.getvalue() and "\r" not in cell.getvalue() and not sys.stdout.getvalue()
 
 
 def test_drop_last_leaves_a_short_batch_out():
@@ -292,6 +311,41 @@ def test_wrong_data_is_named(pair):
     model, optimizer, _ = made()
     with pytest.raises(ArgumentError, match="fit: train"):
         fit(model, optimizer, pair)
+
+
+PICTURES = np.zeros((20, 5, 4), np.float32), np.arange(20) % 3
+FLAT = PICTURES[0].reshape(20, 20), PICTURES[1]
+UNFIT = {  # the model's sizes, train, valid, and what is said
+    "images": ([20, 3], PICTURES, None, "fit: train has x of shape (20, 5, 4) and y of shape (20,). Linear: "
+               "the last axis must have size 20, the shape is (8, 5, 4). Put nn.Flatten() before it"),
+    "images whose width fits": ([4, 3], PICTURES, None, "do not fit predictions of shape (8, 5, 3). Rows of "
+                                "numbers are made of images by nn.Flatten(): nn.Sequential(nn.Flatten(), "
+                                "nn.MLP([20, ...]))."),
+    "images of another size": ([9, 3], PICTURES, None, "makes rows of 20: then this layer must take 20."),
+    "images to validate": ([20, 3], FLAT, PICTURES, "fit: valid has x of shape (20, 5, 4)"),
+    "rows of another size": ([20, 3], FLAT, (FLAT[0][:, :9], FLAT[1]), "size 20, the shape is (8, 9)."),
+    "labels": ([20, 2], FLAT, None, "2 classes allow labels 0 to 1, not 0 to 2"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("eager", [False, True], ids=["compiled", "eager"])
+@pytest.mark.parametrize("name", UNFIT)
+def test_data_that_do_not_fit_are_told_before_anything_starts(name, eager, tmp_path):
+    sizes, train, valid, message = UNFIT[name]
+    model = nn.MLP(sizes, dropout=0.5)
+    state = lambda: (copy.deepcopy(model.state_dict()), generator.state_dict(), model.training)
+    before = state()
+    with pytest.raises((ShapeError, ArgumentError), match=re.escape(message)):
+        fit(
+            model,
+            optim.SGD(model.parameters()),
+            train,
+            valid,
+            batch_size=8,
+            out=tmp_path / "run",
+            eager=eager,
+        )
+    assert same(before, state()) and not (tmp_path / "run").exists()
 
 
 # Checkpoints

@@ -3,11 +3,14 @@
 Every module behind a command is imported when the command runs, so that `--help` answers at once.
 """
 
+import codecs
 import os
 import sys
 import warnings
 from collections.abc import Sequence
 from importlib import import_module
+from io import TextIOWrapper
+from typing import Any
 
 import click
 
@@ -72,6 +75,8 @@ def cli() -> None:
 
 def main(args: Sequence[str] | None = None) -> None:
     """Run the command and exit: 0 done, 1 it could not be done, 2 asked wrongly, 130 interrupted."""
+    for stream in (sys.stdout, sys.stderr):
+        speak(stream)
     warnings.showwarning = lambda message, *_, **__: say("warning", str(message))
     try:
         code = cli.main(args, "microgradx", standalone_mode=False)
@@ -97,6 +102,15 @@ def main(args: Sequence[str] | None = None) -> None:
         if os.environ.get("MICROGRADX_DEBUG"):
             raise
         stop(f"unexpected {type(error).__name__}: {error}. MICROGRADX_DEBUG=1 shows where.", 1)
+
+
+def speak(stream: Any) -> None:
+    """Let a stream take every letter: a name of a class must end no command in a plain locale."""
+    if isinstance(stream, TextIOWrapper) and not stream.encoding.lower().startswith("utf"):
+        if codecs.lookup(stream.encoding).name == "ascii":  # LC_ALL=C, where people's terminals know UTF-8
+            stream.reconfigure(encoding="utf-8", errors="surrogateescape")  # as names of files come in
+        else:
+            stream.reconfigure(errors="replace")
 
 
 def stop(message: str, code: int) -> None:

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from inspect import isfunction, signature
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -10,6 +11,7 @@ import numpy as np
 from microgradx import data as sets
 from microgradx import nn, scalars
 from microgradx.cli.picture import frame
+from microgradx.data import pictures
 from microgradx.data.splits import Split, datasets
 from microgradx.errors import ArgumentError, CheckpointError
 from microgradx.kernels.pool import set_threads
@@ -115,11 +117,13 @@ class Recipe:
     def config(self, split: Split) -> dict[str, Any]:
         """For `config.json`: the recipe, and what predicting needs to know of the data."""
         x, shape = split.train[0][:1000], split.image_shape
+        own = pictures.first(Path(self.data)) if Path(self.data).is_dir() else None
         return {
             "recipe": asdict(self),
             "classes": split.classes,
             "image_shape": shape,
-            "frame": frame(x.reshape(-1, *shape)) if shape else None,
+            "frame": frame(x.reshape(-1, *shape)) if shape and not own else None,
+            "pixels": pictures.read_picture(own).shape if own else None,  # pictures are taken as they are
         }
 
 

@@ -70,13 +70,12 @@ def option(flag: str, kind: Any, metavar: str | None, text: str, registry: Any =
 
 whole, number, path = click.IntRange(min=1), click.FloatRange(0, min_open=True), click.Path(path_type=Path)
 data_set, optimizer = Name("data set", lambda: datasets, FILES), Name("optimizer", lambda: optimizers)
-DATA = "A .csv, .tsv or .npy (label last), a .npz (x and y), a folder of IDX files, or"
 OPTIONS = [
     option(
         "--data",
         data_set,
         "NAME|FILE",
-        "A .csv, .tsv or .npy (label last), .npz (x and y), folder of IDX files, or",
+        "A .csv, .tsv or .npy (label last), .npz (x and y), folder of IDX files or of pictures by class, or",
         datasets,
     ),
     option("--model", Sizes(), "N-N-N", "Sizes of the layers.  [default: one hidden layer of 128]"),

@@ -11,6 +11,7 @@ from rich.table import Table
 
 from microgradx.cli import picture
 from microgradx.cli.recipe import Recipe
+from microgradx.data import pictures, read_idx
 from microgradx.data.files import FILES, records, to_numbers
 from microgradx.data.images import scaled
 from microgradx.errors import DataError
@@ -62,13 +63,16 @@ def evaluate(run: Path, last: bool) -> None:
 def predict(run: Path, file: Path, last: bool) -> None:
     """Say what the network in the folder RUN makes of FILE, a line for each thing in it.
 
-    FILE is a picture of one thing, dark on light or light on dark; or rows of features, as a .csv or as the
-    array x of a .npz, or a .npy.
+    FILE is a picture of one thing, dark on light or light on dark, or just like those of the folder of
+    pictures that was learned from; or rows of features, as a .csv or .tsv, the array x of a .npz, a .npy, or
+    an IDX file of images.
     """
     recipe, config, model = restore(Run(run), last)
     features, shape, classes = recipe.sizes[0], config["image_shape"], config["classes"]
-    if file.name.lower().endswith(FILES):
+    if file.name.lower().endswith(FILES) or is_idx(file):
         x = rows(file, features)
+    elif like := config.get("pixels"):
+        x = pixels(pictures.read_alike(file, tuple(like), Path(recipe.data))[None])
     elif shape:
         x = picture.read(file, tuple(shape), config["frame"]).reshape(1, -1)
     else:
@@ -84,6 +88,16 @@ def predict(run: Path, file: Path, last: bool) -> None:
                 click.echo(classes[label])
 
 
+def is_idx(file: Path) -> bool:
+    """Whether a file has a name as MNIST's."""
+    return file.name.lower().removesuffix(".gz").endswith("ubyte")
+
+
+def pixels(x: np.ndarray) -> np.ndarray:
+    """(n, ...) -> (n, features) float32; bytes become [0, 1]."""
+    return scaled(x) if x.dtype == np.uint8 else x.reshape(len(x), -1).astype(np.float32)
+
+
 def rows(file: Path, features: int) -> np.ndarray:
     """(n, features) float32 from `x` of a .npz, or its first array, or from a .csv, with a header or not."""
     if file.name.lower().removesuffix(".gz").endswith((".csv", ".tsv")):
@@ -94,6 +108,8 @@ def rows(file: Path, features: int) -> np.ndarray:
         if bad := [line for (line, _), row in zip(lines, numbers, strict=True) if row is None]:
             raise DataError(f"{file}, line {bad[0]}: every cell must be a finite number.")
         x = np.array(numbers, np.float32)
+    elif is_idx(file):
+        x = pixels(read_idx(file))
     else:
         try:
             x = np.load(file, allow_pickle=False)
@@ -102,7 +118,7 @@ def rows(file: Path, features: int) -> np.ndarray:
                     x = archive["x" if "x" in archive.files else archive.files[0]]
         except (ValueError, EOFError, IndexError, AttributeError, zipfile.BadZipFile) as error:
             raise DataError(f"{file} is not a .npz with an array x: {error}.") from None
-        x = scaled(x) if x.dtype == np.uint8 else x.reshape(len(x), -1).astype(np.float32)
+        x = pixels(x)
     if x.ndim != 2 or x.shape[1] != features or not np.isfinite(x).all():
         raise DataError(f"{file}: the network takes rows of {features} finite numbers, got shape {x.shape}.")
     return x

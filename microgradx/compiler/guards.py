@@ -12,9 +12,12 @@ from typing import Any
 
 import numpy as np
 
-from microgradx.compiler.reach import DICTS, MISSING, settled, told
+from microgradx.compiler.reach import DICTS, settled, told
+from microgradx.kernels.outside import MISSING
 from microgradx.nn import Module
 from microgradx.nn import module as modules
+from microgradx.primitives.core import ElementwisePrimitive, Primitive
+from microgradx.scalars import declarations
 from microgradx.tensor import Tensor
 
 COPIED = 1 << 20
@@ -95,7 +98,7 @@ def checksums(data: Any) -> tuple[int, int]:
 class Guards:
     """Facts about the world, looked at before every compiled call."""
 
-    def __init__(self, records: list[Record], ran: list[Module], leaves: list[Tensor]):
+    def __init__(self, records: list[Record], ran: list[Module], leaves: list[Tensor], ops: list[Primitive]):
         self.records = records
         self.slots = [slot for record in records for slot in record.slots.values()]
         self.kinds = [(r.it, r.kind) for r in records if r.kind is not None]
@@ -103,6 +106,9 @@ class Guards:
         self.looks = [r for r in records if r.look is not None]
         self.modules: list[Any] = [[m, vars(m), list(vars(m)), list(vars(m).values())] for m in ran]
         self.changes = modules.structure[0]
+        self.derivatives, self.declared = [(op, op.derivative) for op in ops], declarations[0]
+        definitions = [op.outside for op in ops if isinstance(op, ElementwisePrimitive)]
+        self.outsides = [outside for outside in definitions if outside.found]
         self.leaves, self.trained = leaves, [leaf.requires_grad for leaf in leaves]
 
     def hold(self) -> bool:
@@ -121,7 +127,10 @@ class Guards:
             look, then = r.look  # type: ignore[misc]
             if look() != then:
                 return False
-        if self.changes != modules.structure[0]:
+        for outside in self.outsides:
+            if not outside.holds():
+                return False
+        if self.changes != modules.structure[0] or self.declared != declarations[0]:
             return self.failing() is None
         return [leaf.requires_grad for leaf in self.leaves] == self.trained
 
@@ -151,7 +160,13 @@ class Guards:
                     if not alike(space.get(key, MISSING), old):
                         name = f"{type(module).__name__}.{key}"
                         return f"{name}: {told(old)} then, {told(space.get(key, MISSING))} now"
-        self.changes = modules.structure[0]
+        for outside in self.outsides:
+            if failed := outside.failing():
+                return failed
+        for op, derivative in self.derivatives:
+            if op.derivative is not derivative:
+                return f"the {op.declares} of {op.name}: {told(derivative)} then, {told(op.derivative)} now"
+        self.changes, self.declared = modules.structure[0], declarations[0]
         for leaf, trained in zip(self.leaves, self.trained, strict=True):
             if leaf.requires_grad != trained:
                 name = f"the tensor {leaf.name}" if leaf.name else f"a tensor of shape {leaf.shape}"

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from microgradx.kernels.outside import MISSING, look_into
 from microgradx.nn import Module
 from microgradx.tape import PACKAGE
 from microgradx.tensor import Tensor
@@ -44,14 +45,6 @@ def words(code: types.CodeType) -> Iterator[str]:
                 yield from words(x)
             elif isinstance(x, str):
                 yield x
-
-
-def nested(code: types.CodeType) -> Iterator[types.CodeType]:
-    """The functions written inside a function."""
-    for x in code.co_consts:
-        if isinstance(x, types.CodeType):
-            yield x
-            yield from nested(x)
 
 
 def code_of(function: Any) -> types.CodeType | None:
@@ -135,13 +128,6 @@ def told(value: Any) -> str:
     return text if len(text) <= 60 else f"{text[:57]}..."
 
 
-class Missing:
-    """No value."""
-
-
-MISSING = Missing()
-
-
 def written_by_user(frame: Any) -> bool:
     """Whether a function is in no installed package, nor made by one, as a dataclass's __init__ is."""
     file = frame.f_code.co_filename
@@ -149,14 +135,6 @@ def written_by_user(frame: Any) -> bool:
     if file.startswith("<"):
         file = space.get("__file__") or file
     return not (file.startswith(INSTALLED) or space.get("__name__", "").startswith("namedtuple_"))
-
-
-def look_into(cell: Any, _: str, default: Any) -> Any:
-    """What a closure's variable holds."""
-    try:
-        return cell.cell_contents
-    except ValueError:
-        return default
 
 
 def fits(f: types.FunctionType, own: dict[str, Any]) -> bool:

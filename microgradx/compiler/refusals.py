@@ -11,7 +11,8 @@ from microgradx.compiler.foreign import RANDOM, state_of
 from microgradx.compiler.guards import Record
 from microgradx.compiler.names import unfit
 from microgradx.compiler.program import Line
-from microgradx.compiler.reach import DICTS, MISSING, space_of
+from microgradx.compiler.reach import DICTS, space_of
+from microgradx.kernels.outside import MISSING
 from microgradx.tensor import Tensor
 
 

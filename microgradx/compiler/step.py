@@ -20,7 +20,7 @@ from microgradx.compiler.books import watched
 from microgradx.compiler.capture import capture
 from microgradx.compiler.compare import Comparison
 from microgradx.compiler.program import Program
-from microgradx.compiler.reasons import Reasons
+from microgradx.compiler.reasons import Reasons, failing
 from microgradx.compiler.report import Report
 from microgradx.compiler.results import detached, fill
 from microgradx.compiler.scan import Scan
@@ -172,7 +172,7 @@ class Step:
     def capture(self, key: Any, call: Call) -> Variant:
         """A variant for such arguments: one that is there, where the program is the same, or a new one."""
         there = self.variants.get(key, [])
-        if failed := next((one.guards.failing() for one in there[-1:]), None):
+        if failed := next(map(failing, there[-1:]), None):
             self.reasons.failed(failed)
         new = self.record(call)
         for variant in there:

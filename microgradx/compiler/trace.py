@@ -24,7 +24,6 @@ from microgradx.compiler.reach import (
     CONTAINERS,
     DICTS,
     EVERY,
-    MISSING,
     PLAIN,
     behind,
     code_of,
@@ -32,9 +31,7 @@ from microgradx.compiler.reach import (
     fits,
     installed,
     installed_module,
-    look_into,
     names_of,
-    nested,
     settled,
     space_of,
     written_by_user,
@@ -45,6 +42,7 @@ from microgradx.compiler.refusals import (
     refuse_what_no_guard_can_watch,
     tensors_left_outside,
 )  # fmt: skip
+from microgradx.kernels.outside import MISSING, look_into, nested
 from microgradx.nn import Module
 from microgradx.optim import Optimizer, Schedule
 from microgradx.primitives import Primitive
@@ -357,7 +355,8 @@ class Trace:
                 record.look = None  # the program reads it anew in every step
         owners = [b.owner for b in recorder.program.bound.values() if b.kind == "data"]
         leaves = list({id(t): t for t in [*owners, *recorder.before]}.values())
-        guards = Guards(kept, list(self.modules.values()), leaves)
+        ops = dict.fromkeys(one.op for one in recorder.program.instructions if isinstance(one.op, Primitive))
+        guards = Guards(kept, list(self.modules.values()), leaves, list(ops))
         refuse_tensors_left_outside(self, recorder)
         return guards
 

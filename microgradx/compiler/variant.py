@@ -76,7 +76,7 @@ class Variant:
         for event in self.events:
             if event[0] == "sweep":
                 _, optimizer, flat, _, update = event
-                if flat.group != flat.followed:
+                if not flat.current():
                     optimizer.bind(flat)
                 if flat.update is not update:
                     return False
@@ -236,7 +236,7 @@ class Variant:
                         row[columns[k]] = event[0]()
                 else:
                     optimizer, flat, run, update = event
-                    if flat.group != flat.followed:
+                    if not flat.current():
                         optimizer.bind(flat)
                         if flat.update is not update:
                             raise CaptureError(

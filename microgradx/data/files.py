@@ -1,4 +1,4 @@
-"""Your own data: CSV, .npy, .npz and IDX files as the same kind of split as the built-in sets."""
+"""Your own data: CSV, .npy, .npz and IDX files and pictures, as the same kind of split as built-in sets."""
 
 import csv
 import gzip
@@ -16,11 +16,12 @@ from numpy.typing import NDArray
 
 from microgradx.data.idx import read_idx
 from microgradx.data.images import scaled
+from microgradx.data.pictures import read_pictures
 from microgradx.data.splits import Split, hold_out
 from microgradx.errors import DataError
 
 FILES = (".csv", ".tsv", ".csv.gz", ".tsv.gz", ".npy", ".npz")
-"""What `load` reads, besides folders of IDX files."""
+"""What `load` reads, besides folders of IDX files or of pictures."""
 
 PARTS = ("x_train", "y_train", "x_test", "y_test")
 IDX = (
@@ -41,14 +42,16 @@ def load(
     test: float = 0.2,
     seed: int = 0,
 ) -> Split:
-    """A .csv, .tsv, .npy or .npz file, or a folder of IDX files, as `(x_train, y_train), (x_test, y_test)`.
+    """A .csv, .tsv, .npy or .npz file, or a folder, as `(x_train, y_train), (x_test, y_test)`.
 
     CSV: a row per sample, numbers but for the column `label` (a name, or an index, from the end if negative).
     `header` says whether the first line holds names; by default it does if none of its cells is a number.
     `delimiter` is by default what the first line has most of: a comma, semicolon, tab or bar. A first column
     without a name that numbers the rows, as pandas writes its index, is left out. `.csv.gz` is read too.
     .npy: a table of numbers, with the labels in the column `label`, an index.
-    A folder: train-images-idx3-ubyte, train-labels-idx1-ubyte, t10k-images-..., t10k-labels-..., or with .gz.
+    A folder of IDX files: train-images-idx3-ubyte, train-labels-idx1-ubyte, t10k-images-..., t10k-labels-...,
+    or with .gz. A folder of pictures (with Pillow): a subfolder for each class, or `train` and `test` with
+    such; all of one size, grey or in colour.
     .npz: `x` and `y`, or `x_train, y_train, x_test, y_test`; x has the samples along its first axis and is
     flattened; bytes (uint8) are taken for pixels and divided by 255. Pickled arrays are refused.
 
@@ -64,14 +67,16 @@ def load(
         elif name.endswith(".npy"):
             arrays, columns = read_npy(path, label), ()
         elif path.is_dir():
-            arrays, columns = read_folder(path), ()
+            idx = any((path / f"{name}{ending}").is_file() for name in IDX for ending in ("", ".gz"))
+            arrays, columns = read_folder(path) if idx else read_pictures(path), ()
         elif path.suffix.lower() == ".npz":
             arrays, columns = read_npz(path), ()
         else:
-            advice = "; an array of read_idx, or pictures of your own, go into an .npz as x and y"
+            advice = "; an array of read_idx goes into an .npz as x and y"
             idx = "ubyte" in name or "idx" in name
             advice = "; of IDX files, give the folder" if idx else advice
-            raise DataError(f"data.load reads {', '.join(FILES)} files and folders of IDX files{advice}.")
+            folders = "folders of IDX files or, a subfolder per class, of pictures"
+            raise DataError(f"data.load reads {', '.join(FILES)} files and {folders}{advice}.")
         return assemble(arrays, columns, regression, test, seed)
     except (OSError, DataError) as error:
         raise DataError(f"{path}: {getattr(error, 'strerror', None) or error}") from error

@@ -12,14 +12,14 @@ from typing import Any
 import numpy as np
 
 from microgradx.errors import ArgumentError, DTypeError
-from microgradx.kernels import cpu
+from microgradx.kernels import cpu, outside
 from microgradx.kernels.pool import set_threads, threads
 from microgradx.rules import Rule
 
 __all__ = ["set_threads", "sweep", "threads"]
 
-make: Any = functools.cache(lambda kind, *which: kind(*which))
-"""A sweep of one kind or the other, made once."""
+make: Any = functools.cache(lambda kind, around, *which: kind(*which))
+"""A sweep of one kind or the other, made once for what its rule reads outside of itself."""
 
 
 def sweep(rule: Rule, dtype: Any, maximize=False, decay: str | None = None, device: str = "cpu") -> Any:
@@ -27,7 +27,8 @@ def sweep(rule: Rule, dtype: Any, maximize=False, decay: str | None = None, devi
 
     `maximize` turns g around first; `decay` "l2" then adds weight_decay · p to it, "decoupled" multiplies p
     by 1 - lr · weight_decay. `update.source` is the text of the loop; `update.bind(p, g, *state)` gives the
-    same update for these arrays alone, checked once.
+    same update for these arrays alone, checked once. Numbers that the rule finds outside of itself, such as
+    globals, are those of now: `update.outside.holds()` says whether they still are.
     """
     name = np.dtype(dtype).name
     if name not in ("float32", "float64"):
@@ -41,8 +42,9 @@ def sweep(rule: Rule, dtype: Any, maximize=False, decay: str | None = None, devi
     options = ("maximize",) * maximize + ((decay,) if decay else ())
     if device not in ("cpu", "cuda"):
         raise ArgumentError(f"device {device!r}: the devices are 'cpu' and 'cuda'.")
+    around = outside.Outside(rule.function)
     if device == "cpu":
-        return make(cpu.Sweep, rule, name, options)
+        return make(cpu.Sweep, around, rule, name, options)
     from microgradx.kernels.cuda.sweep import Sweep
 
-    return make(Sweep, rule, name, options)
+    return make(Sweep, around, rule, name, options)

@@ -11,6 +11,7 @@ from microgradx.errors import ArgumentError, DTypeError, ShapeError
 from microgradx.kernels import jit, pool
 from microgradx.kernels.addresses import nothing
 from microgradx.kernels.lift import Lifted
+from microgradx.kernels.outside import Outside
 from microgradx.rules import Rule
 from microgradx.scalars import Elementwise, functions
 
@@ -77,7 +78,7 @@ class Sweep:
     """
 
     def __init__(self, rule: Rule, dtype: str, options: tuple[str, ...] = ()):
-        lifted = Lifted(rule, dtype, options)
+        self.outside, lifted = Outside(rule.function), Lifted(rule, dtype, options)
         self.rule, self.dtype, self.names = rule, np.dtype(dtype), ("p", "g", *rule.state)
         self.options, self.lifted, self.once = options, lifted, lifted.once_function()
         self.source, self.run = self.compile(lifted)

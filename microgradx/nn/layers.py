@@ -63,8 +63,11 @@ class Linear(Module):
         n = self.in_features
         check_array("Linear", x)
         if x.ndim == 0 or x.shape[-1] != n:
-            fits = x.ndim > 2 and math.prod(x.shape[1:]) == n
-            advice = " Put nn.Flatten() before it, or give x.reshape(len(x), -1)." * fits
+            size, advice = math.prod(x.shape[1:]), ""
+            if x.ndim > 2 and size == n:
+                advice = " Put nn.Flatten() before it, or give x.reshape(len(x), -1)."
+            elif x.ndim > 2:
+                advice = f" nn.Flatten() before it makes rows of {size}: then this layer must take {size}."
             raise ShapeError(f"Linear: the last axis must have size {n}, the shape is {x.shape}.{advice}")
         if self.bias is None:
             return matmul(x, self.weight)

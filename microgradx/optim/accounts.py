@@ -38,7 +38,7 @@ class Record:
     @property
     def equation(self) -> Equation:
         """The rule, line by line."""
-        return equation(self.sweep.rule, self.sweep.options)
+        return equation(self.sweep.rule, self.sweep.options, self.sweep.outside)
 
     def start(self) -> dict[str, Any]:
         """The rule's parameters: arrays of the watched numbers, and numbers."""

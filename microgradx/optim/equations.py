@@ -12,6 +12,7 @@ from types import CodeType
 from typing import Any
 
 from microgradx.kernels.lift import before
+from microgradx.kernels.outside import Outside
 from microgradx.kernels.typed import names, parse, scope, tree_of
 from microgradx.rules import Rule
 
@@ -52,8 +53,8 @@ class Equation:
     number to number, the rate all other factors. Both are None where the line has another form.
     """
 
-    def __init__(self, rule: Rule, options: tuple[str, ...] = ()):
-        self.rule, self.outside = rule, scope(rule.function)
+    def __init__(self, rule: Rule, options: tuple[str, ...] = (), outside: Outside | None = None):
+        self.rule, self.outside = rule, scope(rule.function) | (outside.names if outside else {})
         *assignments, last = parse(rule.function)
         tree = tree_of("; ".join(before[option] for option in options))
         values = last.value.elts if isinstance(last.value, ast.Tuple) else [last.value]

@@ -104,6 +104,10 @@ class Flat:
         """A number among the group's options as it is now."""
         return self.number(lambda: self.group[name])
 
+    def current(self) -> bool:
+        """Whether options, and what the rule reads outside of itself, are as when `follow` was called."""
+        return self.group == self.followed and self.update.outside.holds()
+
     def follow(self, update: Any, hyperparameters: dict[str, Any]) -> None:
         """Step by this sweep from now on; its rule keeps the same state, or it is the first step."""
         old, rule = self.update and self.update.rule, update.rule

@@ -140,9 +140,9 @@ class Optimizer:
         flat.follow(update, numbers)
 
     def follow(self) -> None:
-        """Bind what has changed options since the last step."""
+        """Bind what has changed, options or what the rule reads outside of itself, since the last step."""
         for flat in self.flats:
-            if flat.group != flat.followed:
+            if not flat.current():
                 self.bind(flat)
 
     def zero_grad(self) -> None:

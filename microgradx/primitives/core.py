@@ -9,15 +9,16 @@ a function instead of an array for what is costly and not always wanted.
 import ast
 import inspect
 from collections.abc import Callable
-from functools import cached_property, partial, update_wrapper
+from functools import cache, cached_property, partial, update_wrapper
 from typing import Any
 
 import numpy as np
 
 from microgradx.errors import ArgumentError
 from microgradx.kernels.cpu import body
+from microgradx.kernels.outside import Outside
 from microgradx.kernels.typed import source_of, tree_of
-from microgradx.scalars import Elementwise
+from microgradx.scalars import Elementwise, declarations
 
 operations: dict[str, Callable[..., Any]] = {}
 """Every array operation by its name: tests, methods of Tensor and public names are made from this."""
@@ -97,8 +98,14 @@ class Primitive:
             takes = ", ".join(["g", "out", *self.inputs, *self.parameters])
             raise ArgumentError(f"{self.name}: a rule takes ({takes}), not this one: {error}.") from None
         self.rule = rule
+        declarations[0] += 1
         self.__dict__.pop("reads", None)
         return rule
+
+    @property
+    def derivative(self) -> Any:
+        """What has been declared as such, by now."""
+        return self.rule
 
     def pull(self, g, out, *inputs, **parameters):
         """The gradients of the inputs, given the gradient `g` of the output."""
@@ -157,6 +164,12 @@ class ElementwisePrimitive(Primitive):
         super().__init__(function)
         self.elementwise, self.forward, self.rule = function, body(function), function.slopes
         self.places = (*range(self.arity), "out")
+        self.outside = Outside(function.function)
+
+    @property
+    def derivative(self) -> Any:
+        """The slope that has been declared last; this operation's own is its rule."""
+        return self.elementwise.slopes
 
     def pull(self, g, out, *inputs, **constants) -> tuple:
         """g times each slope; the numbers 1 and -1 cost nothing and next to nothing."""
@@ -178,13 +191,16 @@ def scale(g, slope):
 
 
 lifted: dict[Elementwise, ElementwisePrimitive] = {}
+made: Any = cache(lambda function, slopes, outside: ElementwisePrimitive(function))
 
 
 def lift(function: Elementwise) -> ElementwisePrimitive:
-    """The array operation of an elementwise function, made when it is first needed."""
+    """The array operation of an elementwise function: another one for another slope, and for other numbers
+    outside of the definition, which kernels that are made of it have inside.
+    """
     op = lifted.get(function)
-    if op is None or op.rule is not function.slopes:
-        op = lifted[function] = ElementwisePrimitive(function)
+    if op is None or op.rule is not function.slopes or not op.outside.holds():
+        op = lifted[function] = made(function, function.slopes, Outside(function.function))
     return op
 
 

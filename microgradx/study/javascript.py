@@ -28,6 +28,16 @@ MATHS = {"sqrt", "exp", "expm1", "log", "log1p", "log2", "log10", "sin", "cos", 
 MATHS |= {"asin", "acos", "atan", "atan2", "hypot"}
 """What JavaScript's Math has by the names of Python's math."""
 
+ERF = """\
+function erf(x) {  // 2/√π e^(-x²) Σ 2ⁿ x^(2n+1) / (1 · 3 · ... · (2n+1)), whose terms all have one sign
+  if (!(Math.abs(x) < 6)) return Math.sign(x);  // NaN, or ±1 in every digit
+  let term = x, total = x;
+  for (let n = 1; total + term !== total; n++) total += term *= 2 * x * x / (2 * n + 1);
+  return 2 / Math.sqrt(Math.PI) * Math.exp(-x * x) * total;
+}
+"""
+"""What Math does not have, by a series: Abramowitz & Stegun (1964), 7.1.6."""
+
 FOLLOW = """\
 function follow(rule, slopes, start, lr, steps, tilts) {  // the way of a rule, and the height at every step
   let at = start, carried = Array(rule.carried).fill(0);
@@ -114,7 +124,8 @@ class Script:
         return f"({', '.join(parameters)}) => {{ {' '.join([*lines, f'return {say(last.value)};'])} }}"
 
     def __str__(self) -> str:
-        return "\n".join([*self.helpers.values(), FOLLOW])
+        text = "\n".join([*self.helpers.values(), FOLLOW])
+        return ERF * ("erf(" in text) + text
 
 
 class Saying:
@@ -162,6 +173,8 @@ class Saying:
             rest = list(callee.constants)[max(0, len(args) - len(callee.inputs)) :]
             more = [given.get(constant, "undefined") for constant in rest]
             return f"{self.script.call(callee)}({', '.join([*args, *more])})"
+        if callee is math.erf:
+            return f"erf({args[0]})"
         if callee in (abs, max, min) or (callee is getattr(math, member, None) and member in MATHS):
             return f"Math.{member}({', '.join(args)})"
         return refuse(self.function, node, "JavaScript's Math has no such function")

@@ -1,10 +1,14 @@
 """What `fit` is given, checked: the model and its parts, arrays of as many rows, weights of the rows."""
 
+import math
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
 
-from microgradx.errors import ArgumentError
+from microgradx.errors import ArgumentError, ShapeError
+from microgradx.kernels.random import generator
 from microgradx.nn import Module
 from microgradx.optim import Optimizer
 from microgradx.primitives.reductions import mean
@@ -12,7 +16,7 @@ from microgradx.primitives.reductions import sum as sum_over
 from microgradx.primitives.shapes import flatten
 from microgradx.scalars import where
 from microgradx.tensor import Tensor
-from microgradx.training.evaluation import Loss
+from microgradx.training.evaluation import Loss, evaluate
 
 Pair = tuple[Any, Any]
 
@@ -72,6 +76,37 @@ def arrays(name: str, pair: Pair) -> Pair:
             f"fit: {name} needs as many targets as rows, at least one; got {x.shape} and {y.shape}."
         )
     return x, y
+
+
+def rehearse(model: Module, loss: Loss, train: tuple, valid: Pair | None, rows: int) -> None:
+    """Some rows of each part, and nothing learned: what does not fit is told before anything starts."""
+    training, before = model.training, generator.state_dict()
+    model.eval()
+    try:
+        with fitting("train", *train[:2]):
+            x, y, *weight = (Tensor(part[:rows]) for part in train)
+            outputs = model(x)
+            _ = weighted(loss, outputs, y, *weight) if weight else loss(outputs, y)
+        if valid is not None:
+            with fitting("valid", *valid):
+                evaluate(model, valid[0][:rows], valid[1][:rows], loss)
+    finally:
+        model.train(training)
+        generator.load_state_dict(before)
+
+
+@contextmanager
+def fitting(name: str, x: Any, y: Any) -> Iterator[None]:
+    """Inside, an error of model or loss says which data do not fit, and what to do with images."""
+    try:
+        yield
+    except (ShapeError, ArgumentError) as error:
+        given = f"fit: {name} has x of shape {x.shape} and y of shape {y.shape}"
+        advice, size = "", math.prod(x.shape[1:])
+        if x.ndim > 2 and "Flatten" not in str(error):
+            flat = f"nn.Sequential(nn.Flatten(), nn.MLP([{size}, ...]))"
+            advice = f" Rows of numbers are made of images by nn.Flatten(): {flat}."
+        raise type(error)(f"{given}. {error}{advice}") from error
 
 
 def check_owner(model: Module, optimizer: Optimizer) -> None:

@@ -36,7 +36,16 @@ from microgradx.primitives.reductions import sum as sum_over
 from microgradx.primitives.shapes import flatten
 from microgradx.tensor import Tensor, placed
 from microgradx.training import checkpoints
-from microgradx.training.checks import Pair, arrays, check_owner, check_parts, positive, weighted, weights_of
+from microgradx.training.checks import (
+    Pair,
+    arrays,
+    check_owner,
+    check_parts,
+    positive,
+    rehearse,
+    weighted,
+    weights_of,
+)  # fmt: skip
 from microgradx.training.evaluation import Loss, evaluate
 from microgradx.training.history import History, Record, watched
 from microgradx.training.progress import Progress
@@ -107,7 +116,10 @@ def fit(
     run = Run(out) if out is not None else None
     trainer = Trainer(model, optimizer, train, batch_size, loss, schedule, clip_norm, run, eager, drop_last)
     trainer.keep = bool(patience) if restore_best is None else restore_best
-    if run and resume and run.last.exists():
+    going_on = run is not None and resume and run.last.exists()
+    if not going_on:
+        rehearse(model, loss, trainer.train, valid, batch_size)
+    if run and going_on:
         trainer.resume(run)
     elif run:
         settings = {"epochs": epochs, "batch_size": batch_size, "clip_norm": clip_norm, "patience": patience}

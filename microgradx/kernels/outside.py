@@ -1,0 +1,110 @@
+"""What a definition reads from outside of itself: what was made of it is stale once that has changed.
+
+A number that a rule or an elementwise function finds among the globals of its file, or in a closure, becomes
+a number of the loop. `Outside` remembers what was found, and looks again.
+"""
+
+import math
+from collections.abc import Callable, Iterator
+from functools import partial
+from types import CodeType, ModuleType
+from typing import Any
+
+from microgradx.scalars import Elementwise
+
+
+class Missing:
+    """No value."""
+
+
+MISSING = Missing()
+
+
+def look_into(cell: Any, _: str, default: Any) -> Any:
+    """What a closure's variable holds."""
+    try:
+        return cell.cell_contents
+    except ValueError:
+        return default
+
+
+def nested(code: CodeType) -> Iterator[CodeType]:
+    """The functions written inside a function."""
+    for x in code.co_consts:
+        if isinstance(x, CodeType):
+            yield x
+            yield from nested(x)
+
+
+def spelled(value: Any) -> Any:
+    """A number so that 1, 1.0 and True, 0.0 and -0.0 differ, and NaN is itself; of others, which it is."""
+    return (type(value), repr(value)) if isinstance(value, int | float) else id(value)
+
+
+def ours(module: str) -> bool:
+    """Whether a module is the library's own."""
+    return module.partition(".")[0] == "microgradx"
+
+
+class Outside:
+    """What stands behind the names of a definition that are not its own, and of the elementwise functions
+    that it calls; the library's own definitions do not change. Equal where the same was found: a key.
+    """
+
+    def __init__(self, function: Callable[..., Any]):
+        self.found: list[tuple[Callable[..., Any], str, Any]] = []  # how and by which name, and what
+        self.names: dict[str, Any] = {}  # of the definition itself
+        self.seen: set[Any] = set()
+        self.follow(function)
+        self.names = {name: value for name, value in self.names.items() if value is not MISSING}
+        self.key = tuple((name, spelled(value)) for _, name, value in self.found)
+
+    def __eq__(self, other: Any) -> bool:
+        return isinstance(other, Outside) and self.key == other.key
+
+    def __hash__(self) -> int:
+        return hash(self.key)
+
+    def follow(self, function: Any) -> None:
+        """Look up the names in a definition."""
+        code, space = getattr(function, "__code__", None), getattr(function, "__globals__", {})
+        if code is None or function in self.seen or ours(space.get("__name__", "")):
+            return
+        first = not self.seen
+        self.seen.add(function)
+        names = {name: None for one in (code, *nested(code)) for name in one.co_names}
+        places = [(space.get, name) for name in names]
+        cells = zip(code.co_freevars, function.__closure__ or (), strict=True)
+        places += [(partial(look_into, cell), name) for name, cell in cells]
+        if first:
+            self.names = {name: get(name, MISSING) for get, name in places}
+        for get, name in places:
+            value = self.note(get, name)
+            if isinstance(value, ModuleType) and value is not math and not ours(value.__name__):
+                for member in sorted(names.keys() & vars(value).keys()):
+                    self.note(vars(value).get, member)
+
+    def note(self, get: Callable[..., Any], name: str) -> Any:
+        """Remember what stands behind a name, and go on into an elementwise function."""
+        value = get(name, MISSING)
+        self.found.append((get, name, value))
+        if isinstance(value, Elementwise):
+            self.follow(value.function)
+        return value
+
+    def holds(self) -> bool:
+        """Whether everything is as it was."""
+        for get, name, value in self.found:
+            now = get(name, MISSING)
+            if now is not value and spelled(now) != spelled(value):
+                return False
+        return True
+
+    def failing(self) -> str | None:
+        """What is not as it was, in words."""
+        for get, name, value in self.found:
+            now = get(name, MISSING)
+            if spelled(now) != spelled(value):
+                then, now = ("nothing" if x is MISSING else repr(x) for x in (value, now))
+                return f"{name}: {then} then, {now} now"
+        return None
