@@ -323,8 +323,8 @@ DECK = [name for name, _, often in rules() for _ in range(often)]
 
 
 def optimizer(b: Builder) -> None:
-    """An optimizer of all that has gradients."""
-    names = ["SGD", "Adam"] * 8 + [cls.__name__ for cls in optim.optimizers.values()]
+    """An optimizer of all that has gradients; LBFGS, which is never compiled, takes another step."""
+    names = ["SGD", "Adam"] * 8 + [cls.__name__ for cls in optim.optimizers.values() if cls != optim.LBFGS]
     made = [line.partition(" = ")[0] for line in b.setup]
     leaves = [name for name in made if name in b.values and b[name].requires_grad]
     modules = [name for name in made if name.startswith("layer")]

@@ -23,12 +23,12 @@ def constant(b: Any, name: str, default: float) -> str:
 
 
 def axis(b: Any, t: Any, several: bool) -> Any:
-    """One axis, from the front or the back, or some of them."""
+    """One axis, from the front or the back, or some of them, or none."""
     if not t.ndim:
         return b.pick([None]) if several else b.refuse()
     a = b.integer(0, t.ndim - 1)
     if several and b.chance(0.3):
-        return tuple(i for i in range(t.ndim) if i == a or b.chance(0.5))
+        return tuple(i for i in range(t.ndim) if b.chance(0.6))
     return a - t.ndim if b.chance(0.3) else a
 
 

@@ -120,6 +120,9 @@ FOUND = {
         loss="v2",
         seed=2001743,
     ),
+    "sums along no axis": Program(
+        ["v0 = leaf(2)"], ["v1 = mg.sum(v0, axis=())", "v2 = mg.max(v0 * v0, axis=())"]
+    ),
     "softmax of a number": Program(["v0 = leaf()"], ["v1 = mg.softmax(v0)"], ending="forward"),
 }
 """What random programs found since."""

@@ -43,6 +43,7 @@ def eager(program: Program) -> dict[str, np.ndarray]:
 
 UNKNOWN = (
     "layer",
+    "axis=()",  # all axes there, none here and in NumPy
     "nn.",
     "mg.rand",
     "mg.grad",

@@ -231,10 +231,10 @@ class Nest(Item):
 def squeezed(nest: Nest) -> Nest:
     """The same loops without axes of one element, so that all that follows meets none.
 
-    What is reduced along such axes alone is a copy.
+    What is reduced along such axes alone, or along none, is a copy.
     """
     kept = [a for a, n in enumerate(nest.domain) if n != 1]
-    if len(kept) == len(nest.domain) > 0:
+    if len(kept) == len(nest.domain) > 0 and all(isinstance(s, Compute) or s.axes for s in nest.statements):
         return nest
     new = {a: k for k, a in enumerate(kept)}
 
