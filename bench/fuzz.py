@@ -20,7 +20,7 @@ from bench.programs import Program
 from bench.shrinking import shrink
 from bench.verdicts import WAYS, Verdict, judge
 
-RENEW = {"interpret": 2_000, "machine": 200}
+RENEW = {"interpret": 2_000, "pieces": 2_000, "machine": 200}
 """Programs after which a process makes place for a new one: what it has compiled stays in its memory."""
 
 METHOD = "Programs come from seeds; all that can be seen of each is compared, line by line and compiled."
@@ -146,7 +146,7 @@ def smallest(seed: int, verdict: Verdict, mode: str) -> Program:
     program, _ = grammar.program(seed)
     if verdict.kind in ("crash", "hang"):
         return shrink(program, lambda p: apart(p, mode).kind == verdict.kind, limit=40)
-    return shrink(program, lambda p: judge(p, WAYS[mode]).alike(verdict), 400 if mode == "interpret" else 60)
+    return shrink(program, lambda p: judge(p, WAYS[mode]).alike(verdict), 60 if mode == "machine" else 400)
 
 
 @dataclass

@@ -37,6 +37,7 @@ ENDINGS = {
         ["loss.backward()", "optim.clip_grad_norm_(optimizer, 0.5)", "optimizer.step()"],
     ),
     "by_hand": (["{leaf}.grad = None"], ["loss.backward()", "descend({leaves})"]),
+    "stir": ([], ["loss.backward()", "stir({leaves})"]),
     "inner": ([], []),
     "again": ([], ["(loss + weighted(*slopes)).backward()"]),
 }
@@ -132,6 +133,19 @@ def descend(*leaves: mg.Tensor) -> None:
                 p.data = p - 0.1 * p.grad
 
 
+def stir(*leaves: mg.Tensor) -> None:
+    """Each becomes a mixture of its elements in another order, and of the one before, anew or in place."""
+    with mg.no_grad():
+        for k, p in enumerate(leaves):
+            other = p.T if p.shape == p.shape[::-1] else p[::-1]
+            if leaves[k - 1].shape == p.shape:
+                other = other - leaves[k - 1]
+            if k % 2:
+                p += 0.25 * other
+            else:
+                p.data = 0.5 * other - 0.25 * p
+
+
 def floats(*values: Any) -> tuple[int, ...]:
     """The positions of the values that are floats."""
     return tuple(i for i, v in enumerate(values) if v.dtype.kind == "f")
@@ -173,7 +187,7 @@ def makers(rng: np.random.Generator, nudge: float) -> dict[str, Callable[..., An
     return {"leaf": leaf, "argument": make, "fixed": make}
 
 
-NAMES |= {"weighted": weighted, "descend": descend, "floats": floats}
+NAMES |= {"weighted": weighted, "descend": descend, "stir": stir, "floats": floats}
 
 
 class World:

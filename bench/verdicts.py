@@ -2,14 +2,17 @@
 
 import re
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from traceback import extract_tb
 from typing import Any
+from unittest.mock import patch
 
 import numpy as np
 
 import microgradx as mg
 from bench.programs import Program, play, scan, scans
+from microgradx.compiler import schedule
 from microgradx.errors import CaptureError
 
 TOLERANCES = {"float32": 2e-4, "float64": 1e-9}
@@ -109,6 +112,12 @@ def reason(error: Exception) -> str:
 
 def judge(program: Program, way: Callable[..., Any]) -> Verdict:
     """Whether a program does compiled what it does line by line: step by step and, if it can, in a scan."""
+    with patch.multiple(schedule, **CUT) if way is in_pieces else nullcontext():
+        return verdict(program, way)
+
+
+def verdict(program: Program, way: Callable[..., Any]) -> Verdict:
+    """The same, for pieces as they are."""
     try:
         expected = play(program)
     except Exception as error:
@@ -129,8 +138,18 @@ def judge(program: Program, way: Callable[..., Any]) -> Verdict:
     return Verdict("same")
 
 
-WAYS: dict[str, Callable[..., Any]] = {
-    "interpret": lambda step: mg.jit(step, interpret=True),
-    "machine": mg.jit,
-}
+def interpreted(step: Callable[..., Any]) -> Any:
+    """A compiled step that Python runs, with all accesses checked."""
+    return mg.jit(step, interpret=True)
+
+
+def in_pieces(step: Callable[..., Any]) -> Any:
+    """The same, cut up for threads as if it were large."""
+    return mg.jit(step, interpret=True)
+
+
+CUT = {"ALONE": 0.0, "PIECE": 0.01}
+"""Nanoseconds of work below which a step, or a piece of it, is not divided."""
+
+WAYS: dict[str, Callable[..., Any]] = {"interpret": interpreted, "pieces": in_pieces, "machine": mg.jit}
 """How a step can be compiled."""

@@ -28,13 +28,14 @@ def pytest_addoption(parser):
 
 
 @pytest.fixture(autouse=True)
-def interpreted(request, monkeypatch):
+def interpreted(request):
     """Python runs the steps of tests of this mark, `but` some: every access is checked, nothing compiled."""
     mark = request.node.get_closest_marker("interpreted")
-    if mark and not request.config.getoption("machine_code"):
-        known = {request.node.originalname, getattr(getattr(request.node, "callspec", None), "id", "")}
-        if known.isdisjoint(mark.kwargs.get("but", ())):
-            monkeypatch.setenv("MICROGRADX_INTERPRET", "1")
+    known = {request.node.originalname, getattr(getattr(request.node, "callspec", None), "id", "")}
+    with pytest.MonkeyPatch.context() as patch:
+        if mark and known.isdisjoint(mark.kwargs.get("but", ())) and not request.config.option.machine_code:
+            patch.setenv("MICROGRADX_INTERPRET", "1")
+        yield
 
 
 @pytest.fixture(autouse=True)

@@ -6,6 +6,7 @@ import select
 import subprocess
 import sys
 import threading
+import time
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -575,6 +576,7 @@ def test_a_terminal_waits_for_a_line_after_each_step_while_there_is_input(typed,
             while select.select([ours], [], [], 60)[0]:  # nothing new for a minute: it hangs
                 shown += os.read(ours, 4096).decode()
                 if shown.endswith("q to end: "):
+                    time.sleep(0.2)  # Python misses a Ctrl-C just between asking and reading
                     os.write(ours, next(answers, "").encode())
         except OSError:  # the program has ended
             pass

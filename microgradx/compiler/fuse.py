@@ -47,6 +47,13 @@ def sink(items: list[Item]) -> list[Item]:
         inputs = {view.buffer for view, _ in item.reads()}
         readings = [arg for arg in reader.args() if any(v.buffer is out.buffer for v in operands((arg,)))]
         direct = all(isinstance(arg, Read) and arg.view == out for arg in readings)
+        made = {view.buffer: view for view, _ in reader.writes()}
+        direct &= all(
+            arg == Read(made[view.buffer])  # what the reader writes, an element may read just before
+            for arg in item.args()
+            for view in operands((arg,))
+            if view.buffer in made
+        )
         if direct and not any(k < w < user for buffer in inputs for w in writers[buffer]):
             reader.statements = [*item.statements, *reader.statements]
             reader.line = reader.line or item.line
@@ -128,14 +135,17 @@ def joins(nest: Nest, item: Nest) -> bool:
     reduced = {s.out.buffer for s in nest.statements if isinstance(s, Reduce)}
     computed = {s.out.buffer: s.out for s in nest.statements if isinstance(s, Compute)}
     axes = {s.axes for s in [*nest.statements, *item.statements] if isinstance(s, Reduce)}
-    read = {view.buffer: view for arg in nest.args() for view in operands((arg,))}
+    read = defaultdict(list)  # the operands that read a buffer
+    for arg in nest.args():
+        for view in operands((arg,)):
+            read[view.buffer].append(arg)
     for arg in item.args():
         for view in operands((arg,)):
             same = isinstance(arg, Read) and view == computed.get(view.buffer)
             if view.buffer in reduced or (view.buffer in computed and not same):
                 return False
     for s in item.statements:
-        if s.out.buffer in read and s.out != read[s.out.buffer]:
+        if any(arg != Read(s.out) for arg in read[s.out.buffer]):
             return False
         before = computed.get(s.out.buffer)
         if s.out.buffer in reduced or (before and (before != s.out or s.out.buffer.source is None)):

@@ -22,6 +22,7 @@ from microgradx.compiler.loops import (
     Rows,
     Statement,
     View,
+    operands,
 )
 from microgradx.compiler.schedule import Schedule
 from microgradx.errors import CompileError
@@ -96,6 +97,9 @@ def misfit(s: Statement, nest: Nest) -> str:
         return f"it reduces axes {s.axes} of {domain}"
     if s.out.shape != nest.makes(s):
         return f"{s.out.buffer.name} is {s.out.shape} for loops over {nest.makes(s)}"
+    for arg in nest.args():
+        if arg != Read(s.out) and any(view.buffer is s.out.buffer for view in operands((arg,))):
+            return f"{s.out.buffer.name} is read elsewhere than where the same loops write it"
     args = s.args if isinstance(s, Compute) else (s.arg,)
     return next(filter(None, (stray(arg, domain) for arg in args)), "")
 
