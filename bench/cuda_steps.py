@@ -22,7 +22,7 @@ from bench.parts import Part, Row, problem, row
 from microgradx import nn, optim
 from microgradx.compiler.cuda.variant import CudaVariant
 from microgradx.kernels.cuda import device, simulated
-from microgradx.training.loop import training_step
+from microgradx.training.step import training_step
 
 Call = Callable[[], object]
 Timed = tuple[Call, Call, int]

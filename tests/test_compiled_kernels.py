@@ -15,7 +15,7 @@ from microgradx.kernels import blas, cache, jit, pool, small
 WORDS = (
     "from numpy import bool_, float32, float64, int32, int64, uint8, uint32\n"
     "from microgradx.kernels.block import (\n"
-    "    block, claim, done, fail, inside, matmul, matmul_nt, matmul_tn, prefetch, wait\n)\n\n\n"
+    "    block, claim, done, fail, inside, matmul, matmul_nt, matmul_tn, wait\n)\n\n\n"
 )
 
 
@@ -294,23 +294,6 @@ def test_an_index_is_counted_from_the_end_and_fails_outside():
         out, status = np.zeros(2, np.int64), np.zeros(1, np.int64)
         run(i, j, address(out), address(status))
         assert [*out, *status] == wanted
-
-
-def test_fetching_ahead_changes_nothing():
-    run = compiled(
-        """
-        def run(x_, out_):
-            x, out = block(x_, 0, (3, 784)), block(out_, 0, (3,))
-            for i in range(3):
-                prefetch(x, min(i + 1, 2))
-                prefetch(out, i)
-                out[i] = x[i, 783]
-        """,
-        "float32* float32*",
-    )
-    x, out = np.arange(3 * 784, dtype=np.float32), np.zeros(3, np.float32)
-    run(address(x), address(out))
-    assert out.tolist() == [783, 1567, 2351] and x.tolist() == list(range(3 * 784))
 
 
 # Machine code

@@ -16,7 +16,7 @@ from microgradx.compiler.listing import GPUS, Gpu, Kernel, library, of_step
 from microgradx.kernels.cuda import build, simulated
 from microgradx.nn import MLP
 from microgradx.optim import optimizers
-from microgradx.training.loop import training_step
+from microgradx.training.step import training_step
 
 optimizer = Name("optimizer", lambda: optimizers)
 

@@ -2,6 +2,7 @@
 
 import math
 from collections import defaultdict
+from typing import Any
 
 from microgradx.compiler.loops import (
     Buffer,
@@ -29,38 +30,39 @@ def sink(items: list[Item]) -> list[Item]:
             writers[view.buffer].append(k)
     for k in reversed(range(len(items))):
         item = kept[k]
-        if (
-            not isinstance(item, Nest)
-            or len(item.statements) > 1
-            or not isinstance(item.statements[0], Compute)
-        ):
+        if not isinstance(item, Nest) or not isinstance(item.statements[0], Compute) or item.statements[1:]:
             continue
         out = item.statements[0].out
         if out.buffer.source is not None or not out.whole or len(users[out.buffer]) != 1:
             continue
         (user,) = users[out.buffer]
         reader = kept[user]
-        if not isinstance(reader, Nest) or reader.domain != item.domain or writers[out.buffer] != [k]:
-            continue
-        if checks(item) and any(isinstance(s, Reduce) for s in reader.statements):
-            continue  # an index is checked where rows begin, not where all of them meet
         inputs = {view.buffer for view, _ in item.reads()}
-        readings = [arg for arg in reader.args() if any(v.buffer is out.buffer for v in operands((arg,)))]
-        direct = all(isinstance(arg, Read) and arg.view == out for arg in readings)
-        made = {view.buffer: view for view, _ in reader.writes()}
-        direct &= all(
-            arg == Read(made[view.buffer])  # what the reader writes, an element may read just before
-            for arg in item.args()
-            for view in operands((arg,))
-            if view.buffer in made
-        )
-        if direct and not any(k < w < user for buffer in inputs for w in writers[buffer]):
-            reader.statements = [*item.statements, *reader.statements]
-            reader.line = reader.line or item.line
-            del kept[k]
-            for buffer in inputs:
-                users[buffer] = users[buffer] - {k} | {user}
+        between = any(k < w < user for buffer in inputs for w in writers[buffer])
+        if between or writers[out.buffer] != [k] or not isinstance(reader, Nest) or not sinks(item, reader):
+            continue
+        reader.statements = [*item.statements, *reader.statements]
+        reader.line = reader.line or item.line
+        del kept[k]
+        for buffer in inputs:
+            users[buffer] = users[buffer] - {k} | {user}
     return list(kept.values())
+
+
+def sinks(item: Nest, reader: Nest) -> bool:
+    """Whether the loops of a reader may compute an element just before they read it."""
+    out = item.statements[0].out
+    if reader.domain != item.domain or not all(arg == Read(out) for arg in touching(reader, out.buffer)):
+        return False
+    if checks(item) and any(isinstance(s, Reduce) for s in reader.statements):
+        return False  # an index is checked where rows begin, not where all of them meet
+    made = (view for view, _ in reader.writes())  # another element of it may have been written before
+    return all(arg == Read(view) for view in made for arg in touching(item, view.buffer))
+
+
+def touching(nest: Nest, buffer: Buffer) -> list[Any]:
+    """The operands in a nest that read a buffer."""
+    return [arg for arg in nest.args() if any(view.buffer is buffer for view in operands((arg,)))]
 
 
 def checks(nest: Nest) -> bool:
@@ -135,17 +137,13 @@ def joins(nest: Nest, item: Nest) -> bool:
     reduced = {s.out.buffer for s in nest.statements if isinstance(s, Reduce)}
     computed = {s.out.buffer: s.out for s in nest.statements if isinstance(s, Compute)}
     axes = {s.axes for s in [*nest.statements, *item.statements] if isinstance(s, Reduce)}
-    read = defaultdict(list)  # the operands that read a buffer
-    for arg in nest.args():
-        for view in operands((arg,)):
-            read[view.buffer].append(arg)
     for arg in item.args():
         for view in operands((arg,)):
             same = isinstance(arg, Read) and view == computed.get(view.buffer)
             if view.buffer in reduced or (view.buffer in computed and not same):
                 return False
     for s in item.statements:
-        if any(arg != Read(s.out) for arg in read[s.out.buffer]):
+        if any(arg != Read(s.out) for arg in touching(nest, s.out.buffer)):
             return False
         before = computed.get(s.out.buffer)
         if s.out.buffer in reduced or (before and (before != s.out or s.out.buffer.source is None)):

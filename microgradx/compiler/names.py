@@ -46,7 +46,6 @@ RESERVED = (
             "inside",
             "within",
             "plus",
-            "prefetch",
             "units",
             "philox",
             "float32",

@@ -8,6 +8,7 @@ from collections import defaultdict
 from collections.abc import Iterator
 from typing import Any, NoReturn
 
+from microgradx.compiler.fuse import touching
 from microgradx.compiler.items import Matmul, Sweep
 from microgradx.compiler.loops import (
     Bounded,
@@ -22,7 +23,6 @@ from microgradx.compiler.loops import (
     Rows,
     Statement,
     View,
-    operands,
 )
 from microgradx.compiler.schedule import Schedule
 from microgradx.errors import CompileError
@@ -97,9 +97,8 @@ def misfit(s: Statement, nest: Nest) -> str:
         return f"it reduces axes {s.axes} of {domain}"
     if s.out.shape != nest.makes(s):
         return f"{s.out.buffer.name} is {s.out.shape} for loops over {nest.makes(s)}"
-    for arg in nest.args():
-        if arg != Read(s.out) and any(view.buffer is s.out.buffer for view in operands((arg,))):
-            return f"{s.out.buffer.name} is read elsewhere than where the same loops write it"
+    if any(arg != Read(s.out) for arg in touching(nest, s.out.buffer)):
+        return f"{s.out.buffer.name} is read elsewhere than where the same loops write it"
     args = s.args if isinstance(s, Compute) else (s.arg,)
     return next(filter(None, (stray(arg, domain) for arg in args)), "")
 

@@ -4,7 +4,6 @@ Imported only by emitted files, when they are compiled. A `Block` is a pointer w
 shape, so that LLVM sees constant strides and makes vectors of the loops; nothing is checked.
 """
 
-import math
 import operator
 import platform
 from typing import Any
@@ -324,23 +323,3 @@ def within(index, size, status):
         return i
     fail(status)
     return 0
-
-
-@intrinsic
-def prefetch(typing, block, i):
-    """Begin to fetch row i, all its cache lines."""
-
-    def code(context, builder, sig, args):
-        size = math.prod(block.shape[1:])
-        row = builder.mul(context.cast(builder, args[1], sig.args[1], types.int64), i64(size))
-        start = builder.bitcast(builder.gep(args[0], [row]), i8.as_pointer())
-        width = size * context.get_abi_sizeof(args[0].type.pointee)
-        kind = ir.FunctionType(ir.VoidType(), [start.type, i32, i32, i32])
-        fetch = cgutils.get_or_insert_function(builder.module, kind, "llvm.prefetch.p0i8")
-        how = [i32(0), i32(3), i32(1)]  # to read, and again soon, data
-        with cgutils.for_range(builder, i64(-(-width // 64))) as lines:
-            builder.call(fetch, [builder.gep(start, [builder.mul(lines.index, i64(64))]), *how])
-        builder.call(fetch, [builder.gep(start, [i64(max(0, width - 1))]), *how])  # rows may begin mid-line
-        return context.get_dummy_value()
-
-    return types.void(block, i), code

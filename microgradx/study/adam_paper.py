@@ -25,7 +25,7 @@ from microgradx.nn import MLP
 from microgradx.optim import SGD, Adadelta, Adagrad, Adam, LambdaLR, Optimizer, RMSprop
 from microgradx.palette import BLUE, FAINT, GREEN, INK, PINK, RED, SKY
 from microgradx.training.figures import figure
-from microgradx.training.loop import training_step
+from microgradx.training.step import training_step
 
 BATCH = 128
 FINE = 1e-4, 3e-4, 1e-3, 3e-3, 1e-2

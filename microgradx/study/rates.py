@@ -16,9 +16,10 @@ from microgradx.kernels.random import generator
 from microgradx.nn import Module, cross_entropy
 from microgradx.optim import LBFGS, Optimizer
 from microgradx.palette import FAINT, INK
+from microgradx.training.checks import arrays
 from microgradx.training.evaluation import Loss
 from microgradx.training.figures import TRAIN, VALID, figure
-from microgradx.training.loop import arrays, training_step
+from microgradx.training.step import training_step
 
 MEMORY = 0.8  # of the moving average of the loss
 EXPLODED = 4.0  # times the least loss: no larger rate is tried

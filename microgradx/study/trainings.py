@@ -20,7 +20,7 @@ from microgradx.data.images import digits
 from microgradx.errors import ArgumentError
 from microgradx.kernels.random import generator
 from microgradx.optim import Adam
-from microgradx.training.loop import training_step
+from microgradx.training.step import training_step
 
 BETA1, BETA2 = (0.0, 0.9), (0.99, 0.999, 0.9999)
 RATES = tuple(10.0 ** (k / 2) for k in range(-10, -1))

@@ -50,6 +50,7 @@ from microgradx.training.evaluation import Loss, evaluate
 from microgradx.training.history import History, Record, watched
 from microgradx.training.progress import Progress
 from microgradx.training.runs import Run, draw
+from microgradx.training.step import updated
 
 Callback = Callable[[History], Any]
 
@@ -365,35 +366,6 @@ def right(outputs: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
     labels = flatten(y)
     counts = labels >= 0  # a negative label, such as PyTorch's -100, says that the row does not count
     return sum_over((flatten(predicted) == labels) & counts), sum_over(counts)
-
-
-def updated(optimizer: Optimizer, closure: Callable[[], Tensor]) -> Tensor:
-    """The loss that a closure finds, after an update by its gradients; LBFGS evaluates it several times."""
-    if isinstance(optimizer, LBFGS):
-        return optimizer.step(closure)
-    loss = closure()
-    optimizer.step()
-    return loss
-
-
-def training_step(
-    model: Module, optimizer: Optimizer, criterion: Loss = cross_entropy, schedule: Schedule | None = None
-) -> Callable[[Any, Any], Tensor]:
-    """A function that trains on one batch and gives its loss: for `jit`, to run it or to look at it."""
-
-    def step(x: Any, y: Any) -> Tensor:
-        def closure() -> Tensor:
-            optimizer.zero_grad()
-            loss = criterion(model(x), y)
-            loss.backward()
-            return loss
-
-        loss = updated(optimizer, closure)
-        if schedule is not None:
-            schedule.step()
-        return loss
-
-    return step
 
 
 @contextmanager
