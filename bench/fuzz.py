@@ -186,7 +186,7 @@ MEANING = {
     "crash": "the process died",
     "hang": "no end",
     "refused": "refused",
-    "unsteady": "left out: roundings decide",
+    "unsteady": "left out: roundings decide, or the order of infinities",
     "invalid": "left out: fails line by line",
 }
 """What the verdicts mean."""

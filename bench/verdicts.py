@@ -103,6 +103,11 @@ def steady(program: Program, expected: dict[str, Any], dtype: str) -> bool:
     return not any(difference(expected, play(program, nudge=STEADY[dtype] * k), dtype) for k in (1, -1, 3))
 
 
+def factored(program: Program) -> bool:
+    """Whether infinities meet einsum, where NumPy at times multiplies a sum instead of summing products."""
+    return any("odd" in line for line in program.setup) and any("einsum" in line for line in program.body)
+
+
 def reason(error: Exception) -> str:
     """An error without the numbers and names in it, and the innermost of our lines that raised it."""
     own = [f for f in extract_tb(error.__traceback__) if "microgradx" in f.filename]
@@ -133,7 +138,8 @@ def verdict(program: Program, way: Callable[..., Any]) -> Verdict:
         if difference(seen, found):  # by how much may they differ?
             dtype = precision(program)
             if different := difference(seen, found, dtype):
-                kind = "differs" if steady(program, expected, dtype) else "unsteady"
+                sure = steady(program, expected, dtype) and not factored(program)
+                kind = "differs" if sure else "unsteady"
                 return Verdict(kind, "in a scan, " * (run is scan) + different)
     return Verdict("same")
 
