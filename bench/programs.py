@@ -135,15 +135,17 @@ def descend(*leaves: mg.Tensor) -> None:
 
 def stir(*leaves: mg.Tensor) -> None:
     """Each becomes a mixture of its elements in another order, and of the one before, anew or in place."""
+    before = None
     with mg.no_grad():
-        for k, p in enumerate(leaves):
+        for k, p in enumerate(p for p in leaves if p.dtype.kind == "f"):
             other = p.T if p.shape == p.shape[::-1] else p[::-1]
-            if leaves[k - 1].shape == p.shape:
-                other = other - leaves[k - 1]
+            if before is not None and before.shape == p.shape:
+                other = other - before
             if k % 2:
                 p += 0.25 * other
             else:
                 p.data = 0.5 * other - 0.25 * p
+            before = p
 
 
 def floats(*values: Any) -> tuple[int, ...]:

@@ -80,7 +80,7 @@ class Muon(Optimizer):
             direction = operand(part.state["direction"])
             step = orthogonal(direction, group["ns_coefficients"], group["ns_steps"], group["eps"])
             inputs, outputs = weights.shape
-            scale = math.sqrt(max(1, outputs / inputs))
+            scale = math.sqrt(max(1, outputs / max(inputs, 1)))
             if group["adjust_lr_fn"] == "match_rms_adamw":
                 scale = 0.2 * math.sqrt(max(inputs, outputs))
             if group["decoupled_weight_decay"]:
