@@ -89,7 +89,8 @@ def parse(function: Callable[..., Any]) -> list[Any]:
     except (OSError, TypeError, SyntaxError, IndexError):
         advice = "Put the definition into a file or a notebook cell, not into a prompt or exec."
         raise KernelError(f"{name}: its source text cannot be read. {advice}") from None
-    assert isinstance(tree, ast.FunctionDef)
+    if not isinstance(tree, ast.FunctionDef):
+        raise KernelError("a lambda has no name to be called by: write a definition, `def name(...):`.")
     with reading:
         constants = compile(ast.Module([tree], []), "", "exec").co_consts
     if meaning(function.__code__) not in [meaning(c) for c in constants if isinstance(c, CodeType)]:
@@ -97,7 +98,8 @@ def parse(function: Callable[..., Any]) -> list[Any]:
     *assignments, last = tree.body[isinstance(tree.body[0], ast.Expr) :]
     for statement in assignments:
         if not isinstance(statement, ast.Assign) or [type(x) for x in statement.targets] != [ast.Name]:
-            refuse(function, statement, "between docstring and return, only `name = expression`")
+            advice = ", and where(condition, a, b) instead of if" * isinstance(statement, ast.If)
+            refuse(function, statement, f"between docstring and return, only `name = expression`{advice}")
     if not isinstance(last, ast.Return):
         refuse(function, last, "the last statement must be the return")
     return [*assignments, last]
