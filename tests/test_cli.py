@@ -293,7 +293,7 @@ def test_pictures_are_placed_like_the_training_images():
         ("half.png", "half", "half.png is not a picture that can be read"),
         ("blank.png", "blank", "blank.png is blank: nothing on it differs from its background"),
         ("rows.csv", b"1,2\n3,4\n", "takes rows of 64 finite numbers, got shape (2, 2)"),
-        ("rows.csv", b"a,b\n3,x\n", "rows.csv, line 2: every cell must be a finite number"),
+        ("rows.csv", b"a,b\n3,x\n", "rows.csv, line 2: every cell must be a finite number, got 'x'"),
         ("rows.csv", b"", "takes rows of 64 finite numbers, got shape (0,)"),
         ("rows.npz", b"PK nothing", "rows.npz is not a .npz with an array x"),
         ("folder.png", "folder", "folder.png is not a picture that can be read"),

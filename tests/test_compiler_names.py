@@ -1,13 +1,14 @@
 """The functions of emitted files, for the CPU and for GPUs, are called after all that they do."""
 
 import ast
+import importlib.util
 import re
 
 import numpy as np
 import pytest
 
 import microgradx as mg
-from microgradx import nn, optim
+from microgradx import nn, optim, rules, scalars
 from microgradx.compiler.cuda.variant import written
 from microgradx.compiler.emit import Emitter
 from microgradx.compiler.fuse import sink
@@ -101,3 +102,64 @@ def test_a_comment_stands_above_each_change_of_line():
     (body,) = re.findall(r"def forward_and_back\(.*?\n\n\n", text(MODELS["mlp"], BATCH, "cpu"), re.S)
     before, after = body.split("matmul_nt")
     assert before.rstrip().splitlines()[-1].strip().startswith("# test_compiler_names.py:")
+
+
+@pytest.fixture
+def declare(tmp_path, monkeypatch):
+    """Declares functions or rules of the user's from a text, and gives them by name."""
+    monkeypatch.setattr(scalars, "functions", dict(scalars.functions))
+    monkeypatch.setattr(rules, "rules", dict(rules.rules))
+
+    def run(source):
+        (path := tmp_path / "own.py").write_text("import microgradx as mg\n" + source)
+        spec = importlib.util.spec_from_file_location("own", path)
+        spec.loader.exec_module(module := importlib.util.module_from_spec(spec))
+        return module
+
+    return run
+
+
+OWN = ["exp", "relu", "maximum", "abs", "square", "multiply", "where", "step", "flat", "plus", "x", "float32"]
+
+
+@pytest.mark.interpreted
+@pytest.mark.parametrize("name", OWN)
+def test_a_function_of_the_users_may_have_any_name(declare, name):
+    """It takes the place of nothing else: neither of the library's function nor of a word of the file."""
+    text = "@mg.elementwise\ndef {0}(x):\n    return 3 * x\n\n\n@{0}.slope\ndef _(x, y):\n    return 3\n"
+    own = getattr(declare(text.format(name)), name)
+
+    def f(w):
+        z = own(w) * mg.softmax(w) + mg.relu(w) * mg.gelu(w) + mg.maximum(abs(w), 0.1) ** 2
+        loss = mg.where(w > 0, z, mg.sqrt(mg.exp(w))).sum()
+        loss.backward()
+        return loss
+
+    w = mg.tensor(np.linspace(-1, 2, 6, dtype=np.float32), requires_grad=True)
+    eager, slopes = f(w).item(), w.grad.numpy().copy()
+    w.grad = None
+    assert mg.jit(f)(w).item() == pytest.approx(eager, rel=1e-6)
+    np.testing.assert_allclose(w.grad.numpy(), slopes, rtol=1e-5)
+
+
+@pytest.mark.interpreted
+@pytest.mark.parametrize("name", ["sign", "exp", "flat", "float32"])
+def test_a_rule_of_the_users_may_have_any_name(declare, name):
+    text = "@mg.rule\ndef {0}(p, g, /, t, lr=0.5):\n    return p - lr * mg.sign(g) * mg.exp(-g * g)\n"
+    rule = getattr(declare(text.format(name)), name)
+    left = []
+    for wrap in (lambda step: step, mg.jit):
+        w = mg.tensor([1.0, 2.0, -3.0], requires_grad=True)
+        optimizer = optim.Optimizer([w], rule)
+
+        @wrap
+        def step(x, w=w, optimizer=optimizer):
+            optimizer.zero_grad()
+            loss = (mg.exp(w) * mg.sign(x)).mean()
+            loss.backward()
+            optimizer.step()
+            return loss
+
+        step(mg.ones(3))
+        left.append(w.detach().numpy())
+    np.testing.assert_allclose(left[0], left[1], rtol=1e-6)

@@ -54,7 +54,7 @@ def test_csv_for_a_regression(tmp_path):
 @pytest.mark.parametrize(
     ("text", "options", "message"),
     [
-        ("", {}, "there is no column -1"),
+        ("", {}, "the file is empty"),
         ("a,b\n", {}, "there are no rows of data"),
         ("a,b\n1,2\n3\n", {}, "line 3 has 1 cells, the first has 2"),
         ("a,b\n1,2\n,2\n", {}, r"line 3, column 1 \(a\): expected a number, got an empty cell"),
@@ -64,7 +64,8 @@ def test_csv_for_a_regression(tmp_path):
         ("1,2\nnan,2\n", {}, "line 2, column 1: expected a number, got 'nan'"),
         ("1,2\n1e39,2\n", {}, "line 2, column 1: expected a number, got '1e39'"),
         ("1,2\n1,x\n", {"regression": True}, "line 2, column 2: expected a number, got 'x'"),
-        ("1,2.5\n" * 9, {}, "labels must be integers or names, got 2.5: is this a regression=True"),
+        ("1,2.5\n" * 9, {}, "labels must be integers or names, got 2.5. For a regression: regression=True"),
+        ("a;b\n1,5;2\n", {}, r"expected a number, got '1,5'. Decimals are written with a point"),
         ("a,b\n1,2\n", {"label": "c"}, "no column 'c' for the labels; the file has a, b"),
         ("1,2\n1,2\n", {"label": 2}, "no column 2 for the labels; the file has 2 columns without names"),
         ("a,b\n1,2\n", {"label": "b", "header": False}, "no column 'b'"),

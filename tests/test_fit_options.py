@@ -39,9 +39,12 @@ def test_weights_of_a_regression_and_of_batches():
     np.testing.assert_allclose(ones["loss"], none["loss"], rtol=1e-5)
 
 
-@pytest.mark.parametrize("weight", [np.ones(3), -np.ones(12), np.full(12, np.nan)])
-def test_weights_that_do_not_fit(weight):
-    with pytest.raises(ArgumentError, match="sample_weight must be 12 finite numbers of at least 0"):
+@pytest.mark.parametrize(
+    ("weight", "got"),
+    [(np.ones(3), r"shape \(3,\)"), (-np.ones(12), "-1.0 among"), (np.full(12, np.nan), "nan among")],
+)
+def test_weights_that_do_not_fit(weight, got):
+    with pytest.raises(ArgumentError, match=f"sample_weight must be 12 finite numbers .*; got {got}"):
         trained(X, Y, sample_weight=weight)
 
 

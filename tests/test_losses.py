@@ -168,6 +168,8 @@ def test_losses_have_second_derivatives():
     [
         (lambda x: nn.cross_entropy(x, [0, 1]), ShapeError,
          r"cross_entropy: labels of shape \(2,\) do not fit predictions of shape \(3, 4\)"),
+        (lambda x: nn.cross_entropy(x, [[0], [1], [2]]), ShapeError,
+         r"labels of shape \(3, 1\) do not fit predictions of shape \(3, 4\). Write labels.reshape\(-1\)"),
         (lambda x: nn.cross_entropy(x, [0, 4, 1]), ArgumentError,
          r"cross_entropy: 4 classes allow labels 0 to 3, not 0 to 4"),
         (lambda x: nn.nll_loss(x, [0, -1, 1]), ArgumentError,

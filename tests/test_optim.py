@@ -171,6 +171,14 @@ def test_signature_and_options_say_what_it_takes(name):
     opt = cls([Tensor(np.ones((2, 2)), requires_grad=True)])
     assert opt.defaults == cls.options
     assert repr(opt).startswith(f"{cls.__name__}(lr=")
+    opt.param_groups[0]["lr"] = 0.25
+    assert repr(opt).startswith(f"{cls.__name__}(lr=0.25")
+
+
+def test_the_options_of_groups_that_differ_are_shown():
+    first, *rest = parameters().values()
+    groups = [{"params": [first], "lr": 0.5}, {"params": rest}]
+    assert repr(optim.SGD(groups, lr=0.1)).startswith("SGD(lr=0.5 | 0.1, momentum=0.0, ")
 
 
 @pytest.mark.parametrize(

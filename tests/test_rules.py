@@ -282,9 +282,16 @@ def taken(p, g, /, t):
     return p - start
 
 
+def branches(p, g, /, t, lr=0.1):
+    if g > 0:
+        return p - lr
+    return p + lr
+
+
 kind = "text"
 refusals = {
-    loops: "only `name = expression`",
+    loops: "only `name = expression`.",
+    branches: r"only `name = expression`, and where\(condition, a, b\) instead of if",
     prints: r"`print\(p - g\)` cannot be compiled; it may call elementwise functions",
     text: "`kind` cannot be compiled; it may use its parameters, numbers",
     too_few: "it must return the new p, m",
@@ -298,6 +305,11 @@ refusals = {
 def test_a_body_that_cannot_be_compiled_says_which_line_and_what_to_do(function):
     with pytest.raises(KernelError, match=f"(?s){function.__name__}: .*{refusals[function]}"):
         sweep(Rule(function), np.float32)
+
+
+def test_a_lambda_is_told_to_be_a_definition():
+    with pytest.raises(KernelError, match=r"a lambda has no name .* write a definition"):
+        sweep(Rule(lambda p, g, /, t, lr=0.1: p - lr * g), np.float32)
 
 
 def test_a_definition_without_source_says_where_to_put_it():

@@ -12,7 +12,7 @@ from rich.table import Table
 from microgradx.cli import picture
 from microgradx.cli.recipe import Recipe
 from microgradx.data import pictures, read_idx
-from microgradx.data.files import FILES, records, to_numbers
+from microgradx.data.files import FILES, number, records, to_numbers
 from microgradx.data.images import scaled
 from microgradx.errors import DataError
 from microgradx.nn import Module
@@ -105,8 +105,11 @@ def rows(file: Path, features: int) -> np.ndarray:
         if lines and to_numbers(lines[0][1]) is None:
             lines = lines[1:]
         numbers = [to_numbers(cells) for _, cells in lines]
-        if bad := [line for (line, _), row in zip(lines, numbers, strict=True) if row is None]:
-            raise DataError(f"{file}, line {bad[0]}: every cell must be a finite number.")
+        for (line, cells), row in zip(lines, numbers, strict=True):
+            if row is None:
+                cell = next(cell for cell in cells if number(cell) is None)
+                what = f"every cell must be a finite number, got {cell!r}"
+                raise DataError(f"{file}, line {line}: {what}; leave out the column of the labels.")
         x = np.array(numbers, np.float32)
     elif is_idx(file):
         x = pixels(read_idx(file))

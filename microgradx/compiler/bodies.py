@@ -9,14 +9,14 @@ from typing import Any
 
 import numpy as np
 
+from microgradx import scalars
 from microgradx.compiler.expressions import AXES, Expression, Expressions, plus, wrapped
 from microgradx.compiler.fuse import arguments, one_per_row
 from microgradx.compiler.items import Gather, Look, Matmul, Running, Scatter, Sweep, Uniform
 from microgradx.compiler.loops import Buffer, Item, Nest, Read, Reduce, Rows, Statement, View, operands
 from microgradx.compiler.schedule import Schedule
 from microgradx.kernels.lift import Lifted, smallest
-from microgradx.kernels.typed import tree_of, wrap
-from microgradx.scalars import functions
+from microgradx.kernels.typed import RESERVED, tree_of, word, wrap
 
 RESULT = {"argmax": np.dtype(np.int64), "argmin": np.dtype(np.int64)}
 """The dtype of a reduction, where it is not that of its elements."""
@@ -112,11 +112,14 @@ class Bodies:
             library, lifted = self.write.library(sweep.dtype), sweep.lifted
             if library.suffix:
                 lifted = Lifted(sweep.rule, lifted.dtype, sweep.options, library.suffix)
-            self.rules[sweep] = name = self.write.name(sweep.rule.name)
+            name = sweep.rule.name
+            taken = name in RESERVED or name in scalars.functions
+            self.rules[sweep] = name = self.write.name(f"{name}_rule" if taken else name)
             self.rule_texts.append(lifted.loop_text(name, *self.sweeping))
             library.imports |= lifted.imports
             library.helpers |= lifted.helpers
-            self.exact |= {name, *(f"{helper.name}{library.suffix}" for helper in lifted.helpers)}
+            library.check()
+            self.exact |= {name, *(f"{word(helper)}{library.suffix}" for helper in lifted.helpers)}
         return self.rules[sweep]
 
     def uniform(self, item: Uniform) -> list[str]:
@@ -312,8 +315,8 @@ class Bodies:
                 return [self.add(so_far, value[0])]
             return [f"{so_far} {'+' if s.kind == 'sum' else '*'}= {value[0]}"]
         if s.kind in ("max", "min"):
-            name = {"max": "maximum", "min": "minimum"}[s.kind]
-            return [f"{so_far} = {self.write.call(functions[name], [old, value], {}, dtype)}"]
+            function = scalars.maximum if s.kind == "max" else scalars.minimum
+            return [f"{so_far} = {self.write.call(function, [old, value], {}, dtype)}"]
         index = plus([(math.prod(nest.domain[b] for b in s.axes if b > a), at[a]) for a in s.axes], 0)
         sign = ">" if s.kind == "argmax" else "<"
         first = " and ".join(f"{at[a]} == 0" for a in s.axes)

@@ -7,7 +7,7 @@ import numpy as np
 
 from microgradx.compiler.loops import Bounded, Buffer, Index, Pick, Read, View
 from microgradx.kernels.strided import contiguous
-from microgradx.kernels.typed import Typed, text
+from microgradx.kernels.typed import Typed, text, word
 
 AXES = "ijklmnopqrst"
 """The loop variables of the axes of a domain."""
@@ -158,7 +158,7 @@ class Expressions:
         """A function of operands, in the dtype that NumPy would compute it in."""
         if function is None:
             return self.cast(args[0], dtype)
-        name = function.name
+        name = word(function)
         given = [a[2] for a in args if a[1] >= 0]
         kind = np.result_type(*given) if given else dtype
         if name == "where":

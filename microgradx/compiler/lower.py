@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from microgradx import scalars
 from microgradx.compiler.items import Host, Look, Sweep, Uniform
 from microgradx.compiler.loops import Buffer, Compute, Item, Nest, Read, Reduce, View, squeezed
 from microgradx.compiler.program import Draw, Instruction, Program, Update, Value, Watch
@@ -17,7 +18,6 @@ from microgradx.kernels.random import generator
 from microgradx.kernels.strided import contiguous
 from microgradx.primitives import shapes
 from microgradx.primitives.core import ElementwisePrimitive
-from microgradx.scalars import functions
 
 lowerings: dict[Any, Callable[..., Any]] = {}
 """How each primitive is lowered: `(lowering, *inputs, **params) -> View`."""
@@ -117,7 +117,7 @@ class Lowering:
         views = [a.view for a in args if isinstance(a, Read)]
         shape = np.broadcast_shapes(*(v.shape for v in views)) if shape is None else shape
         out = self.new(shape, dtype or views[0].dtype, name)
-        return self.nest(out, functions[function] if function else None, *args)
+        return self.nest(out, getattr(scalars, function) if function else None, *args)
 
     def reduce(
         self, name: str, kind: str, view: View, axis: Any, keepdims: bool = False, dtype: Any = None

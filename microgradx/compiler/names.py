@@ -1,8 +1,6 @@
 """What the values of a program are called: the user's variables and parameters, and the user's lines."""
 
-import builtins
 import contextlib
-import keyword
 import linecache
 import sys
 from typing import Any
@@ -10,69 +8,12 @@ from typing import Any
 from microgradx.compiler.expressions import AXES
 from microgradx.compiler.program import Line
 from microgradx.errors import CaptureError
+from microgradx.kernels import typed
 from microgradx.kernels.typed import reading
 from microgradx.nn import Module
 from microgradx.tape import PACKAGE
 
-RESERVED = (
-    set(
-        [
-            "start",
-            "stop",
-            "step",
-            "steps",
-            "piece",
-            "ticket",
-            "gate",
-            "status",
-            "table",
-            "numbers",
-            "arena",
-            "order",
-            "random",
-            "gathering",
-            "row",
-            "tiny",
-            "run",
-            "block",
-            "block_at",
-            "matmul",
-            "matmul_nt",
-            "matmul_tn",
-            "flat",
-            "claim",
-            "done",
-            "wait",
-            "inside",
-            "within",
-            "plus",
-            "units",
-            "philox",
-            "float32",
-            "float64",
-            "int8",
-            "int16",
-            "int32",
-            "int64",
-            "uint8",
-            "uint16",
-            "uint32",
-            "uint64",
-            "bool_",
-            "inf",
-            "nan",
-            "range",
-            "min",
-            "max",
-            "abs",
-            "so_far",
-            "first",
-        ]
-    )
-    | set(AXES)
-    | set(keyword.kwlist)
-    | set(dir(builtins))
-)
+RESERVED = typed.RESERVED | set(AXES)
 """Names that emitted code has a use for."""
 
 

@@ -5,10 +5,10 @@ from typing import Any
 
 import numpy as np
 
+from microgradx import scalars
 from microgradx.compiler.program import Instruction, Program, Update, Value, check
 from microgradx.compiler.recorder import Binding
 from microgradx.primitives import Primitive, indexing, lift
-from microgradx.scalars import functions
 
 
 def simplify(program: Program) -> Program:
@@ -74,7 +74,7 @@ def reduce(program: Program) -> None:
         substitute(instruction, instead)
         values = [*instruction.reads()]
         ones = [x for x in instruction.inputs if not isinstance(x, Value) and x == 1]
-        same = len(values) == len(ones) == 1 and instruction.op is lift(functions["multiply"])
+        same = len(values) == len(ones) == 1 and instruction.op is lift(scalars.multiply)
         if same and (values[0].shape, values[0].dtype) == (instruction.out.shape, instruction.out.dtype):
             instead[instruction.out] = values[0]
         else:

@@ -72,14 +72,16 @@ class Variant:
         )
 
     def follows(self) -> bool:
-        """Whether the optimizers still step by the same loops."""
+        """Whether the optimizers still step by the same loops, over parameters at the same step together."""
         for event in self.events:
             if event[0] == "sweep":
-                _, optimizer, flat, _, update = event
+                _, optimizer, flat, run, update = event
                 if not flat.current():
                     optimizer.bind(flat)
                 if flat.update is not update:
                     return False
+                if any(part.clock is not run[0].clock and part.clock != run[0].clock for part in run):
+                    return False  # some have rested, frozen, in another variant
         return True
 
     def adopt(self, other: "Variant") -> None:

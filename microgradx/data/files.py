@@ -122,17 +122,21 @@ def finite(values: NDArray, what: str) -> NDArray:
     return numbers
 
 
+REGRESSION = "For a regression: regression=True, or `microgradx train --loss mse_loss`."
+"""What to write for targets that are no labels."""
+
+
 def encode(y: NDArray, regression: bool) -> tuple[NDArray, tuple[str, ...]]:
     """Targets: float32 (n, outputs) for a regression, else labels from 0 and the names of the classes."""
     if regression:
         return finite(y, "y").reshape(len(y), -1), ()
     labels = y.reshape(-1) if y.size == len(y) else y
     if labels.ndim != 1:
-        raise DataError(f"y must hold one label per sample, got shape {y.shape}: is this a regression=True?")
+        raise DataError(f"y must hold one label per sample, got shape {y.shape}. {REGRESSION}")
     if whole := labels.dtype.kind == "f":  # numbers of a CSV file come as floats
         odd = labels[~(np.isfinite(labels) & (labels == np.floor(labels)))]
         if odd.size:
-            raise DataError(f"labels must be integers or names, got {odd[0]}: is this a regression=True?")
+            raise DataError(f"labels must be integers or names, got {odd[0]}. {REGRESSION}")
     names, codes = np.unique(labels, return_inverse=True)
     return codes.astype(np.int64), tuple(f"{name:.0f}" if whole else str(name) for name in names)
 
@@ -193,6 +197,8 @@ def read_csv(
     """The features (n, features) and targets (n,) of a CSV file, and the features' names; see `load`."""
     lines = records(path, delimiter)
     top, first = next(lines, (0, []))
+    if not first:
+        raise DataError("the file is empty.")
     if header is None:
         header = isinstance(label, str) or all(number(cell) is None for cell in first)
     column = find_column(label, first, header)
@@ -207,7 +213,8 @@ def read_csv(
             name = f" ({first[bad]})" if header else ""
             wanted = "a number" if bad in numbers else "a class"
             found = repr(cells[bad]) if cells[bad].strip() else "an empty cell"
-            raise DataError(f"line {line}, column {bad + 1}{name}: expected {wanted}, got {found}.")
+            advice = " Decimals are written with a point." * bool(DECIMAL_COMMA.match(cells[bad]))
+            raise DataError(f"line {line}, column {bad + 1}{name}: expected {wanted}, got {found}.{advice}")
         rows.append(row)
         targets.append(target)
     if not rows:
@@ -235,6 +242,9 @@ def as_labels(targets: list[str]) -> NDArray:
     except (ValueError, OverflowError):
         return np.array(values, float)
 
+
+DECIMAL_COMMA = re.compile(r"\s*[+-]?\d+,\d+\s*$")
+"""A number as it is written in half of the world."""
 
 LEADING_ZERO = re.compile(r"[+-]?0\d")
 """How a code begins that is no number: "01" is not "1"."""

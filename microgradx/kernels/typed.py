@@ -8,6 +8,7 @@ import ast
 import builtins
 import dis
 import inspect
+import keyword
 import math
 import textwrap
 import threading
@@ -15,8 +16,69 @@ from collections.abc import Callable
 from types import CodeType
 from typing import Any, NoReturn
 
+from microgradx import scalars
 from microgradx.errors import KernelError
 from microgradx.scalars import Elementwise
+
+RESERVED = (
+    set(
+        [
+            "start",
+            "stop",
+            "step",
+            "steps",
+            "piece",
+            "ticket",
+            "gate",
+            "status",
+            "table",
+            "numbers",
+            "arena",
+            "order",
+            "random",
+            "gathering",
+            "row",
+            "tiny",
+            "run",
+            "block",
+            "block_at",
+            "matmul",
+            "matmul_nt",
+            "matmul_tn",
+            "flat",
+            "claim",
+            "done",
+            "wait",
+            "inside",
+            "within",
+            "plus",
+            "units",
+            "philox",
+            "float32",
+            "float64",
+            "int8",
+            "int16",
+            "int32",
+            "int64",
+            "uint8",
+            "uint16",
+            "uint32",
+            "uint64",
+            "bool_",
+            "inf",
+            "nan",
+            "range",
+            "min",
+            "max",
+            "abs",
+            "so_far",
+            "first",
+        ]
+    )
+    | set(keyword.kwlist)
+    | set(dir(builtins))
+)
+"""Names that emitted code has a use for."""
 
 
 def parse(function: Callable[..., Any]) -> list[Any]:
@@ -27,7 +89,8 @@ def parse(function: Callable[..., Any]) -> list[Any]:
     except (OSError, TypeError, SyntaxError, IndexError):
         advice = "Put the definition into a file or a notebook cell, not into a prompt or exec."
         raise KernelError(f"{name}: its source text cannot be read. {advice}") from None
-    assert isinstance(tree, ast.FunctionDef)
+    if not isinstance(tree, ast.FunctionDef):
+        raise KernelError("a lambda has no name to be called by: write a definition, `def name(...):`.")
     with reading:
         constants = compile(ast.Module([tree], []), "", "exec").co_consts
     if meaning(function.__code__) not in [meaning(c) for c in constants if isinstance(c, CodeType)]:
@@ -35,7 +98,8 @@ def parse(function: Callable[..., Any]) -> list[Any]:
     *assignments, last = tree.body[isinstance(tree.body[0], ast.Expr) :]
     for statement in assignments:
         if not isinstance(statement, ast.Assign) or [type(x) for x in statement.targets] != [ast.Name]:
-            refuse(function, statement, "between docstring and return, only `name = expression`")
+            advice = ", and where(condition, a, b) instead of if" * isinstance(statement, ast.If)
+            refuse(function, statement, f"between docstring and return, only `name = expression`{advice}")
     if not isinstance(last, ast.Return):
         refuse(function, last, "the last statement must be the return")
     return [*assignments, last]
@@ -125,7 +189,7 @@ class Typed(ast.NodeTransformer):
         callee = getattr(self.outside.get(room), member, None) if room else self.outside.get(name)
         args = [self.visit(a) for a in node.args]
         if isinstance(callee, Elementwise):
-            if callee.name == "where":
+            if callee is scalars.where:
                 return ast.IfExp(*args)
             name = self.call(callee)
         elif name.startswith("math."):
@@ -137,7 +201,7 @@ class Typed(ast.NodeTransformer):
 
     def call(self, callee: Elementwise) -> str:
         """The name to call an elementwise function by, after its text is among the helpers."""
-        name, statements = callee.name, parse(callee.function)
+        name, statements = word(callee), parse(callee.function)
         parameters = ", ".join([*callee.inputs, *callee.constants])
         if [ast.unparse(s) for s in statements] == [f"return math.{name}({parameters})"]:
             self.imports.add(name)
@@ -148,9 +212,21 @@ class Typed(ast.NodeTransformer):
             lines = [quoted(inspect.getdoc(callee) or name), *(text(inner.visit(s)) for s in statements)]
             defaults = (f"{constant}={text(self.cast(c))}" for constant, c in callee.constants.items())
             self.helpers[callee] = define(name + self.suffix, [*callee.inputs, *defaults], lines)
-            if [helper.name for helper in self.helpers].count(name) > 1:
-                raise KernelError(f"{self.function.__name__} calls two functions named {name}.")
+            self.check()
         return name + self.suffix
+
+    def check(self) -> None:
+        """Raise where two functions of the user's have one name: it was declared anew."""
+        called = [word(helper) for helper in self.helpers]
+        if twice := sorted({name for name in called if called.count(name) > 1}):
+            raise KernelError(f"two elementwise functions are named {twice[0]}: rename one of them.")
+
+
+def word(function: Elementwise) -> str:
+    """What an elementwise function is called in a text: one of the user's may be named exp, or step."""
+    name, ours = function.name, vars(scalars).get(function.name)
+    free = name not in RESERVED and len(name) > 1 and not hasattr(math, name) and ours is None
+    return name if function is ours or free else f"own_{name}"
 
 
 def quoted(doc: str) -> str:

@@ -57,9 +57,11 @@ def rows_of(loss: str, x, labels, weight, ignore_index: int):
     """
     labels = beside(labels)
     if labels.dtype.kind not in "iu":
-        raise DTypeError(f"{loss}: labels must be integers, these are {labels.dtype}.")
+        raise DTypeError(f"{loss}: labels must be integers, these are {labels.dtype}: cast them.")
     if x.ndim != labels.ndim + 1 or labels.shape != (x.shape[:1] + x.shape[2:] if x.ndim > 1 else ()):
-        raise ShapeError(f"{loss}: labels of shape {labels.shape} do not fit predictions of shape {x.shape}.")
+        advice = " Write labels.reshape(-1)." * (x.ndim == 2 and labels.shape == (len(x), 1))
+        unfit = f"labels of shape {labels.shape} do not fit predictions of shape {x.shape}"
+        raise ShapeError(f"{loss}: {unfit}.{advice}")
     if x.ndim != 2:
         order = (0, *range(2, x.ndim), 1)[: x.ndim]
         x, labels = reshape(permute(x, order), -1, x.shape[order[-1]]), labels.reshape(-1)

@@ -86,7 +86,10 @@ class Optimizer:
         super().__setattr__(name, value)
 
     def __repr__(self) -> str:
-        return f"{self.name}({', '.join(f'{name}={value}' for name, value in self.defaults.items())})"
+        """With the options as they are now; `lr=0.1 | 0.5` where groups differ."""
+        values = {name: [str(group[name]) for group in self.param_groups] for name in self.defaults}
+        options = (f"{name}={' | '.join(v if len({*v}) > 1 else v[:1])}" for name, v in values.items())
+        return f"{self.name}({', '.join(options)})"
 
     def __reduce__(self):
         """Copied and pickled with the parameters, which a copy of model and optimizer together shares."""

@@ -12,11 +12,12 @@ from typing import Any
 
 import numpy as np
 
+from microgradx import scalars
 from microgradx.compiler import jit
 from microgradx.compiler.program import Program
 from microgradx.creation import tensor
 from microgradx.errors import MicrogradxError
-from microgradx.kernels.typed import names, parse, refuse, scope
+from microgradx.kernels.typed import names, parse, refuse, scope, word
 from microgradx.primitives.core import ElementwisePrimitive
 from microgradx.rules import Rule
 from microgradx.scalars import Elementwise
@@ -106,7 +107,7 @@ class Script:
 
     def call(self, callee: Elementwise) -> str:
         """The name of an elementwise function, after its text is among the helpers."""
-        name = f"mg_{callee.name}"
+        name = f"mg_{word(callee)}"
         if callee not in self.helpers:
             text = self.function(callee.function, callee.inputs, callee.constants)
             self.helpers[callee] = f"const {name} = {text};"
@@ -167,7 +168,7 @@ class Saying:
         room, _, member = name.rpartition(".")
         callee = getattr(self.outside.get(room), member, None) if room else self.outside.get(name)
         if isinstance(callee, Elementwise):
-            if callee.name == "where":
+            if callee is scalars.where:
                 return f"({args[0]} ? {args[1]} : {args[2]})"
             given = {k.arg: self(k.value) for k in node.keywords}
             rest = list(callee.constants)[max(0, len(args) - len(callee.inputs)) :]

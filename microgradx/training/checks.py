@@ -35,11 +35,11 @@ def weighted(loss: Loss, outputs: Tensor, y: Tensor, weight: Tensor) -> Tensor:
 def weights_of(given: Any, rows: int) -> np.ndarray:
     """A number of at least 0 for each row."""
     found = np.asarray(given, np.float32)
-    if found.shape != (rows,) or not (np.isfinite(found).all() and (found >= 0).all()):
-        raise ArgumentError(
-            f"fit: sample_weight must be {rows} finite numbers of at least 0, one per row; got "
-            f"shape {found.shape}."
-        )
+    bad = found[~((found >= 0) & np.isfinite(found))]
+    if found.shape != (rows,) or bad.size:
+        got = f"{bad[0]} among them" if found.shape == (rows,) else f"shape {found.shape}"
+        what = f"sample_weight must be {rows} finite numbers of at least 0, one per row"
+        raise ArgumentError(f"fit: {what}; got {got}.")
     return found
 
 

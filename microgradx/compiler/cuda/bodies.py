@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from microgradx import scalars
 from microgradx.compiler.bodies import Bodies, indent, wrapped_call
 from microgradx.compiler.cuda.collapse import collapsed
 from microgradx.compiler.cuda.stages import Chunked, Parts
@@ -21,7 +22,6 @@ from microgradx.compiler.schedule import Schedule
 from microgradx.kernels import random
 from microgradx.kernels.cuda import words
 from microgradx.kernels.cuda.device import Shape
-from microgradx.scalars import functions
 
 ROW = "ROW_OF_STEP"  # stands for where the numbers of a step begin, until all columns are known
 GRID = "range(cuda.grid(1), {}, cuda.gridsize(1))"  # elements, over all threads
@@ -88,7 +88,7 @@ class Loops(Bodies):
         if called not in self.words:
             self.words[called] = words.text(name, "uint8" if dtype.kind == "b" else dtype.name, called, kind)
             if kind in ("max", "min"):
-                function = functions[{"max": "maximum", "min": "minimum"}[kind]]
+                function = scalars.maximum if kind == "max" else scalars.minimum
                 typed = self.write.library(dtype)
                 self.words[called] = self.words[called].replace(function.name, typed.call(function))
         return called
