@@ -127,6 +127,7 @@ FOUND = {
         ["v0 = leaf(2, 2)"], ["v1 = v0.T * 1", "v2 = v0 * v0"], loss="v1", returns="v1 v2", ending="by_hand"
     ),
     "mixed with its own transpose": Program(["v0 = leaf(3, 3)"], ["v1 = v0 * v0"], ending="stir"),
+    "swapped, and one changed": Program(["v0 = leaf(2)", "v1 = leaf(2)"], ["v2 = v0 * v1"], ending="swap"),
     "softmax of a number": Program(["v0 = leaf()"], ["v1 = mg.softmax(v0)"], ending="forward"),
 }
 """What random programs found since."""

@@ -51,6 +51,7 @@ class Lowering:
         self.state = {self.views[value].buffer for value in kept}
         read = {value for instruction in program.instructions for value in instruction.reads()}
         finals = list(program.writes.values())
+        read |= {*program.outputs, *finals}  # what is returned or moves to another home is read last
         self.homes = {  # values that can be computed in the place where they belong
             value: self.views[home].buffer
             for home, value in program.writes.items()
