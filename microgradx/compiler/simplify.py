@@ -5,8 +5,8 @@ from typing import Any
 
 import numpy as np
 
+from microgradx.compiler.memory import Binding
 from microgradx.compiler.program import Instruction, Program, Update, Value, check
-from microgradx.compiler.recorder import Binding
 from microgradx.primitives import Primitive, indexing, lift
 from microgradx.scalars import functions
 
