@@ -358,7 +358,7 @@ def finish(b: Builder) -> dict[str, str]:
         ending, returned = ending if free and wanted else "forward", []
     elif not wanted:
         ending = "forward"
-    if ending in ("train", "carry", "clip"):
+    if ending in ("train", "carry", "clip", "renew"):
         optimizer(b)
     if ending == "again" and not any(b[name].requires_grad for name in b.values if b[name].is_leaf):
         ending = "inner"

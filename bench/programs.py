@@ -13,6 +13,7 @@ import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -30,12 +31,16 @@ ENDINGS = {
     "backward": ([], ["loss.backward()"]),
     "reset": (["{leaf}.grad = None"], ["loss.backward()"]),
     "twice": ([], ["loss.backward(retain_graph=True)", "mg.tanh(loss).backward()"]),
+    "graph": ([], ["loss.backward(create_graph=True)"]),
     "train": (["optimizer.zero_grad()"], ["loss.backward()", "optimizer.step()"]),
     "carry": ([], ["loss.backward()", "optimizer.step()"]),
     "clip": (
         ["optimizer.zero_grad()"],
         ["loss.backward()", "optim.clip_grad_norm_(optimizer, 0.5)", "optimizer.step()"],
     ),
+    "clip_leaves": ([], ["loss.backward()", "optim.clip_grad_norm_([{leaves}], 0.5)"]),
+    "renew": (["optimizer.zero_grad()"], ["loss.backward()", "stir({leaves})", "optimizer.step()"]),
+    "swap": ([], ["loss.backward()", "swap({leaves})"]),
     "by_hand": (["{leaf}.grad = None"], ["loss.backward()", "descend({leaves})"]),
     "stir": ([], ["loss.backward()", "stir({leaves})"]),
     "inner": ([], []),
@@ -148,6 +153,15 @@ def stir(*leaves: mg.Tensor) -> None:
             before = p
 
 
+def swap(*leaves: mg.Tensor) -> None:
+    """Neighbours of one shape and dtype change places; then one of them changes in place."""
+    with mg.no_grad():
+        for p, q in pairwise(leaves):
+            if (p.shape, p.dtype) == (q.shape, q.dtype):
+                p.data, q.data = q * 1, p * 1
+                p += 0.25
+
+
 def floats(*values: Any) -> tuple[int, ...]:
     """The positions of the values that are floats."""
     return tuple(i for i, v in enumerate(values) if v.dtype.kind == "f")
@@ -189,7 +203,7 @@ def makers(rng: np.random.Generator, nudge: float) -> dict[str, Callable[..., An
     return {"leaf": leaf, "argument": make, "fixed": make}
 
 
-NAMES |= {"weighted": weighted, "descend": descend, "stir": stir, "floats": floats}
+NAMES |= {"weighted": weighted, "descend": descend, "stir": stir, "swap": swap, "floats": floats}
 
 
 class World:

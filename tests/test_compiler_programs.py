@@ -127,6 +127,14 @@ FOUND = {
         ["v0 = leaf(2, 2)"], ["v1 = v0.T * 1", "v2 = v0 * v0"], loss="v1", returns="v1 v2", ending="by_hand"
     ),
     "mixed with its own transpose": Program(["v0 = leaf(3, 3)"], ["v1 = v0 * v0"], ending="stir"),
+    "swapped, and one changed": Program(["v0 = leaf(2)", "v1 = leaf(2)"], ["v2 = v0 * v1"], ending="swap"),
+    "constant gradients, clipped": Program(["v0 = leaf(2)"], [], loss="v0", ending="clip_leaves"),
+    "new data before the optimizer": Program(
+        ["v0 = leaf(2, 2)", "optimizer = optim.Adam([v0], lr=0.01)"], ["v1 = v0 * v0"], ending="renew"
+    ),
+    "a gradient that cannot be written": Program(
+        ["v0 = leaf()"], ["v1 = mg.tanh(v0.mean())"], ending="graph"
+    ),
     "softmax of a number": Program(["v0 = leaf()"], ["v1 = mg.softmax(v0)"], ending="forward"),
 }
 """What random programs found since."""

@@ -193,3 +193,155 @@ def test_numpys_functions_that_would_drop_gradients_are_refused():
     ]:
         with pytest.raises(ArgumentError, match=words):
             call()
+
+
+# Memory that is shared
+
+
+def leaf(*numbers):
+    return mg.tensor(np.array(numbers), requires_grad=True)
+
+
+def within(a):
+    """Changed through a view."""
+    v = a[:1].detach().requires_grad_()
+    with mg.no_grad():
+        v += 1
+
+
+def tie(a):
+    """Changed in memory that it was given by another tensor."""
+    b = OTHER
+    with mg.no_grad():
+        a += b
+        b *= 0.5
+        a.data = b
+
+
+def alias(a):
+    """New data for what is the same tensor."""
+    v = a.detach()
+    v.data = a * 2
+
+
+OTHER = leaf(5.0, 6.0)
+
+
+@pytest.mark.parametrize(
+    "step, message",
+    [
+        (within, "changes a tensor in place that shares memory with"),
+        (tie, "leaves a in the memory of another tensor"),
+        (alias, "gives new data to a tensor that shares the memory of a"),
+    ],
+    ids=lambda x: getattr(x, "__name__", ""),
+)
+def test_what_no_program_can_tell_of_shared_memory_is_refused(step, message):
+    a = leaf(1.0, 2.0)
+    with pytest.raises(CaptureError, match=message):
+        mg.jit(lambda: step(a))()
+    np.testing.assert_array_equal(a.numpy(), [1, 2])
+
+
+def test_an_argument_keeps_its_data():
+    def step(x):
+        x.data = x * 2
+
+    with pytest.raises(CaptureError, match="changes the data of an argument"):
+        mg.jit(step)(X)
+
+
+@pytest.mark.parametrize("part", [slice(1), slice(None, None, -1)], ids=["a part", "reversed"])
+def test_parameters_in_the_same_memory_are_refused(part):
+    a = leaf(1.0, 2.0)
+    b = mg.Tensor(a.numpy()[part], requires_grad=True)
+
+    def step():
+        with mg.no_grad():
+            a.__iadd__(1)
+        return b * 1
+
+    with pytest.raises(CaptureError, match="a and b share memory|shares memory with"):
+        mg.jit(step)()
+
+
+def test_a_change_of_one_is_a_change_of_the_other():
+    """Where two tensors hold the same array, and once they do not."""
+    results = []
+    for way in (lambda step: step, lambda step: mg.jit(step, audit=False)):
+        a = leaf(1.0, 2.0)
+        b = a.detach().requires_grad_()
+
+        @way
+        def step(a=a, b=b):
+            with mg.no_grad():
+                a += 1
+            return b * 1
+
+        results.append([step().tolist(), step().tolist()])
+        b.data = np.array([9.0, 9.0])
+        results[-1] += [step().tolist(), a.tolist()]
+    assert results[0] == results[1] == [[2, 3], [3, 4], [9, 9], [4, 5]]
+
+
+def test_arguments_are_not_each_other_nor_a_parameter():
+    """The first call may give the same array twice, or a parameter's."""
+    a = leaf(1.0, 2.0)
+    step = mg.jit(lambda x, y: (a * x - y).sum(), audit=False)
+    assert step(a.detach(), a.detach()).item() == 5 - 3
+    assert step(np.ones(2), np.array([4.0, 4.0])).item() == 3 - 8
+
+
+@pytest.mark.parametrize("way", [lambda step: step, mg.jit], ids=["eager", "compiled"])
+def test_an_argument_in_memory_that_changes(way):
+    a = leaf(1.0, 2.0)
+
+    @way
+    def step(x):
+        with mg.no_grad():
+            a.__iadd__(1)
+        return x * 1
+
+    assert [step(a.detach()).tolist() for _ in range(2)] == [[2, 3], [3, 4]]
+
+
+@pytest.mark.parametrize("way", [lambda step: step, mg.jit], ids=["eager", "compiled"])
+def test_a_gradient_set_to_what_never_changes(way):
+    a = leaf(1.0, 2.0)
+
+    @way
+    def step():
+        a.grad = mg.ones(2)
+
+    for _ in range(2):
+        a.grad = None
+        step()
+        np.testing.assert_array_equal(a.grad.numpy(), [1, 1])
+
+
+@pytest.mark.parametrize("way", [lambda step: step, mg.jit], ids=["eager", "compiled"])
+def test_a_gradient_that_begins_as_what_never_changes(way):
+    a = leaf(1.0, 2.0)
+
+    @way
+    def step():
+        a.grad = mg.ones(2)
+        (a * a).sum().backward()
+
+    for _ in range(3):
+        step()
+        np.testing.assert_array_equal(a.grad.numpy(), [3, 5])
+
+
+@pytest.mark.parametrize("way", [lambda step: step, mg.jit], ids=["eager", "compiled"])
+def test_a_gradient_given_new_data(way):
+    a = leaf(1.0, 2.0)
+
+    @way
+    def step():
+        (a * a).sum().backward()
+        a.grad.data = mg.clip(a.grad, -3, 3)
+
+    for expected in ([2, 3], [3, 3]):
+        step()
+        np.testing.assert_array_equal(a.grad.numpy(), expected)

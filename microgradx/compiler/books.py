@@ -11,8 +11,8 @@ from typing import Any
 
 import numpy as np
 
+from microgradx.compiler.memory import Binding
 from microgradx.compiler.program import Instruction, Program, Update, Value, Watch, check
-from microgradx.compiler.recorder import Binding
 from microgradx.optim import Optimizer
 from microgradx.tensor import wrap
 

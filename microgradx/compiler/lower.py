@@ -51,6 +51,7 @@ class Lowering:
         self.state = {self.views[value].buffer for value in kept}
         read = {value for instruction in program.instructions for value in instruction.reads()}
         finals = list(program.writes.values())
+        read |= {*program.outputs, *finals}  # what is returned or moves to another home is read last
         self.homes = {  # values that can be computed in the place where they belong
             value: self.views[home].buffer
             for home, value in program.writes.items()
@@ -165,6 +166,8 @@ class Lowering:
         op, inputs = instruction.op, [self.operand(x) for x in instruction.inputs]
         if isinstance(op, Update):
             count = 2 + len(op.sweep.rule.state)
+            inputs[:count] = [x if k == 1 or self.owned(x, op.part) else self.copy(x, "value")
+                              for k, x in enumerate(inputs[:count])]  # fmt: skip
             self.rescue({view.buffer for view in (inputs[0], *inputs[2:count])}, instruction)
             self.add(Sweep(None, op, [self.tight(v) for v in inputs[:count]], inputs[count:]))
             self.views |= zip(instruction.outputs, [inputs[0], *inputs[2:count]], strict=True)
@@ -188,6 +191,14 @@ class Lowering:
         if view.dtype != out.dtype:
             view = self.copy(view, out.name, out.dtype)
         self.views[out] = view
+
+    def owned(self, view: View, part: Any) -> bool:
+        """Whether a rule may change a view in place: it is the part's own, or nobody's outside."""
+        if view.buffer.source is None:
+            return True
+        binding: Any = self.program.bound.get(view.buffer.source[1])
+        own = binding is not None and binding.kind != "grad"
+        return own and any(binding.owner is x for x in (part.parameter, part))
 
     def rescue(self, buffers: set[Buffer], instruction: Instruction) -> None:
         """Copy values that lie in memory which an instruction overwrites, and that are read after it."""

@@ -5,12 +5,13 @@ stands for the value that it holds: `id(array)` is looked up, and the arrays are
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import partial
 from typing import Any, NoReturn
+from weakref import ref
 
 import numpy as np
 
+from microgradx.compiler.memory import Binding, refuse_ties, renew
 from microgradx.compiler.names import RESERVED, line_of, local_name, unfit, user_frame
 from microgradx.compiler.program import Draw, Instruction, Line, Program, Update, Value
 from microgradx.errors import CaptureError
@@ -21,36 +22,6 @@ from microgradx.primitives.core import ElementwisePrimitive
 from microgradx.scalars import functions
 from microgradx.tape import mode
 from microgradx.tensor import Tensor, wrap
-
-
-@dataclass(eq=False)
-class Binding:
-    """Memory outside of a program: what `kind` of `owner`, and the array that was there at the capture."""
-
-    owner: Any
-    kind: str  # "data" or "grad" of a Tensor, "constant" array, or the name of a part's state
-    then: Any
-    event: int = -1  # that finds a number
-
-    def array(self) -> Any:
-        """The array as it is now."""
-        match self.kind:
-            case "data":
-                return self.owner._data
-            case "grad":
-                home, grad = self.owner._home, self.owner._grad
-                return home if home is not None else self.then if grad is None else grad._data
-            case "constant" | "number":
-                return self.then
-        return self.owner.state[self.kind]
-
-    def __repr__(self) -> str:
-        return self.kind if self.kind in ("data", "grad", "constant", "number") else f"state {self.kind}"
-
-
-def root_of(array: np.ndarray) -> np.ndarray:
-    """The array whose memory it is."""
-    return array if array.base is None else array.base
 
 
 def refuse(what: str, advice: str) -> NoReturn:
@@ -79,6 +50,9 @@ class Recorder:
         self.backward = False  # whether any is
         self.undo: list[Callable[[], None]] = []  # what takes back the eager run
         self.owners: dict[int, Any] = {}  # the optimizer of a flat buffer
+        self.given: list[Tensor] = []  # the arguments
+        self.ties: dict[int, tuple[Any, Any]] = {}  # Tensors that share their array with another one
+        self.changed: list[Any] = []  # arrays that change in place
         self.replaced: list[Tensor] = []  # Tensors that hold another array after the step
         self.invented: set[Value] = set()  # Values that the user has no name for yet
 
@@ -121,6 +95,9 @@ class Recorder:
             return x
         array: Any = x._data if isinstance(x, Tensor) else x
         if id(array) in self.values:
+            held = self.program.bound.get(self.origin.get(id(array)))  # type: ignore[arg-type]
+            if isinstance(x, Tensor) and held and held.kind == "data" and held.owner is not x:
+                self.ties[id(x)] = ref(x), held.owner
             return self.values[id(array)]
         if isinstance(x, Tensor) and id(array) not in self.pure:
             name = self.names.get(id(x)) or x.name or local_name(x) or "tensor"
@@ -134,8 +111,11 @@ class Recorder:
         if isinstance(array, Array):
             self.device = "cuda"
             array = np.zeros(array.shape, array.dtype)  # what counts is the shape
+        else:
+            array = array.copy()  # the same array may be another argument, or a parameter's
         self.program.arguments.append(self.fresh(name, array, known=True))
-        return Tensor(array)
+        self.given.append(Tensor(array))
+        return self.given[-1]
 
     # What Tensors report
 
@@ -222,12 +202,21 @@ class Recorder:
         value = self.value(tensor)
         if isinstance(value, Value):
             self.hold(array, value)
-            if tensor._data is not array and id(tensor._data) in self.origin and value in self.program.bound:
-                self.origin.setdefault(id(array), self.origin[id(tensor._data)])
+            if value in self.program.bound and self.program.bound[value].owner is tensor:
+                self.origin.setdefault(id(array), value)  # of a parameter that an optimizer takes over
 
     def replace(self, tensor: Tensor, new: Tensor) -> None:
         """A Tensor is to hold another array from now on; who shares the one that it had keeps that."""
-        if self.leave(tensor, self.value(new)):
+        value, array = self.value(new), tensor._data
+        if any(tensor is one for one in self.given):
+            refuse("it changes the data of an argument", "Return the new values, or keep them in a tensor.")
+        self.undo.append(partial(setattr, tensor, "_data", array))
+        if any(tensor is leaf._grad for leaf in self.before):
+            return  # the gradient that is left in the end is what counts
+        if id(array) in self.origin and not self.owns(tensor):
+            what = f"it gives new data to a tensor that shares the memory of {self.origin[id(array)].name}"
+            refuse(what, "Give it a clone() first.")
+        if self.leave(tensor, value):
             self.replaced.append(tensor)
 
     def overwrite(self, tensor: Tensor, new: Tensor) -> None:
@@ -235,10 +224,20 @@ class Recorder:
         value = self.value(new)
         self.leave(tensor, value)
         self.hold(tensor._data, value)
+        self.changed.append(tensor._data)
+
+    def owns(self, tensor: Tensor) -> bool:
+        """Whether a Tensor has a place of its own among what is bound."""
+        home = self.homes.get(id(tensor)) or self.origin[id(tensor._data)]
+        return self.program.bound[home].owner is tensor
 
     def leave(self, tensor: Tensor, value: Value) -> bool:
         """A value is what a Tensor holds after the step; False for one that the step itself has made."""
         home = self.homes.get(id(tensor)) or self.origin.get(id(tensor._data))
+        first: Any = self.program.bound.get(home)  # type: ignore[arg-type]
+        other = first and first.kind == "data" and first.owner is not tensor
+        if other and first.owner._data is not tensor._data:  # the step has given it other data
+            refuse("it changes memory that another tensor had", "Give each a clone() of its own.")
         if home is None and id(tensor._data) not in self.values:  # never read so far
             name = self.names.get(id(tensor)) or tensor.name or "tensor"
             home = self.bind(name, tensor._data, tensor, "data")
@@ -250,22 +249,16 @@ class Recorder:
         return True
 
     def hold(self, array: Any, value: Value) -> None:
-        """An array holds a value from now on, and so do views of it: what made them is done again."""
-        old = self.values.get(id(array))
+        """An array holds a value from now on, and views of it what they show of that."""
+        old, home = self.values.get(id(array)), self.origin.get(id(array))
+        if old in self.program.arguments:
+            refuse("it changes an argument in place", "Keep a clone() of it.")
+        if home is not None and getattr(self.program.bound[home].owner, "_data", None) is array:
+            self.program.writes[home] = value  # of a tensor that shares it, perhaps
         self.values[id(array)] = value
         self.kept.append(array)
-        if old in (None, value) or not isinstance(array, np.ndarray):
-            return
-        instead, root = {old: value}, root_of(array)
-        made = {out: one for one in self.program.instructions for out in one.outputs}
-        others = [x for x in self.kept if isinstance(x, np.ndarray) and x is not array]
-        for view in [x for x in others if root_of(x) is root]:
-            one = made.get(self.values.get(id(view)))  # type: ignore[arg-type]
-            if one is not None and np.may_share_memory(view, array) and instead.keys() & {*one.reads()}:
-                out = Value(self.free(one.out.name), one.out.shape, one.out.dtype)
-                inputs = tuple(instead.get(x, x) if isinstance(x, Value) else x for x in one.inputs)
-                self.add(Instruction(one.op, inputs, one.params, (out,)))
-                instead[one.out] = self.values[id(view)] = out
+        if old not in (None, value) and isinstance(array, np.ndarray):
+            renew(self, array, old, value)
 
     def shared(self, tensor: Tensor) -> None:
         """Another Tensor is about to hold the same array: whose it is must be known first."""
@@ -309,6 +302,8 @@ class Recorder:
         """A rule would run over some neighbours in a flat buffer; True: its numbers are not needed now."""
         self.forward = None
         for part in run:
+            if home := self.homes.get(id(part.parameter)):  # whose data the step may have replaced
+                self.origin.setdefault(id(part.value), home)
             arrays = {"data": part.value, "grad": part.gradient, **part.state}
             for kind, array in arrays.items():
                 if id(array) not in self.values:
@@ -330,6 +325,7 @@ class Recorder:
             self.program.writes |= zip(homes, outputs, strict=True)
             for array, value in zip(kept, outputs, strict=True):
                 self.hold(array, value)
+            self.changed.append(operands[0])
         return True
 
     def rule_by_tensors(self, flat: Any, run: list, more: dict[str, Any]) -> None:
@@ -366,19 +362,21 @@ class Recorder:
             advice = "Draw with mg.rand or mg.randn, or outside of the step."
             raise CaptureError(f"this step draws random numbers that are not in a tensor. {advice}")
         self.final: dict[Tensor, bool] = {}
+        for tensor in self.replaced:
+            self.program.writes[self.homes[id(tensor)]] = self.value(tensor)
+        refuse_ties(self)
         for leaf in self.before:
             self.final[leaf] = leaf._grad is not None
             if leaf._grad is None:
                 continue
-            array = leaf._grad._data
-            value = self.values.get(id(array))
+            value = self.value(leaf._grad)
             homes = [v for v, b in self.program.bound.items() if b.owner is leaf and b.kind == "grad"]
-            if value is None or value in homes:
+            if value in homes:
                 continue  # as it was
             name = f"g_{self.names.get(id(leaf)) or leaf.name or 'leaf'}"
             home = homes[0] if homes else self.bind(name, np.empty(0), leaf, "grad")
             home.shape, home.dtype = leaf.shape, leaf.dtype
-            self.program.bound[home].then = array
+            self.program.bound[home].then = np.zeros(leaf.shape, leaf.dtype)  # nobody else's
             if value in self.invented:
                 self.taken.discard(home.name)
                 value.name, home.name = home.name, self.free(home.name + "_home")

@@ -6,8 +6,8 @@ from typing import Any
 import numpy as np
 
 from microgradx import scalars
+from microgradx.compiler.memory import Binding
 from microgradx.compiler.program import Instruction, Program, Update, Value, check
-from microgradx.compiler.recorder import Binding
 from microgradx.primitives import Primitive, indexing, lift
 
 

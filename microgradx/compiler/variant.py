@@ -16,6 +16,7 @@ from microgradx.compiler.hosted import call, notice
 from microgradx.compiler.items import Gather, Host, Matmul
 from microgradx.compiler.loops import View
 from microgradx.compiler.lower import lower
+from microgradx.compiler.memory import borrowed, keep_apart, rooms, still_tied
 from microgradx.compiler.program import Program
 from microgradx.compiler.recorder import Recorder
 from microgradx.compiler.schedule import Schedule, schedule
@@ -46,10 +47,9 @@ class Variant:
 
     def __init__(self, function: Callable[..., Any], guards: Guards, result: Any, recorder: Recorder):
         self.guards, self.result, self.lock = guards, result, threading.RLock()
-        self.blocks = recorder.blocks
+        self.blocks, self.events = recorder.blocks, recorder.events
         self.final = recorder.final  # which gradients are left; the rest of the recorder is let go
-        self.events = recorder.events
-        self.replaced = recorder.replaced
+        self.replaced, self.ties = recorder.replaced, [*recorder.ties.values()]
         self.optimizers = list(dict.fromkeys(event[1] for event in self.events if event[0] == "sweep"))
         self.program: Program = simplify(recorder.program)
         self.title = title_of(function, self.program)
@@ -58,6 +58,7 @@ class Variant:
         self.gradients = [(leaf, before) for leaf, before in recorder.before.items() if before is not None]
         self.steady = all(self.final[leaf] == had for leaf, had in self.gradients)
         self.readable = readable(self)  # for an optimizer's ledger
+        keep_apart(self)
         self.twins: dict[Any, Variant] = {}  # with results for ledgers, by what these watch
 
     # Whether it still fits
@@ -69,6 +70,7 @@ class Variant:
             and all((leaf._grad is not None) == before for leaf, before in self.gradients)
             and self.guards.hold()
             and self.follows()
+            and still_tied(self)
         )
 
     def follows(self) -> bool:
@@ -86,7 +88,7 @@ class Variant:
 
     def adopt(self, other: "Variant") -> None:
         """Go by what another capture of the same program took for fixed."""
-        self.guards, self.moved = other.guards, other.moved
+        self.guards, self.moved, self.ties = other.guards, other.moved, other.ties
         pairs = zip(self.program.bound.values(), other.program.bound.values(), strict=True)
         places = [(a, b) for a, b in pairs if a.kind in ("constant", "data")]
         changed = [(a, b) for a, b in places if a.array() is not b.array()]
@@ -172,8 +174,7 @@ class Variant:
         """Find the memory that the program works in."""
         self.watched = []
         self.flats = self.adopted()
-        self.homes = []
-        self.kept = []
+        self.homes, self.kept = [], []
         for place, binding, value in self.bound:
             array = binding.array()
             if array.shape != value.shape or array.dtype != value.dtype:
@@ -189,6 +190,7 @@ class Variant:
                 self.watched.append((binding.owner, binding.owner._data))
             elif binding.kind == "grad":
                 self.homes.append((binding.owner, array))
+        self.rooms = rooms(self)
         self.after: list[tuple[Tensor, Tensor | None]] = []
         for leaf, has in self.final.items():
             if not has:
@@ -203,12 +205,11 @@ class Variant:
         """Bind again where memory has been replaced."""
         for tensor in self.replaced:  # by the step itself: whoever shares its array keeps what is in there
             tensor._data = tensor._data.copy()
-        if (
-            all(t._data is array for t, array in self.watched)
-            and all(flat.arrays is arrays for flat, arrays in self.flats)
-            and not self.accumulated
-        ):
+        there = all(t._data is array for t, array in self.watched)
+        if there and all(flat.arrays is arrays for flat, arrays in self.flats) and not self.accumulated:
             return
+        if not there:
+            keep_apart(self)
         for leaf in self.accumulated:
             home = leaf._home
             if home is not None and leaf._grad is not None and leaf._grad._data is not home:
@@ -224,9 +225,8 @@ class Variant:
 
     def numbers(self, steps: int) -> np.ndarray:
         """(steps, columns) what the rules need of every step; schedules and step counts go on."""
-        assert self.compiled is not None
-        table = np.zeros((steps, max(1, self.compiled.width)))
-        columns = self.compiled.columns
+        made: Any = self.compiled
+        table, columns = np.zeros((steps, max(1, made.width))), made.columns
         self.starts: list[list[tuple]] = []  # for ledgers: hyperparameters and clocks before every step
         for row in table:
             starts: list[tuple] = []
@@ -268,6 +268,8 @@ class Variant:
         """The same, by one Python thread at a time."""
         self.compile()
         self.ready()
+        if order is None and borrowed(self, arrays):
+            return [], 0
         self.inputs = arrays
         shots = self.snapshot() if self.checks or self.hosted else None
         numbers = self.numbers(steps)
