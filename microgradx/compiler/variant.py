@@ -193,12 +193,9 @@ class Variant:
         self.rooms = rooms(self)
         self.after: list[tuple[Tensor, Tensor | None]] = []
         for leaf, has in self.final.items():
-            if not has:
-                self.after.append((leaf, None))
-            else:
-                home = next((a for owner, a in self.homes if owner is leaf), None)
-                if home is not None:
-                    self.after.append((leaf, wrap(home)))
+            home = next((a for owner, a in self.homes if owner is leaf), None)
+            if home is not None or not has:
+                self.after.append((leaf, wrap(home) if has else None))
         self.accumulated = [leaf for leaf, before in self.gradients if before]
 
     def ready(self) -> None:
