@@ -251,6 +251,17 @@ def test_an_argument_keeps_its_data():
         mg.jit(step)(X)
 
 
+def test_data_of_another_shape_are_refused():
+    a = leaf(1.0, 2.0)
+
+    def step(x):
+        a.data = x
+
+    with pytest.raises(CaptureError, match=r"gives data of shape \(3,\) to one of \(2,\)"):
+        mg.jit(step)(np.ones(3))
+    assert a.tolist() == [1, 2]
+
+
 @pytest.mark.parametrize("part", [slice(1), slice(None, None, -1)], ids=["a part", "reversed"])
 def test_parameters_in_the_same_memory_are_refused(part):
     a = leaf(1.0, 2.0)

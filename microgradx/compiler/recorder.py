@@ -218,6 +218,8 @@ class Recorder:
             refuse(what, "Give it a clone() first.")
         if self.leave(tensor, value):
             self.replaced.append(tensor)
+            if new.shape != array.shape:
+                refuse(f"it gives data of shape {new.shape} to one of {array.shape}", "Return them instead.")
 
     def overwrite(self, tensor: Tensor, new: Tensor) -> None:
         """A Tensor's own array is to hold another value from now on."""
