@@ -151,7 +151,7 @@ def interpreted(step: Callable[..., Any]) -> Any:
 
 def in_pieces(step: Callable[..., Any]) -> Any:
     """The same, cut up for threads as if it were large."""
-    return mg.jit(step, interpret=True)
+    return interpreted(step)
 
 
 CUT = {"ALONE": 0.0, "PIECE": 0.01}

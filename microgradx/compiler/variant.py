@@ -222,8 +222,9 @@ class Variant:
 
     def numbers(self, steps: int) -> np.ndarray:
         """(steps, columns) what the rules need of every step; schedules and step counts go on."""
-        made: Any = self.compiled
-        table, columns = np.zeros((steps, max(1, made.width))), made.columns
+        assert self.compiled is not None
+        table = np.zeros((steps, max(1, self.compiled.width)))
+        columns = self.compiled.columns
         self.starts: list[list[tuple]] = []  # for ledgers: hyperparameters and clocks before every step
         for row in table:
             starts: list[tuple] = []
