@@ -7,6 +7,7 @@ writes a node on the tape if any input wants a gradient.
 from functools import partial
 from operator import attrgetter
 from typing import Any
+from weakref import WeakValueDictionary
 
 import numpy as np
 
@@ -61,6 +62,8 @@ class Tensor:
     @data.setter
     def data(self, values) -> None:
         array = placed(as_array(values, self._data.dtype), self.device)
+        if id(array.base) in lent and array is not self._data:
+            array = wrap(array).clone()._data
         if array.shape != self.shape and self._node is not None:
             raise ShapeError(f"data of shape {array.shape} does not fit a computed tensor of {self.shape}.")
         if mode.recorder is not None:
@@ -542,6 +545,10 @@ def moved(x, *, device):
 @moved.vjp
 def _(g, out, x, device):
     return g.to(device)
+
+
+lent: WeakValueDictionary[int, Any] = WeakValueDictionary()
+"""Memory that optimizers work in, by its id. It stays theirs: as another tensor's data it is copied."""
 
 
 # Recording: on the tape for derivatives, and for a compiler that listens

@@ -38,6 +38,7 @@ def report(variant: Variant) -> Report:
     kernels = copy.copy(variant)
     kernels.plan = plan
     kernels.load(plan, apart=True)
+    kernels.ready()
     kept = [array.copy() for array in variant.kept]
     counts = variant.snapshot()
     try:

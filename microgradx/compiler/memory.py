@@ -1,14 +1,13 @@
 """Arrays that share memory: what a change of one makes of the others, and where nobody can tell."""
 
-from collections import defaultdict
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from itertools import combinations
 from typing import Any
 
 import numpy as np
 
 from microgradx.compiler.names import line_of, unfit, user_frame
-from microgradx.compiler.program import Instruction, Value
+from microgradx.compiler.program import Instruction, Program, Value
 from microgradx.errors import CaptureError
 
 
@@ -17,7 +16,7 @@ class Binding:
     """Memory outside of a program: what `kind` of `owner`, and the array that was there at the capture."""
 
     owner: Any
-    kind: str  # "data" or "grad" of a Tensor, "constant" array, or the name of a part's state
+    kind: str  # "data" or "grad" of a Tensor, its data "before" the step, a "value" or state of a part, ...
     then: Any
     event: int = -1  # that finds a number
 
@@ -29,17 +28,27 @@ class Binding:
             case "grad":
                 home, grad = self.owner._home, self.owner._grad
                 return home if home is not None else self.then if grad is None else grad._data
-            case "constant" | "number":
+            case "value":
+                return self.owner.value
+            case "constant" | "number" | "before":
                 return self.then
         return self.owner.state[self.kind]
 
     def __repr__(self) -> str:
-        return self.kind if self.kind in ("data", "grad", "constant", "number") else f"state {self.kind}"
+        return self.kind if self.kind in KINDS else f"state {self.kind}"
+
+
+KINDS = "data", "grad", "before", "value", "constant", "number"
 
 
 def root_of(array: np.ndarray) -> np.ndarray:
     """The array whose memory it is."""
     return array if array.base is None else array.base
+
+
+def dense(array: Any) -> bool:
+    """Whether the elements of an array lie one after the other."""
+    return array.flags.c_contiguous if isinstance(array, np.ndarray) else array.dense
 
 
 def overlap(a: Any, b: Any) -> bool:
@@ -74,24 +83,46 @@ def renew(recorder: Any, array: np.ndarray, old: Value, value: Value) -> None:
         instead[one.out] = recorder.values[id(view)] = out
 
 
-def keep_apart(variant: Any) -> None:
+@dataclass(frozen=True)
+class Span:
+    """Some memory: in which room, its first byte and that behind its last; whose it is, and if it counts."""
+
+    room: int
+    start: int
+    stop: int
+    name: str
+    counts: bool
+
+
+def span(array: Any, name: str, counts: bool) -> Span:
+    """The memory of an array."""
+    if isinstance(array, np.ndarray):
+        start, stop = np.lib.array_utils.byte_bounds(array)
+        return Span(0, start, stop, name, counts)
+    return Span(id(array.memory), array.bounds[0], array.bounds[1], name, counts)
+
+
+def overlaps(spans: Iterable[Span]) -> Iterator[tuple[Span, Span]]:
+    """Those that overlap, two by two, where one of them counts: that comes first."""
+    near: list[Span] = []
+    for here in sorted(spans, key=lambda s: (s.room, s.start)):
+        near = [s for s in near if s.room == here.room and s.stop > here.start]
+        yield from ((here, s) if here.counts else (s, here) for s in near if s.counts or here.counts)
+        near += [here] * (here.stop > here.start)
+
+
+def keep_apart(program: Program) -> None:
     """Raise CaptureError where what a step changes in place lies in memory that it finds elsewhere, too.
 
     Compiled code reads and writes in the order that is best, which is right for arrays that are apart.
     """
-    program, rooms = variant.program, defaultdict(list)
-    for value, binding in program.bound.items():
-        owner, lent = binding.owner, binding.kind == "grad" and binding.owner._grad is None
-        if isinstance(array := binding.array(), np.ndarray) and not lent:
-            written = value in program.writes and not any(owner is t for t in variant.replaced)
-            rooms[id(root_of(array))].append((value.name, array, written))
-    for room in rooms.values():
-        for (a, here, writes), (b, there, changes) in combinations(room, 2):
-            if (writes or changes) and np.may_share_memory(here, there):
-                what = f"{a} and {b} share memory, and it changes {a if writes else b} there"
-                raise CaptureError(
-                    f"{program.name} cannot be compiled, because {what}. Give one a clone() of its own."
-                )
+    lent = {v for v, b in program.bound.items() if b.kind == "grad" and b.owner._grad is None}
+    there = [(v, b.array()) for v, b in program.bound.items() if b.kind != "number" and v not in lent]
+    for a, b in overlaps(span(array, v.name, v in program.writes) for v, array in there if array.size):
+        what = f"{a.name} and {b.name} share memory, and it changes {a.name} there"
+        raise CaptureError(
+            f"{program.name} cannot be compiled, because {what}. Give one a clone() of its own."
+        )
 
 
 def still_tied(variant: Any) -> bool:
@@ -100,34 +131,64 @@ def still_tied(variant: Any) -> bool:
     return all(t()._data is owner._data for t, owner in variant.ties)
 
 
-def rooms(variant: Any) -> set[int]:
-    """The arrays, by their ids, whose memory the step changes."""
-    pairs = zip(variant.bound, variant.kept, strict=True)
-    return {id(root_of(array)) for (_, _, home), array in pairs if home in variant.program.writes}
-
-
 def borrowed(variant: Any, arrays: list[Any]) -> bool:
     """Whether arguments lie in memory that the step changes, as that of step(p.detach()) does."""
     return any(id(root_of(array)) in variant.rooms for array in arrays)
 
 
-def refuse_ties(recorder: Any) -> None:
-    """Raise where a step reads a tensor that it leaves in memory of another, and changes that in place."""
-    program, bound = recorder.program, recorder.program.bound
-    read = {value for one in program.instructions for value in one.reads()} | {*program.outputs}
+def parts(recorder: Any) -> list[Any]:
+    """What optimizers have stepped."""
+    return [part for event in recorder.events if event[0] == "sweep" for part in event[3]]
+
+
+def own(recorder: Any, tensor: Any, array: Any) -> bool:
+    """Whether an array is memory that a Tensor, or its gradient, has or gets outside of the step."""
+    found = any(b.owner is tensor and b.then is array for b in recorder.program.bound.values())
+    return found or any(p.parameter is tensor and p.value is array for p in parts(recorder))
+
+
+def settle(recorder: Any) -> None:
+    """What Tensors hold after the step, and what the memory holds that they had before."""
     for tensor in recorder.replaced:
-        home, array = recorder.homes[id(tensor)], tensor._data
-        if home not in read:
+        recorder.program.writes[recorder.homes[id(tensor)]] = recorder.value(tensor)
+    recorder.replaced = [tensor for tensor in recorder.replaced if not own(recorder, tensor, tensor._data)]
+    follow(recorder)
+    refuse_ties(recorder)
+
+
+def follow(recorder: Any) -> None:
+    """Find a home for what changes in place before its tensor gets other memory: others may look there."""
+    program = recorder.program
+    stepped = {id(part.value): part for part in parts(recorder)}
+    for array in {id(array): array for array in recorder.changed}.values():
+        home = recorder.origin.get(id(array))
+        then = program.bound.get(home)
+        if then is None or then.kind != "data" or then.owner._data is array:
             continue
-        first = bound.get(recorder.origin.get(id(array)))
-        others = any(t._data is array and t is not tensor for t in recorder.replaced)
-        others = others or (first is not None and first.owner is not tensor)
-        before = bound[home].then  # where the next step finds the other's memory
-        if any(
-            overlap(array, a) and (others or a is not array) or others and overlap(before, a)
-            for a in recorder.changed
-        ):
-            what = f"it leaves {home.name} in the memory of another tensor, which it changes in place"
-            raise CaptureError(
-                f"{program.name} cannot be compiled, because {what}. Give it a clone(): t.data = p.clone()."
-            )
+        part = stepped.get(id(array))
+        place = Value(recorder.free(f"{home.name}_before"), home.shape, home.dtype)
+        program.bound[place] = Binding(part or then.owner, "value" if part else "before", array)
+        program.writes[place] = recorder.values[id(array)]
+
+
+def refuse_ties(recorder: Any) -> None:
+    """Raise CaptureError where a step leaves a tensor, or a gradient, in memory that is others', too.
+
+    In eager steps they change together from then on.
+    """
+    program = recorder.program
+    names = {id(b.owner): v.name for v, b in program.bound.items() if b.kind == "data"}
+    there = [(b.then, v.name) for v, b in program.bound.items() if b.kind != "number"]
+    there += [(t._data, v.name) for v, t in zip(program.arguments, recorder.given, strict=True)]
+    left = [(t._data, names[id(t)]) for t in recorder.replaced]
+    for leaf in recorder.before:
+        grad = leaf._grad
+        if grad is not None and grad._data is not leaf._home and not own(recorder, leaf, grad._data):
+            name = names.get(id(leaf)) or recorder.names.get(id(leaf)) or leaf.name or "a tensor"
+            left.append((grad._data, f"the gradient of {name}"))
+    spans = [span(array, name, k >= len(there)) for k, (array, name) in enumerate(there + left) if array.size]
+    for a, b in overlaps(spans):
+        what = f"it leaves {a.name} in the memory of {b.name}"
+        raise CaptureError(
+            f"{program.name} cannot be compiled, because {what}. Give it a clone() of its own."
+        )

@@ -11,7 +11,7 @@ from weakref import ref
 
 import numpy as np
 
-from microgradx.compiler.memory import Binding, refuse_ties, renew
+from microgradx.compiler.memory import Binding, renew, settle
 from microgradx.compiler.names import RESERVED, line_of, local_name, unfit, user_frame
 from microgradx.compiler.program import Draw, Instruction, Line, Program, Update, Value
 from microgradx.errors import CaptureError
@@ -201,6 +201,7 @@ class Recorder:
         """An array holds the value of a Tensor now."""
         value = self.value(tensor)
         if isinstance(value, Value):
+            self.undo.append(partial(setattr, tensor, "_data", tensor._data))
             self.hold(array, value)
             if value in self.program.bound and self.program.bound[value].owner is tensor:
                 self.origin.setdefault(id(array), value)  # of a parameter that an optimizer takes over
@@ -308,11 +309,13 @@ class Recorder:
                 self.origin.setdefault(id(part.value), home)
             arrays = {"data": part.value, "grad": part.gradient, **part.state}
             for kind, array in arrays.items():
-                if id(array) not in self.values:
+                if id(array) not in (self.values if kind == "grad" else self.origin):
+                    held = self.values.get(id(array))
                     owner = part.parameter if kind in ("data", "grad") else part
                     base = self.names.get(id(part.parameter)) or f"parameter_{part.name}"
                     base = {"data": base, "grad": f"g_{base}"}.get(kind, f"{base}_{kind}")
-                    self.bind(base, array, owner, kind)
+                    home = self.bind(base, array, owner, kind)
+                    self.values[id(array)] = held or home  # in another tensor's memory, until now
         if any(isinstance(x, Tensor) for x in more.values()):
             self.rule_by_tensors(flat, run, more)
         event = len(self.events)
@@ -364,9 +367,7 @@ class Recorder:
             advice = "Draw with mg.rand or mg.randn, or outside of the step."
             raise CaptureError(f"this step draws random numbers that are not in a tensor. {advice}")
         self.final: dict[Tensor, bool] = {}
-        for tensor in self.replaced:
-            self.program.writes[self.homes[id(tensor)]] = self.value(tensor)
-        refuse_ties(self)
+        settle(self)
         for leaf in self.before:
             self.final[leaf] = leaf._grad is not None
             if leaf._grad is None:

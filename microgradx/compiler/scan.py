@@ -5,8 +5,10 @@ from typing import Any
 
 import numpy as np
 
+from microgradx.compiler.bound import Changed
 from microgradx.compiler.results import detached, emptied, fill
-from microgradx.compiler.variant import Changed, Variant
+from microgradx.compiler.variant import Variant
+from microgradx.errors import CaptureError
 from microgradx.kernels.cuda import Array
 from microgradx.primitives.indexing import cat
 from microgradx.tape import mode
@@ -39,6 +41,9 @@ class Scan:
             except Changed:
                 self.step.variants.clear()
                 continue
+            except CaptureError as error:
+                self.step.leave(self.key, variant, error)
+                continue
             self.results.append((variant.result, [out[:finished] for out in outs]))
             done += finished
             variant.calls += max(finished - 1, 0)
@@ -65,8 +70,8 @@ class Scan:
             return None
         there = all(isinstance(a, Array) for a in self.arrays)
         batch = [a[: self.size] for a in self.arrays] if there else self.rows(step)  # as good: shapes count
-        call, key = self.step.read(batch)
-        variant = self.step.choose(key, call)
+        call, self.key = self.step.read(batch)
+        variant = self.step.choose(self.key, call)
         if variant is not None:
             variant.compile()
         return variant

@@ -17,6 +17,7 @@ import numpy as np
 from microgradx.compiler.arguments import Call
 from microgradx.compiler.audit import Audit
 from microgradx.compiler.books import watched
+from microgradx.compiler.bound import Changed
 from microgradx.compiler.capture import capture
 from microgradx.compiler.compare import Comparison
 from microgradx.compiler.program import Program
@@ -25,7 +26,7 @@ from microgradx.compiler.report import Report
 from microgradx.compiler.results import detached, fill
 from microgradx.compiler.scan import Scan
 from microgradx.compiler.schedule import Schedule
-from microgradx.compiler.variant import Changed, Variant
+from microgradx.compiler.variant import Variant
 from microgradx.errors import (
     ArgumentError,
     CaptureError,
@@ -87,6 +88,8 @@ class Step:
                 break
             except Changed:
                 del self.variants[key]
+            except CaptureError as error:
+                self.leave(key, variant, error)
         if not finished:  # an index was out of range: the function itself says what is wrong with it
             return self.eagerly(call)
         return fill(variant.result, iter([out.reshape(out.shape[1:]) for out in outs]))
@@ -131,12 +134,22 @@ class Step:
                 found.compile()
             return found
         except (CaptureError, CompileError, KernelError) as error:
-            if self.options.get("fallback") != "eager":
-                raise
-            if not self.refused:  # it is told once
-                warnings.warn(f"{self.name} goes on line by line: {error}", CompileWarning, 3)
-            self.refused.add(key)
+            self.go_on(key, error)
             return None
+
+    def leave(self, key: Any, variant: Variant, error: CaptureError) -> None:
+        """A variant cannot run where its memory is."""
+        if variant.apart:  # that was well, and something has been done already
+            raise error
+        self.go_on(key, error)
+
+    def go_on(self, key: Any, error: Exception) -> None:
+        """Line by line from now on, where that is wanted."""
+        if self.options.get("fallback") != "eager":
+            raise error
+        if not self.refused:  # it is told once
+            warnings.warn(f"{self.name} goes on line by line: {error}", CompileWarning, 4)
+        self.refused.add(key)
 
     def captured(self, *args: Any) -> Variant:
         """The variant for such arguments, which need not be compiled to be looked at."""

@@ -349,7 +349,8 @@ class Trace:
             self.settle()
         refuse_what_no_guard_can_watch(self)
         kept = [r for r in self.records.values() if r.slots or r.items is not None or r.look is not None]
-        read = {id(b.then) for b in recorder.program.bound.values() if b.kind == "constant"}
+        constants = (b.then for b in recorder.program.bound.values() if b.kind == "constant")
+        read = {id(array) for array in constants} if recorder.device == "cpu" else set()
         for record in kept:
             if isinstance(record.it, np.ndarray) and id(record.it) in read and record.it.nbytes > SMALL:
                 record.look = None  # the program reads it anew in every step

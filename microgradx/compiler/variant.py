@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from microgradx.compiler.books import readable, written_down
+from microgradx.compiler.bound import Bound
 from microgradx.compiler.emit import RUN, Emitted, Emitter
 from microgradx.compiler.fuse import sink
 from microgradx.compiler.guards import Guards
@@ -16,26 +17,19 @@ from microgradx.compiler.hosted import call, notice
 from microgradx.compiler.items import Gather, Host, Matmul
 from microgradx.compiler.loops import View
 from microgradx.compiler.lower import lower
-from microgradx.compiler.memory import borrowed, keep_apart, rooms, still_tied
-from microgradx.compiler.program import Program
+from microgradx.compiler.memory import borrowed, still_tied
 from microgradx.compiler.recorder import Recorder
 from microgradx.compiler.schedule import Schedule, schedule
 from microgradx.compiler.shown import show, title_of
-from microgradx.compiler.simplify import simplify
 from microgradx.compiler.validate import validate_items, validate_schedule
 from microgradx.errors import CaptureError
 from microgradx.kernels import blas, pool
 from microgradx.kernels import jit as machine
 from microgradx.kernels.addresses import Addresses, address
 from microgradx.kernels.random import generator
-from microgradx.tensor import Tensor, wrap
 
 
-class Changed(Exception):
-    """What a variant is bound to has another shape or dtype now."""
-
-
-class Variant:
+class Variant(Bound):
     """A step compiled for some shapes, dtypes and values."""
 
     worthwhile = False  # whether even a single step is faster compiled than line by line
@@ -46,19 +40,16 @@ class Variant:
     calls, next = 0, 1  # steps so far, and when the step is recorded again
 
     def __init__(self, function: Callable[..., Any], guards: Guards, result: Any, recorder: Recorder):
+        super().__init__(recorder)
         self.guards, self.result, self.lock = guards, result, threading.RLock()
-        self.blocks, self.events = recorder.blocks, recorder.events
-        self.final = recorder.final  # which gradients are left; the rest of the recorder is let go
-        self.replaced, self.ties = recorder.replaced, [*recorder.ties.values()]
+        self.blocks, self.ties = recorder.blocks, [*recorder.ties.values()]
         self.optimizers = list(dict.fromkeys(event[1] for event in self.events if event[0] == "sweep"))
-        self.program: Program = simplify(recorder.program)
         self.title = title_of(function, self.program)
         self.compiled: Emitted | None = None
         # whether it leaves gradients where it found some, and none where it found none: fit for many steps
-        self.gradients = [(leaf, before) for leaf, before in recorder.before.items() if before is not None]
-        self.steady = all(self.final[leaf] == had for leaf, had in self.gradients)
+        self.steady = not self.before and all(self.final[leaf] == had for leaf, had in self.gradients)
         self.readable = readable(self)  # for an optimizer's ledger
-        keep_apart(self)
+        self.housed = self.at_home()
         self.twins: dict[Any, Variant] = {}  # with results for ledgers, by what these watch
 
     # Whether it still fits
@@ -71,7 +62,13 @@ class Variant:
             and self.guards.hold()
             and self.follows()
             and still_tied(self)
+            and self.at_home() == self.housed
         )
+
+    def at_home(self) -> list[bool]:
+        """Which parameters are in the memory of their optimizers: views taken before see no steps."""
+        runs = (event[3] for event in self.events if event[0] == "sweep")
+        return [part.parameter._data is part.value for run in runs for part in run]
 
     def follows(self) -> bool:
         """Whether the optimizers still step by the same loops, over parameters at the same step together."""
@@ -89,6 +86,7 @@ class Variant:
     def adopt(self, other: "Variant") -> None:
         """Go by what another capture of the same program took for fixed."""
         self.guards, self.moved, self.ties = other.guards, other.moved, other.ties
+        self.housed = other.housed
         pairs = zip(self.program.bound.values(), other.program.bound.values(), strict=True)
         places = [(a, b) for a, b in pairs if a.kind in ("constant", "data")]
         changed = [(a, b) for a, b in places if a.array() is not b.array()]
@@ -96,8 +94,7 @@ class Variant:
             a.owner, a.then = b.owner, b.then
         if changed:
             self.twins.clear()
-            if self.compiled is not None:
-                self.bind()
+            self.apart = False
 
     # Compiling
 
@@ -143,7 +140,6 @@ class Variant:
         self.bound = [  # what is left behind has a home even where nothing is to be done, as it is empty
             (found[v], b, v) for v, b in self.program.bound.items() if found[v] or v in self.program.writes
         ]
-        self.watched: list[tuple[Any, np.ndarray]] = []
         self.written = [self.program.bound[home].owner for home in self.program.writes
                         if self.program.bound[home].kind == "data"]  # fmt: skip
         self.products = any(isinstance(item, Matmul) for item in self.plan.items)
@@ -151,7 +147,7 @@ class Variant:
         self.checks = any(item.checks for item in self.plan.items)
         most = max((sum(c.pieces for c in stage) for stage in self.plan.stages), default=1)
         self.helpers = 0 if self.plan.serial else most - 1
-        self.bind()
+        self.apart = False
 
     def functions(self, made: Emitted, names: list[str], label: str) -> dict[str, Callable[..., None]]:
         """The entries of an emitted file as machine code."""
@@ -160,59 +156,6 @@ class Variant:
     def addresses(self, size: int) -> Any:
         """A table of addresses for that many arrays."""
         return Addresses(size)
-
-    def adopted(self) -> list[tuple[Any, Any]]:
-        """The flat buffers of the optimizers, with all parameters in them, and their arrays."""
-        flats = [event[2] for event in self.events if event[0] == "sweep"]
-        for flat in flats:
-            for part in flat.parts:
-                if part.parameter._data is not part.value:
-                    flat.adopt(part)
-        return [(flat, flat.arrays) for flat in flats]
-
-    def bind(self) -> None:
-        """Find the memory that the program works in."""
-        self.watched = []
-        self.flats = self.adopted()
-        self.homes, self.kept = [], []
-        for place, binding, value in self.bound:
-            array = binding.array()
-            if array.shape != value.shape or array.dtype != value.dtype:
-                raise Changed(f"{value.name} is {array.dtype}{list(array.shape)} now")
-            if not array.flags.c_contiguous:
-                array = np.ascontiguousarray(array)
-                if binding.kind == "data" and value in self.program.writes:
-                    binding.owner._data = array
-            self.kept.append(array)
-            if place is not None:
-                self.table[place] = array
-            if binding.kind == "data":
-                self.watched.append((binding.owner, binding.owner._data))
-            elif binding.kind == "grad":
-                self.homes.append((binding.owner, array))
-        self.rooms = rooms(self)
-        self.after: list[tuple[Tensor, Tensor | None]] = []
-        for leaf, has in self.final.items():
-            home = next((a for owner, a in self.homes if owner is leaf), None)
-            if home is not None or not has:
-                self.after.append((leaf, wrap(home) if has else None))
-        self.accumulated = [leaf for leaf, before in self.gradients if before]
-
-    def ready(self) -> None:
-        """Bind again where memory has been replaced."""
-        for tensor in self.replaced:  # by the step itself: whoever shares its array keeps what is in there
-            tensor._data = tensor._data.copy()
-        there = all(t._data is array for t, array in self.watched)
-        if there and all(flat.arrays is arrays for flat, arrays in self.flats) and not self.accumulated:
-            return
-        if not there:
-            keep_apart(self)
-        for leaf in self.accumulated:
-            home = leaf._home
-            if home is not None and leaf._grad is not None and leaf._grad._data is not home:
-                home[...] = leaf._grad._data
-                leaf._grad = wrap(home)
-        self.bind()
 
     # Running
 
@@ -266,6 +209,7 @@ class Variant:
         """The same, by one Python thread at a time."""
         self.compile()
         self.ready()
+        self.pull()
         if order is None and borrowed(self, arrays):
             return [], 0
         self.inputs = arrays
@@ -377,6 +321,7 @@ class Variant:
 
     def leave(self) -> None:
         """Tell Tensors what the step has done to them."""
+        self.push()
         for tensor in self.written:
             tensor._version[0] += 1
         for leaf, grad in self.after:

@@ -12,7 +12,7 @@ from microgradx.errors import ArgumentError, DeviceError, NonFiniteError, ShapeE
 from microgradx.kernels.cuda import Array, device
 from microgradx.rules import Rule
 from microgradx.tape import mode
-from microgradx.tensor import Tensor, copy_into, wrap, write
+from microgradx.tensor import Tensor, copy_into, lent, wrap, write
 
 LINE = 64  # bytes: every parameter starts at a cache line of its own
 
@@ -91,10 +91,13 @@ class Flat:
         """An array of a shape, or a flat one for all parameters, starting at a cache line."""
         shape = (self.size,) if shape is None else shape
         if self.device == "cuda":
-            return device().full(shape, self.dtype, 0)
-        raw = np.zeros(math.prod(shape) * self.dtype.itemsize + LINE, np.uint8)
-        start = -raw.ctypes.data % LINE
-        return raw[start : start - LINE].view(self.dtype).reshape(shape)
+            array = device().full(shape, self.dtype, 0)
+        else:
+            raw = np.zeros(math.prod(shape) * self.dtype.itemsize + LINE, np.uint8)
+            start = -raw.ctypes.data % LINE
+            array = raw[start : start - LINE].view(self.dtype).reshape(shape)
+        lent[id(array.base)] = array.base
+        return array
 
     def number(self, look: Callable[[], float]) -> Any:
         """A number as it is now; a recorder looks it up anew in every step."""
@@ -132,8 +135,7 @@ class Flat:
         clock = None  # of the run that goes on
         for part in self.parts:
             parameter, gradient = part.parameter, part.parameter._grad
-            if parameter._data is not part.value:
-                self.adopt(part)
+            self.adopt(part)
             if gradient is None:
                 clock = None
                 continue
@@ -149,6 +151,8 @@ class Flat:
     def adopt(self, part: Part) -> None:
         """Take over the values of a parameter whose array is not ours, and bind it to ours."""
         now, view = part.parameter, part.value
+        if now._data is view:
+            return
         if now.shape != view.shape or now.dtype != self.dtype:
             was = f"parameter {part.name} of shape {view.shape} and {self.dtype}"
             raise ShapeError(f"{was} has become {now.shape} and {now.dtype}; make a new optimizer for it.")

@@ -20,12 +20,12 @@ from microgradx.compiler.lower import lower
 from microgradx.compiler.schedule import Schedule
 from microgradx.compiler.shown import show
 from microgradx.compiler.validate import validate_items
-from microgradx.compiler.variant import Changed, Variant
+from microgradx.compiler.variant import Variant
 from microgradx.errors import DeviceError
 from microgradx.kernels.cuda import Array, device
 from microgradx.kernels.cuda.device import Launch, Pointer, Product, Shape, Vector
 from microgradx.kernels.random import generator
-from microgradx.tensor import Tensor, wrap
+from microgradx.tensor import Tensor
 
 SMALL = 2e6
 """Operations of a step below which its stages are parts of one kernel: launches would take longer."""
@@ -62,6 +62,7 @@ class CudaVariant(Variant):
     """A step compiled for a GPU, for some shapes, dtypes and values."""
 
     worthwhile = True
+    constants: dict[int, Array]  # on the device, by the ids of those on the host
     how: str = ""  # "epoch", "graph" or "launches": set it before the first call to choose
 
     def compile(self) -> Emitted:  # type: ignore[override]
@@ -84,10 +85,16 @@ class CudaVariant(Variant):
         self.head = gpu.empty((7,), np.int64)  # what HEAD names
         self.room, self.rows = 0, 0
         self.data: dict[int, Array] = {}
-        self.constants: dict[int, Array] = {}
+        self.constants = {}
         self.grow(1, 0)
-        self.bind()
+        self.apart = False
         return made
+
+    def adopt(self, other: Variant) -> None:
+        """The same; what is constant may be other numbers in the same array now."""
+        super().adopt(other)
+        self.constants = {}
+        self.apart = False
 
     def refuse_mixture(self) -> None:
         """DeviceError where the step uses tensors of two devices."""
@@ -114,31 +121,16 @@ class CudaVariant(Variant):
 
     def bind(self) -> None:
         """Find the memory that the program works in."""
-        self.watched, self.homes, self.after = [], [], []
-        self.flats = self.adopted()
+        self.begin()
         self.memory_of: dict[Any, Array] = {}
         for value, binding in self.program.bound.items():
-            if binding.kind == "number":
-                continue
-            array: Any = binding.array()
-            if array.shape != value.shape or array.dtype != value.dtype:
-                raise Changed(f"{value.name} is {array.dtype}{list(array.shape)} now")
-            if isinstance(array, np.ndarray):  # a constant
-                array = self.constants.setdefault(id(array), device().array(array))
-            elif not array.dense:
-                array = array.tight()
-                if binding.kind == "data" and value in self.program.writes:
-                    binding.owner._data = array
-            self.memory_of[value] = array
-            if binding.kind == "data":
-                self.watched.append((binding.owner, binding.owner._data))
-            elif binding.kind == "grad":
-                self.homes.append((binding.owner, array))
-        for leaf, has in self.final.items():
-            home = next((a for owner, a in self.homes if owner is leaf), None)
-            if not has or home is not None:
-                self.after.append((leaf, wrap(home) if has else None))
-        self.accumulated = [leaf for leaf, before in self.gradients if before]
+            if isinstance(binding.then, np.ndarray) and binding.kind == "constant":
+                self.memory_of[value] = self.constants.setdefault(
+                    id(binding.then), device().array(binding.then)
+                )
+            elif binding.kind != "number":
+                self.memory_of[value] = self.found(binding, value)
+        self.end()
         self.written = [self.program.bound[home].owner for home in self.program.writes
                         if self.program.bound[home].kind == "data"]  # fmt: skip
         self.prepared = {}
@@ -176,6 +168,7 @@ class CudaVariant(Variant):
         """So many steps: the results, each (steps, *shape) on the device, which may still be at work."""
         gpu, made = device(), self.compile()
         self.ready()
+        self.pull()
         width = self.program.arguments[0].shape[0] if self.gathers else 0
         self.grow(steps, steps * width if order is not None else 0)
         state = generator.state_dict()

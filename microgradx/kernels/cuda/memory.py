@@ -55,6 +55,13 @@ class Array:
     dense = property(lambda self: dense(self.shape, self.strides), doc="Whether it is one piece of memory.")
     device = property(lambda self: self.memory.device, doc="The device that it is on.")
 
+    @property
+    def bounds(self) -> tuple[int, int]:
+        """Its first byte in its memory, and that behind its last."""
+        ends = [(n - 1) * s * self.dtype.itemsize for n, s in zip(self.shape, self.strides, strict=True)]
+        low, high = sum(min(end, 0) for end in ends), sum(max(end, 0) for end in ends)
+        return self.start + low, self.start + high + self.dtype.itemsize
+
     def __len__(self) -> int:
         return self.shape[0]
 

@@ -1,0 +1,122 @@
+"""The memory that a compiled step works in: found before it runs, and again where it has been replaced."""
+
+from typing import Any
+
+from microgradx.compiler.memory import dense, keep_apart, root_of
+from microgradx.compiler.program import Program, Value
+from microgradx.compiler.simplify import simplify
+from microgradx.errors import CaptureError
+from microgradx.tensor import Tensor, wrap
+
+
+class Changed(Exception):
+    """What a step is bound to has another shape or dtype now, or shares memory."""
+
+
+class Bound:
+    """A program, and where the memory is that it reads and writes outside of itself."""
+
+    table: Any  # of addresses
+    bound: list[tuple[int | None, Any, Value]]  # place in the table, Binding, Value
+
+    def __init__(self, recorder: Any):
+        self.program: Program = simplify(recorder.program)
+        self.events = recorder.events
+        self.replaced: list[Tensor] = recorder.replaced
+        self.before = [b for b in self.program.bound.values() if b.kind == "before"]
+        self.final: dict[Tensor, bool] = recorder.final  # which gradients are left
+        self.gradients = [(leaf, before) for leaf, before in recorder.before.items() if before is not None]
+        self.accumulated = [leaf for leaf, before in self.gradients if before]
+        self.apart = False  # whether it is bound, to memory in which nothing is there twice
+
+    def adopted(self) -> list[tuple[Any, Any]]:
+        """The flat buffers of the optimizers, with all parameters that stay in them, and their arrays."""
+        flats = [event[2] for event in self.events if event[0] == "sweep"]
+        for flat in flats:
+            for part in flat.parts:
+                if not any(part.parameter is tensor for tensor in self.replaced):
+                    flat.adopt(part)
+        return [(flat, flat.arrays) for flat in flats]
+
+    def bind(self) -> None:
+        """Find the memory that the program works in."""
+        self.begin()
+        for place, binding, value in self.bound:
+            array = self.found(binding, value)
+            self.kept.append(array)
+            if place is not None:
+                self.table[place] = array
+        self.end()
+
+    def begin(self) -> None:
+        """Nothing is found yet."""
+        self.flats = self.adopted()
+        self.watched: list[tuple[Tensor, Any]] = []
+        self.homes: list[tuple[Tensor, Any]] = []
+        self.kept: list[Any] = []
+        self.strided: list[tuple[Any, Any, bool]] = []  # a view, its copy, and whether the step changes it
+        self.rooms: set[int] = set()  # whose memory the step changes
+
+    def found(self, binding: Any, value: Value) -> Any:
+        """The memory of what is bound, one element after the other: a copy of a view, for every call."""
+        array = binding.array()
+        if array.shape != value.shape or array.dtype != value.dtype:
+            raise Changed(f"{value.name} is {array.dtype}{list(array.shape)} now")
+        writes = value in self.program.writes
+        if writes:
+            self.rooms.add(id(root_of(array)))
+        if binding.kind == "data":
+            self.watched.append((binding.owner, array))
+        elif binding.kind == "grad":
+            self.homes.append((binding.owner, array))
+        if dense(array):
+            return array
+        copy = array.copy()
+        self.strided.append((array, copy, writes))
+        return copy
+
+    def end(self) -> None:
+        """All is found: what Tensors must be told after a step."""
+        self.after: list[tuple[Tensor, Tensor | None]] = []
+        for leaf, has in self.final.items():
+            home = next((a for owner, a in self.homes if owner is leaf), None)
+            if home is not None or not has:
+                self.after.append((leaf, wrap(home) if has else None))
+
+    def ready(self) -> None:
+        """Bind again where memory has been replaced."""
+        for binding in self.before:
+            binding.then = binding.owner._data
+        for tensor in self.replaced:  # by the step itself: whoever shares its array keeps what is in there
+            tensor._data = tensor._data.copy()
+        there = self.apart and all(t._data is array for t, array in self.watched)
+        if there and all(flat.arrays is arrays for flat, arrays in self.flats) and not self.accumulated:
+            return
+        for leaf in self.accumulated:
+            home = leaf._home
+            if home is not None and leaf._grad is not None and leaf._grad._data is not home:
+                home[...] = leaf._grad._data
+                leaf._grad = wrap(home)
+        self.bind()
+        if not there:
+            self.check()
+
+    def check(self) -> None:
+        """Raise CaptureError where memory is shared; Changed where it was not so far: it is recorded anew."""
+        was, self.apart = self.apart, False
+        try:
+            keep_apart(self.program)
+        except CaptureError as error:
+            raise (Changed(str(error)) if was else error) from None
+        self.apart = True
+
+    def pull(self) -> None:
+        """Bring the elements of views together."""
+        for view, copy, _ in self.strided:
+            copy[...] = view
+
+    def push(self) -> None:
+        """Put what the step has changed back into views."""
+        for view, copy, changes in self.strided:
+            if changes:
+                view[...] = copy

@@ -1,0 +1,257 @@
+"""Tensors that share memory: compiled steps leave what eager ones do, or say that they cannot."""
+
+import numpy as np
+import pytest
+
+import microgradx as mg
+from microgradx import optim
+from microgradx.errors import CaptureError
+
+pytestmark = pytest.mark.interpreted
+
+
+def leaf(numbers):
+    return mg.tensor(np.array(numbers, float), requires_grad=True)
+
+
+class World:
+    """Two tensors that a step works on, and another one that is looked at."""
+
+    def __init__(self, held=""):
+        self.a, self.b = leaf([1.0, 2.0]), leaf([3.0, 4.0])
+        self.a.name, self.b.name = "a", "b"
+        held = [(name, getattr(self, name)) for name in held]
+        self.optimizer = optim.SGD(held, lr=0.1) if held else None
+        self.seen = None
+
+    def descend(self):
+        """A step of the optimizer."""
+        self.optimizer.zero_grad()
+        (self.a * self.a * self.b).sum().backward()
+        self.optimizer.step()
+
+    def arrays(self):
+        """All that can be looked at."""
+        grads = [t.grad for t in (self.a, self.b)]
+        return [None if t is None else np.array(t) for t in (self.a, self.b, self.seen, *grads)]
+
+
+def add(t, step=1.0):
+    """A change in place."""
+    with mg.no_grad():
+        t += step
+
+
+def tie(w):
+    w.b.data = w.a.data
+
+
+def swap(w):
+    w.a.data, w.b.data = w.b.data, w.a.data
+
+
+def see(w):
+    w.seen = w.a.detach()
+
+
+def turned(w):
+    w.seen = mg.Tensor(np.arange(6.0).reshape(2, 3))
+    w.a = mg.Tensor(w.seen.data.T, requires_grad=True)
+
+
+def turned_gradient(w):
+    w.seen = mg.Tensor(np.arange(4.0).reshape(2, 2))
+    w.a = mg.Tensor(np.ones((2, 2)), requires_grad=True)
+    w.a.grad = mg.Tensor(w.seen.data.T)
+
+
+def new_data(w):
+    w.a.data = w.a * 2
+
+
+def add_then_new(w):
+    add(w.a)
+    w.a.data = w.a * 2
+
+
+def descend(w):
+    w.descend()
+
+
+def descend_then_clip(w):
+    w.descend()
+    w.a.data = mg.clip(w.a, -0.9, 1.5)
+
+
+def add_then_descend(w):
+    add(w.a)
+    w.descend()
+
+
+def view_then_descend(w):
+    v = w.a.detach()[::-1]
+    w.descend()
+    w.a.data = v * 2
+
+
+def descend_then_add(w):
+    w.descend()
+    add(w.b)
+
+
+def new_beside_add(w):
+    before = w.b * 1
+    add(w.a)
+    w.b.data = w.b * before
+
+
+def beside_add(w):
+    add(w.a)
+    return w.a * w.b
+
+
+def add_up(w):
+    (w.a * w.a).sum().backward()
+
+
+def clip_gradient(w):
+    optim.clip_grad_norm_([w.a], 0.5)
+
+
+def lend_gradient(w):
+    w.a.grad = w.b.detach()
+
+
+def nothing(w):
+    """Nothing happens."""
+
+
+@pytest.mark.parametrize(
+    "held, before, step, between",
+    [
+        ("", see, add_then_new, nothing),
+        ("", see, add_then_new, see),
+        ("", see, new_data, add_up),
+        ("a", see, descend_then_clip, nothing),
+        ("a", new_data, add_then_descend, nothing),
+        ("a", lambda w: (new_data(w), see(w)), add_then_descend, nothing),
+        ("a", nothing, view_then_descend, nothing),
+        ("a", nothing, descend, swap),
+        ("a", nothing, descend, tie),
+        ("ab", tie, descend, nothing),
+        ("ab", nothing, descend, tie),
+        ("ab", nothing, descend, swap),
+        ("ab", nothing, add_then_descend, swap),
+        ("b", tie, descend, nothing),
+        ("b", nothing, descend, tie),
+        ("", tie, new_beside_add, nothing),
+        ("", tie, beside_add, nothing),
+        ("", nothing, beside_add, tie),
+        ("", turned, add_then_new, nothing),
+        ("", turned, lambda w: add(w.a), lambda w: add(w.seen.requires_grad_())),
+        ("", turned, add_up, lambda w: add(w.seen.requires_grad_())),
+        ("", turned_gradient, add_up, nothing),
+        ("", lend_gradient, add_up, nothing),
+        ("", lend_gradient, clip_gradient, lend_gradient),
+    ],
+)  # fmt: skip
+def test_compiled_steps_leave_what_eager_ones_do(held, before, step, between):
+    results = []
+    for way in (lambda step: step, lambda step: mg.jit(step, audit=False)):
+        world = World(held)
+        before(world)
+        call, found = way(lambda: step(world)), []
+        for k in range(4):
+            result = call()
+            found += [*world.arrays(), None if result is None else np.array(result)]
+            if k % 2:
+                between(world)
+                found += world.arrays()
+        results.append(found)
+    for one, other in zip(*results, strict=True):
+        assert (one is None) == (other is None)
+        if one is not None:
+            np.testing.assert_allclose(one, other, rtol=1e-12)
+
+
+def lend(w):
+    w.b.data = w.a
+
+
+def exchange(w):
+    kept = w.a.detach()
+    w.a.data = w.b
+    w.b.data = kept
+
+
+def share_new(w):
+    w.a.data = w.b.data = w.a * w.b
+
+
+def share_gradient(w):
+    (w.a * w.a).sum().backward()
+    w.b.grad = w.a.grad
+
+
+def gradient_as_data(w):
+    (w.a * w.a).sum().backward()
+    w.a.data = w.a.grad
+
+
+def outside(w):
+    w.a.data = FIVE
+
+
+def turn(w):
+    w.a.data = w.a[::-1]
+
+
+FIVE = mg.Tensor(np.full(2, 5.0))
+
+
+@pytest.mark.parametrize(
+    "step, message",
+    [
+        (lend, "leaves b in the memory of a"),
+        (exchange, "leaves . in the memory of"),
+        (turn, "leaves a in the memory of a"),
+        (share_new, "leaves . in the memory of"),
+        (lend_gradient, "leaves the gradient of a in the memory of b"),
+        (share_gradient, "leaves the gradient of b in the memory of the gradient of a"),
+        (gradient_as_data, "in the memory of"),
+        (outside, "leaves a in the memory of FIVE"),
+    ],
+)
+def test_what_would_be_shared_after_a_step_is_refused(step, message):
+    world = World()
+    with pytest.raises(CaptureError, match=message + r".*Give it a clone\(\) of its own"):
+        mg.jit(lambda: step(world))()
+    assert world.a.tolist() == [1, 2] and world.b.tolist() == [3, 4]
+
+
+def test_what_is_shared_only_later_is_refused_or_goes_on_line_by_line():
+    for fallback in (None, "eager"):
+        world = World()
+        step = mg.jit(lambda: beside_add(world), fallback=fallback, audit=False)
+        step()
+        world.b.data = world.a.data[::-1]
+        if fallback is None:
+            with pytest.raises(CaptureError, match="a and b share memory, and it changes a there|b and a"):
+                step()
+        else:
+            with pytest.warns(mg.errors.CompileWarning, match="goes on line by line"):
+                assert step().tolist() == [12, 12]
+
+
+def test_the_memory_of_an_optimizer_stays_its_own():
+    world = World("ab")
+    swap(world)
+    assert (world.a.tolist(), world.b.tolist()) == ([3, 4], [1, 2])
+    world.optimizer.zero_grad()
+    (world.a * world.b).sum().backward()
+    world.optimizer.step()
+    np.testing.assert_allclose(world.a.numpy(), [2.9, 3.8])
+    np.testing.assert_allclose(world.b.numpy(), [0.7, 1.6])
+    tie(world)
+    add(world.a)
+    np.testing.assert_allclose(world.b.numpy(), [2.9, 3.8])
