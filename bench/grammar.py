@@ -15,7 +15,7 @@ import numpy as np
 
 import microgradx as mg
 from bench import shaping
-from bench.programs import ENDINGS, INNER, Program, World
+from bench.programs import BETWEEN, ENDINGS, INNER, Program, World
 from microgradx import nn, optim, primitives, scalars
 
 LARGEST = 150
@@ -358,11 +358,12 @@ def finish(b: Builder) -> dict[str, str]:
         ending, returned = ending if free and wanted else "forward", []
     elif not wanted:
         ending = "forward"
-    if ending in ("train", "carry", "clip", "renew"):
+    if ending in ("train", "carry", "clip", "renew", "squeeze"):
         optimizer(b)
     if ending == "again" and not any(b[name].requires_grad for name in b.values if b[name].is_leaf):
         ending = "inner"
-    return {"loss": " ".join(loss), "returns": " ".join(returned), "ending": ending}
+    between = b.pick(BETWEEN) if b.chance(0.15) else ""
+    return {"loss": " ".join(loss), "returns": " ".join(returned), "ending": ending, "between": between}
 
 
 def build(choice: Choice, seed: int = 0) -> tuple[Program, list[str]]:

@@ -13,7 +13,7 @@ import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from itertools import pairwise
+from itertools import combinations, pairwise
 from typing import Any
 
 import numpy as np
@@ -41,6 +41,8 @@ ENDINGS = {
     "clip_leaves": ([], ["loss.backward()", "optim.clip_grad_norm_([{leaves}], 0.5)"]),
     "renew": (["optimizer.zero_grad()"], ["loss.backward()", "stir({leaves})", "optimizer.step()"]),
     "swap": ([], ["loss.backward()", "swap({leaves})"]),
+    "squeeze": (["optimizer.zero_grad()"], ["loss.backward()", "optimizer.step()", "squeeze({leaves})"]),
+    "shift": ([], ["loss.backward()", "shift({leaves})"]),
     "by_hand": (["{leaf}.grad = None"], ["loss.backward()", "descend({leaves})"]),
     "stir": ([], ["loss.backward()", "stir({leaves})"]),
     "inner": ([], []),
@@ -50,6 +52,9 @@ ENDINGS = {
 
 CALLS = 2
 """How often a step runs: the first time it is captured, the second time it finds gradients and state."""
+
+BETWEEN = "tie", "exchange", "renew"
+"""What may happen to the data of two tensors between two calls, or of one."""
 
 INNER = "inner", "again"  # the lines are a function within the step, which mg.value_and_grad differentiates
 
@@ -66,11 +71,12 @@ class Program:
     loss: str = ""
     returns: str = ""
     ending: str = "backward"
+    between: str = ""
     seed: int = 0
 
     def __repr__(self) -> str:
         parts = [f"    setup={lines(self.setup)}", f"    body={lines(self.body)}"]
-        for name in ("loss", "returns", "ending", "seed"):
+        for name in ("loss", "returns", "ending", "between", "seed"):
             value = getattr(self, name)
             if value != getattr(Program, name):
                 parts.append(f'    {name}="{value}"' if isinstance(value, str) else f"    {name}={value}")
@@ -162,6 +168,22 @@ def swap(*leaves: mg.Tensor) -> None:
                 p += 0.25
 
 
+def squeeze(*leaves: mg.Tensor) -> None:
+    """No weight is far from 0."""
+    for p in leaves:
+        p.data = mg.clip(p, -1.0, 1.0)
+
+
+def shift(*leaves: mg.Tensor) -> None:
+    """Each changes in place, is given new data, and changes once more."""
+    with mg.no_grad():
+        for k, p in enumerate(p for p in leaves if p.dtype.kind == "f"):
+            p += 0.25
+            p.data = 0.5 * p
+            if k % 2:
+                p *= 0.75
+
+
 def floats(*values: Any) -> tuple[int, ...]:
     """The positions of the values that are floats."""
     return tuple(i for i, v in enumerate(values) if v.dtype.kind == "f")
@@ -204,6 +226,7 @@ def makers(rng: np.random.Generator, nudge: float) -> dict[str, Callable[..., An
 
 
 NAMES |= {"weighted": weighted, "descend": descend, "stir": stir, "swap": swap, "floats": floats}
+NAMES |= {"squeeze": squeeze, "shift": shift}
 
 
 class World:
@@ -216,6 +239,31 @@ class World:
         for line in program.setup:
             self.names[line.split(" = ")[0]] = self.make(line, 0)
         self.step = self.define(program.text)
+        self.held: list[tuple[str, mg.Tensor]] = []  # views that somebody keeps
+        self.hold()
+
+    def tensors(self) -> list[tuple[str, mg.Tensor]]:
+        """The tensors of the setup, by name."""
+        names = [line.split(" = ")[0] for line in self.program.setup]
+        return [(name, self.names[name]) for name in names if isinstance(self.names[name], mg.Tensor)]
+
+    def hold(self) -> None:
+        """Somebody outside keeps views of the tensors as they are now."""
+        since = len(self.held)
+        for name, t in self.tensors():
+            self.held += [(f"{name}, held {since}", t.detach()), (f"{name}.T, held {since}", t.detach().T)]
+
+    def meddle(self) -> None:
+        """Somebody outside changes the data of the first two tensors that have one shape and dtype."""
+        pairs = combinations((t for _, t in self.tensors() if t.requires_grad), 2)
+        for p, q in (two for two in pairs if (two[0].shape, two[0].dtype) == (two[1].shape, two[1].dtype)):
+            if self.program.between == "tie":
+                q.data = p.data
+            elif self.program.between == "exchange":
+                p.data, q.data = q.data, p.data
+            elif self.program.between == "renew":
+                q.data = p.data * 0.5
+            return
 
     def make(self, line: str, call: int) -> Any:
         """The value of a line of the setup, the same in every world of this program."""
@@ -247,6 +295,8 @@ class World:
             elif isinstance(thing, optim.Optimizer):
                 for part, state in thing.state.items():
                     yield from ((f"{name}.{part}.{kind}", np.array(x)) for kind, x in state.items())
+        for name, t in self.held:
+            yield from tensor_state(name, t)
 
 
 def tensor_state(name: str, t: mg.Tensor) -> Iterator[tuple[str, Any]]:
@@ -276,6 +326,8 @@ def play(program: Program, way: Callable[..., Any] = lambda step: step, nudge: f
             result = step(*world.arguments(call))
             found |= {f"call {call}: {name}": x for name, x in flat("result", result)}
             found |= {f"call {call}: {name}": x for name, x in world.state()}
+            world.hold()
+            world.meddle()
         found["the next random number"] = mg.rand(1, dtype=np.float64).data.copy()
     return found
 
@@ -297,7 +349,9 @@ def scan(program: Program, way: Callable[..., Any]) -> dict[str, Any]:
 
 
 def scans(program: Program) -> bool:
-    """Whether the arguments of a program are batches of as many rows."""
+    """Whether the arguments of a program are batches of as many rows, and nothing happens between steps."""
+    if program.between:
+        return False
     arguments = World(program).arguments(0)
     return bool(arguments) and all(x.ndim and 0 < len(x) == len(arguments[0]) for x in arguments)
 

@@ -49,6 +49,7 @@ def less_around(program: Program) -> Iterator[Program]:
     if len(program.loss.split()) > 1:
         for name in program.loss.split():
             yield replace(program, loss=without(program.loss, name))
+    yield replace(program, between="")
     for ending in ("forward", "backward", "reset", "train"):
         if ending == program.ending:
             break

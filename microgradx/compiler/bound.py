@@ -21,7 +21,7 @@ class Bound:
 
     def __init__(self, recorder: Any):
         self.program: Program = simplify(recorder.program)
-        self.events = recorder.events
+        self.events, self.buffers = recorder.events, [*recorder.flats.values()]
         self.replaced: list[Tensor] = recorder.replaced
         self.before = [b for b in self.program.bound.values() if b.kind == "before"]
         self.final: dict[Tensor, bool] = recorder.final  # which gradients are left
@@ -31,12 +31,11 @@ class Bound:
 
     def adopted(self) -> list[tuple[Any, Any]]:
         """The flat buffers of the optimizers, with all parameters that stay in them, and their arrays."""
-        flats = [event[2] for event in self.events if event[0] == "sweep"]
-        for flat in flats:
+        for flat in self.buffers:
             for part in flat.parts:
                 if not any(part.parameter is tensor for tensor in self.replaced):
                     flat.adopt(part)
-        return [(flat, flat.arrays) for flat in flats]
+        return [(flat, flat.arrays) for flat in self.buffers]
 
     def bind(self) -> None:
         """Find the memory that the program works in."""

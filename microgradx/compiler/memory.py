@@ -137,8 +137,8 @@ def borrowed(variant: Any, arrays: list[Any]) -> bool:
 
 
 def parts(recorder: Any) -> list[Any]:
-    """What optimizers have stepped."""
-    return [part for event in recorder.events if event[0] == "sweep" for part in event[3]]
+    """The parameters of optimizers at work, and their places."""
+    return [part for flat in recorder.flats.values() for part in flat.parts]
 
 
 def own(recorder: Any, tensor: Any, array: Any) -> bool:

@@ -50,6 +50,7 @@ class Recorder:
         self.backward = False  # whether any is
         self.undo: list[Callable[[], None]] = []  # what takes back the eager run
         self.owners: dict[int, Any] = {}  # the optimizer of a flat buffer
+        self.flats: dict[int, Any] = {}  # flat buffers by their ids
         self.given: list[Tensor] = []  # the arguments
         self.ties: dict[int, tuple[Any, Any]] = {}  # Tensors that share their array with another one
         self.changed: list[Any] = []  # arrays that change in place
@@ -203,6 +204,7 @@ class Recorder:
         if isinstance(value, Value):
             self.undo.append(partial(setattr, tensor, "_data", tensor._data))
             self.hold(array, value)
+            self.changed.append(array)
             if value in self.program.bound and self.program.bound[value].owner is tensor:
                 self.origin.setdefault(id(array), value)  # of a parameter that an optimizer takes over
 
@@ -284,6 +286,14 @@ class Recorder:
             name = self.names.get(id(leaf)) or leaf.name or "leaf"
             self.bind(f"g_{name}", leaf._grad._data, leaf, "grad")
 
+    def gather(self, flat: Any) -> None:
+        """Values and gradients come home to a flat buffer."""
+        self.flats[id(flat)] = flat
+        for part in flat.parts:
+            self.gradient(part.parameter)
+            if home := self.homes.get(id(part.parameter)):  # whose data the step may have replaced
+                self.origin.setdefault(id(part.value), home)
+
     def step(self, optimizer: Any, flat: Any, run: list) -> None:
         """An optimizer is about to update some neighbours in a flat buffer."""
         if isinstance(optimizer, LBFGS):
@@ -305,8 +315,6 @@ class Recorder:
         """A rule would run over some neighbours in a flat buffer; True: its numbers are not needed now."""
         self.forward = None
         for part in run:
-            if home := self.homes.get(id(part.parameter)):  # whose data the step may have replaced
-                self.origin.setdefault(id(part.value), home)
             arrays = {"data": part.value, "grad": part.gradient, **part.state}
             for kind, array in arrays.items():
                 if id(array) not in (self.values if kind == "grad" else self.origin):

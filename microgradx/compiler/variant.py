@@ -46,10 +46,11 @@ class Variant(Bound):
         self.optimizers = list(dict.fromkeys(event[1] for event in self.events if event[0] == "sweep"))
         self.title = title_of(function, self.program)
         self.compiled: Emitted | None = None
+        self.housed = self.at_home()
         # whether it leaves gradients where it found some, and none where it found none: fit for many steps
         self.steady = not self.before and all(self.final[leaf] == had for leaf, had in self.gradients)
+        self.steady &= self.housed == self.at_home(after=True)
         self.readable = readable(self)  # for an optimizer's ledger
-        self.housed = self.at_home()
         self.twins: dict[Any, Variant] = {}  # with results for ledgers, by what these watch
 
     # Whether it still fits
@@ -65,10 +66,12 @@ class Variant(Bound):
             and self.at_home() == self.housed
         )
 
-    def at_home(self) -> list[bool]:
-        """Which parameters are in the memory of their optimizers: views taken before see no steps."""
-        runs = (event[3] for event in self.events if event[0] == "sweep")
-        return [part.parameter._data is part.value for run in runs for part in run]
+    def at_home(self, after: bool = False) -> list[bool]:
+        """Which parameters are in the memory of their optimizers, or `after` the step: else views see no steps."""
+        parts = [part for flat in self.buffers for part in flat.parts]
+        if after:
+            return [not any(part.parameter is tensor for tensor in self.replaced) for part in parts]
+        return [part.parameter._data is part.value for part in parts]
 
     def follows(self) -> bool:
         """Whether the optimizers still step by the same loops, over parameters at the same step together."""

@@ -129,8 +129,7 @@ class Flat:
     def gather(self) -> list[Run]:
         """Bring values and gradients home; the runs of all parameters that have a gradient."""
         if mode.recorder is not None:
-            for part in self.parts:
-                mode.recorder.gradient(part.parameter)
+            mode.recorder.gather(self)
         runs: list[Run] = []
         clock = None  # of the run that goes on
         for part in self.parts:
