@@ -14,6 +14,7 @@ import numpy as np
 from microgradx.compiler.memory import Binding, renew, settle
 from microgradx.compiler.names import RESERVED, line_of, local_name, unfit, user_frame
 from microgradx.compiler.program import Draw, Instruction, Line, Program, Update, Value
+from microgradx.compiler.results import each
 from microgradx.errors import CaptureError
 from microgradx.kernels.cuda import Array
 from microgradx.kernels.random import drawn
@@ -204,7 +205,6 @@ class Recorder:
         if isinstance(value, Value):
             self.undo.append(partial(setattr, tensor, "_data", tensor._data))
             self.hold(array, value)
-            self.changed.append(array)
             if value in self.program.bound and self.program.bound[value].owner is tensor:
                 self.origin.setdefault(id(array), value)  # of a parameter that an optimizer takes over
 
@@ -216,7 +216,8 @@ class Recorder:
         self.undo.append(partial(setattr, tensor, "_data", array))
         if any(tensor is leaf._grad for leaf in self.before):
             return  # the gradient that is left in the end is what counts
-        if id(array) in self.origin and not self.owns(tensor):
+        home = self.homes.get(id(tensor)) or self.origin.get(id(array))
+        if id(array) in self.origin and self.program.bound[home].owner is not tensor:  # type: ignore[index]
             what = f"it gives new data to a tensor that shares the memory of {self.origin[id(array)].name}"
             refuse(what, "Give it a clone() first.")
         if self.leave(tensor, value):
@@ -230,11 +231,6 @@ class Recorder:
         self.leave(tensor, value)
         self.hold(tensor._data, value)
         self.changed.append(tensor._data)
-
-    def owns(self, tensor: Tensor) -> bool:
-        """Whether a Tensor has a place of its own among what is bound."""
-        home = self.homes.get(id(tensor)) or self.origin[id(tensor._data)]
-        return self.program.bound[home].owner is tensor
 
     def leave(self, tensor: Tensor, value: Value) -> bool:
         """A value is what a Tensor holds after the step; False for one that the step itself has made."""
@@ -287,10 +283,12 @@ class Recorder:
             self.bind(f"g_{name}", leaf._grad._data, leaf, "grad")
 
     def gather(self, flat: Any) -> None:
-        """Values and gradients come home to a flat buffer."""
+        """Values and gradients are about to come home to a flat buffer."""
         self.flats[id(flat)] = flat
         for part in flat.parts:
             self.gradient(part.parameter)
+            if part.parameter._data is not part.value:
+                self.changed.append(part.value)
             if home := self.homes.get(id(part.parameter)):  # whose data the step may have replaced
                 self.origin.setdefault(id(part.value), home)
 
@@ -298,9 +296,8 @@ class Recorder:
         """An optimizer is about to update some neighbours in a flat buffer."""
         if isinstance(optimizer, LBFGS):
             what = "the loss decides how far LBFGS goes, and how often it evaluates it"
-            refuse(
-                what, "Compile the closure alone: closure = mg.jit(closure), then optimizer.step(closure)."
-            )
+            advice = "Compile the closure alone: closure = mg.jit(closure), then optimizer.step(closure)."
+            refuse(what, advice)
         self.owners[id(flat)] = optimizer
 
     def number(self, look: Callable[[], float], dtype: Any) -> Tensor:
@@ -323,7 +320,7 @@ class Recorder:
                     base = self.names.get(id(part.parameter)) or f"parameter_{part.name}"
                     base = {"data": base, "grad": f"g_{base}"}.get(kind, f"{base}_{kind}")
                     home = self.bind(base, array, owner, kind)
-                    self.values[id(array)] = held or home  # in another tensor's memory, until now
+                    self.values[id(array)] = held or home  # in another tensor's memory so far
         if any(isinstance(x, Tensor) for x in more.values()):
             self.rule_by_tensors(flat, run, more)
         event = len(self.events)
@@ -360,9 +357,8 @@ class Recorder:
     def schedule(self, schedule: Any) -> None:
         """A schedule is about to go on."""
         if isinstance(schedule, ReduceLROnPlateau):
-            refuse(
-                "it steps by a metric", "Step ReduceLROnPlateau outside, with the loss that the step returns."
-            )
+            advice = "Step ReduceLROnPlateau outside, with the loss that the step returns."
+            refuse("it steps by a metric", advice)
         self.undo.append(partial(schedule.load_state_dict, schedule.state_dict()))
         self.events.append(("schedule", schedule))
 
@@ -393,16 +389,9 @@ class Recorder:
                 value.name, home.name = home.name, self.free(home.name + "_home")
                 self.invented.discard(value)
             self.program.writes[home] = value
-        return self.collect(result)
+        return each(result, Tensor, self.output)
 
-    def collect(self, x: Any) -> Any:
-        """The structure of a result with Values for Tensors."""
-        if isinstance(x, Tensor):
-            value = self.value(x)
-            self.program.outputs.append(value)
-            return value
-        if isinstance(x, tuple) and hasattr(x, "_fields"):
-            return type(x)(*map(self.collect, x))
-        if isinstance(x, list | tuple):
-            return type(x)(map(self.collect, x))
-        return {k: self.collect(v) for k, v in x.items()} if isinstance(x, dict) else x
+    def output(self, tensor: Tensor) -> Any:
+        """The Value of a Tensor that the step returns."""
+        self.program.outputs.append(self.value(tensor))
+        return self.program.outputs[-1]

@@ -67,7 +67,7 @@ class Variant(Bound):
         )
 
     def at_home(self, after: bool = False) -> list[bool]:
-        """Which parameters are in the memory of their optimizers, or `after` the step: else views see no steps."""
+        """Which parameters are where their optimizers work, or `after` the step: else views see no steps."""
         parts = [part for flat in self.buffers for part in flat.parts]
         if after:
             return [not any(part.parameter is tensor for tensor in self.replaced) for part in parts]
