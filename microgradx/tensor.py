@@ -48,6 +48,8 @@ class Tensor:
         self.requires_grad = bool(requires_grad)
         self._trained = False  # whether it is a module's parameter, which it is while it is frozen, too
         self.name: str | None = None
+        if mode.recorder is not None:
+            mode.recorder.made[id(self)] = self
 
     def __init_subclass__(cls) -> None:
         raise DTypeError("Tensor has no subclasses; put Tensors into an nn.Module, or write functions.")

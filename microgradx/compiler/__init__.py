@@ -26,7 +26,10 @@ def jit(
     such as branching on a tensor's value, or drawing from another library's random numbers.
 
     What the function reads, attributes, globals, closures, items, is looked at before every call; a change
-    means a new capture.
+    means a new capture. What it prints is printed at a capture, and at a second look (see audit).
+
+    Results are copies; parameters and buffers change in their own memory. Steps that would leave two tensors
+    in the same memory, or work on tensors that share a part of it, are refused.
 
     audit: how often the function is recorded again and compared, for changes that escape that: True at every
         call, n every n calls, False never; calls 2, 3, 5, 10, 100, 1000 ... without a choice. A

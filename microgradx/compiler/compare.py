@@ -19,7 +19,6 @@ class Comparison:
     def __init__(self, old: Any, new: Any):
         self.old, self.new = old, new
         self.twin: dict[Value, Value] = {}  # of the values of the new program
-        self.fresh: str | None = None  # a tensor that the step makes and changes in place
         self.found = next(self.differences(), None)
 
     def differences(self) -> Iterator[str]:
@@ -50,12 +49,8 @@ class Comparison:
         reads = [first_read(self.old.program, v) for v in old], [first_read(self.new.program, v) for v in new]
         for (v, a), (w, b), where in zip(old.items(), new.items(), reads[1], strict=False):
             self.twin[w] = v
-            fresh = (
-                a.kind == b.kind == "data" and v not in self.old.program.writes
-            )  # made by the step, perhaps
-            same = same_binding(a, b) or (fresh and same_content(a.array(), b.array()))
-            if a.kind == b.kind == "data" and not same and not fresh:
-                self.fresh = f"{w.name}{where}"
+            read = a.kind == b.kind == "data" and v not in self.old.program.writes
+            same = same_binding(a, b) or (read and same_content(a.array(), b.array()))
             if not same or (v.shape, v.dtype) != (w.shape, w.dtype):
                 yield f"{w.name}, another {b!r} than then{where}"
         if len(old) != len(new):

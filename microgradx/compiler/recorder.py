@@ -54,6 +54,7 @@ class Recorder:
         self.flats: dict[int, Any] = {}  # flat buffers by their ids
         self.given: list[Tensor] = []  # the arguments
         self.ties: dict[int, tuple[Any, Any]] = {}  # Tensors that share their array with another one
+        self.made: dict[int, Tensor] = {}  # Tensors that the step makes of arrays, by their ids
         self.changed: list[Any] = []  # arrays that change in place
         self.replaced: list[Tensor] = []  # Tensors that hold another array after the step
         self.invented: set[Value] = set()  # Values that the user has no name for yet
@@ -97,11 +98,11 @@ class Recorder:
             return x
         array: Any = x._data if isinstance(x, Tensor) else x
         if id(array) in self.values:
-            held = self.program.bound.get(self.origin.get(id(array)))  # type: ignore[arg-type]
+            held: Any = self.program.bound.get(self.origin.get(id(array)))  # type: ignore[arg-type]
             if isinstance(x, Tensor) and held and held.kind == "data" and held.owner is not x:
                 self.ties[id(x)] = ref(x), held.owner
             return self.values[id(array)]
-        if isinstance(x, Tensor) and id(array) not in self.pure:
+        if isinstance(x, Tensor) and id(array) not in self.pure and id(x) not in self.made:
             name = self.names.get(id(x)) or x.name or local_name(x) or "tensor"
             self.homes[id(x)] = self.bind(name, array, x, "data")
             return self.homes[id(x)]
@@ -214,8 +215,8 @@ class Recorder:
         if any(tensor is one for one in self.given):
             refuse("it changes the data of an argument", "Return the new values, or keep them in a tensor.")
         self.undo.append(partial(setattr, tensor, "_data", array))
-        if any(tensor is leaf._grad for leaf in self.before):
-            return  # the gradient that is left in the end is what counts
+        if any(tensor is leaf._grad for leaf in self.before) or id(tensor) in self.made:
+            return  # the gradient that is left in the end is what counts; others nobody has outside
         home = self.homes.get(id(tensor)) or self.origin.get(id(array))
         if id(array) in self.origin and self.program.bound[home].owner is not tensor:  # type: ignore[index]
             what = f"it gives new data to a tensor that shares the memory of {self.origin[id(array)].name}"
@@ -239,14 +240,16 @@ class Recorder:
         other = first and first.kind == "data" and first.owner is not tensor
         if other and first.owner._data is not tensor._data:  # the step has given it other data
             refuse("it changes memory that another tensor had", "Give each a clone() of its own.")
+        if (first and first.kind == "constant") or id(tensor) in self.made:
+            what = f"it makes a tensor of an array, and changes {home.name if home else 'it'} in place"
+            refuse(what, "Compute a new one instead, or make it outside.")
         if home is None and id(tensor._data) not in self.values:  # never read so far
             name = self.names.get(id(tensor)) or tensor.name or "tensor"
             home = self.bind(name, tensor._data, tensor, "data")
         if home is None:
             return False
-        self.homes[id(tensor)] = home
+        self.homes[id(tensor)], self.program.writes[home] = home, value
         self.kept.append(tensor)
-        self.program.writes[home] = value
         return True
 
     def hold(self, array: Any, value: Value) -> None:

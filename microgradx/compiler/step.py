@@ -206,14 +206,8 @@ class Step:
     def look_again(self, key: Any, call: Call, variant: Variant) -> Variant:
         """Record once more what a variant was made of: the variant, or what takes its place."""
         with variant.lock:
-            comparison = Comparison(variant, self.record(call, again=True))
-            if (found := comparison.found) is None:
+            if (found := Comparison(variant, self.record(call, again=True)).found) is None:
                 return variant
-            if comparison.fresh:
-                what = f"it makes a tensor and changes its data, {comparison.fresh}"
-                raise CaptureError(
-                    f"{self.name} cannot be compiled, because {what}. Compute a new one instead."
-                )
             new = self.record(call)
         self.variants[key] = [one for one in self.variants[key] if one is not variant]
         what = f"{self.name} has become another step unnoticed. The first that differs: {found}"
