@@ -260,23 +260,23 @@ class Tensor:
 
     def accumulate(self, g) -> None:
         """Add a gradient to `.grad`: written into the optimizer's buffer where there is one."""
-        recorder, old = mode.recorder, self._grad
-        if recorder is not None:
-            recorder.gradient(self)
-        if isinstance(g, Tensor) and (recorder is None or g.requires_grad):
-            self._grad = g if old is None else old + g  # to be differentiated again
+        old = self._grad
+        if mode.recorder is not None:
+            mode.recorder.gradient(self)
+        if isinstance(g, Tensor) and g.requires_grad:  # to be differentiated again
+            self._grad = g.clone() if old is None else old + g  # g may be the gradient of others, too
         elif old is None:
             place = room_for(self._data) if self._home is None else self._home
             write(place, g)
             self._grad = wrap(place)
-        elif old._node is None:
+        elif old._node is not None or (type(old._data) is Array and not old._data.dense):
+            self._grad = old + g
+        else:
             if isinstance(g, Tensor):
                 write(old._data, old + g)
             else:
                 old._data += g
             old._version[0] += 1
-        else:
-            self._grad = old + g
 
     # Operators
 

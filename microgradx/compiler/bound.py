@@ -58,7 +58,7 @@ class Bound:
 
     def found(self, binding: Any, value: Value) -> Any:
         """The memory of what is bound, one element after the other: a copy of a view, for every call."""
-        array = binding.array()
+        array = self.located(binding.array())
         if array.shape != value.shape or array.dtype != value.dtype:
             raise Changed(f"{value.name} is {array.dtype}{list(array.shape)} now")
         writes = value in self.program.writes
@@ -73,6 +73,10 @@ class Bound:
         copy = array.copy()
         self.strided.append((array, copy, writes))
         return copy
+
+    def located(self, array: Any) -> Any:
+        """An array where the step runs."""
+        return array
 
     def end(self) -> None:
         """All is found: what Tensors must be told after a step."""

@@ -14,7 +14,7 @@ from microgradx.compiler.cuda.stages import Library, operands, problem, stages
 from microgradx.compiler.cuda.text import Emitted, Writer
 from microgradx.compiler.items import Host
 from microgradx.compiler.loops import Buffer, View
-from microgradx.compiler.lower import Lowering, lowerings
+from microgradx.compiler.lower import Lowering
 from microgradx.compiler.program import Draw, Instruction, Program, Value
 from microgradx.kernels.cuda import Array, device
 from microgradx.kernels.cuda.device import Launch, Pointer, Product, Shape, pointer
@@ -50,7 +50,7 @@ class Operation:
 
     def __init__(
         self, op: Any, inputs: list[Any], params: dict[str, Any], shape: tuple, dtype: np.dtype, gpu: Shape,
-        library: bool = False,
+        copies: bool = False, library: bool = False,
     ):  # fmt: skip
         self.name = op.name
         places = [k for k, x in enumerate(inputs) if isinstance(x, Array)]
@@ -65,6 +65,8 @@ class Operation:
         layouts = [(x.shape, x.strides, x.dtype) for x in inputs if isinstance(x, Array)]
         lowering = Strided(program, layouts)
         self.out, self.low = lowering.views[out], lowering.low
+        if copies and self.out.buffer.source is not None:  # a view will not do
+            self.out = lowering.copy(self.out)
         self.blocks = drawn_by(op, shape)
         self.hosted = any(isinstance(item, Host) for item in lowering.items)
         if self.hosted:
@@ -149,8 +151,8 @@ def make(op: Primitive, arrays: list[Any], params: dict[str, Any]) -> Operation:
     masks = [isinstance(a, Array) and a.dtype == bool for a in arrays]
     if op.name in ("getitem", "put") and any(masks[1:]):  # the values of a mask decide on the shape
         return Hosted()
-    shape, dtype = infer(op, arrays, params)
-    return Operation(op, arrays, params, shape, dtype, device().shape, bool(device().blas))
+    shape, dtype, copies = infer(op, arrays, params)
+    return Operation(op, arrays, params, shape, dtype, device().shape, copies, bool(device().blas))
 
 
 class Hosted(Operation):
@@ -160,8 +162,8 @@ class Hosted(Operation):
         self.hosted = True
 
 
-def infer(op: Primitive, arrays: list[Any], params: dict[str, Any]) -> tuple[tuple[int, ...], np.dtype]:
-    """Shape and dtype of the result, by NumPy on zeros; its errors are those of the CPU."""
+def infer(op: Primitive, arrays: list[Any], params: dict[str, Any]) -> tuple[tuple[int, ...], np.dtype, bool]:
+    """Shape and dtype of the result, and if it is no view, by NumPy on zeros; errors are those of the CPU."""
     zeros = [np.zeros(a.shape, a.dtype) if isinstance(a, Array) else a for a in arrays]
     out = np.asarray(op.forward(*zeros, **params))
     dtype = out.dtype
@@ -170,7 +172,8 @@ def infer(op: Primitive, arrays: list[Any], params: dict[str, Any]) -> tuple[tup
     wide = any(isinstance(a, Array) and a.dtype.char == "d" for a in arrays)
     if dtype.char == "d" and mode.number.char != "d" and "dtype" not in params and not wide:
         dtype = mode.number
-    return out.shape, np.dtype(dtype)
+    copies = not any(isinstance(z, np.ndarray) and np.may_share_memory(out, z) for z in zeros)
+    return out.shape, np.dtype(dtype), copies
 
 
 def on_host(op: Primitive, arrays: list[Any], params: dict[str, Any]) -> Array:
@@ -196,15 +199,7 @@ def gather(array: Array, dtype: Any) -> Array:
         out = device().empty(array.shape, dtype)
         device().copy(out, array)
         return out
-    return run(copied, array, dtype=dtype)
-
-
-class Copied(Primitive):
-    """A copy in memory of its own, which `cast` need not be."""
-
-
-copied = Copied(shapes.cast.forward)
-lowerings[copied] = lambda low, x, dtype: low.copy(x, "", dtype)
+    return run(shapes.cast, array, dtype=dtype)
 
 
 @cache

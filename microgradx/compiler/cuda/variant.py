@@ -124,16 +124,20 @@ class CudaVariant(Variant):
         self.begin()
         self.memory_of: dict[Any, Array] = {}
         for value, binding in self.program.bound.items():
-            if isinstance(binding.then, np.ndarray) and binding.kind == "constant":
-                self.memory_of[value] = self.constants.setdefault(
-                    id(binding.then), device().array(binding.then)
-                )
-            elif binding.kind != "number":
+            if binding.kind != "number":
                 self.memory_of[value] = self.found(binding, value)
         self.end()
         self.written = [self.program.bound[home].owner for home in self.program.writes
                         if self.program.bound[home].kind == "data"]  # fmt: skip
         self.prepared = {}
+
+    def located(self, array: Any) -> Any:
+        """What is constant is on the host, and so is what a gradient begins with."""
+        return (
+            self.constants.setdefault(id(array), device().array(array))
+            if type(array) is np.ndarray
+            else array
+        )
 
     def pointer(self, key: Any) -> Pointer:
         """Where a parameter of a kernel points to."""
