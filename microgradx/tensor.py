@@ -519,8 +519,7 @@ def room_for(array):
 def on_device(op: Primitive, args: tuple, arrays: list) -> tuple[Any, list]:
     """How to run an operation on a GPU's arrays, and the arrays to run it on."""
     if mode.recorder is not None:  # it needs shapes; what the arrays hold stays on the GPU
-        mode.recorder.device = "cuda"
-        return op.forward, [np.zeros(a.shape, a.dtype) if type(a) is Array else a for a in arrays]
+        return op.forward, [mode.recorder.stand_in(a) if type(a) is Array else a for a in arrays]
     for a in args:
         if type(a) is Tensor and a.ndim and type(a._data) is not Array:
             where = ", ".join(f"{x.shape} on {x.device}" for x in args if type(x) is Tensor)
@@ -599,7 +598,7 @@ def constant(array: np.ndarray) -> Tensor:
     """A Tensor around an array of the library's own that is the same in every call."""
     t = wrap(array)
     if mode.recorder is not None:
-        mode.recorder.constant(t)
+        mode.recorder.remember(t._data)
     return t
 
 

@@ -4,16 +4,19 @@ from functools import partial
 
 import numpy as np
 import pytest
+from test_cuda import needs_cuda
 
 import microgradx as mg
 from microgradx import optim
 from microgradx.errors import CaptureError
 
-pytestmark = pytest.mark.interpreted
+pytestmark = pytest.mark.interpreted(but=["test_the_same_on_a_gpu"])
+
+DEVICE = "cpu"
 
 
 def leaf(numbers):
-    return mg.tensor(np.array(numbers, float), requires_grad=True)
+    return mg.tensor(np.array(numbers, float), device=DEVICE, requires_grad=True)
 
 
 class World:
@@ -35,7 +38,7 @@ class World:
     def arrays(self):
         """All that can be looked at."""
         grads = [t.grad for t in (self.a, self.b)]
-        return [None if t is None else np.array(t) for t in (self.a, self.b, self.seen, *grads)]
+        return [None if t is None else np.array(t.numpy()) for t in (self.a, self.b, self.seen, *grads)]
 
 
 def add(t, step=1.0):
@@ -165,7 +168,7 @@ def test_compiled_steps_leave_what_eager_ones_do(held, before, step, between):
         call, found = way(partial(step, world)), []
         for k in range(4):
             result = call()
-            found += [*world.arrays(), None if result is None else np.array(result)]
+            found += [*world.arrays(), None if result is None else np.array(result.numpy())]
             if k % 2:
                 between(world)
                 found += world.arrays()
@@ -174,6 +177,42 @@ def test_compiled_steps_leave_what_eager_ones_do(held, before, step, between):
         assert (one is None) == (other is None)
         if one is not None:
             np.testing.assert_allclose(one, other, rtol=1e-12)
+
+
+@pytest.mark.cuda
+@needs_cuda
+@pytest.mark.parametrize(
+    "held, before, step, between",
+    [
+        ("", see, add_then_new, see),
+        ("a", nothing, view_then_descend, nothing),
+        ("ab", nothing, descend, swap),
+        ("", lend_gradient, add_up, nothing),
+    ],
+)
+def test_the_same_on_a_gpu(held, before, step, between, monkeypatch):
+    monkeypatch.setitem(globals(), "DEVICE", "cuda")
+    test_compiled_steps_leave_what_eager_ones_do(held, before, step, between)
+
+
+@pytest.mark.parametrize("device", ["cpu", pytest.param("cuda", marks=[pytest.mark.cuda, needs_cuda])])
+@pytest.mark.parametrize("create_graph", [False, True])
+def test_gradients_of_two_leaves_are_not_one_array(create_graph, device, monkeypatch):
+    monkeypatch.setitem(globals(), "DEVICE", device)
+    a, b = leaf([1.0, 2.0]), leaf([3.0, 4.0])
+    (3 * (a + b)).sum().backward(create_graph=create_graph)
+    optim.clip_grad_norm_([a, b], 1.0)
+    np.testing.assert_allclose(a.grad.numpy(), [0.5, 0.5], rtol=1e-6)
+    np.testing.assert_allclose(b.grad.numpy(), [0.5, 0.5], rtol=1e-6)
+
+
+@pytest.mark.parametrize("device", ["cpu", pytest.param("cuda", marks=[pytest.mark.cuda, needs_cuda])])
+def test_a_clone_has_memory_of_its_own(device, monkeypatch):
+    monkeypatch.setitem(globals(), "DEVICE", device)
+    a = leaf([1.0, 2.0])
+    copies = a.clone(), a.detach().clone()
+    add(a)
+    assert [c.tolist() for c in copies] == [[1, 2]] * 2
 
 
 def lend(w):

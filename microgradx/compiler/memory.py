@@ -63,7 +63,7 @@ def renew(recorder: Any, array: np.ndarray, old: Value, value: Value) -> None:
     Raises CaptureError where others share the memory, such as what `array` is itself a view of: their
     elements change, too, and no operation says to what.
     """
-    instead, seen = {old: value}, {id(array)}
+    instead, seen = {old: value}, set()
     made = {out: one for one in recorder.program.instructions for out in one.outputs}
     for view in [x for x in recorder.kept if overlap(x, array)]:
         before: Any = recorder.values.get(id(view))
@@ -180,6 +180,8 @@ def refuse_ties(recorder: Any) -> None:
     names = {id(b.owner): v.name for v, b in program.bound.items() if b.kind == "data"}
     there = [(b.then, v.name) for v, b in program.bound.items() if b.kind != "number"]
     there += [(t._data, v.name) for v, t in zip(program.arguments, recorder.given, strict=True)]
+    stand_ins = recorder.stand_ins
+    there += [(stand_ins[id(array)], name) for array, name in there if id(array) in stand_ins]
     left = [(t._data, names[id(t)]) for t in recorder.replaced]
     for leaf in recorder.before:
         grad = leaf._grad

@@ -54,6 +54,7 @@ class Recorder:
         self.flats: dict[int, Any] = {}  # flat buffers by their ids
         self.given: list[Tensor] = []  # the arguments
         self.ties: dict[int, tuple[Any, Any]] = {}  # Tensors that share their array with another one
+        self.stand_ins: dict[int, np.ndarray] = {}  # for arrays on a GPU, by their ids
         self.made: dict[int, Tensor] = {}  # Tensors that the step makes of arrays, by their ids
         self.changed: list[Any] = []  # arrays that change in place
         self.replaced: list[Tensor] = []  # Tensors that hold another array after the step
@@ -122,6 +123,12 @@ class Recorder:
 
     # What Tensors report
 
+    def stand_in(self, array: Array) -> np.ndarray:
+        """An array on the host to compute with, in the place of one on a GPU: shapes and views count."""
+        self.device = "cuda"
+        self.kept.append(array)
+        return self.stand_ins.setdefault(id(array), np.zeros(array.shape, array.dtype))
+
     def traced(self, tensor: Tensor) -> bool:
         """Whether a Tensor can differ from step to step."""
         return id(tensor._data) not in self.pure
@@ -137,10 +144,6 @@ class Recorder:
             advice = "Return the tensor and look at it outside of the step, or use where(condition, a, b)."
             refuse(f"it looks at a tensor's value ({what})", advice)
 
-    def constant(self, tensor: Tensor) -> None:
-        """A Tensor of the library's own that is the same in every step."""
-        self.remember(tensor._data)
-
     def remember(self, array: np.ndarray) -> None:
         """An array that is the same in every step, with its number if it is the same everywhere."""
         same = isinstance(array, np.ndarray) and array.size and (array == array.flat[0]).all()
@@ -154,7 +157,7 @@ class Recorder:
             if id(out._data) not in self.values:
                 self.remember(out._data)
             return
-        self.spell()
+        self.read_names(user_frame().f_locals)
         numbers = isinstance(op, ElementwisePrimitive)
         inputs = []
         for a, array in zip(args, arrays, strict=True):
@@ -170,12 +173,8 @@ class Recorder:
         instruction.line, instruction.back = self.forward or line_of(user_frame()), self.backward
         self.program.instructions.append(instruction)
 
-    def spell(self) -> None:
-        """Give Values the names of the user's own variables."""
-        self.read_names(user_frame().f_locals)
-
     def read_names(self, variables: dict[str, Any]) -> None:
-        """The same for some variables."""
+        """Give Values the names of the user's own variables."""
         for name, x in variables.items():
             value = self.values.get(id(x._data)) if isinstance(x, Tensor) else None
             if value in self.invented and not name.startswith("_"):
@@ -261,8 +260,8 @@ class Recorder:
             self.program.writes[home] = value  # of a tensor that shares it, perhaps
         self.values[id(array)] = value
         self.kept.append(array)
-        if old not in (None, value) and isinstance(array, np.ndarray):
-            renew(self, array, old, value)
+        if old not in (None, value):
+            renew(self, self.stand_ins.get(id(array), array), old, value)
 
     def shared(self, tensor: Tensor) -> None:
         """Another Tensor is about to hold the same array: whose it is must be known first."""
