@@ -34,6 +34,42 @@ def _(g, out, a):
     return g[:2]
 
 
+@mg.primitive
+def with_a_sum(a):
+    """a"""
+    return a * 1
+
+
+@with_a_sum.vjp
+def _(g, out, a):
+    return g.sum(keepdims=True)  # one number for all elements
+
+
+@mg.primitive
+def with_a_number(a):
+    """a"""
+    return a * 1
+
+
+@with_a_number.vjp
+def _(g, out, a):
+    return 1.0
+
+
+def pulled(op, n=3):
+    x = vector(n)
+    op(x).sum().backward()
+    return x.grad
+
+
+def misspelt(key, **options):
+    x = vector()
+    optimizer = optim.Adam([x], **options)
+    optimizer.param_groups[0][key] = 0.5
+    x.sum().backward()
+    optimizer.step()
+
+
 def vector(n=2):
     return mg.tensor(np.arange(float(n), dtype=np.float32), requires_grad=True)
 
@@ -66,6 +102,16 @@ ROWS = [
     (lambda: trained(loss="mse"), errors.ArgumentError, "such as nn.mse_loss; got 'mse'"),
     (lambda: doubled(vector(3)).sum().backward(), errors.GradientError, "(2,) for an input of shape (3,)"),
     (lambda: outer(vector(3), vector(2)).sum().backward(), errors.GradientError, "outer: its rule"),
+    (lambda: pulled(with_a_sum), errors.GradientError, "with_a_sum: its rule gave a gradient of shape (1,) for"),
+    (lambda: mg.jit(pulled)(with_a_sum), errors.GradientError, "gradient of shape (1,) for an input of shape (3"),
+    (lambda: mg.check_grad(with_a_sum, np.ones(3)), errors.GradientError, "(1,) for an input of shape (3,)"),
+    (lambda: pulled(with_a_number), errors.GradientError, "the float 1.0 for an input of shape (3,). It retu"),
+    (lambda: mg.jit(pulled)(with_a_number), errors.GradientError, "with_a_number: its rule gave the float 1.0"),
+    (lambda: misspelt("learning_rate"), errors.ArgumentError,
+     "Adam: param_groups[...]['learning_rate'] = 0.5 would do nothing. Did you mean lr? The options are lr, be"),
+    (lambda: misspelt("weight_decy"), errors.ArgumentError, "Did you mean weight_decay?"),
+    (lambda: misspelt("epsilon"), errors.ArgumentError, "Did you mean eps?"),
+    (lambda: mg.jit(misspelt)("momentum"), errors.ArgumentError, "would do nothing. The options are lr, betas"),
     (foreign_state, errors.CheckpointError, "this is a torch.Tensor. Write value.detach().cpu().numpy()"),
     (lambda: nn.MLP([3, 2]).load_state_dict({"0.weight": np.ones((2, 3)), "0.bias": np.ones(2)}),
      errors.CheckpointError, "(its transpose"),

@@ -9,7 +9,7 @@ from click.shell_completion import CompletionItem
 from rich.console import Console
 from rich.table import Table
 
-from microgradx.cli.options import REQUIRED, Name, Sizes, completed, one_of
+from microgradx.cli.options import REQUIRED, Name, Sizes, completed
 from microgradx.compiler import jit
 from microgradx.compiler.limits import limits
 from microgradx.compiler.listing import GPUS, Gpu, Kernel, library, of_step
