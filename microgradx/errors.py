@@ -5,7 +5,7 @@ from difflib import get_close_matches
 
 
 def guess(given: str, valid: Iterable[str]) -> str:
-    """" Did you mean this?" where a name that there is resembles, contains or shortens the one given."""
+    """ " Did you mean this?" where a name that there is resembles, contains or shortens the one given."""
     names = {name.lower(): name for name in valid}
     asked = given.lower()
     near = get_close_matches(asked, names, 1)

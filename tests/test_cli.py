@@ -96,9 +96,9 @@ UNCOMPILED = ["--eager"]  # these are about options; every optimizer, loss and l
 @pytest.mark.parametrize("name", optimizers)
 def test_every_optimizer_trains_with_its_own_options(command, name):
     settings = {"lr": "0.001"} if "lr" in optimizers[name].options else {}
-    bias = ["--no-bias"] if name == "muon" else []
+    more = {"muon": ["--no-bias"], "lbfgs": ["--batch-size=800"]}.get(name, [])
     options = [f"--{key}={value}" for key, value in settings.items()]
-    options += ["--data=xor", "--epochs=1", f"--optimizer={name}", *bias, *UNCOMPILED]
+    options += ["--data=xor", "--epochs=1", f"--optimizer={name}", *more, *UNCOMPILED]
     code, _, errors = command("train", *options)
     assert code == 0 and errors.startswith("epoch 1  loss ") and errors.count("\n") == 1
     recipe = Run(f"runs/xor-{name}-1").read()["recipe"]
@@ -233,6 +233,9 @@ def test_resume_goes_on_and_fixes_what_was_chosen(command):
     assert command("train", "--data=moons", "--epochs=4", "--dropout=0.1", "--out=whole")[0] == 0
     assert (checkpoints.load("run/last.safetensors")["model"]["0.weight"].tobytes()
             == checkpoints.load("whole/last.safetensors")["model"]["0.weight"].tobytes())  # fmt: skip
+    for fewer in ([], ["--epochs=3"]):
+        code, out, _ = command("train", "--resume=run", *fewer)
+        assert code == 0 and "run has done 4 epochs, none is left: --epochs 14 goes on." in out
     code, _, errors = command("train", "--resume=run", "--lr=0.1")
     assert (code, errors) == (
         2, "error: a resumed run keeps its --lr: leave that out, or start a new run.\n"

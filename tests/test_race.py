@@ -478,7 +478,7 @@ def test_a_surface_and_a_rule_of_ones_own(command, tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     "args, message",
     [
-        (["--surface", "hill"], "no surface 'hill'. Choose from valley, saddle, hollow"),
+        (["--surface", "hill"], "no surface 'hill'. Did you mean hollow? Choose from valley, saddle, hollow"),
         (["--surface", "none.py:f"], "no file none.py: --surface takes my_file.py:function."),
         (["--surface", "own.py:egg"], "own.py has no function 'egg'; it has eggs, flat, broken"),
         (["--surface", "own.py:flat"], "own.py:flat returns a value of type float, not a Tensor. It takes"),

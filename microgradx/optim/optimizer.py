@@ -150,7 +150,9 @@ class Optimizer:
         """ArgumentError for what a group was given and nobody reads: a misspelt option."""
         for key in group.keys() - self.defaults.keys() - kept:
             given = f"{self.name}: param_groups[...][{key!r}] = {group[key]!r} would do nothing."
-            raise ArgumentError(f"{given}{guess(key, self.defaults)} The options are {', '.join(self.defaults)}.")
+            raise ArgumentError(
+                f"{given}{guess(key, self.defaults)} The options are {', '.join(self.defaults)}."
+            )
 
     def follow(self) -> None:
         """Bind what has changed, options or what the rule reads outside of itself, since the last step."""
