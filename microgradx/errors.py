@@ -14,9 +14,14 @@ def guess(given: str, valid: Iterable[str]) -> str:
     return f" Did you mean {names[near[0]]}?" if near else ""
 
 
+def undefined(name: str, known: Iterable[str]) -> str:
+    """What is wrong with a name that a definition reads, in a sentence."""
+    return f"{name!r} is defined nowhere.{guess(name, known)}"
+
+
 def initials(name: str) -> str:
-    """learning_rate -> lr"""
-    return "".join(part[:1] for part in name.split("_"))
+    """learning_rate -> lr; of one word nothing."""
+    return "".join(part[:1] for part in name.split("_")) if "_" in name else ""
 
 
 def one_of(what: str, given: str, valid: Iterable[str]) -> str:

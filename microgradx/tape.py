@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 
-from microgradx.errors import GradientError, MicrogradxError, NonFiniteError
+from microgradx.errors import GradientError, KernelError, MicrogradxError, NonFiniteError, undefined
 from microgradx.primitives import Primitive
 from microgradx.primitives.reductions import sum as sum_over
 from microgradx.primitives.shapes import cast, reshape_to
@@ -185,6 +185,9 @@ def backward(start, g, *, retain_graph=False, graph=None, watch=None, check=Fals
             raise GradientError(f"{op.name} has no {op.declares}. Declare one with @{op.name}.{op.declares}.")
         try:
             grads = op.pull(g, out, *saved, **node.params)
+        except NameError as error:
+            known = ["g", "out", *op.inputs, *op.parameters]
+            raise KernelError(f"{op.name}: in its {op.declares} {undefined(error.name, known)}") from error
         except ValueError as error:
             if isinstance(error, MicrogradxError):
                 raise

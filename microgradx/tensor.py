@@ -11,7 +11,15 @@ from typing import Any
 import numpy as np
 
 from microgradx import primitives, scalars
-from microgradx.errors import ArgumentError, DeviceError, DTypeError, GradientError, ShapeError
+from microgradx.errors import (
+    ArgumentError,
+    DeviceError,
+    DTypeError,
+    GradientError,
+    KernelError,
+    ShapeError,
+    undefined,
+)  # fmt: skip
 from microgradx.kernels import cuda
 from microgradx.kernels.cuda import Array
 from microgradx.kernels.cuda.exchange import from_interface
@@ -620,6 +628,8 @@ def apply(op: Primitive, *args, **params) -> Tensor:
         forward, arrays = on_device(op, args, arrays)
     try:
         value = mode.calm.copy().run(forward, *arrays, **params)
+    except NameError as error:
+        raise KernelError(f"{op.name}: {undefined(error.name, [*op.inputs, *op.parameters])}") from error
     except (ValueError, IndexError) as error:
         if "truth value" in str(error):
             advice = "write where(condition, a, b) instead of if, and & | instead of and, or."

@@ -56,6 +56,37 @@ def _(g, out, a):
     return 1.0
 
 
+@mg.elementwise
+def sloped(x, width=1.0):
+    """width · x"""
+    return widht * x  # noqa: F821
+
+
+@mg.elementwise
+def slopeless(x):
+    """x"""
+    return 2 * x
+
+
+@slopeless.slope
+def _(x, out):
+    return slope  # noqa: F821
+
+
+for mistaken in ("sloped", "slopeless"):  # what holds for every function is no test of these
+    mg.scalars.functions.pop(mistaken)
+
+
+def stepped():
+    @mg.rule
+    def downhill(p, g, /, t, lr=0.1):
+        """p ← p - lr · g"""
+        return p - rate * g  # noqa: F821
+
+    mg.rules.rules.pop("downhill")
+    optim.Optimizer([vector()], downhill)
+
+
 def pulled(op, n=3):
     x = vector(n)
     op(x).sum().backward()
@@ -107,6 +138,10 @@ ROWS = [
     (lambda: mg.check_grad(with_a_sum, np.ones(3)), errors.GradientError, "(1,) for an input of shape (3,)"),
     (lambda: pulled(with_a_number), errors.GradientError, "the float 1.0 for an input of shape (3,). It ret"),
     (lambda: mg.jit(pulled)(with_a_number), errors.GradientError, "with_a_number: its rule gave the float 1"),
+    (lambda: pulled(sloped), errors.KernelError, "sloped: 'widht' is defined nowhere. Did you mean width?"),
+    (lambda: pulled(slopeless), errors.KernelError, "slopeless: in its slope 'slope' is defined nowhere."),
+    (stepped, errors.KernelError, "downhill: `return p - rate * g` cannot be compiled; 'rate' is defined no"),
+    (lambda: mg.jit(nn.Linear), errors.ArgumentError, "jit takes a function or a module, Linear is a class."),
     (lambda: misspelt("learning_rate"), errors.ArgumentError,
      "Adam: param_groups[...]['learning_rate'] = 0.5 would do nothing. Did you mean lr? The options are lr,"),
     (lambda: misspelt("weight_decy"), errors.ArgumentError, "Did you mean weight_decay?"),
