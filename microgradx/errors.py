@@ -38,6 +38,10 @@ class ArgumentError(MicrogradxError, ValueError):
     """A value outside what a function takes; the message lists or describes the valid ones."""
 
 
+class AbsentError(MicrogradxError, AttributeError):
+    """An attribute that is not there; where it is one of PyTorch's, what to write instead."""
+
+
 class ShapeError(MicrogradxError, ValueError):
     """Shapes that do not fit together."""
 

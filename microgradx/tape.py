@@ -187,7 +187,9 @@ def backward(start, g, *, retain_graph=False, graph=None, watch=None, check=Fals
             grads = op.pull(g, out, *saved, **node.params)
         except NameError as error:
             known = ["g", "out", *op.inputs, *op.parameters]
-            raise KernelError(f"{op.name}: in its {op.declares} {undefined(error.name, known)}") from error
+            raise KernelError(
+                f"{op.name}: in its {op.declares} {undefined(str(error.name), known)}"
+            ) from error
         except ValueError as error:
             if isinstance(error, MicrogradxError):
                 raise

@@ -1,12 +1,14 @@
 """What a newcomer writes at first, and what the library answers: what was given, what to write."""
 
 import re
+from operator import attrgetter
 
 import numpy as np
 import pytest
 
 import microgradx as mg
 from microgradx import errors, nn, optim
+from microgradx.familiar import absences
 
 IMAGES = np.zeros((5, 28, 28), np.float32)
 LABELS = np.zeros(5, int)
@@ -93,6 +95,24 @@ def pulled(op, n=3):
     return x.grad
 
 
+OWNERS = {"mg": mg, "nn": nn, "optim": optim, "data": mg.data, "t": mg.Tensor, "model": nn.Module, "np": np}
+OWNERS["layer"] = nn.Linear(1, 1)
+ASKED = {"tensor": mg.ones(2), "module": nn.Linear(1, 1)}
+
+
+@pytest.mark.parametrize("asked", absences)
+def test_what_pytorch_calls_otherwise_is_absent_and_its_advice_is_not(asked):
+    owner = ASKED.get(asked, OWNERS.get(asked))
+    for name, advice in absences[asked].items():
+        assert not hasattr(owner, name) and getattr(owner, name, None) is None
+        with pytest.raises(
+            AttributeError, match=re.escape(f"has no attribute {name!r}, as PyTorch's have. ")
+        ):
+            getattr(owner, name)
+        for where, path in re.findall(r"\b(mg|nn|optim|data|t|model|layer|np)((?:\.[a-zA-Z]\w*)+)", advice):
+            attrgetter(path[1:])(OWNERS[where])
+
+
 def misspelt(key, **options):
     x = vector()
     optimizer = optim.Adam([x], **options)
@@ -142,6 +162,12 @@ ROWS = [
     (lambda: pulled(slopeless), errors.KernelError, "slopeless: in its slope 'slope' is defined nowhere."),
     (stepped, errors.KernelError, "downhill: `return p - rate * g` cannot be compiled; 'rate' is defined no"),
     (lambda: mg.jit(nn.Linear), errors.ArgumentError, "jit takes a function or a module, Linear is a class."),
+    (lambda: nn.CrossEntropyLoss(), errors.AbsentError, "has no attribute 'CrossEntropyLoss', as PyT"),
+    (lambda: vector().nothing, AttributeError, "a tensor has no attribute 'nothing'"),
+    (lambda: vector().sum(dim=0), TypeError, "argument 'dim': write axis= here."),
+    (lambda: vector().std(unbiased=True), TypeError, "argument 'unbiased': write ddof= here."),
+    (lambda: mg.softmax(vector(), dim=0), TypeError, "argument 'dim': write axis="),
+    (lambda: mg.sum(np.ones(2), keepdim=True), TypeError, "argument 'keepdim': write keepdims= here."),
     (lambda: misspelt("learning_rate"), errors.ArgumentError,
      "Adam: param_groups[...]['learning_rate'] = 0.5 would do nothing. Did you mean lr? The options are lr,"),
     (lambda: misspelt("weight_decy"), errors.ArgumentError, "Did you mean weight_decay?"),
