@@ -205,6 +205,13 @@ def test_a_folder_of_pictures(command):
     Image.fromarray(SMALL[0].T).save("other.png")
     code, _, errors = command("predict", "run", "other.png")
     assert code == 1 and "other.png is 2x3 pixels of grey" in errors and "3x2 pixels of grey" in errors
+    assert "cut it to the same proportions" in errors
+    for n, size in enumerate([(3, 2), (30, 20)]):
+        Path("more").mkdir(exist_ok=True)
+        Image.open("own/b/1.png").resize(size, Image.Resampling.NEAREST).save(f"more/{n}.png")
+    code, out, _ = command("predict", "run", "more")
+    (one, *first), (other, *second) = (line.split("\t") for line in out.splitlines())
+    assert (code, one, other, first[0]) == (0, "0.png", "1.png", "b") and first == second
 
 
 @pytest.mark.slow
@@ -299,7 +306,7 @@ def test_pictures_are_placed_like_the_training_images():
         ("rows.csv", b"a,b\n3,x\n", "rows.csv, line 2: every cell must be a finite number, got 'x'"),
         ("rows.csv", b"", "takes rows of 64 finite numbers, got shape (0,)"),
         ("rows.npz", b"PK nothing", "rows.npz is not a .npz with an array x"),
-        ("folder.png", "folder", "folder.png is not a picture that can be read"),
+        ("folder.png", "folder", "folder.png: no pictures ("),
     ],
 )
 def test_predict_says_what_is_wrong_with_a_file(command, trained, name, content, message):
