@@ -39,7 +39,7 @@ class ArgumentError(MicrogradxError, ValueError):
 
 
 class AbsentError(MicrogradxError, AttributeError):
-    """An attribute that is not there; where it is one of PyTorch's, what to write instead."""
+    """An attribute of PyTorch's that is not there, and what to write instead."""
 
 
 class ShapeError(MicrogradxError, ValueError):

@@ -132,11 +132,12 @@ def of_package(asked: str, package: str) -> Callable[[str], NoReturn]:
     return refuse
 
 
-def absent(asked: str, name: str, what: str, owner: Any = None) -> AbsentError:
+def absent(asked: str, name: str, what: str, owner: Any = None) -> AttributeError:
     """The error for an attribute that is not there; `what` was asked, in words, from the table `asked`."""
-    advice = absences[asked].get(name)
-    more = f", as PyTorch's have. Write {advice}." if advice else ""
-    return AbsentError(f"{what} has no attribute {name!r}{more}", name=name, obj=owner)
+    text, advice = f"{what} has no attribute {name!r}", absences[asked].get(name)
+    if advice is None:
+        return AttributeError(text, name=name, obj=owner)
+    return AbsentError(f"{text}, as PyTorch's have. Write {advice}.", name=name, obj=owner)
 
 
 def unexpected(error: TypeError, given: Iterable[str], takes: Collection[str]) -> TypeError:

@@ -121,7 +121,7 @@ def read_scaled(path: Path, shape: tuple[int, ...], example: Path) -> NDArray:
         both = f"{described(pixels.shape)}, {short(example)} {described(shape)}"
         advice = "cut it to the same proportions, and make it grey or coloured as that is"
         raise DataError(f"{short(path)} is {both}: {advice}.")
-    return np.array(Image.fromarray(pixels).resize(shape[1::-1], Image.Resampling.BOX))
+    return np.array(Image.fromarray(pixels).resize((shape[1], shape[0]), Image.Resampling.BOX))
 
 
 def short(path: Path) -> str:
