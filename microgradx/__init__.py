@@ -7,6 +7,7 @@ Functions take numbers, NumPy arrays or Tensors, and give back the same kind.
 """
 
 from microgradx import errors, primitives, rules, scalars
+from microgradx.familiar import of_package
 from microgradx.errors import MicrogradxError
 from microgradx.kernels import cuda
 from microgradx.kernels.cuda.cublas import matmul_precision
@@ -40,3 +41,6 @@ __version__ = "0.1.0"
 def seed(n: int) -> None:
     """Restart the random numbers of initialisation, dropout, shuffling, `rand` and `randn` from a seed."""
     generator.seed(n)
+
+
+__getattr__ = of_package("mg", __name__)  # for names that are not found

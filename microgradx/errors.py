@@ -1,5 +1,34 @@
 """Every error that a user can meet: what was wrong, the actual values, the next move."""
 
+from collections.abc import Iterable
+from difflib import get_close_matches
+
+
+def guess(given: str, valid: Iterable[str]) -> str:
+    """ " Did you mean this?" where a name that there is resembles, contains or shortens the one given."""
+    names = {name.lower(): name for name in valid}
+    asked = given.lower()
+    near = get_close_matches(asked, names, 1)
+    near = near or [name for name in names if asked and asked in name]
+    near = near or [name for name in names if name in (initials(asked), asked[: max(3, len(name))])]
+    return f" Did you mean {names[near[0]]}?" if near else ""
+
+
+def undefined(name: str, known: Iterable[str]) -> str:
+    """What is wrong with a name that a definition reads, in a sentence."""
+    return f"{name!r} is defined nowhere.{guess(name, known)}"
+
+
+def initials(name: str) -> str:
+    """learning_rate -> lr; of one word nothing."""
+    return "".join(part[:1] for part in name.split("_")) if "_" in name else ""
+
+
+def one_of(what: str, given: str, valid: Iterable[str]) -> str:
+    """The line that says what was given, what was probably meant, and what is valid."""
+    names = list(valid)
+    return f"no {what} {given!r}.{guess(given, names)} Choose from {', '.join(names)}."
+
 
 class MicrogradxError(Exception):
     """The base of all errors of microgradx: `except mg.MicrogradxError` catches every one."""
@@ -7,6 +36,10 @@ class MicrogradxError(Exception):
 
 class ArgumentError(MicrogradxError, ValueError):
     """A value outside what a function takes; the message lists or describes the valid ones."""
+
+
+class AbsentError(MicrogradxError, AttributeError):
+    """An attribute of PyTorch's that is not there, and what to write instead."""
 
 
 class ShapeError(MicrogradxError, ValueError):

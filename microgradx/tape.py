@@ -19,10 +19,10 @@ from typing import Any
 
 import numpy as np
 
-from microgradx.errors import GradientError, MicrogradxError, NonFiniteError
+from microgradx.errors import GradientError, KernelError, MicrogradxError, NonFiniteError, undefined
 from microgradx.primitives import Primitive
 from microgradx.primitives.reductions import sum as sum_over
-from microgradx.primitives.shapes import cast, expand_to, reshape_to
+from microgradx.primitives.shapes import cast, reshape_to
 
 PACKAGE = str(Path(__file__).parent) + os.sep
 
@@ -128,17 +128,20 @@ class Node:
 
 
 def unbroadcast(op: Primitive, g, shape: tuple[int, ...]):
-    """Sum a gradient over the axes along which its input was repeated; repeat it where it has only one."""
-    if any(n != m and 1 not in (n, m) for n, m in zip(g.shape[::-1], shape[::-1], strict=False)):
+    """Sum a gradient over the axes along which its input was repeated."""
+    if not hasattr(g, "shape"):
+        what = f"the {type(g).__name__} {g!r} for an input of shape {shape}"
+        advice = "It returns arrays, made of the gradient g, or None for an input without one"
+        raise GradientError(f"{op.name}: its rule gave {what}. {advice}.")
+    extra = g.ndim - len(shape)
+    if extra < 0 or any(n != m and m != 1 for n, m in zip(g.shape[extra:], shape, strict=True)):
         raise GradientError(
             f"{op.name}: its rule gave a gradient of shape {g.shape} for an input of shape {shape}. "
             "It returns one per input, in their order, each of its input's shape; is a .T or a sum missing?"
         )
-    extra = max(g.ndim - len(shape), 0)
-    axes = tuple(i for i, n in enumerate(g.shape) if i < extra or (n != 1 and shape[i - g.ndim] == 1))
+    axes = tuple(i for i, n in enumerate(g.shape) if i < extra or n != shape[i - extra])
     g = sum_over(g, axis=axes, keepdims=True) if axes else g
-    g = reshape_to(g, shape=g.shape[extra:]) if extra else g
-    return g if g.shape == shape else expand_to(g, shape=shape)
+    return reshape_to(g, shape=shape) if extra else g
 
 
 def backward(start, g, *, retain_graph=False, graph=None, watch=None, check=False) -> None:
@@ -182,6 +185,11 @@ def backward(start, g, *, retain_graph=False, graph=None, watch=None, check=Fals
             raise GradientError(f"{op.name} has no {op.declares}. Declare one with @{op.name}.{op.declares}.")
         try:
             grads = op.pull(g, out, *saved, **node.params)
+        except NameError as error:
+            known = ["g", "out", *op.inputs, *op.parameters]
+            raise KernelError(
+                f"{op.name}: in its {op.declares} {undefined(str(error.name), known)}"
+            ) from error
         except ValueError as error:
             if isinstance(error, MicrogradxError):
                 raise
@@ -197,7 +205,7 @@ def backward(start, g, *, retain_graph=False, graph=None, watch=None, check=Fals
                 continue
             if callable(d):  # a rule may put off what is costly: not every input wants its gradient
                 d = d()
-            if d.shape != edge.shape:
+            if getattr(d, "shape", None) != edge.shape:
                 d = unbroadcast(op, d, edge.shape)
             if d.dtype != edge.dtype:
                 d = cast(d, dtype=edge.dtype)

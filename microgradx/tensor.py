@@ -5,14 +5,24 @@ writes a node on the tape if any input wants a gradient.
 """
 
 from functools import partial
+from inspect import signature
 from operator import attrgetter
-from typing import Any
+from typing import Any, NoReturn
 from weakref import WeakValueDictionary
 
 import numpy as np
 
 from microgradx import primitives, scalars
-from microgradx.errors import ArgumentError, DeviceError, DTypeError, GradientError, ShapeError
+from microgradx.errors import (
+    ArgumentError,
+    DeviceError,
+    DTypeError,
+    GradientError,
+    KernelError,
+    ShapeError,
+    undefined,
+)  # fmt: skip
+from microgradx.familiar import absent, unexpected
 from microgradx.kernels import cuda
 from microgradx.kernels.cuda import Array
 from microgradx.kernels.cuda.exchange import from_interface
@@ -92,6 +102,9 @@ class Tensor:
         if mode.recorder is not None:
             mode.recorder.gradient(self, reset=True)
         self._grad = value
+
+    def __getattr__(self, name: str) -> NoReturn:
+        raise absent("tensor", name, "a tensor", self)
 
     shape = property(attrgetter("_data.shape"), doc="The size of each axis.")
     ndim = property(attrgetter("_data.ndim"), doc="The number of axes.")
@@ -628,6 +641,8 @@ def apply(op: Primitive, *args, **params) -> Tensor:
         forward, arrays = on_device(op, args, arrays)
     try:
         value = mode.calm.copy().run(forward, *arrays, **params)
+    except NameError as error:
+        raise KernelError(f"{op.name}: {undefined(str(error.name), [*op.inputs, *op.parameters])}") from error
     except (ValueError, IndexError) as error:
         if "truth value" in str(error):
             advice = "write where(condition, a, b) instead of if, and & | instead of and, or."
@@ -737,7 +752,13 @@ primitives.readers[Tensor] = settled
 
 def method(function):
     """An operation as a method: t.exp() is exp(t)."""
-    call = lambda self, *args, **kwargs: function(self, *args, **kwargs)
+
+    def call(self, *args, **kwargs):
+        try:
+            return function(self, *args, **kwargs)
+        except TypeError as error:
+            raise unexpected(error, kwargs, signature(function).parameters) from None
+
     call.__doc__ = function.__doc__
     return call
 

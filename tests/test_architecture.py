@@ -11,8 +11,8 @@ import microgradx
 
 ROOT = Path(microgradx.__file__).parent
 FILES = sorted(ROOT.rglob("*.py"))
-LEFT = ["errors", "palette", "scalars", "rules", "kernels", "primitives", "tape", "tensor", "creation"]
-LEFT += ["autograd", "nn", "optim"]
+LEFT = ["errors", "familiar", "palette", "scalars", "rules", "kernels", "primitives", "tape", "tensor"]
+LEFT += ["creation", "autograd", "nn", "optim"]
 RIGHT = ["compiler", "training", "study", "cluster", "interop", "doctor", "cli"]
 ROOMS = LEFT + RIGHT
 
@@ -36,7 +36,7 @@ def allowed(home):
     if home == "__init__":
         return set(ROOMS) | {"data"}
     if home == "data":
-        return {"errors", "data"}
+        return {"errors", "familiar", "data"}
     return set(ROOMS[: ROOMS.index(home) + 1]) | ({"data"} if home not in LEFT else set())
 
 

@@ -96,9 +96,9 @@ UNCOMPILED = ["--eager"]  # these are about options; every optimizer, loss and l
 @pytest.mark.parametrize("name", optimizers)
 def test_every_optimizer_trains_with_its_own_options(command, name):
     settings = {"lr": "0.001"} if "lr" in optimizers[name].options else {}
-    bias = ["--no-bias"] if name == "muon" else []
+    more = {"muon": ["--no-bias"], "lbfgs": ["--batch-size=800"]}.get(name, [])
     options = [f"--{key}={value}" for key, value in settings.items()]
-    options += ["--data=xor", "--epochs=1", f"--optimizer={name}", *bias, *UNCOMPILED]
+    options += ["--data=xor", "--epochs=1", f"--optimizer={name}", *more, *UNCOMPILED]
     code, _, errors = command("train", *options)
     assert code == 0 and errors.startswith("epoch 1  loss ") and errors.count("\n") == 1
     recipe = Run(f"runs/xor-{name}-1").read()["recipe"]
@@ -205,6 +205,13 @@ def test_a_folder_of_pictures(command):
     Image.fromarray(SMALL[0].T).save("other.png")
     code, _, errors = command("predict", "run", "other.png")
     assert code == 1 and "other.png is 2x3 pixels of grey" in errors and "3x2 pixels of grey" in errors
+    assert "cut it to the same proportions" in errors
+    for n, size in enumerate([(3, 2), (30, 20)]):
+        Path("more").mkdir(exist_ok=True)
+        Image.open("own/b/1.png").resize(size, Image.Resampling.NEAREST).save(f"more/{n}.png")
+    code, out, _ = command("predict", "run", "more")
+    (one, *first), (other, *second) = (line.split("\t") for line in out.splitlines())
+    assert (code, one, other, first[0]) == (0, "0.png", "1.png", "b") and first == second
 
 
 @pytest.mark.slow
@@ -233,6 +240,9 @@ def test_resume_goes_on_and_fixes_what_was_chosen(command):
     assert command("train", "--data=moons", "--epochs=4", "--dropout=0.1", "--out=whole")[0] == 0
     assert (checkpoints.load("run/last.safetensors")["model"]["0.weight"].tobytes()
             == checkpoints.load("whole/last.safetensors")["model"]["0.weight"].tobytes())  # fmt: skip
+    for fewer in ([], ["--epochs=3"]):
+        code, out, _ = command("train", "--resume=run", *fewer)
+        assert code == 0 and "run has done 4 epochs, none is left: --epochs 14 goes on." in out
     code, _, errors = command("train", "--resume=run", "--lr=0.1")
     assert (code, errors) == (
         2, "error: a resumed run keeps its --lr: leave that out, or start a new run.\n"
@@ -296,7 +306,7 @@ def test_pictures_are_placed_like_the_training_images():
         ("rows.csv", b"a,b\n3,x\n", "rows.csv, line 2: every cell must be a finite number, got 'x'"),
         ("rows.csv", b"", "takes rows of 64 finite numbers, got shape (0,)"),
         ("rows.npz", b"PK nothing", "rows.npz is not a .npz with an array x"),
-        ("folder.png", "folder", "folder.png is not a picture that can be read"),
+        ("folder.png", "folder", "folder.png: no pictures ("),
     ],
 )
 def test_predict_says_what_is_wrong_with_a_file(command, trained, name, content, message):

@@ -1,11 +1,13 @@
-"""fit's sample weights and the best weights back."""
+"""fit's sample weights and the best weights back, and what it refuses to learn from."""
+
+import re
 
 import numpy as np
 import pytest
 
 import microgradx as mg
 from microgradx import nn, optim
-from microgradx.errors import ArgumentError
+from microgradx.errors import ArgumentError, NonFiniteError, TrainingWarning
 
 pytestmark = pytest.mark.interpreted
 
@@ -39,18 +41,58 @@ def test_weights_of_a_regression_and_of_batches():
     np.testing.assert_allclose(ones["loss"], none["loss"], rtol=1e-5)
 
 
-@pytest.mark.parametrize(
-    ("weight", "got"),
-    [(np.ones(3), r"shape \(3,\)"), (-np.ones(12), "-1.0 among"), (np.full(12, np.nan), "nan among")],
-)
-def test_weights_that_do_not_fit(weight, got):
-    with pytest.raises(ArgumentError, match=f"sample_weight must be 12 finite numbers .*; got {got}"):
-        trained(X, Y, sample_weight=weight)
+def changed(array, value, *at):
+    array = array.astype(np.float32)
+    array[at] = value
+    return array
 
 
-def test_a_loss_without_reduction_says_so():
-    with pytest.raises(ArgumentError, match="takes reduction='none'"):
-        trained(X, Y, lambda a, b: nn.cross_entropy(a, b), sample_weight=WEIGHT, eager=True)
+def with_lbfgs(batch_size):
+    model = nn.MLP([3, 2])
+    mg.fit(model, optim.LBFGS(model.parameters()), (X, Y), batch_size=batch_size, epochs=1, progress=False)
+
+
+def frozen():
+    model = nn.MLP([3, 2]).requires_grad_(False)
+    mg.fit(model, optim.SGD(model.named_parameters()), (X, Y))
+
+
+FINITE = "sample_weight must be 12 finite numbers of at least 0, one per row; got "
+ROWS = [
+    (lambda: trained(X, Y, sample_weight=np.ones(3)), ArgumentError, FINITE + "shape (3,)."),
+    (lambda: trained(X, Y, sample_weight=-np.ones(12)), ArgumentError, FINITE + "-1.0 among them."),
+    (lambda: trained(X, Y, sample_weight=np.full(12, np.nan)), ArgumentError, FINITE + "nan among them."),
+    (lambda: trained(X, Y, sample_weight=np.zeros(12)), ArgumentError, "sample_weight is 0 for all rows"),
+    (lambda: trained(X, Y, lambda a, b: nn.cross_entropy(a, b), sample_weight=WEIGHT), ArgumentError,
+     "fit: with sample_weight the loss takes reduction='none', this one not. Write it as def loss(outputs, "),
+    (lambda: trained(changed(X, np.nan, 7, 2), Y, eager=True), NonFiniteError,
+     "the loss is nan in epoch 1, step 1 of 1. The data are not finite: x[7, 2] of train is nan, in 1 of 12"),
+    (lambda: trained(X, X[:, :2], nn.mse_loss, eager=True, valid=(X, changed(X[:, :2], np.inf, 3, 0))),
+     NonFiniteError, "y[3, 0] of valid is inf, in 1 of 12 rows. Mend or drop them."),
+    (frozen, ArgumentError, "fit: all 2 parameters of the optimizer are frozen (0.weight, 0.bias): nothing "),
+    (lambda: with_lbfgs(5), TrainingWarning, "each batch of 5 has its own. It is likely to diverge; a batch"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("call, kind, text", ROWS, ids=[row[2][:60] for row in ROWS])
+def test_what_cannot_be_learned_from_is_told(call, kind, text):
+    with pytest.raises(kind, match=re.escape(text)):
+        call()
+
+
+def test_all_rows_in_one_batch_need_no_advice():
+    with_lbfgs(12)
+
+
+def test_a_loss_may_be_made_of_gradients():
+    model = nn.MLP([3, 2])
+
+    def loss(outputs, y):
+        slope = mg.grad(lambda x: model(x).sum())(X)
+        return nn.cross_entropy(outputs, y) + mg.square(slope).sum()
+
+    history = mg.fit(model, optim.SGD(model.parameters()), (X, Y), loss=loss, epochs=1, eager=True)
+    assert np.isfinite(history["loss"]).all()
 
 
 @pytest.mark.parametrize("folder", [False, True])

@@ -1,12 +1,14 @@
 """What a newcomer writes at first, and what the library answers: what was given, what to write."""
 
 import re
+from operator import attrgetter
 
 import numpy as np
 import pytest
 
 import microgradx as mg
 from microgradx import errors, nn, optim
+from microgradx.familiar import absences
 
 IMAGES = np.zeros((5, 28, 28), np.float32)
 LABELS = np.zeros(5, int)
@@ -32,6 +34,91 @@ def doubled(a):
 @doubled.vjp
 def _(g, out, a):
     return g[:2]
+
+
+@mg.primitive
+def with_a_sum(a):
+    """a"""
+    return a * 1
+
+
+@with_a_sum.vjp
+def _(g, out, a):
+    return g.sum(keepdims=True)  # one number for all elements
+
+
+@mg.primitive
+def with_a_number(a):
+    """a"""
+    return a * 1
+
+
+@with_a_number.vjp
+def _(g, out, a):
+    return 1.0
+
+
+@mg.elementwise
+def sloped(x, width=1.0):
+    """width · x"""
+    return widht * x  # noqa: F821
+
+
+@mg.elementwise
+def slopeless(x):
+    """x"""
+    return 2 * x
+
+
+@slopeless.slope
+def _(x, out):
+    return slope  # noqa: F821
+
+
+for mistaken in ("sloped", "slopeless"):  # what holds for every function is no test of these
+    mg.scalars.functions.pop(mistaken)
+
+
+def stepped():
+    @mg.rule
+    def downhill(p, g, /, t, lr=0.1):
+        """p ← p - lr · g"""
+        return p - rate * g  # noqa: F821
+
+    mg.rules.rules.pop("downhill")
+    optim.Optimizer([vector()], downhill)
+
+
+def pulled(op, n=3):
+    x = vector(n)
+    op(x).sum().backward()
+    return x.grad
+
+
+OWNERS = {"mg": mg, "nn": nn, "optim": optim, "data": mg.data, "t": mg.Tensor, "model": nn.Module, "np": np}
+OWNERS["layer"] = nn.Linear(1, 1)
+ASKED = {"tensor": mg.ones(2), "module": nn.Linear(1, 1)}
+
+
+@pytest.mark.parametrize("asked", absences)
+def test_what_pytorch_calls_otherwise_is_absent_and_its_advice_is_not(asked):
+    owner = ASKED.get(asked, OWNERS.get(asked))
+    for name, advice in absences[asked].items():
+        assert not hasattr(owner, name) and getattr(owner, name, None) is None
+        with pytest.raises(
+            AttributeError, match=re.escape(f"has no attribute {name!r}, as PyTorch's have. ")
+        ):
+            getattr(owner, name)
+        for where, path in re.findall(r"\b(mg|nn|optim|data|t|model|layer|np)((?:\.[a-zA-Z]\w*)+)", advice):
+            attrgetter(path[1:])(OWNERS[where])
+
+
+def misspelt(key, **options):
+    x = vector()
+    optimizer = optim.Adam([x], **options)
+    optimizer.param_groups[0][key] = 0.5
+    x.sum().backward()
+    optimizer.step()
 
 
 def vector(n=2):
@@ -66,6 +153,26 @@ ROWS = [
     (lambda: trained(loss="mse"), errors.ArgumentError, "such as nn.mse_loss; got 'mse'"),
     (lambda: doubled(vector(3)).sum().backward(), errors.GradientError, "(2,) for an input of shape (3,)"),
     (lambda: outer(vector(3), vector(2)).sum().backward(), errors.GradientError, "outer: its rule"),
+    (lambda: pulled(with_a_sum), errors.GradientError, "with_a_sum: its rule gave a gradient of shape (1,) "),
+    (lambda: mg.jit(pulled)(with_a_sum), errors.GradientError, "gradient of shape (1,) for an input of shap"),
+    (lambda: mg.check_grad(with_a_sum, np.ones(3)), errors.GradientError, "(1,) for an input of shape (3,)"),
+    (lambda: pulled(with_a_number), errors.GradientError, "the float 1.0 for an input of shape (3,). It ret"),
+    (lambda: mg.jit(pulled)(with_a_number), errors.GradientError, "with_a_number: its rule gave the float 1"),
+    (lambda: pulled(sloped), errors.KernelError, "sloped: 'widht' is defined nowhere. Did you mean width?"),
+    (lambda: pulled(slopeless), errors.KernelError, "slopeless: in its slope 'slope' is defined nowhere."),
+    (stepped, errors.KernelError, "downhill: `return p - rate * g` cannot be compiled; 'rate' is defined no"),
+    (lambda: mg.jit(nn.Linear), errors.ArgumentError, "jit takes a function or a module, Linear is a class."),
+    (lambda: nn.CrossEntropyLoss(), errors.AbsentError, "has no attribute 'CrossEntropyLoss', as PyT"),
+    (lambda: vector().nothing, AttributeError, "a tensor has no attribute 'nothing'"),
+    (lambda: vector().sum(dim=0), TypeError, "argument 'dim': write axis= here."),
+    (lambda: vector().std(unbiased=True), TypeError, "argument 'unbiased': write ddof= here."),
+    (lambda: mg.softmax(vector(), dim=0), TypeError, "argument 'dim': write axis="),
+    (lambda: mg.sum(np.ones(2), keepdim=True), TypeError, "argument 'keepdim': write keepdims= here."),
+    (lambda: misspelt("learning_rate"), errors.ArgumentError,
+     "Adam: param_groups[...]['learning_rate'] = 0.5 would do nothing. Did you mean lr? The options are lr,"),
+    (lambda: misspelt("weight_decy"), errors.ArgumentError, "Did you mean weight_decay?"),
+    (lambda: misspelt("epsilon"), errors.ArgumentError, "Did you mean eps?"),
+    (lambda: mg.jit(misspelt)("momentum"), errors.ArgumentError, "would do nothing. The options are lr, bet"),
     (foreign_state, errors.CheckpointError, "this is a torch.Tensor. Write value.detach().cpu().numpy()"),
     (lambda: nn.MLP([3, 2]).load_state_dict({"0.weight": np.ones((2, 3)), "0.bias": np.ones(2)}),
      errors.CheckpointError, "(its transpose"),

@@ -651,6 +651,15 @@ def test_adafactor_steps_in_proportion_to_the_weights_whatever_rows_and_columns_
     }
 
 
+@pytest.mark.parametrize("shape", [(0, 3), (3, 0)])
+def test_adafactor_leaves_a_matrix_without_elements_alone(shape):
+    empty, p = Tensor(np.zeros(shape), requires_grad=True), Tensor(np.ones((2, 2)), requires_grad=True)
+    opt = optim.Adafactor([empty, p])
+    ((empty * empty).sum() + (p * p).sum()).backward()
+    opt.step()  # no mean of nothing
+    assert empty.shape == shape and (p.data < 1).all()
+
+
 # Two threads
 
 

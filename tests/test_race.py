@@ -478,7 +478,7 @@ def test_a_surface_and_a_rule_of_ones_own(command, tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     "args, message",
     [
-        (["--surface", "hill"], "no surface 'hill'. Choose from valley, saddle, hollow"),
+        (["--surface", "hill"], "no surface 'hill'. Did you mean hollow? Choose from valley, saddle, hollow"),
         (["--surface", "none.py:f"], "no file none.py: --surface takes my_file.py:function."),
         (["--surface", "own.py:egg"], "own.py has no function 'egg'; it has eggs, flat, broken"),
         (["--surface", "own.py:flat"], "own.py:flat returns a value of type float, not a Tensor. It takes"),
@@ -492,7 +492,7 @@ def test_a_surface_and_a_rule_of_ones_own(command, tmp_path, monkeypatch):
         (["--surface", "own.py:whole"], "whole returns shape () where x and y have shape (2,)."),
         (["--surface", "bad.py:f"], "bad.py cannot be run: ZeroDivisionError: division by zero"),
         (["--surface", "own.py:broken"], "own.py:broken fails at x, y = -1.4, 1.2: AttributeError"),
-        (["--optimizers", "sgd,adm"], "no optimizer 'adm'. Choose from sgd, momentum"),
+        (["--optimizers", "sgd,adm"], "no optimizer 'adm'. Did you mean adam? Choose from sgd, momentum"),
         (["--optimizers", ","], "a race needs an optimizer. Choose from"),
         (["--optimizers", "lamb"], "lamb needs norms or the matrix of a whole layer"),
         (["--lr", "adam"], "--lr takes values like adam=0.1, got 'adam'."),

@@ -26,7 +26,8 @@ def test_the_code_runs(tmp_path):
     path = tmp_path / "readme.py"  # a real file: update rules are compiled from their text
     path.write_text("\n".join(blocks + checks), encoding="utf-8")
     command = [sys.executable, "-W", "error", str(path)]
-    done = subprocess.run(command, capture_output=True, text=True, env=os.environ | {"PYTHONPATH": str(ROOT)})
+    options = {"capture_output": True, "text": True, "cwd": tmp_path}
+    done = subprocess.run(command, env=os.environ | {"PYTHONPATH": str(ROOT)}, **options)
     assert done.returncode == 0, done.stderr
     assert float(done.stdout.split("%")[0]) > 95
     for shown in re.findall(r"```py\n(.*?)```", TEXT, re.S):

@@ -14,7 +14,7 @@ from typing import Any
 
 import click
 
-from microgradx.errors import ArgumentError, MicrogradxError
+from microgradx.errors import ArgumentError, MicrogradxError, one_of
 
 COMMANDS = {
     "train": "Train a network; without options, on the embedded digits.",
@@ -52,8 +52,6 @@ class Commands(click.Group):
 
     def resolve_command(self, ctx, args):
         """A wrong name gets the valid ones."""
-        from microgradx.cli.options import one_of
-
         if self.get_command(ctx, args[0]) is None and not args[0].startswith("-"):
             raise click.UsageError(one_of("command", args[0], COMMANDS))
         return super().resolve_command(ctx, args)

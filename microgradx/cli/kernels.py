@@ -9,10 +9,11 @@ from click.shell_completion import CompletionItem
 from rich.console import Console
 from rich.table import Table
 
-from microgradx.cli.options import REQUIRED, Name, Sizes, completed, one_of
+from microgradx.cli.options import REQUIRED, Name, Sizes, completed
 from microgradx.compiler import jit
 from microgradx.compiler.limits import limits
 from microgradx.compiler.listing import GPUS, Gpu, Kernel, library, of_step
+from microgradx.errors import one_of
 from microgradx.kernels.cuda import build, simulated
 from microgradx.nn import MLP
 from microgradx.optim import optimizers

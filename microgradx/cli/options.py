@@ -2,25 +2,16 @@
 
 import inspect
 from collections.abc import Callable, Iterable
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
 import click
 from click.shell_completion import CompletionItem
 
+from microgradx.errors import one_of
+
 REQUIRED = inspect.Parameter.empty
 """The default of an option that has none."""
-
-
-def one_of(what: str, given: str, valid: Iterable[str]) -> str:
-    """The line that says what was given, what was probably meant, and what is valid."""
-    names = list(valid)
-    lower = {name.lower(): name for name in names}
-    near = [lower[name] for name in get_close_matches(given.lower(), lower, 1)]
-    near = near or [name for name in names if given and given in name]
-    guess = f" Did you mean {near[0]}?" if near else ""
-    return f"no {what} {given!r}.{guess} Choose from {', '.join(names)}."
 
 
 def completed(names: Iterable[str], incomplete: str, files: bool = False) -> list[CompletionItem]:

@@ -16,7 +16,7 @@ from microgradx.data.files import FILES
 from microgradx.data.splits import datasets
 from microgradx.errors import ArgumentError
 from microgradx.optim import optimizers, plans
-from microgradx.training import Run, fit, tensorboard
+from microgradx.training import History, Run, fit, tensorboard
 
 CHANGEABLE = {"resume", "epochs", "patience", "histograms", "tensorboard", "quiet"}
 """What may be said again when a run is resumed: everything else is as it was."""
@@ -119,6 +119,9 @@ def train(ctx: click.Context, **given: Any) -> None:
             flags = ", ".join(f"--{name.replace('_', '-')}" for name in fixed)
             raise ArgumentError(f"a resumed run keeps its {flags}: leave that out, or start a new run.")
         recipe = replace(recipe, **{name: given[name] for name in ("epochs", "patience") if name in said})
+        if (done := len(History.read(run.history))) >= recipe.epochs:
+            click.echo(f"{run.folder} has done {done} epochs, none is left: --epochs {done + 10} goes on.")
+            recipe = replace(recipe, epochs=done)
     else:
         own = {f.name: given[f.name] for f in fields(Recipe) if f.name in given}
         names = [param.name for param in hyperparameters(given["optimizer"])]

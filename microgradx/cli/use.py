@@ -63,29 +63,36 @@ def evaluate(run: Path, last: bool) -> None:
 def predict(run: Path, file: Path, last: bool) -> None:
     """Say what the network in the folder RUN makes of FILE, a line for each thing in it.
 
-    FILE is a picture of one thing, dark on light or light on dark, or just like those of the folder of
-    pictures that was learned from; or rows of features, as a .csv or .tsv, the array x of a .npz, a .npy, or
-    an IDX file of images.
+    FILE is a picture of one thing, dark on light or light on dark, or like those of the folder of pictures
+    that was learned from, in any size; a folder of such pictures; or rows of features, as a .csv or .tsv, the
+    array x of a .npz, a .npy, or an IDX file of images.
     """
     recipe, config, model = restore(Run(run), last)
-    features, shape, classes = recipe.sizes[0], config["image_shape"], config["classes"]
+    classes, files = config["classes"], pictures.pictures_in(file) if file.is_dir() else [file]
+    if not files:
+        raise DataError(f"{file}: no pictures ({', '.join(pictures.KINDS)}) are in this folder.")
+    for one in files:
+        name = f"{one.name}\t" * file.is_dir()
+        for out in outputs(model, inputs(one, recipe, config)):
+            for label, logits in zip(predictions(out), out, strict=True):
+                if not classes:
+                    click.echo(name + "\t".join(f"{value:.6g}" for value in logits))
+                elif recipe.loss == "cross_entropy":
+                    click.echo(f"{name}{classes[label]}\t{softmax(logits)[label]:.1%}")
+                else:
+                    click.echo(name + classes[label])
+
+
+def inputs(file: Path, recipe: Recipe, config: dict[str, Any]) -> np.ndarray:
+    """(n, features) float32 from a file, as the network learned them."""
+    features, shape = recipe.sizes[0], config["image_shape"]
     if file.name.lower().endswith(FILES) or is_idx(file):
-        x = rows(file, features)
-    elif like := config.get("pixels"):
-        x = pixels(pictures.read_alike(file, tuple(like), Path(recipe.data))[None])
-    elif shape:
-        x = picture.read(file, tuple(shape), config["frame"]).reshape(1, -1)
-    else:
-        raise DataError(f"{file}: this network takes rows of {features} features: give a .csv or a .npz.")
-    for out in outputs(model, x):
-        labels = predictions(out)
-        for label, logits in zip(labels, out, strict=True):
-            if not classes:
-                click.echo("\t".join(f"{value:.6g}" for value in logits))
-            elif recipe.loss == "cross_entropy":
-                click.echo(f"{classes[label]}\t{softmax(logits)[label]:.1%}")
-            else:
-                click.echo(classes[label])
+        return rows(file, features)
+    if like := config.get("pixels"):
+        return pixels(pictures.read_scaled(file, tuple(like), Path(recipe.data))[None])
+    if shape:
+        return picture.read(file, tuple(shape), config["frame"]).reshape(1, -1)
+    raise DataError(f"{file}: this network takes rows of {features} features: give a .csv or a .npz.")
 
 
 def is_idx(file: Path) -> bool:

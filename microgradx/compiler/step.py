@@ -288,6 +288,9 @@ def compile_step(function: Callable[..., Any] | None, **options: Any) -> Any:
         return partial(compile_step, **options)
     if isinstance(function, Step):
         return function
+    if isinstance(function, type):
+        kind = f"jit takes a function or a module, {function.__name__} is a class"
+        raise ArgumentError(f"{kind}. Make one first: mg.jit({function.__name__}(...)).")
     if not callable(function):
         raise ArgumentError(f"jit takes a function, not {type(function).__name__}.")
     return Step(function, **options)

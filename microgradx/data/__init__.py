@@ -3,6 +3,7 @@
 Every set is a `Split`: it unpacks as above, and knows its `classes` and, for images, its `image_shape`.
 """
 
+from microgradx.familiar import of_package
 from microgradx.data.batches import Standardize, batches
 from microgradx.data.files import load
 from microgradx.data.glyphs import synthetic_digits
@@ -33,3 +34,5 @@ __all__ = [
     "write_idx",
     "xor",
 ]
+
+__getattr__ = of_package("data", __name__)  # for names that are not found

@@ -111,6 +111,19 @@ def read_alike(path: Path, shape: tuple[int, ...], example: Path) -> NDArray:
     return pixels
 
 
+def read_scaled(path: Path, shape: tuple[int, ...], example: Path) -> NDArray:
+    """A picture of the same kind and proportions as another one, scaled to its size by the mean."""
+    from PIL import Image
+
+    pixels = read_picture(path)
+    height, width = pixels.shape[:2]
+    if pixels.shape[2:] != shape[2:] or shape[0] != max(1, round(height * shape[1] / width)):
+        both = f"{described(pixels.shape)}, {short(example)} {described(shape)}"
+        advice = "cut it to the same proportions, and make it grey or coloured as that is"
+        raise DataError(f"{short(path)} is {both}: {advice}.")
+    return np.array(Image.fromarray(pixels).resize((shape[1], shape[0]), Image.Resampling.BOX))
+
+
 def short(path: Path) -> str:
     """The last two parts of a path."""
     return "/".join(path.parts[-2:])

@@ -17,7 +17,7 @@ from types import CodeType
 from typing import Any, NoReturn
 
 from microgradx import scalars
-from microgradx.errors import KernelError
+from microgradx.errors import KernelError, undefined
 from microgradx.scalars import Elementwise
 
 RESERVED = (
@@ -102,6 +102,9 @@ def parse(function: Callable[..., Any]) -> list[Any]:
             refuse(function, statement, f"between docstring and return, only `name = expression`{advice}")
     if not isinstance(last, ast.Return):
         refuse(function, last, "the last statement must be the return")
+    for statement in (*assignments, last):
+        if missing := sorted(names(statement) - {*function.__code__.co_varnames} - scope(function).keys()):
+            refuse(function, statement, undefined(missing[0], function.__code__.co_varnames).rstrip("."))
     return [*assignments, last]
 
 

@@ -1,5 +1,6 @@
 """Modules, layers and losses."""
 
+from microgradx.familiar import of_package
 from microgradx.nn.layers import (
     ELU, GELU, MLP, BatchNorm1d, Dropout, Embedding, Flatten, Function, GELUTanh, LayerNorm, LeakyReLU,
     Linear, LogSoftmax, ReLU, Sigmoid, SiLU, Softmax, Softplus, Softsign, Tanh,
@@ -8,3 +9,5 @@ from microgradx.nn.losses import (
     binary_cross_entropy_with_logits, cross_entropy, huber_loss, kl_div, l1_loss, mse_loss, nll_loss,
 )  # fmt: skip
 from microgradx.nn.module import Module, Sequential
+
+__getattr__ = of_package("nn", __name__)  # for names that are not found

@@ -2,11 +2,12 @@
 
 from collections.abc import Iterator
 from inspect import signature
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 
 from microgradx.errors import ArgumentError, CheckpointError
+from microgradx.familiar import absent
 from microgradx.tape import mode
 from microgradx.tensor import Tensor, copy_into, look
 
@@ -35,6 +36,9 @@ class Module:
         super().__setattr__(name, value)
         for _, x in contents(name, value):
             is_parameter(x)  # from now on, frozen or not
+
+    def __getattr__(self, name: str) -> NoReturn:
+        raise absent("module", name, type(self).__name__, self)
 
     def check_setting(self, name: str, value: float) -> None:
         """ArgumentError for a number that a layer of the library would not look at: a misspelt one."""

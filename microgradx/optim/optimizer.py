@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable
 from inspect import Parameter, Signature, signature
 from typing import Any
 
-from microgradx.errors import ArgumentError, CheckpointError, TrainingWarning
+from microgradx.errors import ArgumentError, CheckpointError, TrainingWarning, guess
 from microgradx.kernels import sweep
 from microgradx.optim.checks import check, compare, named, read_options
 from microgradx.optim.flat import Flat, Run, span
@@ -24,6 +24,9 @@ CLOSURE = (
 
 common = {"weight_decay": 0.0, "decoupled_weight_decay": False, "maximize": False}
 """What every sweep can do, besides its rule."""
+
+kept = {"params", "param_names", "initial_lr"}
+"""What a group holds beside its options: its parameters, and where a schedule started."""
 
 tuples = {"beta1": "betas", "beta2": "betas", "beta3": "betas", "etaminus": "etas", "etaplus": "etas"}
 tuples |= {"step_min": "step_sizes", "step_max": "step_sizes"}
@@ -123,6 +126,7 @@ class Optimizer:
     def bind(self, flat: Flat) -> None:
         """Give a flat buffer the sweep and the hyperparameters that its group's options ask for."""
         options = dict(flat.group)
+        self.check_keys(options)
         check(self.name, options)
         rule = self.choose(**options)
         own = rule.hyperparameters
@@ -141,6 +145,14 @@ class Optimizer:
             update = sweep(rule, flat.dtype, options["maximize"], decay, flat.device)
             numbers["weight_decay"] = options["weight_decay"]
         flat.follow(update, numbers)
+
+    def check_keys(self, group: dict[str, Any]) -> None:
+        """ArgumentError for what a group was given and nobody reads: a misspelt option."""
+        for key in group.keys() - self.defaults.keys() - kept:
+            given = f"{self.name}: param_groups[...][{key!r}] = {group[key]!r} would do nothing."
+            raise ArgumentError(
+                f"{given}{guess(key, self.defaults)} The options are {', '.join(self.defaults)}."
+            )
 
     def follow(self) -> None:
         """Bind what has changed, options or what the rule reads outside of itself, since the last step."""

@@ -118,6 +118,8 @@ class Adafactor(Optimizer):
             sizes = [rms(operand(part.value)) for part in run]  # before they decay
             flat.sweep(run)
             for one, size in zip(run, sizes, strict=True):
+                if not one.value.size:  # no row has a mean
+                    continue
                 place = weights = operand(one.value)
                 g = operand(one.gradient)
                 u = g / sqrt(maximum(second_moment(one, g, fresh, tiny), tiny * tiny))

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from microgradx.errors import ArgumentError
+from microgradx.familiar import unexpected
 from microgradx.kernels.cpu import body
 from microgradx.kernels.outside import Outside
 from microgradx.kernels.typed import source_of, tree_of
@@ -151,8 +152,13 @@ class Primitive:
             if run := executors.get(type(array)):
                 break
         else:
-            return self.forward(*arrays, **parameters)
-        return run(self, *arrays, **(self.defaults | parameters if self.defaults else parameters))
+            run = None
+        try:
+            if run is None:
+                return self.forward(*arrays, **parameters)
+            return run(self, *arrays, **(self.defaults | parameters if self.defaults else parameters))
+        except TypeError as error:
+            raise unexpected(error, parameters, self.parameters) from None
 
 
 class ElementwisePrimitive(Primitive):

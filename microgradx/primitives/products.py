@@ -7,7 +7,7 @@ import numpy as np
 
 from microgradx.errors import ShapeError
 from microgradx.primitives.core import Case, operation, primitive
-from microgradx.primitives.shapes import reshape_to, squeeze, transpose, unsqueeze
+from microgradx.primitives.shapes import expand_to, reshape_to, squeeze, transpose, unsqueeze
 
 
 @primitive
@@ -72,8 +72,10 @@ def _(g, out, *operands, equation):
         left = ",".join([result, *(terms[i] for i in others)])
         known = "".join(c for c in terms[k] if c in left)
         d = contract(g, *(operands[i] for i in others), equation=f"{left}->{known}")
-        # a letter that stands in this operand alone was summed over: its gradient repeats, by the tape
-        return reshape_to(d, shape=tuple(d.shape[known.index(c)] if c in known else 1 for c in terms[k]))
+        d = reshape_to(d, shape=tuple(d.shape[known.index(c)] if c in known else 1 for c in terms[k]))
+        # a letter that stands in this operand alone was summed over: its gradient repeats
+        full = np.broadcast_shapes(d.shape, operands[k].shape)
+        return d if d.shape == full else expand_to(d, shape=full)
 
     return tuple(partial(gradient, k) for k in range(len(terms)))
 

@@ -84,8 +84,9 @@ def heat(ax: Any, epochs: list[int], series: list[list[float]]) -> None:
     if not values.size:
         ax.set_axis_off()
         return
-    edges = bins(ax, values)
-    counts = np.full((BINS, epochs[-1] - epochs[0] + 1), np.nan)
+    rows = min(BINS, max(8, math.ceil(3 * math.sqrt(max(map(len, series))))))  # of few numbers, few
+    edges = bins(ax, values, rows)
+    counts = np.full((rows, epochs[-1] - epochs[0] + 1), np.nan)
     for epoch, row in zip(epochs, series, strict=True):
         found, _ = np.histogram(row, edges)
         counts[:, epoch - epochs[0]] = np.sqrt(found / max(found.max(), 1)) if row else np.nan
@@ -99,22 +100,22 @@ def heat(ax: Any, epochs: list[int], series: list[list[float]]) -> None:
     ax.spines[:].set_visible(False)
 
 
-def bins(ax: Any, values: np.ndarray) -> np.ndarray:
-    """The edges of bins, equally high on the axis, which has powers of ten where values need several."""
+def bins(ax: Any, values: np.ndarray, count: int) -> np.ndarray:
+    """So many bins' edges, equally high on the axis, which has powers of ten where values need several."""
     low, high = np.quantile(values, [0.002, 0.998])
     margin = 0.05 * (high - low) or 1e-6
     low, high = low - margin, high + margin
     sizes, large = np.abs(values[values != 0]), max(-low, high)
     small = np.quantile(sizes, 0.25) if sizes.size else 0
     if not 0 < 30 * small < large:
-        return np.linspace(low, high, BINS + 1)
+        return np.linspace(low, high, count + 1)
     ax.set_yscale("asinh", linear_width=small)  # linear up to `small`, logarithmic beyond
     tens = 10.0 ** np.arange(np.floor(np.log10(large)), np.log10(3 * small), -1)
     ax.set_yticks([0, *tens, *-tens])
     ax.minorticks_off()
     ax.set_ylim(low, high)
     start, stop = np.arcsinh([low / small, high / small])
-    return small * np.sinh(np.linspace(start, stop, BINS + 1))
+    return small * np.sinh(np.linspace(start, stop, count + 1))
 
 
 def quantiles(array: np.ndarray, count: int = 400) -> list[float]:

@@ -17,7 +17,7 @@ import numpy as np
 
 from microgradx.compiler import jit
 from microgradx.creation import tensor
-from microgradx.errors import ArgumentError
+from microgradx.errors import ArgumentError, one_of
 from microgradx.optim import Optimizer
 from microgradx.rules import Rule, rules
 from microgradx.study.exact import exact
@@ -160,7 +160,7 @@ def contestants(optimizers: Sequence[str | Rule]) -> list[Rule]:
             needs = "norms or the matrix of a whole layer, or the history of all"
             raise ArgumentError(f"{one} needs {needs}; a racer is two numbers.")
         if not isinstance(one, Rule):
-            raise ArgumentError(f"no optimizer {one!r}. Choose from {', '.join(able)}.")
+            raise ArgumentError(one_of("optimizer", str(one), able))
     return [one for one in found if isinstance(one, Rule)]
 
 

@@ -12,7 +12,7 @@ import numpy as np
 
 from microgradx.errors import ArgumentError
 from microgradx.palette import FAINT, GREY, INK, blank, plain
-from microgradx.study.look import COLORS, CONTOUR, HIGH, LOW, extent, style, view
+from microgradx.study.look import COLORS, CONTOUR, HIGH, LOW, LOWEST, extent, style, view
 from microgradx.study.race import Race, Racer
 from microgradx.study.surfaces import Surface
 
@@ -71,11 +71,14 @@ class Scene:
     def frame_chart(self) -> None:
         """The axes of heights over steps."""
         ax, known, (low, high) = self.chart, self.race.surface.floor is not None, extent(self.race)
+        least = f"$10^{{{np.log10(LOWEST):.0f}}}$ or more"  # a logarithmic axis has no zero
         if known:
             ax.set_yscale("log")
         ax.set_ylim(*(10.0**low, 10.0**high) if known else (low, high))
         ax.set_xlim(0, self.race.steps)
-        ax.set_title("height above the minimum" if known else "height", loc="left", fontsize=10, color=INK)
+        ax.set_title(
+            f"height above the minimum, {least}" if known else "height", loc="left", fontsize=10, color=INK
+        )
         ax.set_xlabel("step", fontsize=9, color=INK, labelpad=1)
         plain(ax, which="both")
         ax.tick_params(which="both", labelsize=8)

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from microgradx.creation import tensor
-from microgradx.errors import ArgumentError
+from microgradx.errors import ArgumentError, one_of
 from microgradx.scalars import cos, exp, sin, sqrt, square
 from microgradx.tape import no_grad
 from microgradx.tensor import Tensor, wrap
@@ -183,8 +183,7 @@ def load_surface(given: str, window: tuple[float, float, float, float] | None = 
     elif path.endswith(".py"):
         found = own_surface(Path(path), name, window or (-2, 2, -2, 2))
     else:
-        names = ", ".join(surfaces)
-        raise ArgumentError(f"no surface {given!r}. Choose from {names}, or my_file.py:function.")
+        raise ArgumentError(one_of("surface", given, [*surfaces, "my_file.py:function"]))
     if window is None:
         return found
     left, right, bottom, top = window

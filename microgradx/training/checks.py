@@ -1,16 +1,18 @@
 """What `fit` is given, checked: the model and its parts, arrays of as many rows, weights of the rows."""
 
 import math
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from inspect import signature
 from typing import Any
 
 import numpy as np
 
-from microgradx.errors import ArgumentError, ShapeError
+from microgradx.errors import ArgumentError, ShapeError, TrainingWarning
 from microgradx.kernels.random import generator
 from microgradx.nn import Module
-from microgradx.optim import Optimizer
+from microgradx.optim import LBFGS, Optimizer
 from microgradx.primitives.reductions import mean
 from microgradx.primitives.reductions import sum as sum_over
 from microgradx.primitives.shapes import flatten
@@ -23,10 +25,7 @@ Pair = tuple[Any, Any]
 
 def weighted(loss: Loss, outputs: Tensor, y: Tensor, weight: Tensor) -> Tensor:
     """Σ weight · loss / Σ weight over the rows of a batch."""
-    try:
-        each = loss(outputs, y, reduction="none")  # type: ignore[call-arg]
-    except TypeError as error:
-        raise ArgumentError(f"fit: with sample_weight the loss takes reduction='none': {error}.") from error
+    each = loss(outputs, y, reduction="none")  # type: ignore[call-arg]
     rows = each if each.ndim == 1 else mean(flatten(each, 1), 1)
     total = sum_over(weight)
     return sum_over(rows * weight) / where(total == 0, 1, total)
@@ -40,7 +39,46 @@ def weights_of(given: Any, rows: int) -> np.ndarray:
         got = f"{bad[0]} among them" if found.shape == (rows,) else f"shape {found.shape}"
         what = f"sample_weight must be {rows} finite numbers of at least 0, one per row"
         raise ArgumentError(f"fit: {what}; got {got}.")
+    if not found.any():
+        raise ArgumentError("fit: sample_weight is 0 for all rows: nothing would be learned.")
     return found
+
+
+def check_weighted(loss: Loss) -> None:
+    """ArgumentError for a loss that cannot give a number per row, for their weights."""
+    try:
+        takes = signature(loss).parameters
+    except ValueError:  # of what is not written in Python
+        return
+    if "reduction" not in takes and all(p.kind is not p.VAR_KEYWORD for p in takes.values()):
+        form = "def loss(outputs, targets, reduction='mean')"
+        advice = f"Write it as {form}, handing reduction on to a loss of nn, or take one of those"
+        raise ArgumentError(
+            f"fit: with sample_weight the loss takes reduction='none', this one not. {advice}."
+        )
+
+
+def not_finite(name: str, data: tuple) -> str:
+    """The first number of x or y that is not finite, as a sentence; "" where there is none."""
+    for letter, part in zip("xy", data, strict=False):
+        values = np.asarray(part)
+        bad = np.argwhere(~np.isfinite(values))
+        if len(bad):
+            first, rows = tuple(bad[0].tolist()), len({*bad[:, 0].tolist()})
+            where = f"{letter}[{', '.join(map(str, first))}] of {name} is {values[first]}"
+            return f"The data are not finite: {where}, in {rows} of {len(values)} rows. Mend or drop them."
+    return ""
+
+
+def advise(optimizer: Optimizer, epochs: int, done: int, batch_size: int, rows: int) -> None:
+    """Warn of what runs and is hardly meant."""
+    if done > epochs:
+        what = f"epochs={epochs} counts from the start, and the run has done {done}: nothing is trained"
+        warnings.warn(f"fit: {what}. epochs={done + 10} does 10 more.", TrainingWarning, stacklevel=3)
+    elif isinstance(optimizer, LBFGS) and batch_size < rows:
+        what = f"LBFGS compares gradients of one loss, and each batch of {batch_size} has its own"
+        advice = f"It is likely to diverge; a batch size of {rows} takes all rows in one"
+        warnings.warn(f"fit: {what}. {advice}.", TrainingWarning, stacklevel=3)
 
 
 def check_parts(model: Any, optimizer: Any, loss: Any) -> None:
@@ -79,7 +117,10 @@ def arrays(name: str, pair: Pair) -> Pair:
 
 
 def rehearse(model: Module, loss: Loss, train: tuple, valid: Pair | None, rows: int) -> None:
-    """Some rows of each part, and nothing learned: what does not fit is told before anything starts."""
+    """Some rows of each part, and nothing learned: what does not fit is told before anything starts.
+
+    Gradients are recorded, as in training: a model or a loss may be made of gradients itself.
+    """
     training, before = model.training, generator.state_dict()
     model.eval()
     try:
@@ -110,11 +151,17 @@ def fitting(name: str, x: Any, y: Any) -> Iterator[None]:
 
 
 def check_owner(model: Module, optimizer: Optimizer) -> None:
-    """ArgumentError where an optimizer has none of the model's parameters: it is another model's."""
+    """ArgumentError where an optimizer has nothing of the model to train: another model's, or all frozen."""
     own = {id(parameter) for parameter in model.parameters()}
     theirs = {id(parameter) for parameter in optimizer.parameters.values()}
     if own and not own & theirs:
         raise ArgumentError(
             f"fit: the optimizer updates {len(theirs)} parameters, none of which is among the model's "
             f"{len(own)}. Make it of the model that is trained: {optimizer.name}(model.parameters(), ...)."
+        )
+    if theirs and not any(parameter.requires_grad for parameter in optimizer.parameters.values()):
+        names = ", ".join(list(optimizer.parameters)[:4]) + ", ..." * (len(theirs) > 4)
+        raise ArgumentError(
+            f"fit: all {len(theirs)} parameters of the optimizer are frozen ({names}): nothing would be "
+            "learned. Unfreeze what is to be trained: model.requires_grad_(), or one layer's."
         )

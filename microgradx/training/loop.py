@@ -38,9 +38,12 @@ from microgradx.tensor import Tensor, placed
 from microgradx.training import checkpoints
 from microgradx.training.checks import (
     Pair,
+    advise,
     arrays,
     check_owner,
     check_parts,
+    check_weighted,
+    not_finite,
     positive,
     rehearse,
     weighted,
@@ -109,6 +112,7 @@ def fit(
     positive(epochs=epochs, batch_size=batch_size, clip_norm=clip_norm, patience=patience)
     train, valid = arrays("train", train), None if valid is None else arrays("valid", valid)
     if sample_weight is not None:
+        check_weighted(loss)
         train = (*train, weights_of(sample_weight, len(train[0])))  # type: ignore[assignment]
     if resume and out is None:
         raise ArgumentError("resume=True needs the folder of the run: fit(..., out=FOLDER, resume=True).")
@@ -128,6 +132,7 @@ def fit(
         run.create({"fit": settings | made} | (config or {}))
         trainer.save()
     at, history = trainer.at, trainer.history
+    advise(optimizer, epochs, at.epoch, batch_size, trainer.rows)
     stopped = bool(patience and at.waited >= patience)
     with (
         Progress(epochs, trainer.steps, at.epoch * trainer.steps + at.batch, progress) as bar,
@@ -251,7 +256,7 @@ class Trainer:
             rows = order[at.batch * size : (at.batch + self.chunk) * size]
             for step, (value, hits, judged) in enumerate(zip(*self.steps_over(rows), strict=True)):
                 if not math.isfinite(value):
-                    raise self.diverged(f"the loss is {value}")
+                    raise self.diverged(f"the loss is {value}", "train", self.train)
                 at.batch += 1
                 at.loss += value * len(rows[step * size : (step + 1) * size])
                 at.hits, at.judged = at.hits + int(hits), at.judged + int(judged)
@@ -278,7 +283,7 @@ class Trainer:
         if valid is not None:
             loss, accuracy, confusion = evaluate(self.model, *valid, self.loss)
             if not math.isfinite(loss):
-                raise self.diverged(f"the validation loss is {loss}")
+                raise self.diverged(f"the validation loss is {loss}", "valid", valid)
             record["valid_loss"] = loss
             if accuracy is not None:
                 record["valid_accuracy"] = accuracy
@@ -301,7 +306,7 @@ class Trainer:
             return
         model = self.model.state_dict()
         if bad := [name for name, array in model.items() if not np.isfinite(array).all()]:
-            raise self.diverged(f"{bad[0]} is not finite")
+            raise self.diverged(f"{bad[0]} is not finite", "train", self.train)
         state = {
             "model": model,
             "optimizer": self.optimizer.state_dict(),
@@ -344,15 +349,16 @@ class Trainer:
         self.history = History.read(run.history)
         self.history.keep(self.at.epoch)
 
-    def diverged(self, what: str) -> NonFiniteError:
-        """The error that says where it happened and what to do."""
+    def diverged(self, what: str, name: str = "", data: tuple = ()) -> NonFiniteError:
+        """The error that says where it happened and what to do; the data may be what is not finite."""
         kept = f" The last good checkpoint is {self.run.last}." if self.run else ""
         at, rate = self.at, self.optimizer.param_groups[0]["lr"]
-        return NonFiniteError(
-            f"{what} in epoch {at.epoch + 1}, step {min(at.batch + 1, self.steps)} of {self.steps}. "
-            f"Lower the learning rate (now {rate:g}), bound the gradients with clip_norm, or look for values "
-            f"that are not finite in the data; mg.detect_anomaly() names the operation.{kept}"
+        advice = not_finite(name, data) or (
+            f"Lower the learning rate (now {rate:g}) or bound the gradients with clip_norm; "
+            "mg.detect_anomaly() names the operation."
         )
+        where = f"in epoch {at.epoch + 1}, step {min(at.batch + 1, self.steps)} of {self.steps}"
+        return NonFiniteError(f"{what} {where}. {advice}{kept}")
 
 
 def right(outputs: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
