@@ -284,6 +284,9 @@ class Tensor:
             self._grad = wrap(place)
         elif old._node is not None or (type(old._data) is Array and not old._data.dense):
             self._grad = old + g
+        elif self._home is not None and old._data is not self._home:  # set by somebody, who may keep it
+            write(self._home, old + g)
+            self._grad = wrap(self._home)
         else:
             if isinstance(g, Tensor):
                 write(old._data, old + g)

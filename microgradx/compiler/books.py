@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from microgradx.compiler.memory import Binding
+from microgradx.compiler.memory import GRADIENTS, Binding
 from microgradx.compiler.program import Instruction, Program, Update, Value, Watch, check
 from microgradx.optim import Optimizer
 from microgradx.tensor import wrap
@@ -32,7 +32,7 @@ def readable(variant: Any) -> bool:
     sweeps = [event for event in variant.events if event[0] == "sweep"]
     parts = {id(part) for _, _, _, run, _ in sweeps for part in run}
     updates = [one for one in program.instructions if isinstance(one.op, Update)]
-    gradients = {b.owner: home for home, b in program.bound.items() if b.kind == "grad"}
+    gradients = {b.owner: home for home, b in program.bound.items() if b.kind in GRADIENTS}
     made = {value: k for k, one in enumerate(program.instructions) for value in one.outputs}
     if len(parts) != sum(len(run) for _, _, _, run, _ in sweeps) or len(updates) != len(parts):
         return False

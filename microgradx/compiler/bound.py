@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from microgradx.compiler.memory import dense, keep_apart, root_of
+from microgradx.compiler.memory import GRADIENTS, dense, keep_apart, root_of
 from microgradx.compiler.program import Program, Value
 from microgradx.compiler.simplify import simplify
 from microgradx.errors import CaptureError
@@ -26,8 +26,15 @@ class Bound:
         self.before = [b for b in self.program.bound.values() if b.kind == "before"]
         self.final: dict[Tensor, bool] = recorder.final  # which gradients are left
         self.gradients = [(leaf, before) for leaf, before in recorder.before.items() if before is not None]
-        self.accumulated = [leaf for leaf, before in self.gradients if before]
+        self.accumulated = {leaf: before for leaf, before in self.gradients if before}  # of identity, not ==
         self.apart = False  # whether it is bound, to memory in which nothing is there twice
+
+    def finds_gradients(self) -> bool:
+        """Whether leaves have gradients, and none with a history, where they had them at the capture."""
+        return all(
+            leaf._grad is not None and leaf._grad._node is None if before else leaf._grad is None
+            for leaf, before in self.gradients
+        )
 
     def adopted(self) -> list[tuple[Any, Any]]:
         """The flat buffers of the optimizers, with all parameters that stay in them, and their arrays."""
@@ -51,7 +58,7 @@ class Bound:
         """Nothing is found yet."""
         self.flats = self.adopted()
         self.watched: list[tuple[Tensor, Any]] = []
-        self.homes: list[tuple[Tensor, Any]] = []
+        self.homes: dict[Tensor, tuple[Any, bool]] = {}  # of gradients, and whether nobody else knows them
         self.kept: list[Any] = []
         self.strided: list[tuple[Any, Any, bool]] = []  # a view, its copy, and whether the step changes it
         self.rooms: set[int] = set()  # whose memory the step changes
@@ -66,8 +73,9 @@ class Bound:
             self.rooms.add(id(root_of(array)))
         if binding.kind == "data":
             self.watched.append((binding.owner, array))
-        elif binding.kind == "grad":
-            self.homes.append((binding.owner, array))
+        elif binding.kind in GRADIENTS:
+            private = binding.kind == "new" and array is not binding.owner._home
+            self.homes[binding.owner] = array, private
         if dense(array):
             return array
         copy = array.copy()
@@ -80,11 +88,11 @@ class Bound:
 
     def end(self) -> None:
         """All is found: what Tensors must be told after a step."""
-        self.after: list[tuple[Tensor, Tensor | None]] = []
-        for leaf, has in self.final.items():
-            home = next((a for owner, a in self.homes if owner is leaf), None)
-            if home is not None or not has:
-                self.after.append((leaf, wrap(home) if has else None))
+        self.after = {
+            leaf: self.homes[leaf] if has else None
+            for leaf, has in self.final.items()
+            if not has or leaf in self.homes
+        }
 
     def ready(self) -> None:
         """Bind again where memory has been replaced."""
@@ -117,6 +125,17 @@ class Bound:
         """Bring the elements of views together."""
         for view, copy, _ in self.strided:
             copy[...] = view
+
+    def hand_over(self) -> None:
+        """Give leaves their gradients: in an optimizer's memory, where they were, or in new memory."""
+        for leaf, home in self.after.items():
+            if home is None:
+                leaf._grad = None
+            elif leaf in self.accumulated and leaf._grad is not None and not home[1]:
+                leaf._grad._version[0] += 1
+            else:
+                array, private = home
+                leaf._grad = wrap(array.copy() if private else array)
 
     def push(self) -> None:
         """Put what the step has changed back into views."""

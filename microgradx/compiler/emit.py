@@ -145,14 +145,14 @@ class Emitter(Bodies):
         """`run`: in order on one thread, or by pieces that any number of threads take."""
         names = {n for stage in stages for chain in stage for n in self.functions[chain][1]}
         lines = [f'"""{self.does()}"""', *self.memory(names)]
-        checks = [k for k, stage in enumerate(stages) for c in stage for item in c.items if item.checks]
+        checks = {k for k, stage in enumerate(stages) for c in stage for item in c.items if item.checks}
         if self.plan.serial:
             lines.append("for step in range(steps):" if stages else "pass")
             lines += ["    status[1] = step"] * bool(checks)
             for k, stage in enumerate(stages):
                 for chain in stage:
                     lines += indent(self.call(chain, "0"))
-                if checks and k == max(checks):
+                if k in checks:
                     lines += ["    if status[0] != 0:", "        return"]
         else:
             lines += self.tickets(stages, bool(checks))

@@ -13,6 +13,7 @@ import numpy as np
 from microgradx import scalars
 from microgradx.compiler.items import Host, Look, Sweep, Uniform
 from microgradx.compiler.loops import Buffer, Compute, Item, Nest, Read, Reduce, View, squeezed
+from microgradx.compiler.memory import GRADIENTS
 from microgradx.compiler.program import Draw, Instruction, Program, Update, Value, Watch
 from microgradx.kernels.random import generator
 from microgradx.kernels.strided import contiguous
@@ -47,7 +48,7 @@ class Lowering:
         for value, binding in program.bound.items():
             source = ("number", binding.event) if binding.kind == "number" else ("bound", value)
             self.views[value] = self.outside(value, source)
-        kept = [value for value, binding in program.bound.items() if binding.kind != "grad"]
+        kept = [value for value, binding in program.bound.items() if binding.kind not in GRADIENTS]
         self.state = {self.views[value].buffer for value in kept}
         read = {value for instruction in program.instructions for value in instruction.reads()}
         finals = list(program.writes.values())
@@ -197,7 +198,7 @@ class Lowering:
         if view.buffer.source is None:
             return True
         binding: Any = self.program.bound.get(view.buffer.source[1])
-        own = binding is not None and binding.kind != "grad"
+        own = binding is not None and binding.kind not in GRADIENTS
         return own and any(binding.owner is x for x in (part.parameter, part))
 
     def rescue(self, buffers: set[Buffer], instruction: Instruction) -> None:

@@ -9,6 +9,7 @@ import numpy as np
 from microgradx.compiler.names import line_of, unfit, user_frame
 from microgradx.compiler.program import Instruction, Program, Value
 from microgradx.errors import CaptureError
+from microgradx.tensor import lent
 
 
 @dataclass(eq=False)
@@ -16,7 +17,9 @@ class Binding:
     """Memory outside of a program: what `kind` of `owner`, and the array that was there at the capture."""
 
     owner: Any
-    kind: str  # "data" or "grad" of a Tensor, its data "before" the step, a "value" or state of a part, ...
+    kind: (
+        str  # "data" or "grad" of a Tensor, a "new" gradient, data "before" the step, a "value" of a part ...
+    )
     then: Any
     event: int = -1  # that finds a number
 
@@ -28,6 +31,8 @@ class Binding:
             case "grad":
                 home, grad = self.owner._home, self.owner._grad
                 return home if home is not None else self.then if grad is None else grad._data
+            case "new":
+                return self.then if self.owner._home is None else self.owner._home
             case "value":
                 return self.owner.value
             case "constant" | "number" | "before":
@@ -38,7 +43,8 @@ class Binding:
         return self.kind if self.kind in KINDS else f"state {self.kind}"
 
 
-KINDS = "data", "grad", "before", "value", "constant", "number"
+GRADIENTS = "grad", "new"
+KINDS = "data", "grad", "new", "before", "value", "constant", "number"
 
 
 def root_of(array: np.ndarray) -> np.ndarray:
@@ -116,8 +122,7 @@ def keep_apart(program: Program) -> None:
 
     Compiled code reads and writes in the order that is best, which is right for arrays that are apart.
     """
-    lent = {v for v, b in program.bound.items() if b.kind == "grad" and b.owner._grad is None}
-    there = [(v, b.array()) for v, b in program.bound.items() if b.kind != "number" and v not in lent]
+    there = [(v, b.array()) for v, b in program.bound.items() if b.kind != "number"]
     for a, b in overlaps(span(array, v.name, v in program.writes) for v, array in there if array.size):
         what = f"{a.name} and {b.name} share memory, and it changes {a.name} there"
         raise CaptureError(
@@ -145,6 +150,21 @@ def own(recorder: Any, tensor: Any, array: Any) -> bool:
     """Whether an array is memory that a Tensor, or its gradient, has or gets outside of the step."""
     found = any(b.owner is tensor and b.then is array for b in recorder.program.bound.values())
     return found or any(p.parameter is tensor and p.value is array for p in parts(recorder))
+
+
+def refuse_gradient(recorder: Any, leaf: Any) -> None:
+    """Raise CaptureError where a gradient from outside is something else, too, or has a history."""
+    name = recorder.names.get(id(leaf)) or leaf.name or "a leaf"
+    array = leaf._grad._data
+    known = recorder.values.get(id(array))
+    if known is not None or (id(array.base) in lent and array is not leaf._home):
+        whose = "an optimizer" if known is None else known.name
+        what, advice = f"is in the memory of {whose}", "Give it a clone() of its own"
+    elif leaf._grad._node is not None:
+        what, advice = "has a history, which a compiled step does not go on with", "Use detach()"
+    else:
+        return
+    raise unfit(f"the gradient of {name} {what}", line_of(user_frame()), f"{advice}.")
 
 
 def settle(recorder: Any) -> None:

@@ -11,7 +11,7 @@ from weakref import ref
 
 import numpy as np
 
-from microgradx.compiler.memory import Binding, renew, settle
+from microgradx.compiler.memory import Binding, refuse_gradient, renew, settle
 from microgradx.compiler.names import RESERVED, line_of, local_name, unfit, user_frame
 from microgradx.compiler.program import Draw, Instruction, Line, Program, Update, Value
 from microgradx.compiler.results import each
@@ -281,6 +281,7 @@ class Recorder:
         self.undo.append(partial(setattr, leaf, "_grad", leaf._grad))
         self.before[leaf] = None if reset else leaf._grad is not None
         if not reset and leaf._grad is not None:
+            refuse_gradient(self, leaf)
             name = self.names.get(id(leaf)) or leaf.name or "leaf"
             self.bind(f"g_{name}", leaf._grad._data, leaf, "grad")
 
@@ -379,13 +380,12 @@ class Recorder:
             if leaf._grad is None:
                 continue
             value = self.value(leaf._grad)
-            homes = [v for v, b in self.program.bound.items() if b.owner is leaf and b.kind == "grad"]
-            if value in homes:
+            homes = [(v, b) for v, b in self.program.bound.items() if b.owner is leaf and b.kind == "grad"]
+            if any(value is v for v, _ in homes):
                 continue  # as it was
             name = f"g_{self.names.get(id(leaf)) or leaf.name or 'leaf'}"
-            home = homes[0] if homes else self.bind(name, np.empty(0), leaf, "grad")
-            home.shape, home.dtype = leaf.shape, leaf.dtype
-            self.program.bound[home].then = np.zeros(leaf.shape, leaf.dtype)  # nobody else's
+            there = [v for v, b in homes if leaf._home is not None or b.then is leaf._grad._data]
+            home = there[0] if there else self.bind(name, np.zeros(leaf.shape, leaf.dtype), leaf, "new")
             if value in self.invented:
                 self.taken.discard(home.name)
                 value.name, home.name = home.name, self.free(home.name + "_home")

@@ -9,10 +9,11 @@ import math
 from collections import defaultdict
 from dataclasses import dataclass, field
 from itertools import groupby
+from typing import Any
 
 from microgradx.compiler.fuse import fuse, gather_rows, stored
 from microgradx.compiler.items import Gather, Host, Matmul
-from microgradx.compiler.loops import Buffer, Compute, Item, Nest, Reduce, Rows
+from microgradx.compiler.loops import Bounded, Buffer, Compute, Item, Nest, Pick, Read, Reduce, Rows
 
 ALONE = 25_000.0  # nanoseconds of work in a step below which one thread is faster than two
 PIECE = 12_000.0  # nanoseconds that a piece should take
@@ -172,19 +173,38 @@ def schedule(items: list[Item]) -> Schedule:
     return plan
 
 
+def looked_up(item: Item) -> set[Any]:
+    """The indices that an item checks: where they lie, and below what they must be."""
+    nests = item.nests if isinstance(item, Rows) else [item] if isinstance(item, Nest) else []
+    args = [arg for nest in nests for arg in nest.args()]
+    args += [one for arg in args if isinstance(arg, Pick) for one in arg.at] + [*getattr(item, "at", ())]
+    found: set[Any] = set()
+    for arg in args:
+        if isinstance(arg, Bounded) and isinstance(arg.arg, Read):
+            view = arg.arg.view
+            axes = tuple((n, s) for n, s in zip(view.shape, view.strides, strict=True) if n > 1)
+            found.add((view.buffer, view.offset, axes, arg.size, arg.wrap))
+        elif isinstance(arg, Bounded):
+            found.add((item, arg))
+    return found
+
+
 def staged(items: list[Item], serial: bool) -> tuple[list[list[Chain]], bool]:
     """The stages, and whether an index is checked after something outside may have changed."""
     first = Stager(serial)
     changed: set[Buffer] = set()  # after something outside has changed
+    known: set[Any] = set()  # indices that are checked before
     early, late = -1, False
     for item in items:
         first.place(item)
-        after = any(view.buffer in changed for view, _ in item.reads())
-        if item.checks and after:
+        after = outside(item) or any(view.buffer in changed for view, _ in item.reads())
+        new = looked_up(item) - known
+        known |= new
+        if new and after:
             late = True
-        elif item.checks:
+        elif new:
             early = max(early, item.stage)
-        if after or outside(item):
+        if after:
             changed |= {view.buffer for view, _ in item.writes()}
     stager = Stager(serial)
     for item in items:

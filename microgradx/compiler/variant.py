@@ -59,7 +59,7 @@ class Variant(Bound):
         """Whether the world is as it was at the capture, as far as the program depends on it."""
         return (
             self.moved is None  # else the function must run, to change what it changes
-            and all((leaf._grad is not None) == before for leaf, before in self.gradients)
+            and self.finds_gradients()
             and self.guards.hold()
             and self.follows()
             and still_tied(self)
@@ -327,8 +327,7 @@ class Variant(Bound):
         self.push()
         for tensor in self.written:
             tensor._version[0] += 1
-        for leaf, grad in self.after:
-            leaf._grad = grad
+        self.hand_over()
 
     def snapshot(self) -> Any:
         """Step counts and schedules, to go back to where an index was out of range."""
