@@ -356,6 +356,78 @@ def test_one_that_it_changes_in_place_is_refused():
         mg.jit(step)(X)
 
 
+def lower_rates(optimizer):
+    for rate in (0.1, 0.01):
+        optimizer.param_groups[0]["lr"] = rate
+        optimizer.step()
+
+
+def decay(optimizer):
+    optimizer.step()
+    optimizer.param_groups[0]["weight_decay"] = 0.5
+
+
+@pytest.mark.parametrize("change, key", [(lower_rates, "lr"), (decay, "weight_decay")])
+def test_options_changed_after_a_step_by_them_are_refused(change, key):
+    p = mg.tensor([1.0, 2.0], requires_grad=True)
+    optimizer = optim.SGD([p], lr=0.1)
+
+    def step():
+        optimizer.zero_grad()
+        (p * p).sum().backward()
+        change(optimizer)
+
+    with pytest.raises(CaptureError, match=f"changes {key} of an optimizer after a step by it"):
+        mg.jit(step)()
+
+
+def test_more_parameters_between_calls():
+    ends = []
+    for way in (lambda step: step, lambda step: mg.jit(step, audit=False)):
+        p, q = (mg.tensor(x, requires_grad=True) for x in ([1.0, 2.0], [3.0, 4.0]))
+        optimizer = optim.SGD([("p", p)], lr=0.1)
+
+        @way
+        def step(p=p, q=q, optimizer=optimizer):
+            q.grad = None
+            optimizer.zero_grad()
+            (p * q).sum().backward()
+            optimizer.step()
+
+        step()
+        optimizer.add_param_group({"params": [("q", q)]})
+        step()
+        ends.append([p.tolist(), q.tolist()])
+    assert ends[0] == ends[1] != [[1, 2], [3, 4]]
+
+
+@pytest.mark.parametrize(
+    "batches", [[[0, 1], [9, 0]], [[0, 1], [1, 0], [2, 9]]], ids=["one call", "in a scan"]
+)
+def test_an_index_out_of_range_leaves_no_half_step(batches):
+    """The rows are read and their gradients written: two checks of one index."""
+    ends = []
+    for compiled in (False, True):
+        table = mg.tensor([0.0, 1.0, 2.0, 3.0], requires_grad=True)
+        count, optimizer = mg.tensor([0.0]), optim.Adam([table], lr=0.1)
+
+        def step(i, table=table, count=count, optimizer=optimizer):
+            optimizer.zero_grad()
+            (table[i] ** 2).sum().backward()
+            optimizer.step()
+            count.data = count + 1
+
+        call = mg.jit(step) if compiled else step
+        with pytest.raises(ArgumentError, match="index 9"):
+            if compiled and len(batches) > 2:
+                call.scan(np.concatenate(batches), batch_size=2)
+            else:
+                for batch in batches:
+                    call(mg.Tensor(np.array(batch)))
+        ends.append([table.tolist(), count.tolist(), optimizer.state_dict()["state"]])
+    assert repr(ends[0]) == repr(ends[1])
+
+
 def test_a_second_look_changes_nothing():
     ends = []
     for audit in (True, False):

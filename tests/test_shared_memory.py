@@ -8,7 +8,7 @@ from test_cuda import needs_cuda
 
 import microgradx as mg
 from microgradx import optim
-from microgradx.errors import CaptureError
+from microgradx.errors import CaptureError, GradientError
 
 pytestmark = pytest.mark.interpreted(but=["test_the_same_on_a_gpu"])
 
@@ -177,6 +177,85 @@ def test_compiled_steps_leave_what_eager_ones_do(held, before, step, between):
         assert (one is None) == (other is None)
         if one is not None:
             np.testing.assert_allclose(one, other, rtol=1e-12)
+
+
+def set_gradient(w):
+    w.a.grad = w.seen = mg.Tensor(np.full(2, 7.0))
+
+
+def see_gradient(w):
+    w.seen = w.a.grad
+
+
+def renew_gradient(w):
+    w.a.grad = None
+    (w.a * w.a).sum().backward()
+
+
+def renew_and_go(w):
+    renew_gradient(w)
+    add(w.a, -0.1 * w.a.grad)
+
+
+def new_shape(w):
+    w.a.data = np.arange(3.0)
+
+
+def accumulate_and_step(w):
+    (w.a * w.b).sum().backward()
+    w.optimizer.step()
+
+
+@pytest.mark.parametrize(
+    "held, before, step, between",
+    [
+        ("", set_gradient, renew_gradient, nothing),
+        ("", renew_gradient, renew_and_go, see_gradient),
+        ("", renew_gradient, add_up, see_gradient),
+        ("", nothing, renew_gradient, new_shape),
+        ("ab", nothing, accumulate_and_step, set_gradient),
+        ("ab", nothing, accumulate_and_step, see_gradient),
+    ],
+)
+def test_gradients_that_somebody_keeps(held, before, step, between):
+    test_compiled_steps_leave_what_eager_ones_do(held, before, step, between)
+
+
+def its_own(w):
+    w.a.grad = w.a.detach()
+
+
+def one_of_two(w):
+    w.a.grad = w.b.grad = mg.Tensor(np.ones(2))
+
+
+def with_history(w):
+    (w.a * w.a * w.a).sum().backward(create_graph=True)
+
+
+@pytest.mark.parametrize(
+    "before, step, message",
+    [
+        (its_own, lambda w: w.optimizer.step(), "the gradient of a is in the memory of an optimizer"),
+        (one_of_two, accumulate_and_step, "the gradient of b is in the memory of g_a"),
+        (with_history, add_up, "the gradient of a has a history"),
+    ],
+)
+def test_gradients_that_are_something_else_are_refused(before, step, message):
+    world = World("ab")
+    before(world)
+    with pytest.raises(CaptureError, match=message):
+        mg.jit(partial(step, world))()
+
+
+def test_the_version_of_a_gradient_counts():
+    a, b = leaf([1.0, 2.0]), leaf([3.0, 4.0])
+    step = mg.jit(lambda: (a * a).sum().backward(), audit=False)
+    step()
+    y = (b * a.grad).sum()
+    step()
+    with pytest.raises(GradientError, match="changed in place"):
+        y.backward()
 
 
 @pytest.mark.cuda

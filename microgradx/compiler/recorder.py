@@ -52,6 +52,7 @@ class Recorder:
         self.undo: list[Callable[[], None]] = []  # what takes back the eager run
         self.owners: dict[int, Any] = {}  # the optimizer of a flat buffer
         self.flats: dict[int, Any] = {}  # flat buffers by their ids
+        self.options: list[tuple[Any, dict[str, Any]]] = []  # their groups, at every sweep
         self.given: list[Tensor] = []  # the arguments
         self.ties: dict[int, tuple[Any, Any]] = {}  # Tensors that share their array with another one
         self.stand_ins: dict[int, np.ndarray] = {}  # for arrays on a GPU, by their ids
@@ -327,6 +328,7 @@ class Recorder:
         if any(isinstance(x, Tensor) for x in more.values()):
             self.rule_by_tensors(flat, run, more)
         event = len(self.events)
+        self.options.append((flat, dict(flat.group)))
         self.events.append(("sweep", self.owners[id(flat)], flat, list(run), flat.update))
         for part in run if not any(isinstance(x, Tensor) for x in more.values()) else ():
             operands = part.operands(flat.update.rule)
@@ -373,18 +375,16 @@ class Recorder:
         if drawn.blocks != self.block:
             advice = "Draw with mg.rand or mg.randn, or outside of the step."
             raise CaptureError(f"this step draws random numbers that are not in a tensor. {advice}")
-        self.final: dict[Tensor, bool] = {}
+        self.final = {leaf: leaf._grad is not None for leaf in self.before}
         settle(self)
-        for leaf in self.before:
-            self.final[leaf] = leaf._grad is not None
-            if leaf._grad is None:
-                continue
+        for leaf in (leaf for leaf, has in self.final.items() if has):
             value = self.value(leaf._grad)
             homes = [(v, b) for v, b in self.program.bound.items() if b.owner is leaf and b.kind == "grad"]
             if any(value is v for v, _ in homes):
                 continue  # as it was
             name = f"g_{self.names.get(id(leaf)) or leaf.name or 'leaf'}"
-            there = [v for v, b in homes if leaf._home is not None or b.then is leaf._grad._data]
+            array = leaf._grad._data  # type: ignore[union-attr]
+            there = [v for v, b in homes if leaf._home is not None or b.then is array]
             home = there[0] if there else self.bind(name, np.zeros(leaf.shape, leaf.dtype), leaf, "new")
             if value in self.invented:
                 self.taken.discard(home.name)

@@ -12,6 +12,7 @@ from microgradx.compiler.guards import Record
 from microgradx.compiler.names import unfit
 from microgradx.compiler.program import Line
 from microgradx.compiler.reach import DICTS, space_of
+from microgradx.errors import CaptureError
 from microgradx.kernels.outside import MISSING
 from microgradx.tensor import Tensor
 
@@ -47,6 +48,25 @@ def refuse_tensors_left_outside(trace: Any, recorder: Any) -> None:
         what = f"it leaves a tensor that it computes in {path}, where no later call would renew it"
         advice = "Return the tensor and keep what the step returns, or write into one: kept.data = tensor."
         stop(trace, what, advice, path.rpartition(".")[2].partition("[")[0])
+
+
+def refuse_new_options(recorder: Any) -> None:
+    """Raise where a step changes what an optimizer has stepped by: all steps go by the options in the end.
+
+    Schedules may: their steps are events of their own.
+    """
+    scheduled = any(event[0] == "schedule" for event in recorder.events)
+    free = {"lr", "momentum", "betas"} if scheduled else set()
+    for flat, then in recorder.options:
+        key = next((k for k, v in then.items() if flat.group.get(k) != v and k not in free), None)
+        if key is not None:
+            what = (
+                f"it changes {key} of an optimizer after a step by it, {then[key]} to {flat.group.get(key)}"
+            )
+            raise CaptureError(
+                f"{recorder.program.name} cannot be compiled, because {what}. "
+                "Change it before the step, outside, or by a schedule."
+            )
 
 
 def changes(record: Record) -> Iterator[tuple[str, Any]]:

@@ -38,6 +38,7 @@ from microgradx.compiler.reach import (
 )
 from microgradx.compiler.refusals import (
     changes,
+    refuse_new_options,
     refuse_tensors_left_outside,
     refuse_what_no_guard_can_watch,
     tensors_left_outside,
@@ -348,6 +349,7 @@ class Trace:
             gc.collect()
             self.settle()
         refuse_what_no_guard_can_watch(self)
+        refuse_new_options(recorder)
         kept = [r for r in self.records.values() if r.slots or r.items is not None or r.look is not None]
         constants = (b.then for b in recorder.program.bound.values() if b.kind == "constant")
         read = {id(array) for array in constants} if recorder.device == "cpu" else set()

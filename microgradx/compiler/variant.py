@@ -43,7 +43,7 @@ class Variant(Bound):
         super().__init__(recorder)
         self.guards, self.result, self.lock = guards, result, threading.RLock()
         self.blocks, self.ties = recorder.blocks, [*recorder.ties.values()]
-        self.optimizers = list(dict.fromkeys(event[1] for event in self.events if event[0] == "sweep"))
+        self.optimizers = {event[1]: len(event[1].flats) for event in self.events if event[0] == "sweep"}
         self.title = title_of(function, self.program)
         self.compiled: Emitted | None = None
         self.housed = self.at_home()
@@ -75,6 +75,8 @@ class Variant(Bound):
 
     def follows(self) -> bool:
         """Whether the optimizers still step by the same loops, over parameters at the same step together."""
+        if any(len(optimizer.flats) != count for optimizer, count in self.optimizers.items()):
+            return False  # there are more parameters
         for event in self.events:
             if event[0] == "sweep":
                 _, optimizer, flat, run, update = event
