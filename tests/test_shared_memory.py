@@ -248,6 +248,19 @@ def test_gradients_that_are_something_else_are_refused(before, step, message):
         mg.jit(partial(step, world))()
 
 
+@pytest.mark.parametrize(
+    "share, message", [(one_of_two, "gradient of b is in"), (lend_gradient, "of a is in")]
+)
+def test_gradients_shared_between_calls_are_refused(share, message):
+    world = World()
+    step = mg.jit(lambda: (world.a * world.b).sum().backward(), audit=False)
+    step()
+    step()
+    share(world)
+    with pytest.raises(CaptureError, match=message):
+        step()
+
+
 def test_the_version_of_a_gradient_counts():
     a, b = leaf([1.0, 2.0]), leaf([3.0, 4.0])
     step = mg.jit(lambda: (a * a).sum().backward(), audit=False)

@@ -101,7 +101,8 @@ class Bound:
         for tensor in self.replaced:  # by the step itself: whoever shares its array keeps what is in there
             tensor._data = tensor._data.copy()
         there = self.apart and all(t._data is array for t, array in self.watched)
-        if there and all(flat.arrays is arrays for flat, arrays in self.flats) and not self.accumulated:
+        there = there and all(leaf._grad._data is self.homes[leaf][0] for leaf in self.accumulated)
+        if there and all(flat.arrays is arrays for flat, arrays in self.flats):
             return
         for leaf in self.accumulated:
             home = leaf._home
