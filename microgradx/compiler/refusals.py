@@ -9,11 +9,26 @@ import numpy as np
 
 from microgradx.compiler.foreign import RANDOM, state_of
 from microgradx.compiler.guards import Record
-from microgradx.compiler.names import unfit
+from microgradx.compiler.names import line_of, unfit, user_frame
 from microgradx.compiler.program import Line
 from microgradx.compiler.reach import DICTS, space_of
 from microgradx.kernels.outside import MISSING
 from microgradx.tensor import Tensor
+
+
+def refuse(what: str, advice: str) -> NoReturn:
+    """Raise the error of a step that cannot be compiled, with the user's line."""
+    raise unfit(what, line_of(user_frame()), advice)
+
+
+def type_of(array: Any, name: str) -> np.dtype:
+    """The dtype of an array. Raises CaptureError where machine code has no type for its numbers."""
+    dtype = array.dtype
+    if dtype.kind in "fiub" and not (dtype.itemsize <= 8 and dtype.isnative):
+        what = dtype.name if dtype.itemsize > 8 else f"{dtype.name} in another machine's order of bytes"
+        instead = "float64" if dtype.itemsize > 8 else dtype.name
+        refuse(f"{name} is {what}", f"Convert it: x.astype(np.{instead}).")
+    return dtype
 
 
 def refuse_what_no_guard_can_watch(trace: Any) -> None:

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from microgradx.compiler.arguments import Call
+from microgradx.compiler.arguments import Call, array_of
 from microgradx.compiler.audit import Audit
 from microgradx.compiler.books import watched
 from microgradx.compiler.bound import Changed
@@ -236,7 +236,7 @@ class Step:
             raise ArgumentError(
                 f"scan: order must be integers from 0 to {rows - 1}; it has {picked.min()} to {picked.max()}."
             )
-        arrays = [a.tight() if isinstance(a, Array) else np.ascontiguousarray(a) for a in arrays]
+        arrays = [array_of(a) for a in arrays]
         return Scan(self, arrays, picked, int(batch_size)).run()
 
     # Looking inside

@@ -102,9 +102,14 @@ class Variant(Bound):
     # Compiling
 
     def compile(self) -> Emitted:
-        """The machine code, made when it is first needed."""
-        if self.compiled is not None:
-            return self.compiled
+        """The machine code, made when it is first needed: by one thread, for others may wait for it."""
+        with self.lock:
+            if self.compiled is None:
+                self.make()
+            return self.compiled  # type: ignore[return-value]
+
+    def make(self) -> None:
+        """The same, made now."""
         items = validate_items(lower(self.program), "lowering")
         notice(items)
         rows = {v.shape[:1] for v in self.program.arguments}
@@ -118,7 +123,6 @@ class Variant(Bound):
         self.plan: Schedule = validate_schedule(schedule(items), "scheduling")
         show(program=self.program, stages=self.plan)
         self.load(self.plan)
-        return self.compiled  # type: ignore[return-value]
 
     def load(self, plan: Schedule, apart: bool = False) -> None:
         """Emit and compile a schedule, and lay out its memory; `apart`: every item is a function."""
