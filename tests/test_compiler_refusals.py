@@ -156,6 +156,57 @@ def test_a_counter_that_the_program_needs_is_refused_by_name(monkeypatch):
         compiled(X)
 
 
+def after_use(model, x):
+    y = model(x)
+    model.eval()
+    return y
+
+
+def for_a_while(model, x):
+    model.eval()
+    y = model(x)
+    model.train()
+    return y
+
+
+def before_use(model, x):
+    return model.train()(x)
+
+
+def halved(model, x):
+    y = model(x)
+    model.momentum *= 0.5
+    return y
+
+
+CHANGED_MODULES = {  # the step, its module, and whether it changes what it has read
+    "eval after use": (after_use, lambda: nn.Dropout(0.5), True),
+    "eval for a while": (for_a_while, lambda: nn.Dropout(0.5), False),
+    "train before use": (before_use, lambda: nn.Dropout(0.5), False),
+    "momentum": (halved, lambda: nn.BatchNorm1d(2), True),
+}
+
+
+@pytest.mark.parametrize("name", CHANGED_MODULES)
+def test_a_module_that_the_step_changes(name):
+    """With evaluation between the calls, as training has it."""
+    function, make, moves = CHANGED_MODULES[name]
+    ends = []
+    for way in (lambda step: step, mg.jit):
+        model = make()
+        step = way(lambda x, model=model: function(model, x))
+        mg.seed(0)
+        ends.append([])
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", CompileWarning)  # that it changes what it reads
+            for training in (True, True, False, True):
+                model.train(training)
+                y = step(mg.tensor(np.arange(12.0).reshape(6, 2)))
+                ends[-1] += [y.data, np.full((6, 2), model.training)]
+    np.testing.assert_allclose(*ends, 1e-6)
+    assert (step.variant.moved is not None) == moves
+
+
 def test_too_many_variants_name_the_guard_that_kept_failing(monkeypatch):
     monkeypatch.setattr("microgradx.compiler.reasons.MANY", 3)
     keeper = Keeper()
