@@ -29,6 +29,13 @@ from microgradx.kernels.addresses import Addresses, address
 from microgradx.kernels.random import generator
 
 
+class Turn(type(threading.RLock())):  # type: ignore[misc]
+    """A lock for one thread at a time, as often as it likes; a copy is another lock, for another step."""
+
+    def __reduce__(self) -> Any:
+        return Turn, ()
+
+
 class Variant(Bound):
     """A step compiled for some shapes, dtypes and values."""
 
@@ -41,7 +48,7 @@ class Variant(Bound):
 
     def __init__(self, function: Callable[..., Any], guards: Guards, result: Any, recorder: Recorder):
         super().__init__(recorder)
-        self.guards, self.result, self.lock = guards, result, threading.RLock()
+        self.guards, self.result, self.lock = guards, result, Turn()
         self.blocks, self.ties = recorder.blocks, [*recorder.ties.values()]
         self.optimizers = list(dict.fromkeys(event[1] for event in self.events if event[0] == "sweep"))
         self.title = title_of(function, self.program)
