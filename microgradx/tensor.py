@@ -388,14 +388,14 @@ def check_differentiable(dtype: np.dtype) -> None:
 
 
 def as_dtype(dtype) -> np.dtype:
-    """A NumPy dtype of numbers or booleans, from a dtype or its name."""
+    """A NumPy dtype of numbers or booleans, from a dtype or its name, in this machine's order of bytes."""
     try:
         found = np.dtype(dtype)
     except TypeError:
         raise DTypeError(f"{dtype!r} is not a dtype; float32, float64, int64 and bool are.") from None
     if found.kind not in "fiub" or found == np.float16:
         raise DTypeError(f"tensors hold float32, float64, integers or booleans, not {found}.")
-    return found
+    return found.newbyteorder("=")
 
 
 def as_array(values, dtype=None) -> Any:
@@ -414,6 +414,11 @@ def as_array(values, dtype=None) -> Any:
         given = isinstance(values, np.ndarray | np.generic)  # keeps its dtype
         dtype = array.dtype if given or array.dtype.kind != "f" else mode.number
     return array.astype(as_dtype(dtype), copy=False)
+
+
+def native(array: np.ndarray) -> np.ndarray:
+    """The same numbers with their bytes in this machine's order: files, and other machines, know another."""
+    return array if array.dtype.isnative else array.astype(array.dtype.newbyteorder("="))
 
 
 KNOWN = np.ndarray, list, tuple, int, float, Array
@@ -441,7 +446,7 @@ def kept(part):
     given = isinstance(part, Tensor)
     if given and type(part._data) is Array:
         return part if mode.recorder is not None else part.detach().clone()
-    array = np.array(part._data if given else part)
+    array = native(np.array(part._data if given else part))
     array = array if array.size or array.dtype.kind == "b" else array.astype(np.intp)
     if not given:
         return array

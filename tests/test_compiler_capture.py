@@ -592,3 +592,52 @@ def test_a_label_out_of_range_ends_a_scan_by_pieces_where_it_is():
         step.scan(x, y, batch_size=128)
     assert step.stages.chains[0].pieces > 1
     assert {state["t"] for state in optimizer.state.values()} == {3}
+
+
+# Numbers of other machines and sizes
+
+BIG, BACK = np.array([1.0, 3.0], ">f8"), np.array([1, 0], ">i4")
+KEPT = mg.tensor(BIG)
+OTHER = {
+    "argument": (lambda x: x * 2, BIG),
+    "in a list": (lambda x: x[0] * 2, [BIG]),
+    "tensor": (lambda x: x * KEPT, np.ones(2)),
+    "constant tensor made inside": (lambda x: x * mg.tensor(BIG), np.ones(2)),
+    "indices": (lambda x: x[BACK], np.arange(2.0)),
+    "indices as an argument": (lambda i: mg.tensor([5.0, 7.0])[i], BACK),
+}
+
+
+@pytest.mark.parametrize("name", OTHER)
+def test_numbers_in_another_machines_order_of_bytes(name):
+    """After a call with this machine's own, of the same shape."""
+    function, given = OTHER[name]
+    own = [given[0].astype(float)] if isinstance(given, list) else given.astype(given.dtype.newbyteorder("="))
+    step = mg.jit(function, audit=False)
+    for x in (own, given, own):
+        expected = function([mg.tensor(own[0])] if isinstance(given, list) else mg.tensor(own))
+        np.testing.assert_array_equal(step(x).data, expected.data)
+    assert repr(step).endswith(" 1 variants>")
+
+
+def test_a_scan_over_data_in_another_machines_order_of_bytes():
+    step = mg.jit(lambda x: x * 2)
+    np.testing.assert_array_equal(step.scan(BIG, batch_size=1).data, [[2], [6]])
+
+
+LONG = np.array([1, 2], np.longdouble)
+WITHOUT_A_TYPE = {
+    "constant in another order": (lambda x: x * BIG, np.ones(2), r"BIG is float64 in another.*np\.float64"),
+    "long argument": (lambda x: x * 2, LONG, rf"x is {LONG.dtype}.*x\.astype\(np\.float64\)"),
+    "long constant": (lambda x: x * LONG, np.ones(2), rf"LONG is {LONG.dtype}"),
+    "long number": (lambda x: x * LONG[0], np.ones(2), rf"a result of multiply is {LONG.dtype}"),
+}
+
+
+@pytest.mark.parametrize("name", WITHOUT_A_TYPE)
+def test_arrays_that_machine_code_has_no_type_for(name):
+    function, x, message = WITHOUT_A_TYPE[name]
+    if LONG.itemsize == 8 and "long" in name:
+        pytest.skip("longdouble is float64 here")
+    with pytest.raises(CaptureError, match=f"(?s){message}"):
+        mg.jit(function)(x)

@@ -1,11 +1,14 @@
 """What cannot be watched is refused with the line; what a step changes itself is named; a second look."""
 
+import collections
+import copy
 import ctypes
 import datetime
 import functools
 import os
 import random
 import sys
+import threading
 import time
 import types
 import warnings
@@ -92,6 +95,47 @@ def test_our_own_random_numbers_are_none_of_them():
 # What a step leaves outside, and what it changes itself
 
 
+async def later(x):
+    return x * 2
+
+
+def generate(x):
+    yield x * 2
+
+
+HIDDEN = {
+    "namespace": (lambda x: types.SimpleNamespace(y=x * 2), "a SimpleNamespace"),
+    "object": (lambda x: functools.partial(print, x * 2), "a partial"),
+    "deep in an object": (lambda x: [3, {"a": types.SimpleNamespace(y=[{"z": x * 2}])}], "a SimpleNamespace"),
+    "deque": (lambda x: collections.deque([x * 2]), "a deque"),
+    "set": (lambda x: {x * 2}, "a set"),
+    "key": (lambda x: {x * 2: 3}, "in a list"),
+    "values of a dict": (lambda x: {"a": x * 2}.values(), "a dict_values"),
+    "closure": (lambda x: (lambda y: lambda: y)(x * 2), "a function"),
+    "method": (lambda x: (x * 2).numpy, "a method"),
+    "array of objects": (lambda x: np.array([types.SimpleNamespace(y=x * 2)]), "a ndarray"),
+    "generator": (generate, "a generator, which goes on once.*list of all"),
+    "iterator": (lambda x: iter([x * 2]), "a list_iterator, which goes on once"),
+    "coroutine": (later, "a coroutine, which goes on once"),
+}
+
+
+@pytest.mark.parametrize("name", HIDDEN)
+def test_a_result_that_no_later_call_would_make_anew(name):
+    function, message = HIDDEN[name]
+    with pytest.raises(CaptureError, match=f"(?s){message}"):
+        mg.jit(function)(X)
+
+
+def test_objects_of_outside_may_be_returned():
+    model, bag = nn.Linear(2, 2), types.SimpleNamespace(kept=mg.ones(2), numbers=[1, 2])
+    step = mg.jit(lambda x: (x * bag.kept, model, bag, bag.numbers.append))
+    for _ in range(2):
+        y, *others = step(X)
+        np.testing.assert_array_equal(y.data, X)
+        assert others[:2] == [model, bag]
+
+
 class Keeper:
     def __init__(self):
         self.losses, self.by_name, self.last, self.i = [], {}, None, 0
@@ -156,6 +200,57 @@ def test_a_counter_that_the_program_needs_is_refused_by_name(monkeypatch):
         compiled(X)
 
 
+def after_use(model, x):
+    y = model(x)
+    model.eval()
+    return y
+
+
+def for_a_while(model, x):
+    model.eval()
+    y = model(x)
+    model.train()
+    return y
+
+
+def before_use(model, x):
+    return model.train()(x)
+
+
+def halved(model, x):
+    y = model(x)
+    model.momentum *= 0.5
+    return y
+
+
+CHANGED_MODULES = {  # the step, its module, and whether it changes what it has read
+    "eval after use": (after_use, lambda: nn.Dropout(0.5), True),
+    "eval for a while": (for_a_while, lambda: nn.Dropout(0.5), False),
+    "train before use": (before_use, lambda: nn.Dropout(0.5), False),
+    "momentum": (halved, lambda: nn.BatchNorm1d(2), True),
+}
+
+
+@pytest.mark.parametrize("name", CHANGED_MODULES)
+def test_a_module_that_the_step_changes(name):
+    """With evaluation between the calls, as training has it."""
+    function, make, moves = CHANGED_MODULES[name]
+    ends = []
+    for way in (lambda step: step, mg.jit):
+        model = make()
+        step = way(lambda x, model=model: function(model, x))
+        mg.seed(0)
+        ends.append([])
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", CompileWarning)  # that it changes what it reads
+            for training in (True, True, False, True):
+                model.train(training)
+                y = step(mg.tensor(np.arange(12.0).reshape(6, 2)))
+                ends[-1] += [y.data, np.full((6, 2), model.training)]
+    np.testing.assert_allclose(*ends, 1e-6)
+    assert (step.variant.moved is not None) == moves
+
+
 def test_too_many_variants_name_the_guard_that_kept_failing(monkeypatch):
     monkeypatch.setattr("microgradx.compiler.reasons.MANY", 3)
     keeper = Keeper()
@@ -163,6 +258,63 @@ def test_too_many_variants_name_the_guard_that_kept_failing(monkeypatch):
     with pytest.raises(CaptureError, match=r"captured 3 times.*What changed: keeper\.i \(3 times\)"):
         for keeper.i in range(5):
             step(X)
+
+
+# Threads that call one step
+
+
+def gathers(w, kept, x):
+    (w * x[0]).sum().backward()
+
+
+def adds(w, kept, x):
+    with mg.no_grad():
+        w += x[0]
+
+
+def counts(w, kept, x):
+    kept.data = kept + x[0]
+
+
+@pytest.mark.parametrize("function", [gathers, adds, counts, lambda w, kept, x: x * 2])
+@pytest.mark.parametrize("way", ["calls", "scan"])
+def test_threads_that_call_a_fresh_step_lose_nothing(function, way):
+    """Recording takes back what it did, and what one call finds is so until it ends."""
+    w, kept = mg.zeros(2, requires_grad=True), mg.zeros(2)
+    w.grad = mg.zeros(2)
+    step = mg.jit(lambda x: function(w, kept, x), audit=7)
+    start, failed = threading.Barrier(4), []
+
+    def run():
+        start.wait()
+        try:
+            if way == "scan":
+                step.scan(np.tile(X, (20, 1)), batch_size=1)
+            for _ in range(20 if way == "calls" else 0):
+                step(X[None])
+        except Exception as error:
+            failed.append(error)
+
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(1e-5)
+    try:
+        crew = [threading.Thread(target=run) for _ in range(4)]
+        for thread in crew:
+            thread.start()
+        for thread in crew:
+            thread.join()
+    finally:
+        sys.setswitchinterval(before)
+    assert not failed
+    np.testing.assert_array_equal(w.grad.data, 80 * X * (function is gathers))
+    np.testing.assert_array_equal(w.numpy(), 80 * X * (function is adds))
+    np.testing.assert_array_equal(kept.data, 80 * X * (function is counts))
+
+
+def test_a_copy_of_a_step_waits_for_nobody():
+    step = mg.jit(lambda x: x * 2)
+    step(X)
+    assert copy.copy(step.turn) is not step.turn and copy.deepcopy(step.variant.lock) is not step.variant.lock
 
 
 # What optimizers and schedules hold

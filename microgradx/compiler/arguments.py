@@ -8,7 +8,7 @@ import numpy as np
 
 from microgradx.compiler.reach import print_of
 from microgradx.kernels.cuda import Array
-from microgradx.tensor import Tensor, wrap
+from microgradx.tensor import Tensor, native, wrap
 
 ARRAYS = np.ndarray, Array
 
@@ -40,7 +40,7 @@ class Call:
             if type(x) is Tensor and not x.requires_grad:
                 x = x._data
             if type(x) is np.ndarray:
-                values[i] = x if x.flags.c_contiguous else np.ascontiguousarray(x)
+                values[i] = x = x if x.flags.c_contiguous and x.dtype.isnative else tidy(x)
                 self.arrays.append(i)
                 key += (x.shape, x.dtype.char, np.ndarray)
             elif (array := array_of(x)) is not None:
@@ -112,8 +112,13 @@ def array_of(x: Any) -> Any:
     if isinstance(x, Tensor) and not x.requires_grad:
         x = x._data
     if isinstance(x, np.ndarray):
-        return x if x.flags.c_contiguous else np.ascontiguousarray(x)
+        return tidy(x)
     return x.tight() if isinstance(x, Array) else None
+
+
+def tidy(x: Any) -> np.ndarray:
+    """An array whose elements lie one after the other, in this machine's order of bytes."""
+    return native(np.ascontiguousarray(x) if not x.flags.c_contiguous else x)
 
 
 def fill(x: Any, values: list[Any]) -> Any:

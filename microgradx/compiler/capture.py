@@ -10,6 +10,7 @@ from microgradx.compiler.arguments import Call
 from microgradx.compiler.guards import Guards
 from microgradx.compiler.program import Program
 from microgradx.compiler.recorder import Recorder
+from microgradx.compiler.refusals import refuse_hidden_results
 from microgradx.compiler.trace import OTHERS, USERS, Trace
 from microgradx.kernels.random import drawn, generator
 from microgradx.tape import mode
@@ -42,6 +43,7 @@ def capture(
     try:
         with mode.having(recorder=recorder), told_by(None if again else look):
             result = function(*args, **words)
+        refuse_hidden_results(trace, recorder, result)
         found = recorder.finish(result)
         del result  # what nobody else holds the step has made
         guards = None if again else trace.finish(recorder)

@@ -98,13 +98,15 @@ def checksums(data: Any) -> tuple[int, int]:
 class Guards:
     """Facts about the world, looked at before every compiled call."""
 
-    def __init__(self, records: list[Record], ran: list[Module], leaves: list[Tensor], ops: list[Primitive]):
+    def __init__(
+        self, records: list[Record], ran: list[tuple[Module, Any]], leaves: list[Tensor], ops: list[Primitive]
+    ):
         self.records = records
         self.slots = [slot for record in records for slot in record.slots.values()]
         self.kinds = [(r.it, r.kind) for r in records if r.kind is not None]
         self.items = [r for r in records if r.items is not None]
         self.looks = [r for r in records if r.look is not None]
-        self.modules: list[Any] = [[m, vars(m), list(vars(m)), list(vars(m).values())] for m in ran]
+        self.modules: list[Any] = [[m, vars(m), *held] for m, held in ran]
         self.changes = modules.structure[0]
         self.derivatives, self.declared = [(op, op.derivative) for op in ops], declarations[0]
         definitions = [op.outside for op in ops if isinstance(op, ElementwisePrimitive)]
@@ -172,6 +174,23 @@ class Guards:
                 name = f"the tensor {leaf.name}" if leaf.name else f"a tensor of shape {leaf.shape}"
                 return f"requires_grad of {name}: {trained} then, {leaf.requires_grad} now"
         return None
+
+
+def needed(modules: dict[int, tuple[Module, Any]], untouched: dict[int, tuple]) -> list[tuple[Module, Any]]:
+    """What modules must hold for what they computed: what they held when they were first seen.
+
+    Of what the step had set before that, as eval() does: what it leaves there, whatever it was before.
+    """
+    found = []
+    for key, (module, items) in modules.items():
+        which, then = untouched.get(key, (type(None), None))
+        seen, now = dict(zip(*items, strict=True)), vars(module)
+        before = dict(zip(*then, strict=True)) if then and which() is module else seen
+        for name, value in seen.items():
+            if name in now and not alike(before.get(name, MISSING), value):
+                seen[name] = now[name]
+        found.append((module, items_of(seen)))
+    return found
 
 
 def difference(record: Record) -> str:

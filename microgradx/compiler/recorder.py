@@ -6,14 +6,15 @@ stands for the value that it holds: `id(array)` is looked up, and the arrays are
 
 from collections.abc import Callable
 from functools import partial
-from typing import Any, NoReturn
+from typing import Any
 from weakref import ref
 
 import numpy as np
 
 from microgradx.compiler.memory import Binding, refuse_gradient, renew, settle
-from microgradx.compiler.names import RESERVED, line_of, local_name, unfit, user_frame
+from microgradx.compiler.names import RESERVED, line_of, local_name, user_frame
 from microgradx.compiler.program import Draw, Instruction, Line, Program, Update, Value
+from microgradx.compiler.refusals import refuse, type_of
 from microgradx.compiler.results import each
 from microgradx.errors import CaptureError
 from microgradx.kernels.cuda import Array
@@ -23,11 +24,6 @@ from microgradx.primitives.core import ElementwisePrimitive
 from microgradx.scalars import functions
 from microgradx.tape import mode
 from microgradx.tensor import Tensor, wrap
-
-
-def refuse(what: str, advice: str) -> NoReturn:
-    """Raise the error of a step that cannot be compiled, with the user's line."""
-    raise unfit(what, line_of(user_frame()), advice)
 
 
 class Recorder:
@@ -65,7 +61,7 @@ class Recorder:
 
     def fresh(self, base: str, array: np.ndarray, known: bool = False) -> Value:
         """A new Value for an array, with a name that is free."""
-        value = Value(self.free(base), array.shape, array.dtype)
+        value = Value(self.free(base), array.shape, type_of(array, base if known else f"a result of {base}"))
         if not known:
             self.invented.add(value)
         self.values[id(array)] = value

@@ -1,7 +1,10 @@
 """What a recording shows that no guard can watch, and what it leaves behind: errors with the user's line."""
 
+import collections
 import collections.abc
+import gc
 import linecache
+import types
 from collections.abc import Iterator
 from typing import Any, NoReturn
 
@@ -9,12 +12,33 @@ import numpy as np
 
 from microgradx.compiler.foreign import RANDOM, state_of
 from microgradx.compiler.guards import Record
-from microgradx.compiler.names import unfit
+from microgradx.compiler.names import line_of, unfit, user_frame
 from microgradx.compiler.program import Line
-from microgradx.compiler.reach import DICTS, space_of
+from microgradx.compiler.reach import DICTS, PLAIN, space_of
 from microgradx.errors import CaptureError
 from microgradx.kernels.outside import MISSING
 from microgradx.tensor import Tensor
+
+LATER = "where no later call would renew it"
+GOING_ON = collections.abc.Iterator, collections.abc.Coroutine, collections.abc.AsyncIterator
+"""What a function returns before it has run to its end, or what others go on with."""
+ENDS = (*PLAIN, Tensor, type, types.ModuleType, types.CodeType, types.FrameType)
+"""Where a walk through objects ends."""
+
+
+def refuse(what: str, advice: str) -> NoReturn:
+    """Raise the error of a step that cannot be compiled, with the user's line."""
+    raise unfit(what, line_of(user_frame()), advice)
+
+
+def type_of(array: Any, name: str) -> np.dtype:
+    """The dtype of an array. Raises CaptureError where machine code has no type for its numbers."""
+    dtype = array.dtype
+    if dtype.kind in "fiub" and not (dtype.itemsize <= 8 and dtype.isnative):
+        what = dtype.name if dtype.itemsize > 8 else f"{dtype.name} in another machine's order of bytes"
+        instead = "float64" if dtype.itemsize > 8 else dtype.name
+        refuse(f"{name} is {what}", f"Convert it: x.astype(np.{instead}).")
+    return dtype
 
 
 def refuse_what_no_guard_can_watch(trace: Any) -> None:
@@ -45,7 +69,7 @@ def tensors_left_outside(trace: Any, recorder: Any) -> Iterator[str]:
 def refuse_tensors_left_outside(trace: Any, recorder: Any) -> None:
     """Raise where a tensor that the step computes is left where no later call would renew it."""
     for path in tensors_left_outside(trace, recorder):
-        what = f"it leaves a tensor that it computes in {path}, where no later call would renew it"
+        what = f"it leaves a tensor that it computes in {path}, {LATER}"
         advice = "Return the tensor and keep what the step returns, or write into one: kept.data = tensor."
         stop(trace, what, advice, path.rpartition(".")[2].partition("[")[0])
 
@@ -67,6 +91,50 @@ def refuse_new_options(recorder: Any) -> None:
                 f"{recorder.program.name} cannot be compiled, because {what}. "
                 "Change it before the step, outside, or by a schedule."
             )
+
+
+def refuse_hidden_results(trace: Any, recorder: Any, result: Any) -> None:
+    """Raise where a step returns what no later call would make anew: tensors inside an object, iterators."""
+    for x in leaves(result):
+        if isinstance(x, GOING_ON):
+            if isinstance(x, collections.abc.Coroutine):
+                x.close()  # or Python warns that nobody has awaited it
+            what = f"it returns a {type(x).__name__}, which goes on once and in no later call"
+            stop(trace, what, "Return a list of all that it gives.", "yield")
+        if not isinstance(x, Tensor) and any(isinstance(y, Tensor) and recorder.makes(y) for y in inside(x)):
+            what = f"it leaves a tensor that it computes in a {type(x).__name__} that it returns, {LATER}"
+            stop(trace, what, "Return it in a tuple, list or dict.", "return")
+
+
+def leaves(x: Any) -> Iterator[Any]:
+    """What a result consists of, as later calls give it: see `results.each`."""
+    if isinstance(x, dict):
+        yield [*x]  # keys stay as they are
+    if isinstance(x, list | tuple | dict):
+        for y in x.values() if isinstance(x, dict) else x:
+            yield from leaves(y)
+    else:
+        yield x
+
+
+def inside(x: Any, most: int = 10_000) -> Iterator[Any]:
+    """What can be reached from an object, the nearest first; not through Tensors, classes and modules."""
+    seen = {id(x): x}
+    near = collections.deque([x])
+    while near and len(seen) < most:
+        x = near.popleft()
+        yield x
+        if isinstance(x, ENDS):
+            continue
+        if isinstance(x, types.FunctionType):
+            found = [x.__closure__, x.__defaults__, x.__kwdefaults__, vars(x)]
+        elif isinstance(x, np.ndarray):
+            found = list(x.flat) if x.dtype.hasobject else []
+        else:
+            found = gc.get_referents(x)
+        fresh = {id(y): y for y in found if id(y) not in seen}
+        seen |= fresh
+        near += fresh.values()
 
 
 def changes(record: Record) -> Iterator[tuple[str, Any]]:

@@ -25,39 +25,45 @@ class Scan:
     def run(self) -> Any:
         """All full batches in compiled code, some at a time so that Ctrl-C is heard; then the rest."""
         done, steps = 0, len(self.order) // self.size
-        chunk = 64
+        self.chunk = 64
         while done < steps:
-            variant = self.ahead(done)
-            if variant is None:
-                self.alone(done)
-                done += 1
-                continue
-            now = self.order[done * self.size :]
-            self.arrays = variant.home(self.arrays)
-            start = time.perf_counter()
-            count = min(chunk, steps - done, variant.most) if variant.steady and variant.moved is None else 1
-            try:
-                outs, finished = variant.run(self.arrays, count, now)
-            except Changed:
-                self.step.variants.clear()
-                continue
-            except CaptureError as error:
-                self.step.leave(self.key, variant, error)
-                continue
-            self.results.append((variant.result, [out[:finished] for out in outs]))
-            done += finished
-            variant.calls += max(finished - 1, 0)
-            if finished < count:  # an index was out of range in the next step: run it eagerly
-                self.eager(done)
-                done += 1
-            if time.perf_counter() - start < 0.05:
-                chunk *= 2
+            with self.step.turn:
+                done = self.further(done, steps)
         if len(self.order) % self.size:
             if self.step.last is not None and self.step.last.worthwhile:
                 self.alone(done)
             else:  # one step: not worth another program
                 self.eager(done)
         return self.stacked()
+
+    def further(self, done: int, steps: int) -> int:
+        """The next batches, as many as take less than about 0.1 s: how many are done then."""
+        variant = self.ahead(done)
+        if variant is None:
+            self.alone(done)
+            return done + 1
+        now = self.order[done * self.size :]
+        self.arrays = variant.home(self.arrays)
+        start = time.perf_counter()
+        fit = variant.steady and variant.moved is None
+        count = min(self.chunk, steps - done, variant.most) if fit else 1
+        try:
+            outs, finished = variant.run(self.arrays, count, now)
+        except Changed:
+            self.step.variants.clear()
+            return done
+        except CaptureError as error:
+            self.step.leave(self.key, variant, error)
+            return done
+        self.results.append((variant.result, [out[:finished] for out in outs]))
+        done += finished
+        variant.calls += max(finished - 1, 0)
+        if finished < count:  # an index was out of range in the next step: run it eagerly
+            self.eager(done)
+            done += 1
+        if time.perf_counter() - start < 0.05:
+            self.chunk *= 2
+        return done
 
     def rows(self, step: int) -> list[np.ndarray]:
         """The batch of a step."""

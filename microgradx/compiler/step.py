@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from microgradx.compiler.arguments import Call
+from microgradx.compiler.arguments import Call, array_of
 from microgradx.compiler.audit import Audit
 from microgradx.compiler.books import watched
 from microgradx.compiler.bound import Changed
@@ -26,7 +26,7 @@ from microgradx.compiler.report import Report
 from microgradx.compiler.results import detached, fill
 from microgradx.compiler.scan import Scan
 from microgradx.compiler.schedule import Schedule
-from microgradx.compiler.variant import Variant
+from microgradx.compiler.variant import Turn, Variant
 from microgradx.errors import (
     ArgumentError,
     CaptureError,
@@ -52,6 +52,9 @@ class Step:
         self.variants: dict[Any, list[Variant]] = {}
         self.refused: set[Any] = set()  # keys of what goes on line by line
         self.last: Variant | None = None
+        self.turn = (
+            Turn()
+        )  # of a thread, to find out what fits and run that: another would change it meanwhile
         self.reasons = Reasons(self.name)  # for variants
         if isinstance(function, types.FunctionType | types.MethodType):
             update_wrapper(self, function)
@@ -79,20 +82,24 @@ class Step:
             bound.apply_defaults()
             args, kwargs = bound.args, bound.kwargs
         call, key = self.read(args, kwargs)
-        while True:
-            variant = self.choose(key, call)
-            if variant is None:
-                return self.eagerly(call)
+        with self.turn:
+            variant, outs = self.compiled(call, key)
+        if variant is None:
+            return self.eagerly(call)
+        return fill(variant.result, iter([out.reshape(out.shape[1:]) for out in outs]))
+
+    def compiled(self, call: Call, key: Any) -> tuple[Variant | None, list[Any]]:
+        """A step in compiled code: the variant that ran, and outputs; None where it must run line by line."""
+        while variant := self.choose(key, call):
             try:
                 outs, finished = variant.run(call.given())
-                break
             except Changed:
                 del self.variants[key]
             except CaptureError as error:
                 self.leave(key, variant, error)
-        if not finished:  # an index was out of range: the function itself says what is wrong with it
-            return self.eagerly(call)
-        return fill(variant.result, iter([out.reshape(out.shape[1:]) for out in outs]))
+            else:  # 0: an index was out of range, and the function itself says what is wrong with it
+                return (variant if finished else None), outs
+        return None, []
 
     def eagerly(self, call: Call) -> Any:
         """The step line by line."""
@@ -154,7 +161,8 @@ class Step:
     def captured(self, *args: Any) -> Variant:
         """The variant for such arguments, which need not be compiled to be looked at."""
         call, key = self.read(args)
-        return self.find(key) or self.capture(key, call)
+        with self.turn:
+            return self.find(key) or self.capture(key, call)
 
     def find(self, key: Any) -> Variant | None:
         """The variant that fits."""
@@ -236,7 +244,7 @@ class Step:
             raise ArgumentError(
                 f"scan: order must be integers from 0 to {rows - 1}; it has {picked.min()} to {picked.max()}."
             )
-        arrays = [a.tight() if isinstance(a, Array) else np.ascontiguousarray(a) for a in arrays]
+        arrays = [array_of(a) for a in arrays]
         return Scan(self, arrays, picked, int(batch_size)).run()
 
     # Looking inside
@@ -265,7 +273,8 @@ class Step:
         """
         from microgradx.compiler.measure import report
 
-        return report(self.variant)
+        with self.turn:
+            return report(self.variant)
 
     @property
     def stages(self) -> Schedule:

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from microgradx.compiler.foreign import builtin, foreign, state_of
-from microgradx.compiler.guards import Guards, Record, items_of, watch_array
+from microgradx.compiler.guards import Guards, Record, items_of, needed, watch_array
 from microgradx.compiler.names import line_of, parameter_names
 from microgradx.compiler.program import Line
 from microgradx.compiler.reach import (
@@ -51,7 +51,8 @@ from microgradx.scalars import Elementwise
 from microgradx.tape import PACKAGE
 from microgradx.tensor import Tensor
 
-OTHERS, USERS, CALLS = 0, 1, 2  # whose code it is; CALLS: a Module's __call__
+OTHERS, USERS, CALLS, SETS = 0, 1, 2, 3  # whose code it is; of a Module, CALLS: __call__, SETS: __setattr__
+MODULES = {Module.__call__.__code__: CALLS, Module.__setattr__.__code__: SETS}
 LEFT = (*PLAIN, Tensor, types.BuiltinFunctionType, types.CodeType)
 """What a recording follows on its own, or what does not change by itself."""
 NOTHING = compile("", "<nothing>", "exec")
@@ -70,13 +71,14 @@ class Trace:
         self.done: set[tuple[int, types.CodeType]] = set()
         self.functions: dict[types.CodeType, list[types.FunctionType]] = {}
         self.ran: dict[types.CodeType, frozenset[str]] = {}
-        self.modules: dict[int, Module] = {}
+        self.modules: dict[int, tuple[Module, Any]] = {}  # that ran, and what they held when first seen
+        self.untouched: dict[int, tuple[Any, Any]] = {}  # and before the step set an attribute of theirs
         self.sources: list[tuple[Any, str, Any]] = []  # random generators: which, path, state before
         self.lost: dict[types.CodeType, dict[str, Any]] = {}  # ran, and nobody knows where from
         self.problem: tuple[str, str, Line] | None = None  # a call that no guard can watch
         self.root = code_of(function) or code_of(type(function).__call__)
-        self.kinds: dict[types.CodeType, int] = {Module.__call__.__code__: CALLS}
-        if self.root is not None and self.root is not Module.__call__.__code__:
+        self.kinds: dict[types.CodeType, int] = dict(MODULES)
+        if self.root is not None and self.root not in MODULES:
             self.kinds[self.root] = USERS
         self.before = state_of(np.random.mtrand._rand)
         self.reach(function, self.root or NOTHING, "the step")
@@ -97,6 +99,9 @@ class Trace:
                 self.enter(frame)
             elif kind == CALLS:
                 self.module(frame.f_locals.get("self"))
+            elif kind == SETS:
+                m = frame.f_locals["self"]
+                self.untouched.setdefault(id(m), (weakref.ref(m), items_of(vars(m))))
             elif self.problem is None and self.kinds.get(frame.f_back.f_code) == USERS:
                 self.blame(frame.f_back, foreign(frame))
         elif kind == USERS and event == "return":
@@ -148,7 +153,7 @@ class Trace:
         """A Module is called, or stands where it can be."""
         if not isinstance(module, Module) or id(module) in self.modules:
             return
-        self.modules[id(module)] = module
+        self.modules[id(module)] = module, items_of(vars(module))
         self.call(module)
         owner = next(c for c in type(module).__mro__ if "forward" in vars(c))
         self.record(owner, owner.__name__).slot(
@@ -359,7 +364,7 @@ class Trace:
         owners = [b.owner for b in recorder.program.bound.values() if b.kind == "data"]
         leaves = list({id(t): t for t in [*owners, *recorder.before]}.values())
         ops = dict.fromkeys(one.op for one in recorder.program.instructions if isinstance(one.op, Primitive))
-        guards = Guards(kept, list(self.modules.values()), leaves, list(ops))
+        guards = Guards(kept, needed(self.modules, self.untouched), leaves, list(ops))
         refuse_tensors_left_outside(self, recorder)
         return guards
 

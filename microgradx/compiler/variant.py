@@ -29,6 +29,13 @@ from microgradx.kernels.addresses import Addresses, address
 from microgradx.kernels.random import generator
 
 
+class Turn(type(threading.RLock())):  # type: ignore[misc]
+    """A lock for one thread at a time, as often as it likes; a copy is another lock, for another step."""
+
+    def __reduce__(self) -> Any:
+        return Turn, ()
+
+
 class Variant(Bound):
     """A step compiled for some shapes, dtypes and values."""
 
@@ -41,7 +48,7 @@ class Variant(Bound):
 
     def __init__(self, function: Callable[..., Any], guards: Guards, result: Any, recorder: Recorder):
         super().__init__(recorder)
-        self.guards, self.result, self.lock = guards, result, threading.RLock()
+        self.guards, self.result, self.lock = guards, result, Turn()
         self.blocks, self.ties = recorder.blocks, [*recorder.ties.values()]
         self.optimizers = {event[1]: len(event[1].flats) for event in self.events if event[0] == "sweep"}
         self.title = title_of(function, self.program)
@@ -104,9 +111,14 @@ class Variant(Bound):
     # Compiling
 
     def compile(self) -> Emitted:
-        """The machine code, made when it is first needed."""
-        if self.compiled is not None:
-            return self.compiled
+        """The machine code, made when it is first needed: by one thread, for others may wait for it."""
+        with self.lock:
+            if self.compiled is None:
+                self.make()
+            return self.compiled  # type: ignore[return-value]
+
+    def make(self) -> None:
+        """The same, made now."""
         items = validate_items(lower(self.program), "lowering")
         notice(items)
         rows = {v.shape[:1] for v in self.program.arguments}
@@ -120,7 +132,6 @@ class Variant(Bound):
         self.plan: Schedule = validate_schedule(schedule(items), "scheduling")
         show(program=self.program, stages=self.plan)
         self.load(self.plan)
-        return self.compiled  # type: ignore[return-value]
 
     def load(self, plan: Schedule, apart: bool = False) -> None:
         """Emit and compile a schedule, and lay out its memory; `apart`: every item is a function."""

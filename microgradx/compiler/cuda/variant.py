@@ -7,7 +7,7 @@ kernel that makes any number of steps on its own, `epoch`: its blocks meet betwe
 
 from collections.abc import Callable
 from contextlib import suppress
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
@@ -65,10 +65,8 @@ class CudaVariant(Variant):
     constants: dict[int, Array]  # on the device, by the ids of those on the host
     how: str = ""  # "epoch", "graph" or "launches": set it before the first call to choose
 
-    def compile(self) -> Emitted:  # type: ignore[override]
-        """The kernels, made when they are first needed."""
-        if self.compiled is not None:
-            return self.compiled  # type: ignore[return-value]
+    def make(self) -> None:
+        """The kernels, made now."""
         self.refuse_mixture()
         gpu = device()
         made, self.plan = written(self, gpu.shape, gpu.blocks, self.how, bool(gpu.blas))
@@ -88,7 +86,6 @@ class CudaVariant(Variant):
         self.constants = {}
         self.grow(1, 0)
         self.apart = False
-        return made
 
     def adopt(self, other: Variant) -> None:
         """The same; what is constant may be other numbers in the same array now."""
@@ -170,7 +167,7 @@ class CudaVariant(Variant):
 
     def steps(self, arrays: list[Any], steps: int, order: np.ndarray | None) -> tuple[list, int]:
         """So many steps: the results, each (steps, *shape) on the device, which may still be at work."""
-        gpu, made = device(), self.compile()
+        gpu, made = device(), cast(Emitted, self.compile())
         self.ready()
         self.pull()
         width = self.program.arguments[0].shape[0] if self.gathers else 0
