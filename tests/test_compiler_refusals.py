@@ -18,7 +18,7 @@ import pytest
 
 import microgradx as mg
 from microgradx import nn, optim
-from microgradx.errors import ArgumentError, CaptureError, CompileWarning
+from microgradx.errors import ArgumentError, CaptureError, CompileWarning, NonFiniteError
 
 pytestmark = pytest.mark.interpreted
 
@@ -364,6 +364,86 @@ def test_what_is_read_from_optimizers_and_schedules(name):
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", CompileWarning)  # that each step changes what it reads
         np.testing.assert_allclose(*trained(OPTIMIZERS[name]), 1e-6)
+
+
+SAVED = {}
+LOST = {
+    "state": (lambda o, plan, ema: o.state["0"]["t"], "the state of Adam after its step.*Read it before"),
+    "state_dict": (lambda o, plan, ema: o.state_dict(), "reads the state of Adam after its step"),
+    "load": (lambda o, plan, ema: o.load_state_dict(SAVED["o"]), "loads a state of Adam.*Load it outside"),
+    "load a schedule": (lambda o, plan, ema: plan.load_state_dict(SAVED["plan"]), "a state of StepLR"),
+    "load averages": (lambda o, plan, ema: ema.load_state_dict(SAVED["ema"]), "a state of EMA"),
+    "seed": (lambda o, plan, ema: mg.seed(3), "seeds random numbers.*Seed outside of the step"),
+    "random": (lambda o, plan, ema: mg.generator.load_state_dict(SAVED["rng"]), "seeds random numbers"),
+    "check_finite": (lambda o, plan, ema: setattr(o, "check_finite", True) or o.step(), "check_finite=True"),
+}
+
+
+@pytest.mark.parametrize("name", LOST)
+def test_what_a_recording_would_do_once_is_refused(name):
+    do, what = LOST[name]
+    w = mg.tensor([1.0, 1.0], requires_grad=True)
+    optimizer = optim.Adam([w], lr=0.5)
+    plan, ema = optim.StepLR(optimizer, 1, 0.5), optim.EMA({"0": w}.items(), 0.5)
+    SAVED.update(o=optimizer.state_dict(), plan=plan.state_dict(), ema=ema.state_dict())
+    SAVED["rng"] = mg.generator.state_dict()
+
+    @mg.jit
+    def step(x):
+        optimizer.zero_grad()
+        (w * x).sum().backward()
+        optimizer.step()
+        do(optimizer, plan, ema)
+
+    mg.rand(2)
+    before = mg.generator.state_dict()
+    with pytest.raises(CaptureError, match=f"(?s){what}"):
+        step(X)
+    assert mg.generator.state_dict() == before and w.data.tolist() == [1, 1]
+    assert repr(optimizer.state_dict()) == repr(SAVED["o"]) and plan.last_epoch == 0
+
+
+@pytest.mark.parametrize(
+    ("kind", "when"), [(optim.Adam, ""), (optim.Adafactor, ""), (optim.Adam, "before"), (optim.Adam, "after")]
+)
+def test_state_is_read_before_the_step_and_never_written(kind, when):
+    def run(way):
+        w = mg.tensor([1.0, 1.0], requires_grad=True)
+        optimizer = kind([w], lr=0.5)
+
+        def step(x):
+            state = optimizer.state["0"]
+            optimizer.zero_grad()
+            loss = (w * x).sum() * mg.tensor(state["v"]).sum()
+            (w * x).sum().backward()
+            if when == "before":
+                state["v"][...] = 5.0
+            optimizer.step()
+            if when == "after":
+                state["v"][...] = 5.0
+            return loss + state["t"]
+
+        step = way(step)
+        return [step(mg.tensor(X * k)).item() for k in (1, 2, 3)], optimizer.state["0"]["v"].tolist()
+
+    eager = run(lambda step: step)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", CompileWarning)
+        if not when:
+            for a, b in zip(eager, run(mg.jit), strict=True):
+                np.testing.assert_allclose(b, a, 1e-5)
+        else:
+            with pytest.raises(CaptureError, match="writes into the state of an optimizer.*Write there"):
+                run(mg.jit)
+
+
+def test_fit_with_check_finite_goes_on_line_by_line():
+    model = nn.Sequential(nn.Linear(2, 2))
+    optimizer = optim.SGD(model.parameters(), lr=0.1, check_finite=True)
+    x, y = np.full((4, 2), np.nan, np.float32), np.arange(4) % 2
+    told = pytest.warns(CompileWarning, match="fit goes on line by line.* check_finite=True")
+    with told, pytest.raises(NonFiniteError, match="the gradient of"):
+        mg.fit(model, optimizer, (x, y), epochs=1, batch_size=4, progress=False)
 
 
 def test_a_learning_rate_read_in_a_scan_is_each_steps_own():

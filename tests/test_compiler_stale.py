@@ -1,6 +1,7 @@
 """Nothing stale: whatever a step reads and somebody changes is seen by the compiled step, or refused."""
 
 import collections
+import copy
 import cProfile
 import dataclasses
 import functools
@@ -362,6 +363,80 @@ class Trainer:
 def test_a_model_of_a_jitted_method():
     trainer = Trainer(nn.Sequential(nn.Linear(2, 2), nn.Dropout(0.0)))
     follows(trainer.step, trainer.parts["model"], trainer.parts["model"])
+
+
+class Doubles:
+    """Methods of one name, overridden and called by super()."""
+
+    def __init__(self, factor=1.0):
+        self.factor = factor
+
+    double = functools.partial(mg.jit, audit=False)(lambda self, x: x * 2.0 * self.factor)
+    triple = functools.partial(mg.jit, audit=False)(lambda self, x: x * 3.0 * self.factor)
+
+    @mg.jit
+    def step(self, x):
+        return x + self.factor
+
+
+class Overrides(Doubles):
+    @mg.jit
+    def step(self, x):
+        return super().step(x) * 10.0
+
+
+class Slots:
+    __slots__ = ("factor",)
+
+    @mg.jit
+    def step(self, x):
+        return x * self.factor
+
+
+def of_slots(factor):
+    thing = Slots()
+    thing.factor = factor
+    return thing
+
+
+def a_shallow_copy():
+    thing = Doubles(2.0)
+    thing.step(X)
+    other = copy.copy(thing)
+    other.factor = 3.0
+    return thing.step, other.step
+
+
+def a_replaced_method():
+    class Replaced(Doubles):
+        step = mg.jit(lambda self, x: x * 2.0)
+
+    thing = Replaced()
+    thing.step(X)
+    Replaced.step = mg.jit(lambda self, x: x * 5.0)
+    return (thing.step,)
+
+
+METHODS = {
+    "two lambdas": (lambda: (Doubles().double, Doubles().triple), [X * 2, X * 3]),
+    "super": (lambda: (Overrides().step, Doubles().step), [(X + 1) * 10, X + 1]),
+    "slots": (lambda: (of_slots(2.0).step, of_slots(3.0).step), [X * 2, X * 3]),
+    "a shallow copy": (a_shallow_copy, [X + 2, X + 3]),
+    "a replaced method": (a_replaced_method, [X * 5]),
+}
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_every_method_of_every_object_has_a_step_of_its_own(name):
+    make, wanted = METHODS[name]
+    for step, result in zip(make(), wanted, strict=True):
+        np.testing.assert_array_equal(step(X).data, result)
+        np.testing.assert_array_equal(step.function(mg.tensor(X)).data, result)
+
+
+def test_a_method_keeps_its_step():
+    thing, slots = Doubles(), of_slots(1.0)
+    assert thing.double is thing.double and slots.step is slots.step is not of_slots(1.0).step
 
 
 CALLABLE = {

@@ -69,3 +69,39 @@ def test_a_copy_goes_on_as_the_original(make, again):
         np.testing.assert_array_equal(value, theirs[name], err_msg=name)
     assert twin[1].param_groups[0]["lr"] == optimizer.param_groups[0]["lr"]
     assert twin[2].optimizer is twin[1]
+
+
+class Trained(nn.Module):
+    """A model with a jitted method, and steps that it keeps itself."""
+
+    def __init__(self):
+        self.layer = nn.Linear(3, 2)
+        self.kept, self.same = mg.jit(self.plain, audit=False), self.step
+
+    def plain(self, x):
+        return self.layer(x) * 2.0
+
+    @mg.jit
+    def step(self, x):
+        return self.layer(x)
+
+
+@mg.jit
+def doubled(x):
+    return x * 2.0
+
+
+@pytest.mark.interpreted
+@pytest.mark.parametrize("again", COPIES, ids=["deepcopy", "pickle"])
+def test_a_copy_has_steps_of_its_own(again):
+    model = Trained()
+    wanted = [step(X).data.copy() for step in (model.step, model.kept, model.same)]
+    assert [*model.state_dict()] == ["layer.weight", "layer.bias"]
+    other = again(model)
+    assert repr(other) == repr(model) and [*other.state_dict()] == [*model.state_dict()]
+    for parameter in other.parameters():
+        parameter.data = parameter.detach() * 4.0
+    for name, result in zip(("step", "kept", "same"), wanted, strict=True):
+        np.testing.assert_array_equal(getattr(other, name)(X).data, result * 4)
+        np.testing.assert_array_equal(getattr(model, name)(X).data, result)
+    assert other.kept.options == model.kept.options and again(doubled) is doubled

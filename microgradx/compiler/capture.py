@@ -39,7 +39,7 @@ def capture(
             recorder.read_names(frame.f_locals)
         trace.event(frame, event, arg)
 
-    start, before = generator._block, drawn.blocks
+    start, before = generator.state_dict(), (drawn.blocks, drawn.seeds)
     try:
         with mode.having(recorder=recorder), told_by(None if again else look):
             result = function(*args, **words)
@@ -49,8 +49,9 @@ def capture(
         guards = None if again else trace.finish(recorder)
         return found, recorder, guards, guards.failing() if guards else None
     finally:
-        if generator._block == start + drawn.blocks - before:  # unless another thread has drawn, too
-            generator._block = start
+        seeded = drawn.seeds != before[1]
+        if seeded or generator._block == start["block"] + drawn.blocks - before[0]:
+            generator.load_state_dict(start)  # unless another thread has drawn, too
         for undo in reversed(recorder.undo):
             undo()
 

@@ -14,12 +14,10 @@ import numpy as np
 from microgradx.compiler.memory import Binding, refuse_gradient, renew, settle
 from microgradx.compiler.names import RESERVED, line_of, local_name, user_frame
 from microgradx.compiler.program import Draw, Instruction, Line, Program, Update, Value
-from microgradx.compiler.refusals import refuse, type_of
+from microgradx.compiler.refusals import refuse, refuse_optimizer, refuse_what_is_lost, show_state, type_of
 from microgradx.compiler.results import each
-from microgradx.errors import CaptureError
 from microgradx.kernels.cuda import Array
 from microgradx.kernels.random import drawn
-from microgradx.optim import LBFGS, ReduceLROnPlateau
 from microgradx.primitives.core import ElementwisePrimitive
 from microgradx.scalars import functions
 from microgradx.tape import mode
@@ -42,7 +40,8 @@ class Recorder:
         self.nodes: dict[Any, Any] = {}  # of the tape
         self.before: dict[Tensor, bool | None] = {}  # had a leaf a gradient? None where nobody looked
         self.events: list[tuple] = []  # what happens outside of the program, in order, in every step
-        self.start = self.block = drawn.blocks
+        self.start, self.block, self.seeds = drawn.blocks, drawn.blocks, drawn.seeds
+        self.seen: list[tuple[Any, Any]] = []  # arrays of optimizers' states, and what was in them
         self.forward: Line | None = None  # of the operation whose gradient is under way
         self.backward = False  # whether any is
         self.undo: list[Callable[[], None]] = []  # what takes back the eager run
@@ -294,11 +293,12 @@ class Recorder:
 
     def step(self, optimizer: Any, flat: Any, run: list) -> None:
         """An optimizer is about to update some neighbours in a flat buffer."""
-        if isinstance(optimizer, LBFGS):
-            what = "the loss decides how far LBFGS goes, and how often it evaluates it"
-            advice = "Compile the closure alone: closure = mg.jit(closure), then optimizer.step(closure)."
-            refuse(what, advice)
+        refuse_optimizer(optimizer)
         self.owners[id(flat)] = optimizer
+
+    def state(self, owner: Any, load: bool = False) -> None:
+        """Somebody reads what an optimizer keeps, or is about to load the state of whatever has one."""
+        self.seen += show_state(self, owner, load)
 
     def number(self, look: Callable[[], float], dtype: Any) -> Tensor:
         """A Python number that is looked at anew before every step, such as a learning rate."""
@@ -357,9 +357,7 @@ class Recorder:
 
     def schedule(self, schedule: Any) -> None:
         """A schedule is about to go on."""
-        if isinstance(schedule, ReduceLROnPlateau):
-            advice = "Step ReduceLROnPlateau outside, with the loss that the step returns."
-            refuse("it steps by a metric", advice)
+        refuse_optimizer(schedule)
         self.undo.append(partial(schedule.load_state_dict, schedule.state_dict()))
         self.events.append(("schedule", schedule))
 
@@ -368,9 +366,7 @@ class Recorder:
     def finish(self, result: Any) -> Any:
         """Close the program; what the function returned, with Values in place of Tensors."""
         self.blocks = self.block - self.start
-        if drawn.blocks != self.block:
-            advice = "Draw with mg.rand or mg.randn, or outside of the step."
-            raise CaptureError(f"this step draws random numbers that are not in a tensor. {advice}")
+        refuse_what_is_lost(self)
         self.final = {leaf: leaf._grad is not None for leaf in self.before}
         settle(self)
         for leaf in (leaf for leaf, has in self.final.items() if has):

@@ -17,6 +17,8 @@ from microgradx.compiler.program import Line
 from microgradx.compiler.reach import DICTS, PLAIN, space_of
 from microgradx.errors import CaptureError
 from microgradx.kernels.outside import MISSING
+from microgradx.kernels.random import drawn
+from microgradx.optim import LBFGS, Optimizer, ReduceLROnPlateau
 from microgradx.tensor import Tensor
 
 LATER = "where no later call would renew it"
@@ -135,6 +137,58 @@ def inside(x: Any, most: int = 10_000) -> Iterator[Any]:
         fresh = {id(y): y for y in found if id(y) not in seen}
         seen |= fresh
         near += fresh.values()
+
+
+def refuse_optimizer(optimizer: Any) -> None:
+    """Raise where an optimizer or a schedule must see numbers before it goes on."""
+    if isinstance(optimizer, LBFGS):
+        what = "the loss decides how far LBFGS goes, and how often it evaluates it"
+        advice = "Compile the closure alone: closure = mg.jit(closure), then optimizer.step(closure)."
+    elif isinstance(optimizer, ReduceLROnPlateau):
+        what = "it steps by a metric"
+        advice = "Step ReduceLROnPlateau outside, with the loss that the step returns."
+    elif isinstance(optimizer, Optimizer) and optimizer.check_finite:
+        what = f"{optimizer.name} with check_finite=True looks at gradients before it uses them"
+        advice = "Leave that out and look at the loss that the step returns, or run the step without jit."
+    else:
+        return
+    refuse(what, advice)
+
+
+def show_state(recorder: Any, owner: Any, load: bool) -> list[tuple[np.ndarray, np.ndarray]]:
+    """The arrays of an optimizer's state, and copies of them, to see what the step writes there.
+
+    Raises where the optimizer has stepped, which a recording only notes, or where a state is to be loaded.
+    """
+    name, what, advice = type(owner).__name__, "", ""
+    if load:
+        what = f"it loads a state of {name}, which no later call would"
+        advice = "Load it outside of the step."
+    elif any(one is owner for one in recorder.owners.values()):
+        what = f"it reads the state of {name} after its step, when it is still as before"
+        advice = "Read it before optimizer.step(), or outside of the step."
+    if what:
+        refuse(what, advice)
+    arrays = [a for flat in owner.flats for part in flat.parts for a in part.state.values()]
+    return [(a, a.copy()) for a in arrays if isinstance(a, np.ndarray)]
+
+
+def refuse_what_is_lost(recorder: Any) -> None:
+    """Raise where a recording did to random numbers or optimizers what the program would not do again."""
+    what = advice = ""
+    if drawn.seeds != recorder.seeds:
+        what, advice = "seeds random numbers, which no later call would", "Seed outside of the step."
+    elif drawn.blocks != recorder.block:
+        what = "draws random numbers that are not in a tensor"
+        advice = "Draw with mg.rand or mg.randn, or outside of the step."
+    stepped = {id(array) for array in recorder.changed}  # by rules that are no sweeps
+    for array, before in recorder.seen:
+        if id(array) not in stepped and not np.array_equal(array, before, equal_nan=True):
+            np.copyto(array, before)
+            what = "writes into the state of an optimizer, which no later call would"
+            advice = "Write there outside of the step."
+    if what:
+        raise CaptureError(f"this step {what}. {advice}")
 
 
 def changes(record: Record) -> Iterator[tuple[str, Any]]:

@@ -20,6 +20,7 @@ from microgradx.compiler.books import watched
 from microgradx.compiler.bound import Changed
 from microgradx.compiler.capture import capture
 from microgradx.compiler.compare import Comparison
+from microgradx.compiler.methods import global_name, step_of
 from microgradx.compiler.program import Program
 from microgradx.compiler.reasons import Reasons, failing
 from microgradx.compiler.report import Report
@@ -56,6 +57,7 @@ class Step:
             Turn()
         )  # of a thread, to find out what fits and run that: another would change it meanwhile
         self.reasons = Reasons(self.name)  # for variants
+        self.others: dict[Any, Any] = {}  # steps of objects that have no place for them
         if isinstance(function, types.FunctionType | types.MethodType):
             update_wrapper(self, function)
         else:
@@ -68,10 +70,12 @@ class Step:
         """Works as a method, too."""
         if instance is None or not hasattr(self.function, "__get__"):
             return self
-        key = f"_jit_{self.name}"
-        if key not in vars(instance):
-            vars(instance)[key] = Step(self.function.__get__(instance, owner), **self.options)
-        return vars(instance)[key]
+        make = lambda: Step(self.function.__get__(instance, owner), **self.options)
+        return step_of(self, instance, make, self.others)
+
+    def __reduce__(self) -> str | tuple:
+        """A copy is a step of the copied function; one that a decorator made is copied as functions are."""
+        return global_name(self) or (partial(compile_step, **self.options), (self.function,))
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """One step."""

@@ -88,6 +88,7 @@ class Generator:
         if not 0 <= n < 2**64:
             raise ArgumentError(f"seed {n}: a seed is an integer from 0 to 2**64 - 1.")
         self._seed, self._block = int(n), 0
+        drawn.seeds += 1
 
     def state_dict(self) -> dict[str, int]:
         """The seed and the next block."""
@@ -152,9 +153,9 @@ class Generator:
 
 
 class Drawn(threading.local):
-    """How many blocks a thread has drawn so far, of any generator."""
+    """How many blocks a thread has drawn so far, of any generator, and how often it has seeded one."""
 
-    blocks = 0
+    blocks = seeds = 0
 
 
 drawn = Drawn()

@@ -9,6 +9,7 @@ import numpy as np
 
 from microgradx.kernels.cuda import Array
 from microgradx.optim.checks import check, compare, named
+from microgradx.tape import mode
 from microgradx.tensor import look, wrap
 
 
@@ -59,6 +60,8 @@ class Average:
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Continue from a `state_dict()` of the same parameters."""
+        if mode.recorder is not None:
+            mode.recorder.state(self, load=True)
         compare(type(self).__name__, state, self.state_dict())
         self.updates = state["updates"]
         for name, average in state["averages"].items():

@@ -221,6 +221,8 @@ class Optimizer:
     @property
     def state(self) -> dict[str, dict[str, Any]]:
         """By parameter name: the step count `t`, the rule's carried numbers and its state (views)."""
+        if mode.recorder is not None:
+            mode.recorder.state(self)
         return {part.name: part.clock | part.state for flat in self.flats for part in flat.parts}
 
     def state_dict(self) -> dict[str, Any]:
@@ -233,6 +235,8 @@ class Optimizer:
 
     def load_state_dict(self, saved: dict[str, Any]) -> None:
         """Continue from a `state_dict()`. A CheckpointError names what does not fit; then nothing changed."""
+        if mode.recorder is not None:
+            mode.recorder.state(self, load=True)
         try:
             compare(self.name, outline(saved), outline(self.state_dict()))
             for group in saved["param_groups"]:

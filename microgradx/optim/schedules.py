@@ -77,6 +77,8 @@ class Schedule:
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Continue where `state` was saved, whether the optimizer's state is loaded before or after."""
+        if mode.recorder is not None:
+            mode.recorder.state(self, load=True)
         compare(self.name, state, self.state_dict())
         for name in self.memory:
             setattr(self, name, state[name])
