@@ -48,6 +48,7 @@ class Lowering:
         for value, binding in program.bound.items():
             source = ("number", binding.event) if binding.kind == "number" else ("bound", value)
             self.views[value] = self.outside(value, source)
+        self.there = dict(self.views)  # where what is bound lies, whatever becomes of its value
         kept = [value for value, binding in program.bound.items() if binding.kind not in GRADIENTS]
         self.state = {self.views[value].buffer for value in kept}
         read = {value for instruction in program.instructions for value in instruction.reads()}
@@ -70,7 +71,7 @@ class Lowering:
 
     def leave(self) -> None:
         """Put what a step leaves behind where it belongs: all at once, so that w.data = w.T is right, too."""
-        pairs = [(self.views[value], self.views[home]) for home, value in self.program.writes.items()]
+        pairs = [(self.views[value], self.there[home]) for home, value in self.program.writes.items()]
         pairs = [(here, there) for here, there in pairs if here != there]
         overwritten = {there.buffer for _, there in pairs}
         sources = [self.copy(here) if here.buffer in overwritten else here for here, _ in pairs]
