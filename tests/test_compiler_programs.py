@@ -126,12 +126,6 @@ FOUND = {
     "read in another order by one, and written": Program(
         ["v0 = leaf(2, 2)"], ["v1 = v0.T * 1", "v2 = v0 * v0"], loss="v1", returns="v1 v2", ending="by_hand"
     ),
-    "tied, stepped, and clipped": Program(
-        ["v0 = leaf(2)", "v1 = leaf(2)", "optimizer = optim.SGD([v0, v1], lr=0.5)"],
-        ["v2 = v0 * v1"],
-        ending="squeeze",
-        between="tie",
-    ),
     "mixed with its own transpose": Program(["v0 = leaf(3, 3)"], ["v1 = v0 * v0"], ending="stir"),
     "swapped, and one changed": Program(["v0 = leaf(2)", "v1 = leaf(2)"], ["v2 = v0 * v1"], ending="swap"),
     "constant gradients, clipped": Program(["v0 = leaf(2)"], [], loss="v0", ending="clip_leaves"),

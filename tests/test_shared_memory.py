@@ -127,6 +127,14 @@ def lend_gradient(w):
     w.a.grad = w.b.detach()
 
 
+def product_then_clip(w):
+    """The gradient of each is the other, where an update has been."""
+    w.optimizer.zero_grad()
+    (w.a * w.b).sum().backward()
+    w.optimizer.step()
+    w.a.data, w.b.data = mg.clip(w.a, -1, 1), mg.clip(w.b, -1, 1)
+
+
 def nothing(w):
     """Nothing happens."""
 
@@ -147,6 +155,7 @@ def nothing(w):
         ("ab", nothing, descend, tie),
         ("ab", nothing, descend, swap),
         ("ab", nothing, add_then_descend, swap),
+        ("ab", nothing, product_then_clip, tie),
         ("b", tie, descend, nothing),
         ("b", nothing, descend, tie),
         ("", tie, new_beside_add, nothing),
