@@ -53,9 +53,7 @@ class Step:
         self.variants: dict[Any, list[Variant]] = {}
         self.refused: set[Any] = set()  # keys of what goes on line by line
         self.last: Variant | None = None
-        self.turn = (
-            Turn()
-        )  # of a thread, to find out what fits and run that: another would change it meanwhile
+        self.turn = Turn()  # of a thread, to find what fits and run it: another would change that meanwhile
         self.reasons = Reasons(self.name)  # for variants
         self.others: dict[Any, Any] = {}  # steps of objects that have no place for them
         if isinstance(function, types.FunctionType | types.MethodType):

@@ -98,7 +98,7 @@ class Variant(Bound):
     def adopt(self, other: "Variant") -> None:
         """Go by what another capture of the same program took for fixed."""
         self.guards, self.moved, self.ties = other.guards, other.moved, other.ties
-        self.housed = other.housed
+        self.housed, self.steady = other.housed, other.steady
         pairs = zip(self.program.bound.values(), other.program.bound.values(), strict=True)
         places = [(a, b) for a, b in pairs if a.kind in ("constant", "data")]
         changed = [(a, b) for a, b in places if a.array() is not b.array()]
