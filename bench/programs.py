@@ -253,6 +253,17 @@ class World:
         for name, t in self.tensors():
             self.held += [(f"{name}, held {since}", t.detach()), (f"{name}.T, held {since}", t.detach().T)]
 
+    def shake(self, before: dict[str, Any]) -> None:
+        """Change what a step has changed by a few roundings, if that is asked: they may have made ties."""
+        rng = np.random.default_rng(self.program.seed)
+        for name, t in self.tensors():
+            if (
+                self.nudge
+                and t.dtype.kind == "f"
+                and not np.array_equal(before[name], t.data, equal_nan=True)
+            ):
+                t.data *= (1 + self.nudge * rng.uniform(-1, 1, t.shape)).astype(t.dtype)
+
     def meddle(self) -> None:
         """Somebody outside changes the data of the first two tensors that have one shape and dtype."""
         pairs = combinations((t for _, t in self.tensors() if t.requires_grad), 2)
@@ -323,9 +334,11 @@ def play(program: Program, way: Callable[..., Any] = lambda step: step, nudge: f
         world = World(program, nudge)
         step = way(world.step)
         for call in range(CALLS):
+            before = {name: t.data.copy() for name, t in world.tensors()}
             result = step(*world.arguments(call))
             found |= {f"call {call}: {name}": x for name, x in flat("result", result)}
             found |= {f"call {call}: {name}": x for name, x in world.state()}
+            world.shake(before)
             world.hold()
             world.meddle()
         found["the next random number"] = mg.rand(1, dtype=np.float64).data.copy()
