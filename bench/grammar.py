@@ -311,7 +311,7 @@ def rules() -> Iterator[tuple[str, Callable[[Builder], str], int]]:
     for name, thing in vars(nn).items():
         if inspect.isclass(thing) and issubclass(thing, nn.Module) and name not in ("Module", "Function"):
             yield f"nn.{name}", partial(shaping.layer, name), 1
-        elif inspect.isfunction(thing):
+        elif inspect.isfunction(thing) and thing.__module__.startswith("microgradx.nn"):
             yield f"nn.{name}", partial(shaping.loss, name), 1
 
 
