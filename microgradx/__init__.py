@@ -7,7 +7,7 @@ Functions take numbers, NumPy arrays or Tensors, and give back the same kind.
 """
 
 from microgradx import errors, primitives, rules, scalars
-from microgradx.familiar import of_package
+from microgradx import familiar
 from microgradx.errors import MicrogradxError
 from microgradx.kernels import cuda
 from microgradx.kernels.cuda.cublas import matmul_precision
@@ -43,4 +43,4 @@ def seed(n: int) -> None:
     generator.seed(n)
 
 
-__getattr__ = of_package("mg", __name__)  # for names that are not found
+__getattr__ = familiar.of_package("mg", __name__)  # for names that are not found

@@ -3,7 +3,7 @@
 Every set is a `Split`: it unpacks as above, and knows its `classes` and, for images, its `image_shape`.
 """
 
-from microgradx.familiar import of_package
+from microgradx import familiar
 from microgradx.data.batches import Standardize, batches
 from microgradx.data.files import load
 from microgradx.data.glyphs import synthetic_digits
@@ -35,4 +35,4 @@ __all__ = [
     "xor",
 ]
 
-__getattr__ = of_package("data", __name__)  # for names that are not found
+__getattr__ = familiar.of_package("data", __name__)  # for names that are not found

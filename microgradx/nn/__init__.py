@@ -1,6 +1,6 @@
 """Modules, layers and losses."""
 
-from microgradx.familiar import of_package
+from microgradx import familiar
 from microgradx.nn.layers import (
     ELU, GELU, MLP, BatchNorm1d, Dropout, Embedding, Flatten, Function, GELUTanh, LayerNorm, LeakyReLU,
     Linear, LogSoftmax, ReLU, Sigmoid, SiLU, Softmax, Softplus, Softsign, Tanh,
@@ -10,4 +10,4 @@ from microgradx.nn.losses import (
 )  # fmt: skip
 from microgradx.nn.module import Module, Sequential
 
-__getattr__ = of_package("nn", __name__)  # for names that are not found
+__getattr__ = familiar.of_package("nn", __name__)  # for names that are not found

@@ -1,6 +1,6 @@
 """Optimizers, learning-rate schedules, clipping and averages of weights."""
 
-from microgradx.familiar import of_package
+from microgradx import familiar
 from microgradx.optim.averaging import EMA, SWA
 from microgradx.optim.classes import (
     ASGD, SGD, AdaBelief, Adadelta, Adagrad, Adam, Adamax, AdamW, Adan, Lion, Momentum, NAdam, RAdam, RMSprop,
@@ -18,4 +18,4 @@ from microgradx.optim.schedules import (
 )  # fmt: skip
 from microgradx.optim.whole import LAMB, LARS, Adafactor, Muon
 
-__getattr__ = of_package("optim", __name__)  # for names that are not found
+__getattr__ = familiar.of_package("optim", __name__)  # for names that are not found
