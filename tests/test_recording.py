@@ -25,6 +25,7 @@ class Recorder:
     def __init__(self, *inputs):
         self.first, self.kept, self.live, self.program, self.heard = {}, [], set(), [], []
         self.live = {self.key(t) for t in inputs}
+        self.made = {}  # Tensors made of arrays
 
     def key(self, x):
         array = x._data if isinstance(x, Tensor) else x
@@ -77,12 +78,12 @@ class Recorder:
         self.heard.append((method, options))
         self.live.add(self.key(t))
 
-    def constant(self, t):
-        self.key(t)
+    def remember(self, array):
+        self.key(array)
 
     def number(self, look, dtype):
         t = Tensor(np.array(look(), dtype))
-        self.constant(t)
+        self.remember(t._data)
         return t
 
     def keep(self, array):
@@ -92,6 +93,13 @@ class Recorder:
         self.heard.append("reset" if reset else "gradient")
         if not reset and leaf._grad is not None:
             self.live.add(self.key(leaf._grad))
+
+    def gather(self, flat):
+        for part in flat.parts:
+            self.gradient(part.parameter)
+
+    def state(self, owner, load=False):
+        self.heard.append("state")
 
     def back(self, node, g):
         self.heard.append("back")
