@@ -135,6 +135,33 @@ def product_then_clip(w):
     w.a.data, w.b.data = mg.clip(w.a, -1, 1), mg.clip(w.b, -1, 1)
 
 
+def set_gradient(w):
+    w.a.grad = w.seen = mg.Tensor(np.full(2, 7.0))
+
+
+def see_gradient(w):
+    w.seen = w.a.grad
+
+
+def renew_gradient(w):
+    w.a.grad = None
+    (w.a * w.a).sum().backward()
+
+
+def renew_and_go(w):
+    renew_gradient(w)
+    add(w.a, -0.1 * w.a.grad)
+
+
+def new_shape(w):
+    w.a.data = np.arange(3.0)
+
+
+def accumulate_and_step(w):
+    (w.a * w.b).sum().backward()
+    w.optimizer.step()
+
+
 def nothing(w):
     """Nothing happens."""
 
@@ -167,6 +194,12 @@ def nothing(w):
         ("", turned_gradient, add_up, nothing),
         ("", lend_gradient, add_up, nothing),
         ("", lend_gradient, clip_gradient, lend_gradient),
+        ("", set_gradient, renew_gradient, nothing),
+        ("", renew_gradient, renew_and_go, see_gradient),
+        ("", renew_gradient, add_up, see_gradient),
+        ("", nothing, renew_gradient, new_shape),
+        ("ab", nothing, accumulate_and_step, set_gradient),
+        ("ab", nothing, accumulate_and_step, see_gradient),
     ],
 )  # fmt: skip
 def test_compiled_steps_leave_what_eager_ones_do(held, before, step, between):
@@ -186,48 +219,6 @@ def test_compiled_steps_leave_what_eager_ones_do(held, before, step, between):
         assert (one is None) == (other is None)
         if one is not None:
             np.testing.assert_allclose(one, other, rtol=1e-12)
-
-
-def set_gradient(w):
-    w.a.grad = w.seen = mg.Tensor(np.full(2, 7.0))
-
-
-def see_gradient(w):
-    w.seen = w.a.grad
-
-
-def renew_gradient(w):
-    w.a.grad = None
-    (w.a * w.a).sum().backward()
-
-
-def renew_and_go(w):
-    renew_gradient(w)
-    add(w.a, -0.1 * w.a.grad)
-
-
-def new_shape(w):
-    w.a.data = np.arange(3.0)
-
-
-def accumulate_and_step(w):
-    (w.a * w.b).sum().backward()
-    w.optimizer.step()
-
-
-@pytest.mark.parametrize(
-    "held, before, step, between",
-    [
-        ("", set_gradient, renew_gradient, nothing),
-        ("", renew_gradient, renew_and_go, see_gradient),
-        ("", renew_gradient, add_up, see_gradient),
-        ("", nothing, renew_gradient, new_shape),
-        ("ab", nothing, accumulate_and_step, set_gradient),
-        ("ab", nothing, accumulate_and_step, see_gradient),
-    ],
-)
-def test_gradients_that_somebody_keeps(held, before, step, between):
-    test_compiled_steps_leave_what_eager_ones_do(held, before, step, between)
 
 
 def its_own(w):
