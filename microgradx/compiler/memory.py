@@ -6,8 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from microgradx.compiler.names import line_of, unfit, user_frame
 from microgradx.compiler.program import Instruction, Program, Value
+from microgradx.compiler.refusals import refuse
 from microgradx.errors import CaptureError
 from microgradx.tensor import lent
 
@@ -17,9 +17,7 @@ class Binding:
     """Memory outside of a program: what `kind` of `owner`, and the array that was there at the capture."""
 
     owner: Any
-    kind: (
-        str  # "data" or "grad" of a Tensor, a "new" gradient, data "before" the step, a "value" of a part ...
-    )
+    kind: str  # one of KINDS, or the name of a part's state
     then: Any
     event: int = -1  # that finds a number
 
@@ -45,6 +43,7 @@ class Binding:
 
 GRADIENTS = "grad", "new"
 KINDS = "data", "grad", "new", "before", "value", "constant", "number"
+"""Of a Tensor its data, the gradient that it has or gets, its data before the step; of a part its value."""
 
 
 def root_of(array: np.ndarray) -> np.ndarray:
@@ -82,7 +81,7 @@ def renew(recorder: Any, array: np.ndarray, old: Value, value: Value) -> None:
             advice = (
                 "Change the whole, as in p.data = where(mask, new, p), or change a clone() of one of them."
             )
-            raise unfit(what, line_of(user_frame()), advice)
+            refuse(what, advice)
         out = Value(recorder.free(one.out.name), one.out.shape, one.out.dtype)
         inputs = tuple(instead.get(x, x) if isinstance(x, Value) else x for x in one.inputs)
         recorder.add(Instruction(one.op, inputs, one.params, (out,)))
@@ -164,7 +163,7 @@ def refuse_gradient(recorder: Any, leaf: Any) -> None:
         what, advice = "has a history, which a compiled step does not go on with", "Use detach()"
     else:
         return
-    raise unfit(f"the gradient of {name} {what}", line_of(user_frame()), f"{advice}.")
+    refuse(f"the gradient of {name} {what}", f"{advice}.")
 
 
 def settle(recorder: Any) -> None:

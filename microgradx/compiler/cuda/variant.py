@@ -130,11 +130,9 @@ class CudaVariant(Variant):
 
     def located(self, array: Any) -> Any:
         """What is constant is on the host, and so is what a gradient begins with."""
-        return (
-            self.constants.setdefault(id(array), device().array(array))
-            if type(array) is np.ndarray
-            else array
-        )
+        if type(array) is np.ndarray and id(array) not in self.constants:
+            self.constants[id(array)] = device().array(array)
+        return self.constants.get(id(array), array)
 
     def pointer(self, key: Any) -> Pointer:
         """Where a parameter of a kernel points to."""
