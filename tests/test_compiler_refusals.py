@@ -4,7 +4,6 @@ import collections
 import copy
 import ctypes
 import datetime
-import functools
 import os
 import random
 import sys
@@ -12,6 +11,7 @@ import threading
 import time
 import types
 import warnings
+from functools import partial
 
 import numpy as np
 import pytest
@@ -105,7 +105,7 @@ def generate(x):
 
 HIDDEN = {
     "namespace": (lambda x: types.SimpleNamespace(y=x * 2), "a SimpleNamespace"),
-    "object": (lambda x: functools.partial(print, x * 2), "a partial"),
+    "object": (lambda x: partial(print, x * 2), "a partial"),
     "deep in an object": (lambda x: [3, {"a": types.SimpleNamespace(y=[{"z": x * 2}])}], "a SimpleNamespace"),
     "deque": (lambda x: collections.deque([x * 2]), "a deque"),
     "set": (lambda x: {x * 2}, "a set"),
@@ -437,6 +437,42 @@ def test_state_is_read_before_the_step_and_never_written(kind, when):
                 run(mg.jit)
 
 
+@pytest.mark.parametrize("array", ["state", "parameter", "part of it"])
+def test_arrays_in_memory_that_the_step_changes_are_not_read_by_numpy(array):
+    w = mg.tensor([1.0, 1.0], requires_grad=True)
+    optimizer = optim.Adam([w], lr=0.5)
+    kept = {"state": optimizer.state["0"]["v"], "parameter": w.numpy(), "part of it": w.numpy()[1:]}[array]
+
+    @mg.jit
+    def step(x):
+        optimizer.zero_grad()
+        (w * x).sum().backward()
+        optimizer.step()
+        return w * float(kept.sum())
+
+    with pytest.raises(
+        CaptureError, match="kept is an array in the memory of .*\\n.*kept.sum.*\\nUse the tensor"
+    ):
+        step(X)
+    assert w.data.tolist() == [1, 1]
+
+
+def test_check_finite_is_seen_after_the_capture():
+    w = mg.tensor([1.0, 1.0], requires_grad=True)
+    optimizer = optim.SGD([w], lr=0.5)
+
+    @partial(mg.jit, audit=False)
+    def step(x):
+        optimizer.zero_grad()
+        (w * x).sum().backward()
+        optimizer.step()
+
+    step(X)
+    optimizer.check_finite = True
+    with pytest.raises(CaptureError, match="check_finite=True looks at gradients"):
+        step(X)
+
+
 def test_fit_with_check_finite_goes_on_line_by_line():
     model = nn.Sequential(nn.Linear(2, 2))
     optimizer = optim.SGD(model.parameters(), lr=0.1, check_finite=True)
@@ -668,7 +704,7 @@ def test_a_second_look_changes_nothing():
         optimizer = optim.Adam(model.parameters(), lr=0.1)
         plan = optim.StepLR(optimizer, 2, 0.5)
 
-        @functools.partial(mg.jit, audit=audit)
+        @partial(mg.jit, audit=audit)
         def step(x, model=model, optimizer=optimizer, plan=plan):
             optimizer.zero_grad()
             loss = model(x).sum()

@@ -9,6 +9,7 @@ from test_cuda import needs_cuda
 import microgradx as mg
 from microgradx import optim
 from microgradx.errors import CaptureError, GradientError
+from microgradx.kernels.addresses import address
 
 pytestmark = pytest.mark.interpreted(but=["test_the_same_on_a_gpu"])
 
@@ -388,3 +389,28 @@ def test_the_memory_of_an_optimizer_stays_its_own():
     tie(world)
     add(world.a)
     np.testing.assert_allclose(world.b.numpy(), [2.9, 3.8])
+
+
+def test_parameters_of_an_optimizer_do_not_share_memory():
+    whole = np.ones((3, 4))
+    tensor = partial(mg.Tensor, requires_grad=True)
+    optim.SGD([tensor(whole[:, :2]), tensor(whole[:, 2:])])  # columns that lie between one another
+    message = r"SGD: parameters a and b share memory.*Pass one tensor for both, or give each a clone\(\)"
+    with pytest.raises(mg.errors.ArgumentError, match=message):
+        optim.SGD({"a": tensor(whole), "b": tensor(whole[2:])}.items())
+
+
+def test_new_data_goes_where_nobody_looks():
+    world = World()
+    step = mg.jit(lambda: setattr(world.a, "data", world.a + world.b), audit=False)
+    for call in range(1, 6):
+        before = world.a.numpy() if call in (2, 4) else None
+        part = world.a.detach()[1:] if call == 3 else None
+        step()
+        assert world.a.tolist() == [1 + 3 * call, 2 + 4 * call]
+        assert before is None or before.tolist() == [3 * call - 2, 4 * call - 2]
+        assert part is None or part.tolist() == [4 * call - 2]
+    before = part = None  # now in memory that nobody else holds, where it stays
+    step()
+    places = [step() or address(world.a.data) for _ in range(3)]
+    assert len({*places}) == 1

@@ -1,6 +1,9 @@
 """The memory that a compiled step works in: found before it runs, and again where it has been replaced."""
 
+import sys
 from typing import Any
+
+import numpy as np
 
 from microgradx.compiler.memory import GRADIENTS, dense, keep_apart, root_of
 from microgradx.compiler.program import Program, Value
@@ -11,6 +14,11 @@ from microgradx.tensor import Tensor, wrap
 
 class Changed(Exception):
     """What a step is bound to has another shape or dtype now, or shares memory."""
+
+
+def references(tensor: Tensor) -> int:
+    """How many hold a tensor's array, views of it among them; 0 where nobody can tell, as on a GPU."""
+    return sys.getrefcount(tensor._data) if type(tensor._data) is np.ndarray else 0
 
 
 class Bound:
@@ -28,6 +36,7 @@ class Bound:
         self.gradients = [(leaf, before) for leaf, before in recorder.before.items() if before is not None]
         self.accumulated = {leaf: before for leaf, before in self.gradients if before}  # of identity, not ==
         self.apart = False  # whether it is bound, to memory in which nothing is there twice
+        self.owned: dict[Tensor, int] = {}  # references to arrays that nobody outside may hold
 
     def finds_gradients(self) -> bool:
         """Whether leaves have gradients, and none with a history, where they had them at the capture."""
@@ -99,7 +108,8 @@ class Bound:
         for binding in self.before:
             binding.then = binding.owner._data
         for tensor in self.replaced:  # by the step itself: whoever shares its array keeps what is in there
-            tensor._data = tensor._data.copy()
+            if self.before or references(tensor) != self.owned.get(tensor):
+                tensor._data = tensor._data.copy()
         there = self.apart and all(t._data is array for t, array in self.watched)
         there = there and all(leaf._grad._data is self.homes[leaf][0] for leaf in self.accumulated)
         if there and all(flat.arrays is arrays for flat, arrays in self.flats):
@@ -112,6 +122,7 @@ class Bound:
         self.bind()
         if not there:
             self.check()
+        self.owned = {tensor: n for tensor in self.replaced if (n := references(tensor))}
 
     def check(self) -> None:
         """Raise CaptureError where memory is shared; Changed where it was not so far: it is recorded anew."""

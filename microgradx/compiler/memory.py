@@ -1,14 +1,14 @@
 """Arrays that share memory: what a change of one makes of the others, and where nobody can tell."""
 
-from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from microgradx.compiler.program import Instruction, Program, Value
-from microgradx.compiler.refusals import refuse
+from microgradx.compiler.refusals import refuse, stop
 from microgradx.errors import CaptureError
+from microgradx.kernels.addresses import overlaps, span
 from microgradx.tensor import lent
 
 
@@ -88,34 +88,6 @@ def renew(recorder: Any, array: np.ndarray, old: Value, value: Value) -> None:
         instead[one.out] = recorder.values[id(view)] = out
 
 
-@dataclass(frozen=True)
-class Span:
-    """Some memory: in which room, its first byte and that behind its last; whose it is, and if it counts."""
-
-    room: int
-    start: int
-    stop: int
-    name: str
-    counts: bool
-
-
-def span(array: Any, name: str, counts: bool) -> Span:
-    """The memory of an array."""
-    if isinstance(array, np.ndarray):
-        start, stop = np.lib.array_utils.byte_bounds(array)
-        return Span(0, start, stop, name, counts)
-    return Span(id(array.memory), array.bounds[0], array.bounds[1], name, counts)
-
-
-def overlaps(spans: Iterable[Span]) -> Iterator[tuple[Span, Span]]:
-    """Those that overlap, two by two, where one of them counts: that comes first."""
-    near: list[Span] = []
-    for here in sorted(spans, key=lambda s: (s.room, s.start)):
-        near = [s for s in near if s.room == here.room and s.stop > here.start]
-        yield from ((here, s) if here.counts else (s, here) for s in near if s.counts or here.counts)
-        near += [here] * (here.stop > here.start)
-
-
 def keep_apart(program: Program) -> None:
     """Raise CaptureError where what a step changes in place lies in memory that it finds elsewhere, too.
 
@@ -127,6 +99,24 @@ def keep_apart(program: Program) -> None:
         raise CaptureError(
             f"{program.name} cannot be compiled, because {what}. Give one a clone() of its own."
         )
+
+
+def refuse_memory_that_changes(trace: Any, recorder: Any) -> None:
+    """Raise CaptureError for an array that NumPy may read in the step, in memory that the step changes.
+
+    A recording only notes what changes, or takes it back: NumPy sees there what no eager step would see.
+    """
+    program = recorder.program
+    known = {id(b.then) for b in program.bound.values() if b.kind == "constant"}  # operations read them
+    known |= {id(array) for array, _ in recorder.seen}  # of optimizers that have yet to step
+    seen = [(r.it, r.path) for r in trace.records.values() if isinstance(r.it, np.ndarray)]
+    spans = [span(array, path, True) for array, path in seen if array.size and id(array) not in known]
+    written = [(program.bound[v].array(), v.name) for v in program.writes] if spans else []
+    spans += [span(array, name, False) for array, name in written if array.size]
+    for array, home in overlaps(spans):
+        if not home.counts:
+            what = f"{array.name} is an array in the memory of {home.name}, which the step changes"
+            stop(trace, what, "Use the tensor itself, or look at the array outside of the step.", array.name)
 
 
 def still_tied(variant: Any) -> bool:

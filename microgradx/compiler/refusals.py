@@ -4,6 +4,7 @@ import collections
 import collections.abc
 import gc
 import linecache
+import re
 import types
 from collections.abc import Iterator
 from typing import Any, NoReturn
@@ -211,8 +212,9 @@ def changes(record: Record) -> Iterator[tuple[str, Any]]:
 
 def stop(trace: Any, what: str, advice: str, word: str) -> NoReturn:
     """Raise for the first line, of the code that ran, in which a word stands."""
+    there = re.compile(rf"(?<!\w){re.escape(word)}(?!\w)").search
     lines = [line for code in trace.ran for line in lines_of(code)] or [Line("?", 0, "")]
-    raise unfit(what, next((line for line in lines if word in line.text), lines[0]), advice)
+    raise unfit(what, next((line for line in lines if there(line.text)), lines[0]), advice)
 
 
 def lines_of(code: Any) -> Iterator[Line]:

@@ -18,6 +18,7 @@ import numpy as np
 
 from microgradx.compiler.foreign import builtin, foreign, state_of
 from microgradx.compiler.guards import Guards, Record, items_of, needed, watch_array
+from microgradx.compiler.memory import refuse_memory_that_changes
 from microgradx.compiler.names import line_of, parameter_names
 from microgradx.compiler.program import Line
 from microgradx.compiler.reach import (
@@ -354,6 +355,7 @@ class Trace:
             gc.collect()
             self.settle()
         refuse_what_no_guard_can_watch(self)
+        refuse_memory_that_changes(self, recorder)
         refuse_new_options(recorder)
         kept = [r for r in self.records.values() if r.slots or r.items is not None or r.look is not None]
         constants = (b.then for b in recorder.program.bound.values() if b.kind == "constant")

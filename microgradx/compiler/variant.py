@@ -82,8 +82,8 @@ class Variant(Bound):
 
     def follows(self) -> bool:
         """Whether the optimizers still step by the same loops, over parameters at the same step together."""
-        if any(len(optimizer.flats) != count for optimizer, count in self.optimizers.items()):
-            return False  # there are more parameters
+        if any(one.check_finite or len(one.flats) != count for one, count in self.optimizers.items()):
+            return False  # it is to look at gradients, or there are more parameters
         for event in self.events:
             if event[0] == "sweep":
                 _, optimizer, flat, run, update = event

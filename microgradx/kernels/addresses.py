@@ -1,6 +1,8 @@
-"""Where arrays lie: machine code finds them by a table of addresses."""
+"""Where arrays lie: machine code finds them by a table of addresses, and who shares memory is found here."""
 
 import ctypes
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -29,3 +31,31 @@ class Addresses:
         """(size,) the array behind an entry."""
         memory: Any = (ctypes.c_char * (size * dtype.itemsize)).from_address(int(self.words[entry]))
         return np.frombuffer(memory, dtype)
+
+
+@dataclass(frozen=True)
+class Span:
+    """Some memory: in which room, its first byte and that behind its last; whose it is, and if it counts."""
+
+    room: int
+    start: int
+    stop: int
+    name: str
+    counts: bool
+
+
+def span(array: Any, name: str, counts: bool) -> Span:
+    """The memory of an array."""
+    if isinstance(array, np.ndarray):
+        start, stop = np.lib.array_utils.byte_bounds(array)
+        return Span(0, start, stop, name, counts)
+    return Span(id(array.memory), array.bounds[0], array.bounds[1], name, counts)
+
+
+def overlaps(spans: Iterable[Span]) -> Iterator[tuple[Span, Span]]:
+    """Those that overlap, two by two, where one of them counts: that comes first."""
+    near: list[Span] = []
+    for here in sorted(spans, key=lambda s: (s.room, s.start)):
+        near = [s for s in near if s.room == here.room and s.stop > here.start]
+        yield from ((here, s) if here.counts else (s, here) for s in near if s.counts or here.counts)
+        near += [here] * (here.stop > here.start)

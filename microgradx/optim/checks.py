@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from microgradx.errors import ArgumentError, CheckpointError
+from microgradx.kernels.addresses import overlaps, span
 from microgradx.tensor import Tensor
 
 Limit = tuple[str, Callable[[Any], bool]]
@@ -102,7 +103,18 @@ def named(owner: str, given: Iterable[Any], taken: dict[str, Tensor]) -> dict[st
             raise ArgumentError(f"{what} has the name of another one; names must differ.")
         found[name] = parameter
         known.add(id(parameter))
+    refuse_shared_memory(owner, found)
     return {name: parameter for name, parameter in found.items() if name not in taken}
+
+
+def refuse_shared_memory(owner: str, parameters: dict[str, Tensor]) -> None:
+    """ArgumentError for parameters with elements in the same memory: each gets a place of its own."""
+    spans = [span(p._data, name, True) for name, p in parameters.items() if p.size]
+    for a, b in overlaps(spans):
+        one, other = (parameters[s.name]._data for s in (b, a))
+        if not isinstance(one, np.ndarray) or np.shares_memory(one, other):
+            what = f"{owner}: parameters {b.name} and {a.name} share memory, and would not any longer"
+            raise ArgumentError(f"{what}. Pass one tensor for both, or give each a clone() of its own.")
 
 
 def compare(owner: str, saved: Any, here: Any) -> None:
