@@ -26,12 +26,12 @@ from bench.measure import RESULTS, duration, write
 from bench.models import Network
 from bench.parts import ROOT, Part, Row, Tables, all_of, cell, problem, row
 from microgradx import data, nn, optim
-from microgradx.compiler.cuda.variant import CudaVariant
+from microgradx.compiler.run.cuda_step import CudaVariant
+from microgradx.cuda import Array, available, build, describe, device, simulated
+from microgradx.cuda.device import Launch, pointer
+from microgradx.eager.tensor import wrap
 from microgradx.kernels import sweep
-from microgradx.kernels.cuda import Array, available, build, describe, device, simulated
-from microgradx.kernels.cuda.device import Launch, pointer
 from microgradx.rules import rules
-from microgradx.tensor import wrap
 
 SIZES = [(128, 784, 128), (1024, 1024, 1024), (4096, 4096, 4096), (784, 4096, 4096)]
 """Of the matrix products, (n, k) @ (k, m)."""

@@ -20,8 +20,8 @@ from bench.measure import duration
 from bench.models import Network
 from bench.parts import Part, Row, problem, row
 from microgradx import nn, optim
-from microgradx.compiler.cuda.variant import CudaVariant
-from microgradx.kernels.cuda import device, simulated
+from microgradx.compiler.run.cuda_step import CudaVariant
+from microgradx.cuda import device, simulated
 from microgradx.training.step import training_step
 
 Call = Callable[[], object]

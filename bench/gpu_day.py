@@ -50,7 +50,7 @@ def installed(quick: bool) -> Iterator[Row]:
         asked = "--query-gpu=name,driver_version,memory.total,clocks.sm,clocks.mem"
         said = subprocess.run(["nvidia-smi", asked, "--format=csv,noheader"], capture_output=True, text=True)
         yield row("installed", "nvidia-smi", note=" ".join((said.stdout or said.stderr).split())[:200])
-    from microgradx.kernels.cuda import build, cublas, describe, simulated
+    from microgradx.cuda import build, cublas, describe, simulated
 
     name, advice = describe()
     yield row("installed", "device", "" if advice else name, note=f"{name}. {advice}" * bool(advice))

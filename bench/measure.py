@@ -130,7 +130,9 @@ def write(
     Several tables, by name, are sections of the file.
     """
     note = note or f"Command: `python -m bench {name.split('-')[0]}`. {TURNS}"
-    from microgradx.compiler.limits import processor  # here: every contender's process imports this file
+    from microgradx.compiler.report.machine_limits import (
+        processor,  # here: every contender's process imports this file
+    )
 
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"{date.today():%Y-%m-%d}-{name}.md"

@@ -15,7 +15,7 @@ from functools import partial
 import numpy as np
 
 from bench.measure import duration, race
-from microgradx.kernels import cpu, jit, pool, sweep
+from microgradx.kernels import cpu, jit, sweep, thread_pool
 from microgradx.rules import rules
 
 SIZES = (10_000, 100_000, 1_800_000, 10_000_000, 50_000_000)
@@ -83,7 +83,7 @@ def bare(name: str, size: int) -> Callable[[], object]:
         if size * len(arrays) < cpu.alone:
             run(0, size, *addresses)
         else:
-            pool.split(lambda start, stop: run(start, stop, *addresses), size, piece)
+            thread_pool.split(lambda start, stop: run(start, stop, *addresses), size, piece)
 
     return step
 

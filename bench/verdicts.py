@@ -12,7 +12,7 @@ import numpy as np
 
 import microgradx as mg
 from bench.programs import Program, play, scan, scans
-from microgradx.compiler import schedule
+from microgradx.codegen.passes import schedule
 from microgradx.errors import CaptureError
 
 TOLERANCES = {"float32": 2e-4, "float64": 1e-9}

@@ -18,8 +18,8 @@ def _():
 
     import microgradx as mg
     from microgradx import optim, rules, study
-    from microgradx.study.moments import settled
-    from microgradx.study.surfaces import quadratic, rotated, surfaces
+    from microgradx.study.bias_correction.moments import settled
+    from microgradx.study.racing.surfaces import quadratic, rotated, surfaces
 
     BLUE, RED, GREEN, INK, FAINT = "#0072B2", "#D55E00", "#009E73", "#222222", "#c9d3dc"
 

@@ -334,7 +334,7 @@ def _(mo):
 
 @app.cell
 def _(consensus, mo, np):
-    from microgradx.compiler.listing import library
+    from microgradx.compiler.report.kernel_list import library
     from microgradx.kernels import sweep
 
     kernels = {"cpu": sweep(consensus, np.float32).source}

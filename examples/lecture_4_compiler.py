@@ -20,11 +20,11 @@ def _():
 
     import microgradx as mg
     from microgradx import data, nn, optim
-    from microgradx.compiler.capture import program_of
-    from microgradx.compiler.fuse import sink
-    from microgradx.compiler.lower import lower
-    from microgradx.compiler.schedule import schedule
-    from microgradx.compiler.simplify import drop, reduce, share
+    from microgradx.codegen.passes.fuse import sink
+    from microgradx.codegen.passes.lower import lower
+    from microgradx.codegen.passes.schedule import schedule
+    from microgradx.codegen.passes.simplify import drop, reduce, share
+    from microgradx.compiler.capture.capture import program_of
 
     return (
         Figure, data, drop, inspect, lower, mg, mo, nn, np, optim, program_of, re, reduce, schedule, share, sink,
@@ -307,7 +307,7 @@ def _(mo):
 
 @app.cell
 def _(compiled, mo, x, y):
-    from microgradx.compiler.listing import of_step
+    from microgradx.compiler.report.kernel_list import of_step
 
     kernels = list(of_step(compiled, x, y, devices=("cuda",)))
     mo.accordion(

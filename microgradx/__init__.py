@@ -9,8 +9,8 @@ Functions take numbers, NumPy arrays or Tensors, and give back the same kind.
 from microgradx import errors, primitives, rules, scalars
 from microgradx import familiar
 from microgradx.errors import MicrogradxError
-from microgradx.kernels import cuda
-from microgradx.kernels.cuda.cublas import matmul_precision
+from microgradx import cuda
+from microgradx.cuda.cublas import matmul_precision
 from microgradx.kernels.random import Generator, generator
 from microgradx.primitives import Case, operation, primitive
 from microgradx.primitives.indexing import cat, gather, one_hot, pad, split, stack
@@ -26,10 +26,10 @@ from microgradx.scalars import (
     clip, cos, elementwise, elu, erf, exp, expm1, gelu, gelu_tanh, leaky_relu, log, log1p, maximum, minimum,
     relu, rsqrt, sigmoid, sign, silu, sin, softplus, softsign, sqrt, square, tanh, where,
 )  # fmt: skip
-from microgradx.tape import detect_anomaly, no_grad
-from microgradx.tensor import Tensor
-from microgradx.creation import arange, eye, from_dlpack, full, ones, rand, randn, tensor, zeros  # isort: skip
-from microgradx.autograd import check_grad, grad, hessian, hvp, value_and_grad  # isort: skip
+from microgradx.eager.tape import detect_anomaly, no_grad
+from microgradx.eager.tensor import Tensor
+from microgradx.eager.creation import arange, eye, from_dlpack, full, ones, rand, randn, tensor, zeros  # isort: skip
+from microgradx.eager.autograd import check_grad, grad, hessian, hvp, value_and_grad  # isort: skip
 from microgradx import data, nn, optim  # isort: skip
 from microgradx.compiler import jit  # isort: skip
 from microgradx.training import fit  # isort: skip

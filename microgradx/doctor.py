@@ -10,13 +10,13 @@ from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 
-from microgradx.compiler.limits import processor
+from microgradx.compiler.report.machine_limits import processor
 from microgradx.data.sources import folders
 from microgradx.data.splits import datasets
 from microgradx.errors import CacheWarning
 from microgradx.kernels.cache import folder
-from microgradx.kernels.pool import cores
-from microgradx.kernels.pool import threads as kernel_threads
+from microgradx.kernels.thread_pool import cores
+from microgradx.kernels.thread_pool import threads as kernel_threads
 from microgradx.training.runs import PACKAGES, versions
 
 EXTRAS = (
@@ -129,7 +129,7 @@ def threads() -> Iterator[Finding]:
 
 def cuda() -> Iterator[Finding]:
     """Whether CUDA kernels can run here, whether they can be compiled, and by what."""
-    from microgradx.kernels.cuda import available, build, cublas, describe, device, simulated
+    from microgradx.cuda import available, build, cublas, describe, device, simulated
 
     text, advice = describe()
     if available() and not simulated():

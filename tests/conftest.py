@@ -8,8 +8,8 @@ import pytest
 from hypothesis import settings
 
 import microgradx as mg
+from microgradx.eager.tape import mode
 from microgradx.scalars import executors
-from microgradx.tape import mode
 
 settings.register_profile(
     "microgradx", deadline=None, derandomize=bool(os.environ.get("CI")), print_blob=True

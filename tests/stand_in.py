@@ -5,7 +5,7 @@ from types import SimpleNamespace
 
 import numpy as np
 
-from microgradx.kernels.cuda import device, nvidia
+from microgradx.cuda import device, nvidia
 
 REFUSED = ["no memory"]
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from microgradx import optim
-from microgradx.tensor import Tensor
+from microgradx.eager.tensor import Tensor
 
 torch = pytest.importorskip("torch", reason="PyTorch is not installed (the extra `bench` brings it)")
 

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from microgradx import optim
+from microgradx.eager.tensor import Tensor
 from microgradx.errors import ArgumentError, CheckpointError
-from microgradx.tensor import Tensor
 
 KINDS = {"EMA": lambda params: optim.EMA(params, decay=0.7), "SWA": optim.SWA}
 every = pytest.mark.parametrize("kind", KINDS)

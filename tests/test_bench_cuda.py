@@ -9,8 +9,8 @@ from stand_in import put_in
 
 from bench import cuda, cuda_steps
 from bench.parts import Part
-from microgradx.compiler.cuda.variant import CudaVariant
-from microgradx.kernels.cuda import build, device, simulated
+from microgradx.compiler.run.cuda_step import CudaVariant
+from microgradx.cuda import build, device, simulated
 
 PRECISIONS = [job.part() for job in cuda_steps.MORE[:2]]
 REHEARSED = [*cuda.PARTS[:4], cuda.TRAINING, cuda.PRODUCTS, cuda.LAUNCHES, *PRECISIONS]

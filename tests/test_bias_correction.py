@@ -11,7 +11,7 @@ from microgradx.cli import main
 from microgradx.errors import ArgumentError
 from microgradx.kernels.random import generator
 from microgradx.study import distributions, moments, trainings
-from microgradx.study.moments import close_from, reached, settled
+from microgradx.study.bias_correction.moments import close_from, reached, settled
 
 # Moments
 

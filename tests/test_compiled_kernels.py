@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 
 from microgradx.errors import KernelError
-from microgradx.kernels import blas, cache, jit, pool, small
+from microgradx.kernels import blas, cache, jit, small_matmul, thread_pool
 
 WORDS = (
     "from numpy import bool_, float32, float64, int32, int64, uint8, uint32\n"
-    "from microgradx.kernels.block import (\n"
+    "from microgradx.kernels.runtime import (\n"
     "    block, claim, done, fail, inside, matmul, matmul_nt, matmul_tn, wait\n)\n\n\n"
 )
 
@@ -169,10 +169,10 @@ def rows_of(name, dtype, size, note=""):
 )
 def test_matrix_products_of_rows(name, dtype, size, vector, monkeypatch):
     if vector:  # the bytes of another processor's: LLVM makes of them what this one has
-        monkeypatch.setattr(small, "vector", lambda: vector)
-        monkeypatch.setattr(small, "fits", lambda turned, m, n, k, width: n * k > 0)
+        monkeypatch.setattr(small_matmul, "vector", lambda: vector)
+        monkeypatch.setattr(small_matmul, "fits", lambda turned, m, n, k, width: n * k > 0)
     elif vector == 0:
-        monkeypatch.setattr(small, "fits", lambda *sizes: False)
+        monkeypatch.setattr(small_matmul, "fits", lambda *sizes: False)
     run, a_shape, b_shape = rows_of(name, dtype, size, vector)
     m, n, k = size
     product = PRODUCTS[name][2]
@@ -203,9 +203,9 @@ def test_a_row_of_a_small_product_has_the_same_bits_in_any_range(name, size):
 
 
 def test_large_products_and_those_of_narrow_vectors_are_left_to_blas():
-    assert small.fits("NN", 100, 16, 16, 4) and small.fits("TN", 100, 1, 128, 4)
-    assert not small.fits("NN", 100, 1000, 1000, 4) and not small.fits("NN", 100, 1, 128, 4)
-    assert not small.fits("NT", 16, 16, 16, 4)  # few rows to turn b for
+    assert small_matmul.fits("NN", 100, 16, 16, 4) and small_matmul.fits("TN", 100, 1, 128, 4)
+    assert not small_matmul.fits("NN", 100, 1000, 1000, 4) and not small_matmul.fits("NN", 100, 1, 128, 4)
+    assert not small_matmul.fits("NT", 16, 16, 16, 4)  # few rows to turn b for
 
 
 def test_blocks_that_do_not_fit_are_no_product():
@@ -239,7 +239,7 @@ def run(steps, gate, total_, x_):
 def many_steps(threads, steps=300):
     run = compiled(STEPS, "int64 int64* int64* int64*")
     gate, total, x = np.zeros(9, np.int64), np.zeros(1, np.int64), np.arange(3000)
-    pool.together(lambda: run(steps, *map(address, (gate, total, x))), threads - 1)
+    thread_pool.together(lambda: run(steps, *map(address, (gate, total, x))), threads - 1)
     return total[0], x.sum(), gate[8]
 
 
@@ -269,12 +269,12 @@ def test_together_works_here_and_on_helpers_and_their_errors_are_reported(monkey
             raise ZeroDivisionError
 
     for _ in range(2):  # a helper survives its error
-        pool.together(work, 2)
-        pool.together(all_here.wait, 2)
+        thread_pool.together(work, 2)
+        thread_pool.together(all_here.wait, 2)
     assert threading.current_thread() in seen and len(seen) >= 2
     assert reported == [ZeroDivisionError] * 4
     with pytest.raises(ZeroDivisionError):
-        pool.together(lambda: 1 // 0, 0)
+        thread_pool.together(lambda: 1 // 0, 0)
 
 
 # Rows

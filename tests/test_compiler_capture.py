@@ -132,7 +132,7 @@ def test_before_the_first_call_there_is_nothing_to_see(name):
 
 
 def test_too_many_variants(monkeypatch):
-    monkeypatch.setattr("microgradx.compiler.reasons.MANY", 4)
+    monkeypatch.setattr("microgradx.compiler.capture.recaptures.MANY", 4)
     step = mg.jit(lambda x, n: x * n)
     for n in range(4):
         step(X, n)

@@ -9,12 +9,12 @@ import pytest
 
 import microgradx as mg
 from microgradx import nn, optim, rules, scalars
-from microgradx.compiler.cuda.variant import written
-from microgradx.compiler.emit import Emitter
-from microgradx.compiler.fuse import sink
-from microgradx.compiler.lower import lower
-from microgradx.compiler.schedule import schedule
-from microgradx.kernels.cuda.device import Shape
+from microgradx.codegen.passes.fuse import sink
+from microgradx.codegen.passes.lower import lower
+from microgradx.codegen.passes.schedule import schedule
+from microgradx.codegen.printers.cpu_file import Emitter
+from microgradx.compiler.run.cuda_step import written
+from microgradx.cuda.device import Shape
 from microgradx.optim import optimizers
 
 BATCH = 128

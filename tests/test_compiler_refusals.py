@@ -187,7 +187,7 @@ def test_a_counter_that_the_program_does_not_need_is_named_once_and_right():
 
 
 def test_a_counter_that_the_program_needs_is_refused_by_name(monkeypatch):
-    monkeypatch.setattr("microgradx.compiler.reasons.FEW", 2)
+    monkeypatch.setattr("microgradx.compiler.capture.recaptures.FEW", 2)
     keeper = Keeper()
 
     def step(x):
@@ -252,7 +252,7 @@ def test_a_module_that_the_step_changes(name):
 
 
 def test_too_many_variants_name_the_guard_that_kept_failing(monkeypatch):
-    monkeypatch.setattr("microgradx.compiler.reasons.MANY", 3)
+    monkeypatch.setattr("microgradx.compiler.capture.recaptures.MANY", 3)
     keeper = Keeper()
     step = mg.jit(lambda x: x * keeper.i)
     with pytest.raises(CaptureError, match=r"captured 3 times.*What changed: keeper\.i \(3 times\)"):

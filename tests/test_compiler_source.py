@@ -11,7 +11,8 @@ import pytest
 
 import microgradx as mg
 from microgradx import nn, optim
-from microgradx.compiler import program, schedule, validate
+from microgradx.codegen.ir import program
+from microgradx.codegen.passes import schedule, validate
 from microgradx.errors import ArgumentError, CompileError
 
 SNAPSHOTS = Path(__file__).parent / "snapshots"

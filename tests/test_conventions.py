@@ -9,9 +9,9 @@ from naive_libraries import steps as naive
 
 from microgradx import nn, optim, rules
 from microgradx.errors import ArgumentError
-from microgradx.optim import conventions
-from microgradx.optim.bridges import bridges
-from microgradx.optim.libraries import L2, REQUIRED, families, forms
+from microgradx.optim.conventions import conventions
+from microgradx.optim.conventions.conversions import bridges
+from microgradx.optim.conventions.libraries import L2, REQUIRED, families, forms
 
 STEPS = 30
 ROWS = [(family, library) for family, row in forms.items() for library in row]

@@ -9,10 +9,10 @@ import pytest
 
 import microgradx as mg
 from microgradx import nn, optim
-from microgradx.compiler.cuda.variant import CudaVariant
+from microgradx.compiler.run.cuda_step import CudaVariant
+from microgradx.cuda import cublas, device, simulated
+from microgradx.cuda.cublas import Blas, Problem
 from microgradx.errors import ArgumentError, DeviceError
-from microgradx.kernels.cuda import cublas, device, simulated
-from microgradx.kernels.cuda.cublas import Blas, Problem
 from microgradx.primitives import operations
 
 in_simulator = pytest.mark.skipif(not simulated(), reason="needs NUMBA_ENABLE_CUDASIM=1 before Python starts")

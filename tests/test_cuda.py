@@ -15,10 +15,10 @@ from test_primitives import CASES, draw, joined
 
 import microgradx as mg
 from microgradx import data, nn, optim
-from microgradx.compiler.cuda.variant import CudaVariant
+from microgradx.compiler.run.cuda_step import CudaVariant
+from microgradx.cuda import Array, Shape, available, describe, device
 from microgradx.errors import ArgumentError, CaptureError, DeviceError, DTypeError, ShapeError
 from microgradx.kernels import sweep
-from microgradx.kernels.cuda import Array, Shape, available, describe, device
 from microgradx.optim import optimizers
 from microgradx.primitives import operations
 from microgradx.rules import rules

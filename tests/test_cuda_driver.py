@@ -12,12 +12,11 @@ import pytest
 from stand_in import Driver, put_in
 
 import microgradx as mg
-from microgradx import nn, optim
-from microgradx.compiler.cuda.variant import CudaVariant
+from microgradx import cuda, nn, optim
+from microgradx.compiler.run.cuda_step import CudaVariant
+from microgradx.cuda import build, device, nvidia, simulated
+from microgradx.cuda.device import Launch, pointer
 from microgradx.errors import DeviceError
-from microgradx.kernels import cuda
-from microgradx.kernels.cuda import build, device, nvidia, simulated
-from microgradx.kernels.cuda.device import Launch, pointer
 
 pytestmark = pytest.mark.skipif(simulated(), reason="the simulator is another device")
 
@@ -244,7 +243,7 @@ def test_a_numba_cuda_that_cannot_be_imported_leaves_the_cpu_as_it_is(tmp_path):
     )
     code = (
         "import microgradx as mg\n"
-        "from microgradx.kernels.cuda import build, describe\n"
+        "from microgradx.cuda import build, describe\n"
         "x = mg.tensor([1.0, 2.0], requires_grad=True); (x * x).sum().backward(); print(x.grad.tolist())\n"
         "print(describe()); print(build.trouble())\n"
         "try:\n    x.to('cuda')\nexcept mg.MicrogradxError as error: print(type(error).__name__, error)\n"

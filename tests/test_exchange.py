@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 import microgradx as mg
+from microgradx.cuda import device, dlpack, nvidia, simulated
 from microgradx.errors import ArgumentError, DeviceError, DTypeError, GradientError
-from microgradx.kernels.cuda import device, exchange, nvidia, simulated
 
 DTYPES = "float32", "float64", "int64", "int32", "uint8", "bool"
 in_simulator = pytest.mark.skipif(not simulated(), reason="needs NUMBA_ENABLE_CUDASIM=1 before Python starts")
@@ -41,10 +41,10 @@ def test_the_simulators_arrays_are_lent(dtype):
         view = np.from_dlpack(t)
         np.testing.assert_array_equal(view, t.numpy())
         assert view.ctypes.data == device().address(t.data)
-    assert len(exchange.lent) == 1  # the last view is still there
+    assert len(dlpack.lent) == 1  # the last view is still there
     del view
     gc.collect()
-    assert not exchange.lent
+    assert not dlpack.lent
 
 
 @pytest.mark.cuda
@@ -52,17 +52,17 @@ def test_the_simulators_arrays_are_lent(dtype):
 def test_a_capsule_that_nobody_takes_gives_its_array_back():
     x = mg.ones(3, device="cuda")
     capsule = x.__dlpack__()
-    assert len(exchange.lent) == 1
+    assert len(dlpack.lent) == 1
     del capsule
     gc.collect()
-    assert not exchange.lent
+    assert not dlpack.lent
 
 
 @pytest.mark.cuda
 @in_simulator
 def test_arrays_are_borrowed_and_given_back_once():
     given = np.arange(12, dtype=np.float32).reshape(3, 4)[:, ::-1]
-    x = mg.Tensor(exchange.borrow(given.__dlpack__(), device()))
+    x = mg.Tensor(dlpack.borrow(given.__dlpack__(), device()))
     assert x.device == "cuda"
     assert x.tolist() == given.tolist()
     given[0, 0] = 50
@@ -73,9 +73,9 @@ def test_arrays_are_borrowed_and_given_back_once():
     gc.collect()
     np.testing.assert_array_equal(y.numpy(), given[1:])
     capsule = given.__dlpack__()
-    exchange.borrow(capsule, device())
+    dlpack.borrow(capsule, device())
     with pytest.raises(ArgumentError, match="taken before"):
-        exchange.borrow(capsule, device())
+        dlpack.borrow(capsule, device())
 
 
 @pytest.mark.cuda
@@ -83,7 +83,7 @@ def test_arrays_are_borrowed_and_given_back_once():
 def test_a_round_trip_gives_everything_back():
     x = mg.ones(1000, device="cuda")
     raw, used = x.data.memory.raw, device().used
-    again = exchange.borrow(x.__dlpack__(), device())
+    again = dlpack.borrow(x.__dlpack__(), device())
     del x
     gc.collect()
     assert device().used == used
@@ -98,7 +98,7 @@ def test_a_round_trip_gives_everything_back():
 @in_simulator
 def test_what_cannot_be_borrowed():
     with pytest.raises(DTypeError, match="no NumPy dtype has code 5"):
-        exchange.borrow(np.ones(2, complex).__dlpack__(), device())
+        dlpack.borrow(np.ones(2, complex).__dlpack__(), device())
     with pytest.raises(BufferError, match=r"DLPack's device \(1, 0\), not \(2, 0\)"):
         mg.ones(2, device="cuda").__dlpack__(dl_device=(2, 0))
     assert not hasattr(mg.ones(2, device="cuda"), "__cuda_array_interface__")
@@ -163,4 +163,4 @@ def test_streams_wait_for_each_other(gpu):
     x.__dlpack__(stream=1)
     assert len(gpu.api.calls) == start
     with pytest.raises(DeviceError, match="DLPack's device 1, not on a GPU"):
-        exchange.borrow(np.ones(2).__dlpack__(), gpu)
+        dlpack.borrow(np.ones(2).__dlpack__(), gpu)

@@ -10,9 +10,9 @@ import microgradx as mg
 from microgradx import nn, optim
 from microgradx.errors import ArgumentError, DTypeError, GradientError
 from microgradx.optim import optimizers
-from microgradx.optim.optimizer import Optimizer
+from microgradx.optim.base import Optimizer
 from microgradx.study import Histograms
-from microgradx.study.graph import trace
+from microgradx.study.graphs.graph import trace
 
 pytestmark = pytest.mark.interpreted
 

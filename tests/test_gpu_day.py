@@ -12,7 +12,7 @@ from packaging.specifiers import SpecifierSet
 
 from bench import gpu_day, wheels
 from bench.parts import Part, all_of
-from microgradx.kernels.cuda import available, simulated
+from microgradx.cuda import available, simulated
 
 FAULTY = """
 import ctypes, os, subprocess, sys, time

@@ -8,10 +8,11 @@ import pytest
 
 import microgradx as mg
 from microgradx import optim, primitives, scalars
-from microgradx.compiler import hosted, lowerings  # noqa: F401 - which fills the table of lowerings
-from microgradx.compiler.items import Host
-from microgradx.compiler.lower import lower
-from microgradx.compiler.lower import lowerings as table
+from microgradx.codegen.ir.ops import Host
+from microgradx.codegen.passes import lowerings  # noqa: F401 - which fills the table of lowerings
+from microgradx.codegen.passes.lower import lower
+from microgradx.codegen.passes.lower import lowerings as table
+from microgradx.compiler.run import hosted
 from microgradx.errors import CompileWarning
 from microgradx.kernels.random import generator
 from microgradx.primitives import Primitive, indexing

@@ -7,8 +7,9 @@ import pytest
 
 import microgradx as mg
 from microgradx import nn, optim
-from microgradx.compiler import loops, validate
-from microgradx.compiler.schedule import Chain, Schedule
+from microgradx.codegen.ir import loops
+from microgradx.codegen.passes import validate
+from microgradx.codegen.passes.schedule import Chain, Schedule
 from microgradx.errors import CaptureError, CompileError, CompileWarning
 from microgradx.kernels import interpreter
 

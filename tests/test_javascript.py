@@ -12,9 +12,9 @@ from microgradx.errors import KernelError
 from microgradx.rules import Rule, rules
 from microgradx.scalars import Elementwise, differentiable
 from microgradx.study import Surface, race, surfaces
-from microgradx.study.javascript import Script, number
-from microgradx.study.page import playground
-from microgradx.study.race import LAYERS, descend
+from microgradx.study.racing.javascript import Script, number
+from microgradx.study.racing.page import playground
+from microgradx.study.racing.race import LAYERS, descend
 
 ABLE = {name: rule for name, rule in rules.items() if name not in LAYERS}
 START, LR, STEPS = (-0.5, -1.0), 0.003, 40

@@ -12,8 +12,8 @@ import pytest
 
 from microgradx import kernels
 from microgradx.errors import ArgumentError, CacheWarning, KernelError
-from microgradx.kernels import cache, cpu, jit, pool, sweep
-from microgradx.kernels.lift import Lifted
+from microgradx.kernels import cache, cpu, jit, sweep, thread_pool
+from microgradx.kernels.loop_source import Lifted
 from microgradx.rules import Rule, rules
 from microgradx.scalars import Elementwise, functions, sigmoid, where
 
@@ -37,7 +37,7 @@ def empty_cache(tmp_path, monkeypatch):
 @pytest.fixture
 def threads():
     yield kernels.set_threads
-    kernels.set_threads(pool.cores())
+    kernels.set_threads(thread_pool.cores())
 
 
 def double(source=DOUBLE):
@@ -293,10 +293,10 @@ def test_every_element_is_visited_once_and_errors_come_back(threads):
         def visit(start, stop, seen=seen):
             seen[start:stop] += 1
 
-        pool.split(visit, size, piece)
+        thread_pool.split(visit, size, piece)
         assert np.all(seen == 1)
     with pytest.raises(ZeroDivisionError):
-        pool.split(lambda start, stop: start // 0, 10, 2)
+        thread_pool.split(lambda start, stop: start // 0, 10, 2)
 
 
 def test_the_number_of_threads_can_be_set(threads, monkeypatch):
@@ -304,10 +304,10 @@ def test_the_number_of_threads_can_be_set(threads, monkeypatch):
     assert kernels.threads() == 2
     with pytest.raises(ArgumentError, match=r"set_threads\(0\): the number of threads is an integer from 1"):
         threads(0)
-    monkeypatch.setattr(pool, "wanted", 0)
+    monkeypatch.setattr(thread_pool, "wanted", 0)
     monkeypatch.setenv("MICROGRADX_THREADS", "5")
     assert kernels.threads() == 5
-    monkeypatch.setattr(pool, "wanted", 0)
+    monkeypatch.setattr(thread_pool, "wanted", 0)
     monkeypatch.setenv("MICROGRADX_THREADS", "many")
     with pytest.raises(ArgumentError, match="MICROGRADX_THREADS='many'"):
         kernels.threads()

@@ -5,10 +5,10 @@ import pytest
 
 import microgradx as mg
 from microgradx.cli import main
-from microgradx.compiler.cuda.stages import ENOUGH
-from microgradx.compiler.listing import GPUS, Kernel, library, of_step, operations
+from microgradx.codegen.passes.launches import ENOUGH
+from microgradx.compiler.report.kernel_list import GPUS, Kernel, library, of_step, operations
+from microgradx.cuda import Shape, build, simulated
 from microgradx.errors import ArgumentError, DeviceError
-from microgradx.kernels.cuda import Shape, build, simulated
 from microgradx.rules import rules
 
 compiled = pytest.mark.skipif(

@@ -6,10 +6,10 @@ from scipy.optimize import line_search, minimize, rosen, rosen_der
 
 import microgradx as mg
 from microgradx import nn, optim
+from microgradx.eager.tape import mode
+from microgradx.eager.tensor import Tensor
 from microgradx.errors import ArgumentError, CaptureError, CheckpointError, NonFiniteError, TrainingWarning
 from microgradx.optim.wolfe import FALL, FLAT, Point, cubic, strong_wolfe
-from microgradx.tape import mode
-from microgradx.tensor import Tensor
 
 WOLFE = {"line_search_fn": "strong_wolfe"}
 START = np.array([-1.2, 1.0, 0.7, -0.3])

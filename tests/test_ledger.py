@@ -12,7 +12,7 @@ import pytest
 import microgradx as mg
 from microgradx import data, nn, optim
 from microgradx.errors import ArgumentError
-from microgradx.optim.equations import HAT, equation, written
+from microgradx.optim.ledgers.equations import HAT, equation, written
 from microgradx.rules import rule, rules
 
 every_rule = pytest.mark.parametrize("rule", rules.values(), ids=lambda rule: rule.name)
@@ -177,7 +177,7 @@ def test_a_parameter_without_a_gradient_keeps_its_own_count():
 
 
 def test_many_steps_fill_many_blocks_of_memory(monkeypatch):
-    monkeypatch.setattr("microgradx.optim.ledgers.BLOCK", 1000)  # two steps of 5 rows of 20 numbers
+    monkeypatch.setattr("microgradx.optim.ledgers.ledger.BLOCK", 1000)  # two steps of 5 rows of 20 numbers
     tensors = parameters()
     optimizer = optim.Adam(tensors.items())
     with optim.ledger(optimizer, watch=20) as log:
@@ -330,7 +330,7 @@ def test_a_scan_writes_down_what_single_steps_do(make, options):
 
 def test_a_long_scan_fills_many_blocks_of_memory(monkeypatch):
     wanted = run("line by line", optim_adam := OPTIMIZERS["adam"])
-    monkeypatch.setattr("microgradx.optim.ledgers.BLOCK", 2000)  # three steps of 5 rows of 28 numbers
+    monkeypatch.setattr("microgradx.optim.ledgers.ledger.BLOCK", 2000)  # three steps of 5 rows of 28 numbers
     for every in (1, 5):
         log, *_ = found = run("scan", optim_adam, every=every)
         blocks = log.pages[0].blocks

@@ -13,12 +13,15 @@ import pytest
 from click.shell_completion import ShellComplete
 
 import microgradx as mg
-from microgradx import autograd, creation, data, kernels, nn, optim, primitives, scalars, study, training
+from microgradx import data, kernels, nn, optim, primitives, scalars, study, training
 from microgradx.cli import COMMANDS, cli
 from microgradx.cli.recipe import Recipe
 from microgradx.cli.train import OPTIONS
-from microgradx.compiler import bodies, emit, names, schedule
-from microgradx.kernels import maths
+from microgradx.codegen.passes import schedule
+from microgradx.codegen.printers import cpu_file, cpu_printer
+from microgradx.compiler.capture import names
+from microgradx.eager import autograd, creation
+from microgradx.kernels import vector_math
 from microgradx.nn import layers, losses, module
 from microgradx.optim import averaging, clip, optimizers, plans, schedules
 from microgradx.training.runs import PACKAGES
@@ -144,7 +147,7 @@ def test_a_class_that_is_made_from_a_definition_has_its_signature(made):
         (nn.Softmax, "(dim=-1)"),
         (nn.Flatten, "(start_dim=1, end_dim=-1)"),
         (nn.GELU(), "(*args: Any, **kwargs: Any) -> Any"),  # a module that is called, not made
-        (optim.StepLR, "(optimizer: microgradx.optim.optimizer.Optimizer, step_size, gamma=0.1)"),
+        (optim.StepLR, "(optimizer: microgradx.optim.base.Optimizer, step_size, gamma=0.1)"),
         (optim.Momentum, "(params, lr=0.001, beta=0.9, *, weight_decay=0.0, decoupled_weight_decay=False, "
                          "maximize=False, check_finite=False)"),
     ],
@@ -207,13 +210,15 @@ def test_values_complete(typed, begun, offered):
 
 def test_every_word_that_emitted_files_are_written_in_is_reserved():
     """A parameter of the user's that is called `flat` gets another name in a file that calls `flat`."""
-    texts = [inspect.getsource(m) for m in (bodies, emit)]
+    texts = [inspect.getsource(m) for m in (cpu_printer, cpu_file)]
     words = {w for text in texts for w in re.findall(r'vocabulary.add\("(\w+)"\)', text)}
-    assert not (words | emit.DTYPES | emit.WORDS) - names.RESERVED
+    assert not (words | cpu_file.DTYPES | cpu_file.WORDS) - names.RESERVED
 
 
 def test_the_compilers_lists_of_functions_name_functions():
-    assert {n for n in scalars.functions if hasattr(maths, n) and callable(getattr(maths, n))} == emit.VECTORS
+    assert {
+        n for n in scalars.functions if hasattr(vector_math, n) and callable(getattr(vector_math, n))
+    } == cpu_file.VECTORS
     assert {""} == schedule.CHEAP - scalars.functions.keys()
     assert set(names.AXES) <= names.RESERVED
 

@@ -12,8 +12,8 @@ from microgradx import data, nn, optim, study
 from microgradx.cli import main
 from microgradx.errors import ArgumentError
 from microgradx.kernels.random import generator
-from microgradx.study.looking import grid, quantiles
-from microgradx.study.rates import Rates, smoothed
+from microgradx.study.inspection import grid, quantiles
+from microgradx.study.lr_finder import Rates, smoothed
 
 
 def small(optimizer=optim.Adam, **options):

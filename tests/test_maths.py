@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from scipy.special import erf
 
-from microgradx.kernels import jit, maths
+from microgradx.kernels import jit, vector_math
 
 EXACT = {name: getattr(np, name) for name in ("exp", "expm1", "tanh", "log", "log1p", "sin", "cos")} | {
     "erf": erf
@@ -68,7 +68,7 @@ def errors(got, exact):
 @pytest.mark.filterwarnings("ignore:.*encountered in")
 def test_the_largest_error_is_the_one_that_is_stated(name):
     x = points()
-    stated = float(re.search(r"within ([\d.]+) ulp", getattr(maths, name).__doc__)[1])
+    stated = float(re.search(r"within ([\d.]+) ulp", getattr(vector_math, name).__doc__)[1])
     wrong = errors(apply(name, x), EXACT[name](x.astype(np.float64)))
     assert wrong.max() <= stated, f"{name}({x[wrong.argmax()]!r}) is {wrong.max():.2f} ulp off"
     assert wrong.max() > stated - 0.5
@@ -87,7 +87,7 @@ def test_in_float64_and_in_python_they_are_libms(name):
     x = np.random.default_rng(0).uniform(0.1, 3, 100)
     wanted = [getattr(math, name)(v) for v in x]
     np.testing.assert_array_max_ulp(apply(name, x), np.array(wanted), 1)
-    assert [getattr(maths, name)(v) for v in x] == wanted
+    assert [getattr(vector_math, name)(v) for v in x] == wanted
 
 
 def test_the_bits_do_not_depend_on_what_the_caller_may_fuse():

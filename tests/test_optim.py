@@ -8,9 +8,9 @@ import pytest
 
 import microgradx as mg
 from microgradx import optim, rules
+from microgradx.eager.tensor import Tensor
 from microgradx.errors import ArgumentError, CheckpointError, DTypeError, NonFiniteError, ShapeError
 from microgradx.kernels import sweep
-from microgradx.tensor import Tensor
 
 SHAPES = {"w": (5, 3), "b": (4, 4), "v": (3, 17)}  # matrices, so that Muon can train them, too
 every = pytest.mark.parametrize("name", sorted(optim.optimizers))

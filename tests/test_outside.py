@@ -16,7 +16,7 @@ import microgradx as mg
 from microgradx import nn, optim, rules
 from microgradx.errors import CaptureError
 from microgradx.kernels import sweep
-from microgradx.kernels.outside import Outside
+from microgradx.kernels.free_variables import Outside
 from microgradx.rules import Rule
 from microgradx.scalars import Elementwise
 
@@ -301,7 +301,7 @@ def test_a_sweep_is_made_once_for_a_value(monkeypatch):
 def test_a_step_that_needs_too_many_variants_names_the_number(monkeypatch):
     w = mg.tensor([1.0], requires_grad=True)
     optimizer = optim.Optimizer([w], by_global)
-    monkeypatch.setattr(sys.modules["microgradx.compiler.reasons"], "MANY", 2)
+    monkeypatch.setattr(sys.modules["microgradx.compiler.capture.recaptures"], "MANY", 2)
 
     @mg.jit(interpret=True, audit=False)
     def step():

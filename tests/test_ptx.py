@@ -7,14 +7,14 @@ import pytest
 
 import microgradx as mg
 from microgradx import nn, optim
-from microgradx.compiler.cuda.eager import Operation
-from microgradx.compiler.cuda.variant import written
+from microgradx.codegen.cuda_operations import Operation
+from microgradx.compiler.run.cuda_step import written
+from microgradx.cuda import build, simulated
+from microgradx.cuda.device import Shape
+from microgradx.cuda.memory import Array
+from microgradx.cuda.sweep import bounds, loop
 from microgradx.errors import ArgumentError, KernelError
-from microgradx.kernels.cuda import build, simulated
-from microgradx.kernels.cuda.device import Shape
-from microgradx.kernels.cuda.memory import Array
-from microgradx.kernels.cuda.sweep import bounds, loop
-from microgradx.kernels.lift import Lifted
+from microgradx.kernels.loop_source import Lifted
 from microgradx.primitives import cases, operations
 from microgradx.rules import rules
 

@@ -12,15 +12,15 @@ from PIL import Image, ImageSequence
 
 import microgradx as mg
 from microgradx.cli import main
+from microgradx.cuda import available
 from microgradx.errors import ArgumentError
-from microgradx.kernels.cuda import available
 from microgradx.rules import rules
 from microgradx.study import FIELD, Surface, basins, load_surface, race, surfaces
-from microgradx.study.basins import LEFT, arrivals, gather
-from microgradx.study.exact import exact, transition
-from microgradx.study.look import COLORS, extent, style, view
-from microgradx.study.race import LAYERS, descend, fair_lr, noise_of
-from microgradx.study.scene import Scene, animation, palette
+from microgradx.study.racing.basins import LEFT, arrivals, gather
+from microgradx.study.racing.exact import exact, transition
+from microgradx.study.racing.race import LAYERS, descend, fair_lr, noise_of
+from microgradx.study.racing.scene import Scene, animation, palette
+from microgradx.study.racing.style import COLORS, extent, style, view
 
 ABLE = [rule for name, rule in rules.items() if name not in LAYERS]
 QUADRATIC = [name for name, surface in surfaces.items() if surface.curvature is not None]

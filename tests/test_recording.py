@@ -7,10 +7,10 @@ import pytest
 
 import microgradx as mg
 from microgradx import nn, optim
+from microgradx.eager.tape import mode
+from microgradx.eager.tensor import Tensor
 from microgradx.nn.module import structure
-from microgradx.optim.optimizer import optimizers
-from microgradx.tape import mode
-from microgradx.tensor import Tensor
+from microgradx.optim.base import optimizers
 
 
 class LookError(Exception):

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from microgradx.compiler import limits as machine
-from microgradx.compiler.limits import Limits
-from microgradx.compiler.report import (
+from microgradx.compiler.report import machine_limits as machine
+from microgradx.compiler.report.machine_limits import Limits
+from microgradx.compiler.report.report import (
     SIDES,
     Measured,
     Report,

@@ -8,8 +8,8 @@ import pytest
 
 import microgradx as mg
 from microgradx.errors import ArgumentError, DTypeError, KernelError, ShapeError
-from microgradx.kernels import cpu, pool, sweep
-from microgradx.kernels.lift import Lifted
+from microgradx.kernels import cpu, sweep, thread_pool
+from microgradx.kernels.loop_source import Lifted
 from microgradx.rules import Rule, rule, rules
 from microgradx.scalars import Elementwise, sign, sqrt, where
 
@@ -64,8 +64,8 @@ def assert_same_bits(got, wanted, what):
 
 @pytest.fixture
 def threads():
-    yield pool.set_threads
-    pool.set_threads(pool.cores())
+    yield thread_pool.set_threads
+    thread_pool.set_threads(thread_pool.cores())
 
 
 @every_rule

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from microgradx import optim
+from microgradx.eager.tensor import Tensor
 from microgradx.errors import ArgumentError, CheckpointError
 from microgradx.optim import schedules
-from microgradx.tensor import Tensor
 
 CASES = {
     "ConstantLR": [{}, {"factor": 0.5, "total_iters": 3}],

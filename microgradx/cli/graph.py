@@ -11,10 +11,10 @@ import numpy as np
 from microgradx import nn
 from microgradx.cli.options import Name, Sizes
 from microgradx.cli.recipe import activations
+from microgradx.eager.tensor import Tensor
 from microgradx.kernels.random import generator
 from microgradx.study import draw, tape
-from microgradx.study.table import Step
-from microgradx.tensor import Tensor
+from microgradx.study.graphs.table import Step
 
 
 @click.command()

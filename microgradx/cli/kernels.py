@@ -11,10 +11,10 @@ from rich.table import Table
 
 from microgradx.cli.options import REQUIRED, Name, Sizes, completed
 from microgradx.compiler import jit
-from microgradx.compiler.limits import limits
-from microgradx.compiler.listing import GPUS, Gpu, Kernel, library, of_step
+from microgradx.compiler.report.kernel_list import GPUS, Gpu, Kernel, library, of_step
+from microgradx.compiler.report.machine_limits import limits
+from microgradx.cuda import build, simulated
 from microgradx.errors import one_of
-from microgradx.kernels.cuda import build, simulated
 from microgradx.nn import MLP
 from microgradx.optim import optimizers
 from microgradx.training.step import training_step

@@ -7,8 +7,8 @@ import click
 from microgradx.cli.options import REQUIRED, Name, typed
 from microgradx.optim import Optimizer
 from microgradx.optim import optimizers as registry
-from microgradx.optim.conventions import explanation
-from microgradx.optim.libraries import libraries
+from microgradx.optim.conventions.conventions import explanation
+from microgradx.optim.conventions.libraries import libraries
 from microgradx.rules import Rule, rules
 
 Explained = Rule | type[Optimizer]

@@ -13,13 +13,13 @@ from microgradx import nn, scalars
 from microgradx.cli.picture import frame
 from microgradx.data import pictures
 from microgradx.data.splits import Split, datasets
+from microgradx.eager.tensor import Tensor
 from microgradx.errors import ArgumentError, CheckpointError
-from microgradx.kernels.pool import set_threads
 from microgradx.kernels.random import generator
+from microgradx.kernels.thread_pool import set_threads
 from microgradx.optim import Optimizer, Schedule, optimizers, plans
 from microgradx.primitives.indexing import one_hot
 from microgradx.primitives.reductions import log_softmax
-from microgradx.tensor import Tensor
 from microgradx.training import Run
 
 

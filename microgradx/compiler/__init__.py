@@ -3,9 +3,9 @@
 from collections.abc import Callable
 from typing import Any
 
-from microgradx.compiler import lowerings  # noqa: F401 - the rules that `lower` follows
-from microgradx.compiler.cuda import eager  # noqa: F401 - operations on a GPU's arrays
-from microgradx.compiler.step import Step, compile_step
+from microgradx.codegen.passes import lowerings  # noqa: F401 - the rules that `lower` follows
+from microgradx.codegen import cuda_operations  # noqa: F401 - operations on a GPU's arrays
+from microgradx.compiler.run.step import Step, compile_step
 
 __all__ = ["Step", "jit"]
 

@@ -1,22 +1,26 @@
 """From numbers to arrays: the only rooms that know Numba and LLVM.
 
-`sweep(rule, dtype)` makes a compiled update of whole arrays from a rule. In the order to read them: `typed`
-and `lift` write its text, `jit` turns text into machine code, `cache` keeps that, `pool` shares the elements
-among threads, `cpu` and `cuda` call it. `block` and `blas` are for whole compiled steps: the words that these
-are written in, and matrix products. `random` is the generator of random numbers.
+`sweep(rule, dtype)` makes a compiled update of whole arrays from a rule. In the order to read them: `source`
+and `loop_source` write its text, `jit` turns text into machine code, `cache` keeps that, `thread_pool` shares
+the elements among threads, `cpu` calls it. `runtime` and `blas` are for whole compiled steps: the functions
+that these call, and matrix products. `random` is the generator of random numbers.
 """
 
 import functools
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
 from microgradx.errors import ArgumentError, DTypeError
-from microgradx.kernels import cpu, outside
-from microgradx.kernels.pool import set_threads, threads
+from microgradx.kernels import cpu, free_variables
+from microgradx.kernels.thread_pool import set_threads, threads
 from microgradx.rules import Rule
 
 __all__ = ["set_threads", "sweep", "threads"]
+
+sweeps: dict[str, Callable[..., Any]] = {"cpu": cpu.Sweep}
+"""What makes the sweeps of a device."""
 
 make: Any = functools.cache(lambda kind, around, *which: kind(*which))
 """A sweep of one kind or the other, made once for what its rule reads outside of itself."""
@@ -40,11 +44,6 @@ def sweep(rule: Rule, dtype: Any, maximize=False, decay: str | None = None, devi
     if decay == "decoupled" and "lr" not in rule.hyperparameters:
         raise ArgumentError(f"{rule.name} has no lr, which decoupled weight decay is scaled by.")
     options = ("maximize",) * maximize + ((decay,) if decay else ())
-    if device not in ("cpu", "cuda"):
-        raise ArgumentError(f"device {device!r}: the devices are 'cpu' and 'cuda'.")
-    around = outside.Outside(rule.function)
-    if device == "cpu":
-        return make(cpu.Sweep, around, rule, name, options)
-    from microgradx.kernels.cuda.sweep import Sweep
-
-    return make(Sweep, around, rule, name, options)
+    if device not in sweeps:
+        raise ArgumentError(f"device {device!r}: the devices are {' and '.join(map(repr, sweeps))}.")
+    return make(sweeps[device], free_variables.Outside(rule.function), rule, name, options)

@@ -8,10 +8,10 @@ import numpy as np
 
 from microgradx import scalars
 from microgradx.errors import ArgumentError, DTypeError, ShapeError
-from microgradx.kernels import jit, pool
+from microgradx.kernels import jit, thread_pool
 from microgradx.kernels.addresses import nothing
-from microgradx.kernels.lift import Lifted
-from microgradx.kernels.outside import Outside
+from microgradx.kernels.free_variables import Outside
+from microgradx.kernels.loop_source import Lifted
 from microgradx.rules import Rule
 from microgradx.scalars import Elementwise, functions
 
@@ -68,7 +68,7 @@ alone = 1 << 21
 
 def piece(size: int) -> int:
     """How many elements a thread takes at a time: enough to pay for the call, few enough to share evenly."""
-    return max(64, min(size // (8 * pool.threads()), 1 << 18) // 64 * 64)
+    return max(64, min(size // (8 * thread_pool.threads()), 1 << 18) // 64 * 64)
 
 
 class Sweep:
@@ -103,10 +103,10 @@ class Sweep:
 
         def update(t: int, carried: tuple = (), **hyperparameters: Any) -> tuple:
             numbers, carried = self.numbers(t, carried, hyperparameters)
-            if size * len(arrays) < alone or pool.threads() == 1:
+            if size * len(arrays) < alone or thread_pool.threads() == 1:
                 self.run(0, size, *addresses, *numbers)
             else:
-                pool.split(lambda i, end: self.run(i, end, *addresses, *numbers), size, piece(size))
+                thread_pool.split(lambda i, end: self.run(i, end, *addresses, *numbers), size, piece(size))
             return carried
 
         return update  # which keeps `arrays` alive

@@ -174,7 +174,7 @@ def fault(what: str) -> NoReturn:
     )
 
 
-# The words of microgradx.kernels.block
+# The words of microgradx.kernels.runtime
 
 
 def called() -> str:
@@ -270,7 +270,7 @@ WORDS = SimpleNamespace(
     block_at=block_at, block=block, flat=flat, plus=plus, claim=claim, wait=wait, done=done, within=within,
     inside=inside, matmul=product("NN"), matmul_nt=product("NT"), matmul_tn=product("TN"),
 )  # fmt: skip
-"""What `microgradx.kernels.block` has for machine code."""
+"""What `microgradx.kernels.runtime` has for machine code."""
 
 
 class Functions:
@@ -291,7 +291,7 @@ class Functions:
 
 
 STANDS_FOR = {
-    "microgradx.kernels.block": WORDS, "microgradx.kernels.maths": Functions(), "math": Functions(),
+    "microgradx.kernels.runtime": WORDS, "microgradx.kernels.vector_math": Functions(), "math": Functions(),
 }  # fmt: skip
 
 

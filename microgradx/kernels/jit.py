@@ -68,10 +68,10 @@ def fingerprint(source: str, signatures: dict[str, str], exact: Collection[str] 
     cpu = llvm.get_host_cpu_name(), llvm.get_host_cpu_features().flatten()
     parts = [form, llvmlite.__version__, version, *cpu, source, repr(sorted(signatures.items()))]
     if exact is not None:
-        words = ("block.py", "blas.py", "small.py", "maths.py")
+        runtime = ("runtime.py", "blas.py", "small_matmul.py", "vector_math.py")
         parts += [
             repr(sorted(exact)),
-            *(Path(__file__).with_name(word).read_text(encoding="utf-8") for word in words),
+            *(Path(__file__).with_name(part).read_text(encoding="utf-8") for part in runtime),
         ]
     return hashlib.sha256("\0".join(parts).encode()).hexdigest()
 

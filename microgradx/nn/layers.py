@@ -12,7 +12,9 @@ from typing import Any
 import numpy as np
 
 from microgradx import scalars
-from microgradx.creation import rand
+from microgradx.eager.creation import rand
+from microgradx.eager.tape import no_grad
+from microgradx.eager.tensor import Tensor, wrap
 from microgradx.errors import ArgumentError, DTypeError, ShapeError
 from microgradx.kernels.random import generator
 from microgradx.nn.module import Module, Sequential
@@ -22,8 +24,6 @@ from microgradx.primitives.products import affine, matmul
 from microgradx.primitives.reductions import log_softmax, mean, softmax, var
 from microgradx.primitives.shapes import cast, flatten, reshape
 from microgradx.scalars import rsqrt
-from microgradx.tape import no_grad
-from microgradx.tensor import Tensor, wrap
 
 
 def parameter(array: np.ndarray) -> Tensor:

@@ -7,6 +7,7 @@ import math
 
 import numpy as np
 
+from microgradx.eager.tensor import Tensor, as_array
 from microgradx.errors import ArgumentError, DTypeError, ShapeError
 from microgradx.primitives import values
 from microgradx.primitives.indexing import Slot, getitem, one_hot
@@ -14,7 +15,6 @@ from microgradx.primitives.reductions import cross_entropy_rows, log_softmax, me
 from microgradx.primitives.reductions import sum as sum_over
 from microgradx.primitives.shapes import cast, permute, reshape
 from microgradx.scalars import absolute, exp, log, softplus, square, where
-from microgradx.tensor import Tensor, as_array
 
 
 def reduce(losses, reduction: str, weights=None):

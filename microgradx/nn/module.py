@@ -6,10 +6,10 @@ from typing import Any, NoReturn
 
 import numpy as np
 
+from microgradx.eager.tape import mode
+from microgradx.eager.tensor import Tensor, copy_into, look
 from microgradx.errors import ArgumentError, CheckpointError
 from microgradx.familiar import absent
-from microgradx.tape import mode
-from microgradx.tensor import Tensor, copy_into, look
 
 structure = [0]
 """How often an attribute of any Module was set to something else: compiled steps look whether it moved."""

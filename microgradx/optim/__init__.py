@@ -7,15 +7,15 @@ from microgradx.optim.classes import (
     Rprop, Yogi,
 )  # fmt: skip
 from microgradx.optim.clip import clip_grad_norm_, clip_grad_value_
-from microgradx.optim.conventions import convert, explain
+from microgradx.optim.conventions.conventions import convert, explain
 from microgradx.optim.lbfgs import LBFGS
-from microgradx.optim.ledgers import Ledger, ledger
-from microgradx.optim.optimizer import Optimizer, optimizer, optimizers
+from microgradx.optim.ledgers.ledger import Ledger, ledger
+from microgradx.optim.base import Optimizer, optimizer, optimizers
 from microgradx.optim.schedules import (
     ChainedScheduler, ConstantLR, CosineAnnealingLR, CosineAnnealingWarmRestarts, ExponentialLR, LambdaLR,
     LinearLR, MultiStepLR, OneCycleLR, PolynomialLR, ReduceLROnPlateau, Schedule, SequentialLR, StepLR,
     WarmUp, plans, schedule,
 )  # fmt: skip
-from microgradx.optim.whole import LAMB, LARS, Adafactor, Muon
+from microgradx.optim.layerwise import LAMB, LARS, Adafactor, Muon
 
 __getattr__ = familiar.of_package("optim", __name__)  # for names that are not found

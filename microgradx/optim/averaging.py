@@ -7,10 +7,10 @@ from typing import Any
 
 import numpy as np
 
-from microgradx.kernels.cuda import Array
+from microgradx.cuda import Array
+from microgradx.eager.tape import mode
+from microgradx.eager.tensor import look, wrap
 from microgradx.optim.checks import check, compare, named
-from microgradx.tape import mode
-from microgradx.tensor import look, wrap
 
 
 class Average:

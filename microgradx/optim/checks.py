@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 
+from microgradx.eager.tensor import Tensor
 from microgradx.errors import ArgumentError, CheckpointError
 from microgradx.kernels.addresses import overlaps, span
-from microgradx.tensor import Tensor
 
 Limit = tuple[str, Callable[[Any], bool]]
 

@@ -6,7 +6,7 @@ Other conventions, such as Keras's `rules.adam_epsilon_hat`, need no class: `Opt
 
 from microgradx import rules
 from microgradx.errors import ArgumentError
-from microgradx.optim.optimizer import optimizer
+from microgradx.optim.base import optimizer
 
 
 @optimizer

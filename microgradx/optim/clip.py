@@ -6,15 +6,15 @@ from typing import Any
 
 import numpy as np
 
+from microgradx.eager.tape import mode
+from microgradx.eager.tensor import Tensor, look
 from microgradx.errors import ArgumentError, NonFiniteError
+from microgradx.optim.base import Optimizer
 from microgradx.optim.flat import operand, store
-from microgradx.optim.optimizer import Optimizer
 from microgradx.primitives.indexing import stack
 from microgradx.primitives.reductions import max as max_over
 from microgradx.primitives.reductions import sum as sum_over
 from microgradx.scalars import absolute, clip, sqrt, square, where
-from microgradx.tape import mode
-from microgradx.tensor import Tensor, look
 
 CHUNK = 8192  # elements: BLAS sums these on one thread, in one order, so a norm always has the same bits
 

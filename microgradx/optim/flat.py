@@ -8,11 +8,11 @@ from typing import Any
 
 import numpy as np
 
+from microgradx.cuda import Array, device
+from microgradx.eager.tape import mode
+from microgradx.eager.tensor import Tensor, copy_into, lent, wrap, write
 from microgradx.errors import ArgumentError, DeviceError, NonFiniteError, ShapeError
-from microgradx.kernels.cuda import Array, device
 from microgradx.rules import Rule
-from microgradx.tape import mode
-from microgradx.tensor import Tensor, copy_into, lent, wrap, write
 
 LINE = 64  # bytes: every parameter starts at a cache line of its own
 

@@ -20,12 +20,12 @@ from typing import Any
 import numpy as np
 
 from microgradx import rules
+from microgradx.eager.tape import mode
 from microgradx.errors import ArgumentError, DeviceError
+from microgradx.optim.base import CLOSURE, Optimizer
 from microgradx.optim.clip import CHUNK
 from microgradx.optim.flat import Flat, Run
-from microgradx.optim.optimizer import CLOSURE, Optimizer
 from microgradx.optim.wolfe import Point, strong_wolfe
-from microgradx.tape import mode
 
 CURVED = 1e-10  # y · s of a pair that is worth keeping, as in PyTorch
 

@@ -12,10 +12,10 @@ from inspect import Signature, signature
 from itertools import pairwise
 from typing import Any
 
+from microgradx.eager.tape import mode
 from microgradx.errors import ArgumentError
+from microgradx.optim.base import Optimizer
 from microgradx.optim.checks import compare, limits, read_options
-from microgradx.optim.optimizer import Optimizer
-from microgradx.tape import mode
 
 
 class Schedule:

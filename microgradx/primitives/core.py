@@ -17,8 +17,8 @@ import numpy as np
 from microgradx.errors import ArgumentError
 from microgradx.familiar import unexpected
 from microgradx.kernels.cpu import body
-from microgradx.kernels.outside import Outside
-from microgradx.kernels.typed import source_of, tree_of
+from microgradx.kernels.free_variables import Outside
+from microgradx.kernels.source import source_of, tree_of
 from microgradx.scalars import Elementwise, declarations
 
 operations: dict[str, Callable[..., Any]] = {}

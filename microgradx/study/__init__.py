@@ -5,15 +5,15 @@
 picture. `find_lr` searches a learning rate; `Histograms`, `filters` and `mistakes` look at a run.
 """
 
-from microgradx.study.basins import Basin, Basins, basins
-from microgradx.study.drawing import Drawing, draw
-from microgradx.study.looking import Histograms, filters, mistakes
-from microgradx.study.moments import Moments, distributions, moments
-from microgradx.study.race import FIELD, Race, Racer, race
-from microgradx.study.rates import Rates, find_lr
-from microgradx.study.surfaces import Surface, load_surface, surfaces
-from microgradx.study.table import Tape, tape
-from microgradx.study.trainings import Trainings, trainings
+from microgradx.study.racing.basins import Basin, Basins, basins
+from microgradx.study.graphs.drawing import Drawing, draw
+from microgradx.study.inspection import Histograms, filters, mistakes
+from microgradx.study.bias_correction.moments import Moments, distributions, moments
+from microgradx.study.racing.race import FIELD, Race, Racer, race
+from microgradx.study.lr_finder import Rates, find_lr
+from microgradx.study.racing.surfaces import Surface, load_surface, surfaces
+from microgradx.study.graphs.table import Tape, tape
+from microgradx.study.bias_correction.trainings import Trainings, trainings
 
 __all__ = [
     "FIELD", "Basin", "Basins", "Drawing", "Histograms", "Moments", "Race", "Racer", "Rates", "Surface",

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from microgradx.eager.tensor import Tensor
 from microgradx.errors import ArgumentError, ShapeError, TrainingWarning
 from microgradx.kernels.random import generator
 from microgradx.nn import Module
@@ -17,7 +18,6 @@ from microgradx.primitives.reductions import mean
 from microgradx.primitives.reductions import sum as sum_over
 from microgradx.primitives.shapes import flatten
 from microgradx.scalars import where
-from microgradx.tensor import Tensor
 from microgradx.training.evaluation import Loss, evaluate
 
 Pair = tuple[Any, Any]

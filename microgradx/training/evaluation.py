@@ -5,9 +5,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from microgradx.eager.tape import no_grad
+from microgradx.eager.tensor import Tensor
 from microgradx.nn import Module
-from microgradx.tape import no_grad
-from microgradx.tensor import Tensor
 from microgradx.training.metrics import confusion_matrix, judged
 
 Loss = Callable[[Tensor, Any], Tensor]

@@ -18,7 +18,8 @@ from typing import Any
 import numpy as np
 
 from microgradx.compiler import jit
-from microgradx.creation import zeros
+from microgradx.eager.creation import zeros
+from microgradx.eager.tensor import Tensor, placed
 from microgradx.errors import (
     ArgumentError,
     CaptureError,
@@ -34,7 +35,6 @@ from microgradx.optim import LBFGS, Optimizer, ReduceLROnPlateau, Schedule, clip
 from microgradx.primitives.reductions import argmax
 from microgradx.primitives.reductions import sum as sum_over
 from microgradx.primitives.shapes import flatten
-from microgradx.tensor import Tensor, placed
 from microgradx.training import checkpoints
 from microgradx.training.checks import (
     Pair,

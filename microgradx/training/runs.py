@@ -19,7 +19,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from microgradx.compiler.limits import processor
+from microgradx.compiler.report.machine_limits import processor
 from microgradx.errors import ArgumentError, CheckpointError
 from microgradx.training import figures
 from microgradx.training.checkpoints import load, replace

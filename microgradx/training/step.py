@@ -3,9 +3,9 @@
 from collections.abc import Callable
 from typing import Any
 
+from microgradx.eager.tensor import Tensor
 from microgradx.nn import Module, cross_entropy
 from microgradx.optim import LBFGS, Optimizer, Schedule
-from microgradx.tensor import Tensor
 from microgradx.training.evaluation import Loss
 
 

@@ -1,12 +1,12 @@
-"""The step `train`, line 38 of test_compiler_source.py, for x float32[128, 784], y int64[128].
+"""The step `train`, line 39 of test_compiler_source.py, for x float32[128, 784], y int64[128].
 """
 
 from math import inf, sqrt
 from numpy import float32, float64, int64, uint8
-from microgradx.kernels.block import (
+from microgradx.kernels.runtime import (
     block, block_at, claim, done, flat, matmul, matmul_nt, matmul_tn, plus, wait, within
 )
-from microgradx.kernels.maths import exp, log
+from microgradx.kernels.vector_math import exp, log
 
 tiny = float32(1.1754943508222875e-38)  # state below it is slow: zero instead
 
@@ -56,7 +56,7 @@ def make_affine(
             for j in range(784):
                 x[i, j] = all_x[row, j]
             y[i] = all_y[row]
-    # test_compiler_source.py:40  logits = model(x)
+    # test_compiler_source.py:41  logits = model(x)
     matmul(affine_product, x, weight_0, start, stop)
     for i in range(start, stop):
         for j in range(128):
@@ -64,7 +64,7 @@ def make_affine(
 
 
 def make_total(start, stop, affine, total):
-    # test_compiler_source.py:40  logits = model(x)
+    # test_compiler_source.py:41  logits = model(x)
     for j in range(start, stop):
         total[j] = float32(0)
     for i in range(128):
@@ -73,20 +73,20 @@ def make_total(start, stop, affine, total):
 
 
 def make_mean(total, mean):
-    # test_compiler_source.py:40  logits = model(x)
+    # test_compiler_source.py:41  logits = model(x)
     for i in range(128):
         mean[0, i] = total[i] / float32(128)
 
 
 def make_subtract_1(affine, mean, subtract_1):
-    # test_compiler_source.py:40  logits = model(x)
+    # test_compiler_source.py:41  logits = model(x)
     for i in range(128):
         for j in range(128):
             subtract_1[i, j] = affine[i, j] - mean[0, j]
 
 
 def make_sum_1(start, stop, subtract_1, sum_1):
-    # test_compiler_source.py:40  logits = model(x)
+    # test_compiler_source.py:41  logits = model(x)
     for j in range(start, stop):
         sum_1[j] = float32(0)
     for i in range(128):
@@ -95,7 +95,7 @@ def make_sum_1(start, stop, subtract_1, sum_1):
 
 
 def forward(sum_1, divide_1, add_3, rsqrt_1):
-    # test_compiler_source.py:40  logits = model(x)
+    # test_compiler_source.py:41  logits = model(x)
     for i in range(128):
         divide_1[0, i] = sum_1[i] / float32(128)
         add_3[0, i] = divide_1[0, i] + float32(1e-05)
@@ -107,7 +107,7 @@ def forward_and_back(
     weight_3, bias_3, logits, exp_shifted, total_2, y, status, labelled, positions, g_logits,
     g_relu_1, g_add_4, g_multiply_5, g_subtract_4
 ):
-    # test_compiler_source.py:40  logits = model(x)
+    # test_compiler_source.py:41  logits = model(x)
     for i in range(start, stop):
         for j in range(128):
             multiply_5[i, j] = subtract_1[i, j] * rsqrt_1[0, j]
@@ -118,7 +118,7 @@ def forward_and_back(
         for j in range(10):
             logits[i, j] = logits_product[i, j] + bias_3[j]
             top = maximum(top, logits[i, j])
-        # test_compiler_source.py:41  loss = nn.cross_entropy(logits, y)
+        # test_compiler_source.py:42  loss = nn.cross_entropy(logits, y)
         total_2_sum = float32(0)
         for j in range(10):
             exp_shifted[i, j] = exp(logits[i, j] - top)
@@ -128,7 +128,7 @@ def forward_and_back(
         for j in range(10):
             subtract_5 = exp_shifted[i, j] / total_2[i] - (float32(1) if y[i] == positions[j] else float32(0))
             g_logits[i, j] = subtract_5 * float32(0.0078125)
-    # test_compiler_source.py:40  logits = model(x)
+    # test_compiler_source.py:41  logits = model(x)
     matmul_nt(g_relu_1, g_logits, weight_3, start, stop)
     for i in range(start, stop):
         for j in range(128):
@@ -138,7 +138,7 @@ def forward_and_back(
 
 
 def make_loss_out(total_2, labelled, total_3, loss_out, step):
-    # test_compiler_source.py:41  loss = nn.cross_entropy(logits, y)
+    # test_compiler_source.py:42  loss = nn.cross_entropy(logits, y)
     total_3_sum = float32(0)
     for i in range(128):
         total_3_sum = plus(total_3_sum, log(total_2[i]) - labelled[i])
@@ -152,7 +152,7 @@ def back_and_update(
     numbers, step, bias_1, bias_1_m, bias_1_v, weight_3, weight_3_m, weight_3_v, mean,
     running_mean_1, divide_1, running_var_1, g_weight_1_home, g_bias_1_home
 ):
-    # test_compiler_source.py:40  logits = model(x)
+    # test_compiler_source.py:41  logits = model(x)
     matmul_tn(g_weight_3, relu_1, g_logits, start, stop)
     for j in range(start, stop):
         g_reshape_4[j] = float32(0)
@@ -171,7 +171,7 @@ def back_and_update(
     for i in range(128):
         for j in range(start, stop):
             g_mean[j] += -g_subtract_4[i, j]
-    # test_compiler_source.py:45  optimizer.step()
+    # test_compiler_source.py:46  optimizer.step()
     adam(
         start, stop, flat(weight_1), flat(g_reshape_3), flat(weight_1_m), flat(weight_1_v),
         numbers, step, 0
@@ -184,7 +184,7 @@ def back_and_update(
         10 * start, 10 * stop, flat(weight_3), flat(g_weight_3), flat(weight_3_m),
         flat(weight_3_v), numbers, step, 0
     )
-    # test_compiler_source.py:40  logits = model(x)
+    # test_compiler_source.py:41  logits = model(x)
     for i in range(start, stop):
         add_1 = running_mean_1[i] + float32(0.1) * (mean[0, i] - running_mean_1[i])
         running_mean_1[i] = add_1
@@ -195,18 +195,18 @@ def back_and_update(
 
 
 def back_and_update_bias_3(g_logits, g_bias_3, bias_3, bias_3_m, bias_3_v, numbers, step):
-    # test_compiler_source.py:40  logits = model(x)
+    # test_compiler_source.py:41  logits = model(x)
     for j in range(10):
         g_bias_3[j] = float32(0)
     for i in range(128):
         for j in range(10):
             g_bias_3[j] += g_logits[i, j]
-    # test_compiler_source.py:45  optimizer.step()
+    # test_compiler_source.py:46  optimizer.step()
     adam(0, 10, flat(bias_3), flat(g_bias_3), flat(bias_3_m), flat(bias_3_v), numbers, step, 0)
 
 
 def make_g_sum_1_and_divide_5(rsqrt_1, add_3, g_rsqrt_1, g_sum_1, g_mean, divide_5):
-    # test_compiler_source.py:40  logits = model(x)
+    # test_compiler_source.py:41  logits = model(x)
     for i in range(128):
         g_add_3 = g_rsqrt_1[i] * (float32(-0.5) * rsqrt_1[0, i] / add_3[0, i])
         g_sum_1[0, i] = g_add_3 * float32(0.0078125)
@@ -215,7 +215,7 @@ def make_g_sum_1_and_divide_5(rsqrt_1, add_3, g_rsqrt_1, g_sum_1, g_mean, divide
 
 
 def make_g_subtract_1(g_sum_1, subtract_1, g_subtract_1):
-    # test_compiler_source.py:40  logits = model(x)
+    # test_compiler_source.py:41  logits = model(x)
     for i in range(128):
         for j in range(128):
             multiply_7 = g_sum_1[0, j] * subtract_1[i, j]
@@ -223,7 +223,7 @@ def make_g_subtract_1(g_sum_1, subtract_1, g_subtract_1):
 
 
 def make_g_mean_2(start, stop, g_subtract_1, g_mean_2):
-    # test_compiler_source.py:40  logits = model(x)
+    # test_compiler_source.py:41  logits = model(x)
     for j in range(start, stop):
         g_mean_2[j] = float32(0)
     for i in range(128):
@@ -232,13 +232,13 @@ def make_g_mean_2(start, stop, g_subtract_1, g_mean_2):
 
 
 def make_divide_4(g_mean_2, divide_4):
-    # test_compiler_source.py:40  logits = model(x)
+    # test_compiler_source.py:41  logits = model(x)
     for i in range(128):
         divide_4[0, i] = g_mean_2[i] / float32(128)
 
 
 def make_g_affine(g_subtract_4, g_subtract_1, divide_4, divide_5, g_affine):
-    # test_compiler_source.py:40  logits = model(x)
+    # test_compiler_source.py:41  logits = model(x)
     for i in range(128):
         for j in range(128):
             add_6 = g_subtract_4[i, j] + g_subtract_1[i, j] + divide_4[0, j]
@@ -248,9 +248,9 @@ def make_g_affine(g_subtract_4, g_subtract_1, divide_4, divide_5, g_affine):
 def back_and_update_weight_0(
     start, stop, g_weight_0, x, g_affine, weight_0, weight_0_m, weight_0_v, numbers, step
 ):
-    # test_compiler_source.py:40  logits = model(x)
+    # test_compiler_source.py:41  logits = model(x)
     matmul_tn(g_weight_0, x, g_affine, start, stop)
-    # test_compiler_source.py:45  optimizer.step()
+    # test_compiler_source.py:46  optimizer.step()
     adam(
         128 * start, 128 * stop, flat(weight_0), flat(g_weight_0), flat(weight_0_m),
         flat(weight_0_v), numbers, step, 0
@@ -260,13 +260,13 @@ def back_and_update_weight_0(
 def back_and_update_bias_0(
     start, stop, g_affine, g_bias_0, bias_0, bias_0_m, bias_0_v, numbers, step
 ):
-    # test_compiler_source.py:40  logits = model(x)
+    # test_compiler_source.py:41  logits = model(x)
     for j in range(start, stop):
         g_bias_0[j] = float32(0)
     for i in range(128):
         for j in range(start, stop):
             g_bias_0[j] += g_affine[i, j]
-    # test_compiler_source.py:45  optimizer.step()
+    # test_compiler_source.py:46  optimizer.step()
     adam(
         start, stop, flat(bias_0), flat(g_bias_0), flat(bias_0_m), flat(bias_0_v), numbers,
         step, 0

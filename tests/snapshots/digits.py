@@ -1,12 +1,12 @@
-"""The step `train`, line 38 of test_compiler_source.py, for x float32[128, 784], y int64[128].
+"""The step `train`, line 39 of test_compiler_source.py, for x float32[128, 784], y int64[128].
 """
 
 from math import inf, sqrt
 from numpy import float32, float64, int64, uint8
-from microgradx.kernels.block import (
+from microgradx.kernels.runtime import (
     block, block_at, claim, done, flat, matmul, matmul_nt, matmul_tn, plus, wait, within
 )
-from microgradx.kernels.maths import exp, log
+from microgradx.kernels.vector_math import exp, log
 
 tiny = float32(1.1754943508222875e-38)  # state below it is slow: zero instead
 
@@ -52,7 +52,7 @@ def forward_and_back(
             for j in range(784):
                 x[i, j] = all_x[row, j]
             y[i] = all_y[row]
-    # test_compiler_source.py:40  logits = model(x)
+    # test_compiler_source.py:41  logits = model(x)
     matmul(affine_product, x, weight_0, start, stop)
     for i in range(start, stop):
         for j in range(128):
@@ -63,7 +63,7 @@ def forward_and_back(
         for j in range(10):
             logits[i, j] = logits_product[i, j] + bias_2[j]
             top = maximum(top, logits[i, j])
-        # test_compiler_source.py:41  loss = nn.cross_entropy(logits, y)
+        # test_compiler_source.py:42  loss = nn.cross_entropy(logits, y)
         total_sum = float32(0)
         for j in range(10):
             exp_shifted[i, j] = exp(logits[i, j] - top)
@@ -73,7 +73,7 @@ def forward_and_back(
         for j in range(10):
             subtract_1 = exp_shifted[i, j] / total[i] - (float32(1) if y[i] == positions[j] else float32(0))
             g_logits[i, j] = subtract_1 * float32(0.0078125)
-    # test_compiler_source.py:40  logits = model(x)
+    # test_compiler_source.py:41  logits = model(x)
     matmul_nt(g_relu_1, g_logits, weight_2, start, stop)
     for i in range(start, stop):
         for j in range(128):
@@ -81,7 +81,7 @@ def forward_and_back(
 
 
 def make_loss_out(total, labelled, total_2, loss_out, step):
-    # test_compiler_source.py:41  loss = nn.cross_entropy(logits, y)
+    # test_compiler_source.py:42  loss = nn.cross_entropy(logits, y)
     total_2_sum = float32(0)
     for i in range(128):
         total_2_sum = plus(total_2_sum, log(total[i]) - labelled[i])
@@ -93,14 +93,14 @@ def back_and_update(
     start, stop, g_weight_2, relu_1, g_logits, g_affine, g_bias_0, bias_0, bias_0_m, bias_0_v,
     numbers, step, weight_2, weight_2_m, weight_2_v
 ):
-    # test_compiler_source.py:40  logits = model(x)
+    # test_compiler_source.py:41  logits = model(x)
     matmul_tn(g_weight_2, relu_1, g_logits, start, stop)
     for j in range(start, stop):
         g_bias_0[j] = float32(0)
     for i in range(128):
         for j in range(start, stop):
             g_bias_0[j] += g_affine[i, j]
-    # test_compiler_source.py:45  optimizer.step()
+    # test_compiler_source.py:46  optimizer.step()
     adam(
         start, stop, flat(bias_0), flat(g_bias_0), flat(bias_0_m), flat(bias_0_v), numbers,
         step, 0
@@ -112,22 +112,22 @@ def back_and_update(
 
 
 def back_and_update_bias_2(g_logits, g_bias_2, bias_2, bias_2_m, bias_2_v, numbers, step):
-    # test_compiler_source.py:40  logits = model(x)
+    # test_compiler_source.py:41  logits = model(x)
     for j in range(10):
         g_bias_2[j] = float32(0)
     for i in range(128):
         for j in range(10):
             g_bias_2[j] += g_logits[i, j]
-    # test_compiler_source.py:45  optimizer.step()
+    # test_compiler_source.py:46  optimizer.step()
     adam(0, 10, flat(bias_2), flat(g_bias_2), flat(bias_2_m), flat(bias_2_v), numbers, step, 0)
 
 
 def back_and_update_weight_0(
     start, stop, g_weight_0, x, g_affine, weight_0, weight_0_m, weight_0_v, numbers, step
 ):
-    # test_compiler_source.py:40  logits = model(x)
+    # test_compiler_source.py:41  logits = model(x)
     matmul_tn(g_weight_0, x, g_affine, start, stop)
-    # test_compiler_source.py:45  optimizer.step()
+    # test_compiler_source.py:46  optimizer.step()
     adam(
         128 * start, 128 * stop, flat(weight_0), flat(g_weight_0), flat(weight_0_m),
         flat(weight_0_v), numbers, step, 0

@@ -1,12 +1,12 @@
-"""The step `train`, line 38 of test_compiler_source.py, for x float32[32, 64], y int64[32].
+"""The step `train`, line 39 of test_compiler_source.py, for x float32[32, 64], y int64[32].
 """
 
 from math import inf, sqrt
 from numpy import float32, float64, int64, uint8
-from microgradx.kernels.block import (
+from microgradx.kernels.runtime import (
     block, block_at, flat, matmul, matmul_nt, matmul_tn, plus, within
 )
-from microgradx.kernels.maths import exp, log
+from microgradx.kernels.vector_math import exp, log
 
 tiny = float32(1.1754943508222875e-38)  # state below it is slow: zero instead
 
@@ -85,7 +85,7 @@ def forward_and_back(
             for j in range(64):
                 x[i, j] = all_x[row, j]
             y[i] = all_y[row]
-    # test_compiler_source.py:40  logits = model(x)
+    # test_compiler_source.py:41  logits = model(x)
     matmul(affine_product, x, weight_0, 0, 32)
     for i in range(32):
         for j in range(32):
@@ -102,7 +102,7 @@ def forward_and_back(
         for j in range(10):
             logits[i, j] = logits_product[i, j] + bias_3[j]
             top = maximum(top, logits[i, j])
-        # test_compiler_source.py:41  loss = nn.cross_entropy(logits, y)
+        # test_compiler_source.py:42  loss = nn.cross_entropy(logits, y)
         total_sum = float32(0)
         for j in range(10):
             exp_shifted[i, j] = exp(logits[i, j] - top)
@@ -117,7 +117,7 @@ def forward_and_back(
         for j in range(10):
             subtract_1 = exp_shifted[i, j] / total[i] - (float32(1) if y[i] == positions[j] else float32(0))
             g_logits[i, j] = subtract_1 * float32(0.03125)
-    # test_compiler_source.py:40  logits = model(x)
+    # test_compiler_source.py:41  logits = model(x)
     matmul_nt(g_multiply_2, g_logits, weight_3, 0, 32)
     matmul_tn(multiply_matrices_2, multiply_2, g_logits, 0, 32)
     for j in range(10):
@@ -134,7 +134,7 @@ def forward_and_back(
     for i in range(32):
         for j in range(32):
             sum_2[j] += g_affine[i, j]
-    # test_compiler_source.py:44  optim.clip_grad_norm_(optimizer, clip)
+    # test_compiler_source.py:45  optim.clip_grad_norm_(optimizer, clip)
     sum_3_sum = float64(0)
     for i in range(64):
         for j in range(32):
@@ -166,7 +166,7 @@ def forward_and_back(
     divide_1 = float64(1) / (sqrt(sum_7[0]) + float64(1e-06))
     where_1 = float64(1) if divide_1 >= float64(1) else divide_1
     cast_6[0] = float32(where_1)
-    # test_compiler_source.py:41  loss = nn.cross_entropy(logits, y)
+    # test_compiler_source.py:42  loss = nn.cross_entropy(logits, y)
     loss_out[step] = total_2[0] / float32(32)
 
 
@@ -175,7 +175,7 @@ def back_and_update(
     sum_1, g_bias_3, weight_0, weight_0_m, weight_0_v, numbers, step, bias_0, bias_0_m,
     bias_0_v, weight_3, weight_3_m, weight_3_v, bias_3, bias_3_m, bias_3_v
 ):
-    # test_compiler_source.py:44  optim.clip_grad_norm_(optimizer, clip)
+    # test_compiler_source.py:45  optim.clip_grad_norm_(optimizer, clip)
     for i in range(64):
         for j in range(32):
             g_weight_0[i, j] = multiply_matrices[i, j] * cast_6[0]
@@ -185,7 +185,7 @@ def back_and_update(
             g_weight_3[i, j] = multiply_matrices_2[i, j] * cast_6[0]
     for i in range(10):
         g_bias_3[i] = sum_1[i] * cast_6[0]
-    # test_compiler_source.py:45  optimizer.step()
+    # test_compiler_source.py:46  optimizer.step()
     adamw(
         0, 2048, flat(weight_0), flat(g_weight_0), flat(weight_0_m), flat(weight_0_v), numbers,
         step, 0

@@ -1,8 +1,8 @@
-"""The step `fit_line`, line 24 of test_compiler_source.py, for x float32[64, 3], y float32[64, 1].
+"""The step `fit_line`, line 25 of test_compiler_source.py, for x float32[64, 3], y float32[64, 1].
 """
 
 from numpy import float32, float64, int64, uint8
-from microgradx.kernels.block import block, block_at, flat, matmul, matmul_tn, plus
+from microgradx.kernels.runtime import block, block_at, flat, matmul, matmul_tn, plus
 
 
 def sgd(start, stop, ps, gs, numbers, step, first):
@@ -23,27 +23,27 @@ def forward_back_and_update(
                 x[i, j] = all_x[row, j]
             for j in range(1):
                 y[i, 0] = all_y[row, j]
-    # test_compiler_source.py:26  error = x @ weight + bias - y
+    # test_compiler_source.py:27  error = x @ weight + bias - y
     matmul(multiply_matrices, x, weight, 0, 64)
     for i in range(64):
         error[i, 0] = multiply_matrices[i, 0] + bias[0] - y[i, 0]
         multiply_2 = float32(0.015625) * error[i, 0]
         g_error[i, 0] = multiply_2 + multiply_2
-    # test_compiler_source.py:27  loss = (error * error).mean()
+    # test_compiler_source.py:28  loss = (error * error).mean()
     total_sum = float32(0)
     for i in range(64):
         total_sum = plus(total_sum, error[i, 0] * error[i, 0])
     total[0] = total_sum
-    # test_compiler_source.py:26  error = x @ weight + bias - y
+    # test_compiler_source.py:27  error = x @ weight + bias - y
     sum_1_sum = float32(0)
     for i in range(64):
         sum_1_sum = plus(sum_1_sum, g_error[i, 0])
     sum_1[0] = sum_1_sum
     matmul_tn(g_leaf, x, g_error, 0, 3)
-    # test_compiler_source.py:29  optimizer.step()
+    # test_compiler_source.py:30  optimizer.step()
     sgd(0, 3, flat(weight), flat(g_leaf), numbers, step, 0)
     sgd(0, 1, flat(bias), flat(sum_1), numbers, step, 0)
-    # test_compiler_source.py:27  loss = (error * error).mean()
+    # test_compiler_source.py:28  loss = (error * error).mean()
     loss_out[step] = total[0] / float32(64)
     g_leaf_home_2[0] = sum_1[0]
 

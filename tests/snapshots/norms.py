@@ -1,12 +1,12 @@
-"""The step `train`, line 38 of test_compiler_source.py, for x float32[50, 8], y int64[50].
+"""The step `train`, line 39 of test_compiler_source.py, for x float32[50, 8], y int64[50].
 """
 
 from math import inf, sqrt
 from numpy import float32, float64, int64, uint8
-from microgradx.kernels.block import (
+from microgradx.kernels.runtime import (
     block, block_at, flat, matmul, matmul_nt, matmul_tn, plus, within
 )
-from microgradx.kernels.maths import exp, log
+from microgradx.kernels.vector_math import exp, log
 
 tiny = float32(1.1754943508222875e-38)  # state below it is slow: zero instead
 
@@ -60,7 +60,7 @@ def forward_and_back(
             for j in range(8):
                 x[i, j] = all_x[row, j]
             y[i] = all_y[row]
-    # test_compiler_source.py:40  logits = model(x)
+    # test_compiler_source.py:41  logits = model(x)
     matmul(affine_product, x, weight_0, 0, 50)
     for i in range(50):
         for j in range(16):
@@ -106,7 +106,7 @@ def forward_and_back(
         for j in range(3):
             logits[i, j] = logits_product[i, j] + bias_4[j]
             top = maximum(top, logits[i, j])
-        # test_compiler_source.py:41  loss = nn.cross_entropy(logits, y)
+        # test_compiler_source.py:42  loss = nn.cross_entropy(logits, y)
         total_3_sum = float32(0)
         for j in range(3):
             exp_shifted[i, j] = exp(logits[i, j] - top)
@@ -121,7 +121,7 @@ def forward_and_back(
         for j in range(3):
             subtract_7 = exp_shifted[i, j] / total_3[i] - (float32(1) if y[i] == positions[j] else float32(0))
             g_logits[i, j] = subtract_7 * float32(0.02)
-    # test_compiler_source.py:40  logits = model(x)
+    # test_compiler_source.py:41  logits = model(x)
     matmul_nt(g_add_6, g_logits, weight_4, 0, 50)
     for j in range(16):
         sum_4[j] = float32(0)
@@ -189,7 +189,7 @@ def forward_and_back(
         for j in range(16):
             add_10 = g_subtract_4[i, j] + g_subtract_1[i, j] + divide_9[0, j]
             g_affine[i, j] = add_10 + divide_10[0, j]
-    # test_compiler_source.py:41  loss = nn.cross_entropy(logits, y)
+    # test_compiler_source.py:42  loss = nn.cross_entropy(logits, y)
     loss_out[step] = total_4[0] / float32(50)
 
 
@@ -200,7 +200,7 @@ def back_and_update(
     weight_4_m, bias_4, bias_4_m, mean, running_mean_1, divide_1, running_var_1,
     g_weight_1_home, g_bias_1_home, g_weight_3_home, g_bias_3_home
 ):
-    # test_compiler_source.py:40  logits = model(x)
+    # test_compiler_source.py:41  logits = model(x)
     matmul_tn(g_weight_4, add_6, g_logits, 0, 16)
     for j in range(3):
         g_bias_4[j] = float32(0)
@@ -213,7 +213,7 @@ def back_and_update(
     for i in range(50):
         for j in range(16):
             g_bias_0[j] += g_affine[i, j]
-    # test_compiler_source.py:45  optimizer.step()
+    # test_compiler_source.py:46  optimizer.step()
     lion(0, 128, flat(weight_0), flat(g_weight_0), flat(weight_0_m), numbers, step, 0)
     lion(0, 16, flat(bias_0), flat(g_bias_0), flat(bias_0_m), numbers, step, 0)
     lion(0, 16, flat(weight_1), flat(g_reshape_3), flat(weight_1_m), numbers, step, 0)
@@ -222,7 +222,7 @@ def back_and_update(
     lion(0, 16, flat(bias_3), flat(sum_4), flat(bias_3_m), numbers, step, 0)
     lion(0, 48, flat(weight_4), flat(g_weight_4), flat(weight_4_m), numbers, step, 0)
     lion(0, 3, flat(bias_4), flat(g_bias_4), flat(bias_4_m), numbers, step, 0)
-    # test_compiler_source.py:40  logits = model(x)
+    # test_compiler_source.py:41  logits = model(x)
     for i in range(16):
         add_1 = running_mean_1[i] + float32(0.1) * (mean[0, i] - running_mean_1[i])
         running_mean_1[i] = add_1

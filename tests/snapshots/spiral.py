@@ -1,12 +1,12 @@
-"""The step `train`, line 38 of test_compiler_source.py, for x float32[100, 2], y int64[100].
+"""The step `train`, line 39 of test_compiler_source.py, for x float32[100, 2], y int64[100].
 """
 
 from math import inf
 from numpy import float32, float64, int64, uint8
-from microgradx.kernels.block import (
+from microgradx.kernels.runtime import (
     block, block_at, flat, matmul, matmul_nt, matmul_tn, plus, within
 )
-from microgradx.kernels.maths import exp, log, tanh
+from microgradx.kernels.vector_math import exp, log, tanh
 
 tiny = float32(1.1754943508222875e-38)  # state below it is slow: zero instead
 
@@ -39,7 +39,7 @@ def forward_and_back(
             for j in range(2):
                 x[i, j] = all_x[row, j]
             y[i] = all_y[row]
-    # test_compiler_source.py:40  logits = model(x)
+    # test_compiler_source.py:41  logits = model(x)
     matmul(affine_product, x, weight_0, 0, 100)
     for i in range(100):
         for j in range(16):
@@ -54,7 +54,7 @@ def forward_and_back(
         for j in range(2):
             logits[i, j] = logits_product[i, j] + bias_4[j]
             top = maximum(top, logits[i, j])
-        # test_compiler_source.py:41  loss = nn.cross_entropy(logits, y)
+        # test_compiler_source.py:42  loss = nn.cross_entropy(logits, y)
         total_sum = float32(0)
         for j in range(2):
             exp_shifted[i, j] = exp(logits[i, j] - top)
@@ -69,7 +69,7 @@ def forward_and_back(
         for j in range(2):
             subtract_1 = exp_shifted[i, j] / total[i] - (float32(1) if y[i] == positions[j] else float32(0))
             g_logits[i, j] = subtract_1 * float32(0.01)
-    # test_compiler_source.py:40  logits = model(x)
+    # test_compiler_source.py:41  logits = model(x)
     matmul_nt(g_tanh_2, g_logits, weight_4, 0, 100)
     for i in range(100):
         for j in range(16):
@@ -78,7 +78,7 @@ def forward_and_back(
     for i in range(100):
         for j in range(16):
             g_affine[i, j] = g_tanh_1[i, j] * (float32(1) - tanh_1[i, j] * tanh_1[i, j])
-    # test_compiler_source.py:41  loss = nn.cross_entropy(logits, y)
+    # test_compiler_source.py:42  loss = nn.cross_entropy(logits, y)
     loss_out[step] = total_2[0] / float32(100)
 
 
@@ -87,7 +87,7 @@ def back_and_update(
     g_weight_0, x, g_affine, g_bias_0, weight_0, weight_0_m, numbers, step, bias_0, bias_0_m,
     weight_2, weight_2_m, bias_2, bias_2_m, weight_4, weight_4_m, bias_4, bias_4_m
 ):
-    # test_compiler_source.py:40  logits = model(x)
+    # test_compiler_source.py:41  logits = model(x)
     matmul_tn(g_weight_4, tanh_2, g_logits, 0, 16)
     for j in range(2):
         g_bias_4[j] = float32(0)
@@ -106,7 +106,7 @@ def back_and_update(
     for i in range(100):
         for j in range(16):
             g_bias_0[j] += g_affine[i, j]
-    # test_compiler_source.py:45  optimizer.step()
+    # test_compiler_source.py:46  optimizer.step()
     momentum(0, 32, flat(weight_0), flat(g_weight_0), flat(weight_0_m), numbers, step, 0)
     momentum(0, 16, flat(bias_0), flat(g_bias_0), flat(bias_0_m), numbers, step, 0)
     momentum(0, 256, flat(weight_2), flat(g_weight_2), flat(weight_2_m), numbers, step, 0)

@@ -1,0 +1,267 @@
+"""From operations on arrays to loops: what each primitive is made of.
+
+`lower(program)` gives the items of work in order. Shapes that only look at memory differently (reshape,
+transpose, slices, broadcasting) become views; normalisations and losses become the loops that they stand for.
+"""
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from microgradx import scalars
+from microgradx.codegen.ir.binding import GRADIENTS
+from microgradx.codegen.ir.loops import Buffer, Compute, Item, Nest, Read, Reduce, View, squeezed
+from microgradx.codegen.ir.ops import Host, Look, Sweep, Uniform
+from microgradx.codegen.ir.program import Draw, Instruction, Program, Update, Value, Watch
+from microgradx.kernels.random import generator
+from microgradx.kernels.strided import contiguous
+from microgradx.primitives import shapes
+from microgradx.primitives.core import ElementwisePrimitive
+
+lowerings: dict[Any, Callable[..., Any]] = {}
+"""How each primitive is lowered: `(lowering, *inputs, **params) -> View`."""
+
+
+def lowers(*primitives: Any):
+    """Declare how primitives are lowered."""
+
+    def declare(function: Callable[..., Any]) -> Callable[..., Any]:
+        lowerings.update(dict.fromkeys(primitives, function))
+        return function
+
+    return declare
+
+
+class Lowering:
+    """The items of a program, and where each of its values lies."""
+
+    def __init__(self, program: Program):
+        self.program = program
+        self.items: list[Item] = []
+        self.views: dict[Value, View] = {}
+        self.shared: dict[Any, Any] = {}  # parts that several instructions are made of
+        self.at: Any = None  # the instruction under way
+        for k, value in enumerate(program.arguments):
+            self.views[value] = self.outside(value, ("argument", k))
+        for value, binding in program.bound.items():
+            source = ("number", binding.event) if binding.kind == "number" else ("bound", value)
+            self.views[value] = self.outside(value, source)
+        self.there = dict(self.views)  # where what is bound lies, whatever becomes of its value
+        kept = [value for value, binding in program.bound.items() if binding.kind not in GRADIENTS]
+        self.state = {self.views[value].buffer for value in kept}
+        read = {value for instruction in program.instructions for value in instruction.reads()}
+        finals = list(program.writes.values())
+        read |= {*program.outputs, *finals}  # what is returned or moves to another home is read last
+        self.homes = {  # values that can be computed in the place where they belong
+            value: self.views[home].buffer
+            for home, value in program.writes.items()
+            if home not in read and value not in program.bound and finals.count(value) == 1
+        }
+        for instruction in program.instructions:
+            self.at = instruction
+            self.instruction(instruction)
+        self.at = None
+        for k, value in enumerate(program.outputs):
+            if self.views[value].buffer.source != ("output", k):
+                out = Buffer(f"{value.name}_out", value.shape, value.dtype, ("output", k), stepped=True)
+                self.nest(out.view(), None, Read(self.views[value]))
+        self.leave()
+
+    def leave(self) -> None:
+        """Put what a step leaves behind where it belongs: all at once, so that w.data = w.T is right, too."""
+        pairs = [(self.views[value], self.there[home]) for home, value in self.program.writes.items()]
+        pairs = [(here, there) for here, there in pairs if here != there]
+        overwritten = {there.buffer for _, there in pairs}
+        sources = [self.copy(here) if here.buffer in overwritten else here for here, _ in pairs]
+        for here, (_, there) in zip(sources, pairs, strict=True):
+            self.nest(there, None, Read(here))
+
+    def outside(self, value: Value, source: tuple) -> View:
+        """Memory outside of the arena."""
+        return Buffer(value.name, value.shape, value.dtype, source).view()
+
+    def new(self, shape: tuple[int, ...], dtype: Any, name: str = "") -> View:
+        """A buffer for the output of the instruction under way, or for a part of its work."""
+        out, shape, dtype = self.at.outputs[0] if self.at else None, tuple(shape), np.dtype(dtype)
+        if out is not None and not name and out not in self.views:
+            name, home = out.name, self.homes.get(out)
+            if home is not None and (home.dtype, home.size) == (dtype, math.prod(shape)):
+                home.name = name
+                return View(home, 0, contiguous(shape), shape)  # perhaps without axes that are kept
+        return Buffer(name or "value", shape, dtype, named=False).view()
+
+    def add(self, item: Item) -> None:
+        """Append an item, with the user's line that it comes from; not one that makes nothing."""
+        if not any(view.size for view, _ in item.writes()):
+            return
+        item = squeezed(item) if isinstance(item, Nest) else item
+        item.line = self.at.line if self.at else None
+        back = (self.at and self.at.back) or any(view.buffer.phase == "back" for view, _ in item.reads())
+        for view, _ in item.writes():
+            view.buffer.phase = "update" if view.buffer in self.state else "back" if back else "forward"
+        self.items.append(item)
+
+    # Building blocks
+
+    def nest(self, out: View, function: Any, *args: Any, **constants: Any) -> View:
+        """out[...] = function(*args, **constants), element by element; without a function, a copy."""
+        args = tuple(Read(a.view.spread(out.shape)) if isinstance(a, Read) else a for a in args)
+        axis = 0 if out.shape else None
+        self.add(Nest(None, out.shape, axis, [Compute(out, function, args, constants)]))
+        return out
+
+    def compute(
+        self, name: str, function: str | None, *args: Any, dtype: Any = None, shape: Any = None
+    ) -> View:
+        """A new array, computed element by element from views and numbers."""
+        args = tuple(Read(a) if isinstance(a, View) else a for a in args)
+        views = [a.view for a in args if isinstance(a, Read)]
+        shape = np.broadcast_shapes(*(v.shape for v in views)) if shape is None else shape
+        out = self.new(shape, dtype or views[0].dtype, name)
+        return self.nest(out, getattr(scalars, function) if function else None, *args)
+
+    def reduce(
+        self, name: str, kind: str, view: View, axis: Any, keepdims: bool = False, dtype: Any = None
+    ) -> View:
+        """Take all elements along axes together."""
+        axes = shapes.axes_of(axis, view.ndim) if view.ndim else ()
+        if kind.startswith("arg"):  # by the last axes, in one variable
+            full = tuple(1 if a in axes else n for a, n in enumerate(view.shape))
+            view = view.through(lambda x: np.moveaxis(x, axes, range(-len(axes), 0)))
+            found = self.reduce_axes(name, kind, view, tuple(range(view.ndim))[-len(axes) :], dtype)
+            return found.through(lambda x: np.reshape(x, full)) if keepdims else found
+        if view.size == 0 and kind in ("sum", "prod"):
+            dims = [1 if a in axes else n for a, n in enumerate(view.shape)]
+            shape = dims if keepdims else [n for a, n in enumerate(dims) if a not in axes]
+            return self.compute(
+                name, None, int(kind == "prod"), dtype=dtype or view.dtype, shape=tuple(shape)
+            )
+        out = self.reduce_axes(name, kind, view, axes, dtype)
+        full = tuple(1 if a in axes else n for a, n in enumerate(view.shape))
+        return out.through(lambda x: np.reshape(x, full)) if keepdims else out
+
+    def reduce_axes(self, name: str, kind: str, view: View, axes: tuple[int, ...], dtype: Any) -> View:
+        """The same for axes counted from 0, which go away."""
+        kept = tuple(a for a in range(view.ndim) if a not in axes)
+        out = self.new(tuple(view.shape[a] for a in kept), dtype or view.dtype, name)
+        self.add(Nest(None, view.shape, kept[0] if kept else None, [Reduce(out, kind, Read(view), axes)]))
+        return out
+
+    def copy(self, view: View, name: str = "copy", dtype: Any = None) -> View:
+        """The elements one after the other, in memory of their own."""
+        return self.compute(name, None, view, dtype=dtype)
+
+    def tight(self, view: View) -> View:
+        """A view whose elements lie one after the other."""
+        return view if view.dense else self.copy(view)
+
+    # Instructions
+
+    def operand(self, x: Any) -> Any:
+        """The view of a Value; numbers are themselves."""
+        return self.views[x] if isinstance(x, Value) else x
+
+    def instruction(self, instruction: Instruction) -> None:
+        """Append what an instruction is made of."""
+        op, inputs = instruction.op, [self.operand(x) for x in instruction.inputs]
+        if isinstance(op, Update):
+            count = 2 + len(op.sweep.rule.state)
+            inputs[:count] = [x if k == 1 or self.owned(x, op.part) else self.copy(x, "value")
+                              for k, x in enumerate(inputs[:count])]  # fmt: skip
+            self.rescue({view.buffer for view in (inputs[0], *inputs[2:count])}, instruction)
+            self.add(Sweep(None, op, [self.tight(v) for v in inputs[:count]], inputs[count:]))
+            self.views |= zip(instruction.outputs, [inputs[0], *inputs[2:count]], strict=True)
+            return
+        out = instruction.out
+        if isinstance(op, Draw):
+            view = self.draw(op, instruction)
+        elif isinstance(op, Watch):
+            view = self.watch(op, *inputs)
+        elif isinstance(op, ElementwisePrimitive):
+            view = self.elementwise(op, inputs, instruction)
+        elif op in lowerings:
+            view = lowerings[op](self, *inputs, **instruction.params)
+        else:
+            own = not op.__module__.startswith("microgradx.")
+            advice = "" if own else "compute it outside of the step, or report it, so that it is compiled"
+            call = lambda *arrays: op.forward(*arrays, **instruction.params)
+            view = self.host(op.name, call, inputs, advice)
+        if view.shape != out.shape:
+            view = view.through(lambda x: np.reshape(x, out.shape))
+        if view.dtype != out.dtype:
+            view = self.copy(view, out.name, out.dtype)
+        self.views[out] = view
+
+    def owned(self, view: View, part: Any) -> bool:
+        """Whether a rule may change a view in place: it is the part's own, or nobody's outside."""
+        if view.buffer.source is None:
+            return True
+        binding: Any = self.program.bound.get(view.buffer.source[1])
+        own = binding is not None and binding.kind not in GRADIENTS
+        return own and any(binding.owner is x for x in (part.parameter, part))
+
+    def rescue(self, buffers: set[Buffer], instruction: Instruction) -> None:
+        """Copy values that lie in memory which an instruction overwrites, and that are read after it."""
+        threatened = [v for v, view in self.views.items() if view.buffer in buffers]
+        later = self.program.instructions[self.program.instructions.index(instruction) + 1 :]
+        needed = {*self.program.outputs, *self.program.writes.values()}.union(*(one.reads() for one in later))
+        for value in threatened:
+            if value in needed and value not in instruction.outputs:
+                self.views[value] = self.copy(self.views[value], value.name)
+
+    def watch(self, watch: Watch, positions: View, *arrays: View) -> View:
+        """Before updates: gradients in one item, all else in another, which need not wait for them."""
+        value = self.at.out
+        source = "output", self.program.outputs.index(value)
+        out = Buffer(value.name, value.shape, value.dtype, source, stepped=True).view()
+        flat = [self.tight(x).through(lambda a: np.reshape(a, -1)) for x in arrays]
+        height = value.shape[0] - 1
+        for rows in ([0, *range(2, height)], [1]):
+            starts = range(0, len(flat), height)
+            found = [[(row, flat[start + row]) for row in rows] for start in starts]
+            self.add(Look(None, out, positions, list(zip(watch.columns, found, strict=True))))
+        return out
+
+    def draw(self, draw: Draw, instruction: Instruction) -> View:
+        """Random numbers: compiled for uniform float32, else drawn by the generator."""
+        options, value = instruction.params, instruction.out
+        plain = options.get("low", 0) == 0 and options.get("high", 1) == 1
+        if draw.name == "uniform" and plain and value.dtype == np.float32:
+            blocks = -(-value.size // 4)  # of four numbers: those beyond the last row have room, too
+            row = Buffer(value.name, (4 * blocks,), value.dtype, named=False).view()
+            out = self.new(value.shape, value.dtype) if value.size % 4 == 0 else row
+            self.add(Uniform(None, out, draw))
+            return out if value.size % 4 == 0 else row.through(lambda a: a[: value.size].reshape(value.shape))
+        out = self.new(value.shape, value.dtype)
+        advice = "draw it outside and pass it as an argument, or take mg.rand in float32, which is compiled"
+        call = lambda: getattr(generator, draw.name)(**options)
+        self.add(Host(None, draw.name, call, [], [out], draw.block, advice))
+        return out
+
+    def host(self, name: str, call: Callable[..., Any], inputs: list[Any], advice: str = "") -> View:
+        """An operation that stays NumPy's or the user's; advice on how to do without, where there is any."""
+        value = self.at.outputs[0]
+        out = self.new(value.shape, value.dtype)
+        inputs = [self.tight(x) if isinstance(x, View) else x for x in inputs]
+        self.add(Host(None, name, call, inputs, [out], advice=advice))
+        return out
+
+    def elementwise(self, op: ElementwisePrimitive, inputs: list[Any], instruction: Instruction) -> View:
+        """A function of numbers over arrays."""
+        function, value = op.elementwise, instruction.out
+        constants = op.defaults | instruction.params
+        if any(isinstance(c, np.ndarray) for c in constants.values()):
+            advice = (
+                "give it numbers as constants, or write it with arrays as inputs, such as maximum(x, low)"
+            )
+            return self.host(op.name, lambda *arrays: op.forward(*arrays, **constants), inputs, advice)
+        out = self.new(value.shape, value.dtype)
+        args = [Read(x) if isinstance(x, View) else x for x in inputs]
+        return self.nest(out, function, *args, **constants)
+
+
+def lower(program: Program) -> list[Item]:
+    """The items of work of a program, in order."""
+    return Lowering(program).items

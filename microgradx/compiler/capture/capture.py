@@ -1,0 +1,87 @@
+"""Running a step once, eagerly, to find out what it does: the user's function becomes a Program."""
+
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from inspect import signature
+from typing import Any
+
+from microgradx.codegen.ir.program import Program
+from microgradx.compiler.capture.arguments import Call
+from microgradx.compiler.capture.guards import Guards
+from microgradx.compiler.capture.recorder import Recorder
+from microgradx.compiler.capture.refusals import refuse_hidden_results
+from microgradx.compiler.capture.trace import OTHERS, USERS, Trace
+from microgradx.eager.tape import mode
+from microgradx.kernels.random import drawn, generator
+
+
+def capture(
+    function: Callable[..., Any], name: str, call: Any, again: bool = False
+) -> tuple[Any, Recorder, Guards | None, str | None]:
+    """Run a function once, eagerly, and take back what it did.
+
+    Gives its result in Values, the Recorder, what the program took for fixed, and what of that the step
+    itself has changed, if it has; `again`: only the program is asked for.
+    """
+    names: dict[int, str] = {}
+    recorder = Recorder(name, names)
+    values = call.with_arrays(recorder.argument)
+    trace = Trace(function, names)
+    args, words = call.spread(values)
+    kinds, root = trace.kinds.get, trace.root
+
+    def look(frame: Any, event: str, arg: Any) -> None:
+        kind = kinds(frame.f_code)
+        if kind == OTHERS and (event != "call" or kinds(frame.f_back.f_code) != USERS):
+            return  # most of what happens
+        if event == "return" and frame.f_code is root:
+            recorder.read_names(frame.f_locals)
+        trace.event(frame, event, arg)
+
+    start, before = generator.state_dict(), (drawn.blocks, drawn.seeds)
+    try:
+        with mode.having(recorder=recorder), told_by(None if again else look):
+            result = function(*args, **words)
+        refuse_hidden_results(trace, recorder, result)
+        found = recorder.finish(result)
+        del result  # what nobody else holds the step has made
+        guards = None if again else trace.finish(recorder)
+        return found, recorder, guards, guards.failing() if guards else None
+    finally:
+        seeded = drawn.seeds != before[1]
+        if seeded or generator._block == start["block"] + drawn.blocks - before[0]:
+            generator.load_state_dict(start)  # unless another thread has drawn, too
+        for undo in reversed(recorder.undo):
+            undo()
+
+
+def program_of(function: Callable[..., Any], *args: Any) -> Program:
+    """What a function does with such arguments, operation by operation, before anything is simplified."""
+    call = Call(args, {}, list(signature(function).parameters).__getitem__)
+    call.read()
+    return capture(function, function.__name__, call)[1].program
+
+
+@contextmanager
+def told_by(watch: Callable[..., None] | None) -> Iterator[None]:
+    """Within, Python's profiler tells a function of every call; one at work goes on or waits."""
+    if watch is None:
+        yield
+        return
+    before: Any = sys.getprofile()
+    waits = hasattr(before, "disable")  # cProfile, which is no function
+
+    def both(*call: Any) -> None:
+        watch(*call)
+        before(*call)
+
+    if waits:
+        before.disable()
+    sys.setprofile(watch if waits or before is None else both)
+    try:
+        yield
+    finally:
+        sys.setprofile(None if waits else before)
+        if waits:
+            before.enable()

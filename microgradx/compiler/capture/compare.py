@@ -1,0 +1,174 @@
+"""Whether two captures are the same program, and if not, where they begin to differ."""
+
+from collections.abc import Iterator
+from functools import partial
+from types import FunctionType
+from typing import Any
+
+import numpy as np
+
+from microgradx.codegen.ir.program import Draw, Instruction, Update, Value
+from microgradx.compiler.capture.guards import spelled
+from microgradx.compiler.capture.reach import PLAIN
+from microgradx.eager.tensor import Tensor, on_host
+
+
+class Comparison:
+    """Two variants side by side; `found` says what differs first, None where nothing does."""
+
+    def __init__(self, old: Any, new: Any):
+        self.old, self.new = old, new
+        self.twin: dict[Value, Value] = {}  # of the values of the new program
+        self.found = next(self.differences(), None)
+
+    def differences(self) -> Iterator[str]:
+        """What differs, in words."""
+        old, new = self.old.program, self.new.program
+        if len(old.arguments) != len(new.arguments):
+            yield "other arguments"
+            return
+        for a, b in zip(old.arguments, new.arguments, strict=True):
+            self.twin[b] = a
+        yield from self.bound()
+        for a, b in zip(old.instructions, new.instructions, strict=False):
+            if what := self.instruction(a, b):
+                yield f"{what}{f' ({b.line})' if b.line else ''}"
+                return
+            self.twin |= zip(b.outputs, a.outputs, strict=True)
+        if len(old.instructions) != len(new.instructions):
+            longer = max(old, new, key=lambda program: len(program.instructions)).instructions
+            last = longer[min(len(old.instructions), len(new.instructions))]
+            counts = f"{len(old.instructions)} operations then, {len(new.instructions)} now"
+            yield f"{counts}, from {last.outputs[0].name}{f' ({last.line})' if last.line else ''} on"
+            return
+        yield from self.ends()
+
+    def bound(self) -> Iterator[str]:
+        """What the programs read from outside."""
+        old, new = self.old.program.bound, self.new.program.bound
+        reads = [first_read(self.old.program, v) for v in old], [first_read(self.new.program, v) for v in new]
+        for (v, a), (w, b), where in zip(old.items(), new.items(), reads[1], strict=False):
+            self.twin[w] = v
+            read = a.kind == b.kind == "data" and v not in self.old.program.writes
+            same = same_binding(a, b) or (read and same_content(a.array(), b.array()))
+            if not same or (v.shape, v.dtype) != (w.shape, w.dtype):
+                yield f"{w.name}, another {b!r} than then{where}"
+        if len(old) != len(new):
+            some = [(v.name, where) for v, where in zip(old, reads[0], strict=True)]
+            others = [(v.name, where) for v, where in zip(new, reads[1], strict=True)]
+            extra = others[len(some) :] or some[len(others) :]
+            yield f"{extra[0][0]}, read only then or only now{extra[0][1]}"
+
+    def instruction(self, a: Instruction, b: Instruction) -> str:
+        """What differs in an instruction; empty if nothing does."""
+        name = b.outputs[0].name
+        if not same_op(a.op, b.op):
+            return f"{name} = {b.op.name}(...), which was {a.op.name}(...)"
+        if len(a.inputs) != len(b.inputs) or not alike(a.params, b.params, self.twin):
+            return f"{name} = {b.op.name}(...), of {b.params} now and {a.params} then"
+        for x, y in zip(a.inputs, b.inputs, strict=True):
+            if not alike(x, y, self.twin):
+                shown = [v.name if isinstance(v, Value) else repr(v) for v in (x, y)]
+                return f"{name} = {b.op.name}(...), of {shown[1]} now and {shown[0]} then"
+        if [(v.shape, v.dtype) for v in a.outputs] != [(v.shape, v.dtype) for v in b.outputs]:
+            return f"{name}, of another shape or dtype"
+        return ""
+
+    def ends(self) -> Iterator[str]:
+        """What the programs leave."""
+        old, new = self.old, self.new
+        if not alike(old.program.outputs, new.program.outputs, self.twin):
+            yield "the tensors that it returns"
+        if not alike(plain(old.result), plain(new.result), self.twin):
+            yield "what it returns besides tensors"
+        writes = {(self.twin[home], self.twin[value]) for home, value in new.program.writes.items()}
+        if writes != {*old.program.writes.items()}:
+            yield "what it leaves in parameters, gradients or buffers"
+        if old.final != new.final or old.gradients != new.gradients or old.blocks != new.blocks:
+            yield "which gradients it finds and leaves, or the random numbers that it draws"
+        if len(old.events) != len(new.events) or not all(map(same_event, old.events, new.events)):
+            yield "the steps of optimizers and schedules"
+
+
+def first_read(program: Any, value: Value) -> str:
+    """The line where a value is read first."""
+    line = next((one.line for one in program.instructions if value in one.inputs), None)
+    return f" ({line})" if line else ""
+
+
+def same_binding(a: Any, b: Any) -> bool:
+    """Whether two bindings find the same memory, or constants the same content."""
+    if a.kind != b.kind or a.event != b.event:
+        return False
+    if a.kind == "number":
+        return same_function(a.owner, b.owner)
+    if a.kind != "constant":
+        return a.owner is b.owner
+    return a.then is b.then or same_content(a.then, b.then)
+
+
+def same_content(a: Any, b: Any) -> bool:
+    """Whether two arrays hold the same bits."""
+    if type(a) is not type(b) or (a.shape, a.dtype) != (b.shape, b.dtype):
+        return False
+    return a is b or on_host(a).tobytes() == on_host(b).tobytes()
+
+
+def same_function(f: Any, g: Any) -> bool:
+    """Whether two functions look up the same."""
+    if isinstance(f, partial) and isinstance(g, partial):
+        parts = zip([*f.args, *f.keywords.values()], [*g.args, *g.keywords.values()], strict=False)
+        return same_function(f.func, g.func) and all(alike(x, y, {}) for x, y in parts)
+    if not isinstance(f, FunctionType) or not isinstance(g, FunctionType):
+        return f is g
+    cells = [[cell.cell_contents for cell in one.__closure__ or ()] for one in (f, g)]
+    return f.__code__ is g.__code__ and all(alike(x, y, {}) for x, y in zip(*cells, strict=True))
+
+
+def same_op(a: Any, b: Any) -> bool:
+    """Whether two instructions do the same."""
+    if isinstance(a, Draw):
+        return a == b
+    if isinstance(a, Update) and isinstance(b, Update):
+        same = a.flat is b.flat and a.part is b.part and a.sweep is b.sweep
+        return same and (a.event, a.more) == (b.event, b.more)
+    return a is b
+
+
+def same_event(a: tuple, b: tuple) -> bool:
+    """Whether the same happens outside of the programs."""
+    if a[0] == b[0] == "number":
+        return same_function(a[1], b[1])
+    return len(a) == len(b) and all(alike(x, y, {}) for x, y in zip(a, b, strict=True))
+
+
+def alike(a: Any, b: Any, twin: dict[Value, Value]) -> bool:
+    """Whether two parts of programs are the same, down to the kind of their numbers."""
+    if isinstance(b, Value) and b.name != "":
+        return twin.get(b) is a
+    if a is b:
+        return True
+    if type(a) is not type(b):
+        return False
+    if isinstance(a, PLAIN):
+        return spelled(a) == spelled(b)
+    if isinstance(a, dict):
+        return a.keys() == b.keys() and all(alike(a[k], b[k], twin) for k in a)
+    if isinstance(a, list | tuple):
+        return len(a) == len(b) and all(alike(x, y, twin) for x, y in zip(a, b, strict=True))
+    if isinstance(a, np.ndarray):
+        return same_content(a, b)
+    if isinstance(a, Tensor):
+        return False
+    if type(a).__module__.startswith("microgradx.primitives"):  # such as where an index holds a tensor
+        return alike(vars(a), vars(b), twin)
+    return type(a).__eq__ is not object.__eq__ and bool(a == b)
+
+
+def plain(x: Any) -> Any:
+    """A result without its tensors."""
+    if isinstance(x, Value):
+        return Value
+    if isinstance(x, list | tuple):
+        return [type(x), *map(plain, x)]
+    return {k: plain(v) for k, v in x.items()} if isinstance(x, dict) else x

@@ -1,0 +1,224 @@
+"""What a recording shows that no guard can watch, and what it leaves behind: errors with the user's line."""
+
+import collections
+import collections.abc
+import gc
+import linecache
+import re
+import types
+from collections.abc import Iterator
+from typing import Any, NoReturn
+
+import numpy as np
+
+from microgradx.codegen.ir.program import Line
+from microgradx.compiler.capture.foreign import RANDOM, state_of
+from microgradx.compiler.capture.guards import Record
+from microgradx.compiler.capture.names import line_of, unfit, user_frame
+from microgradx.compiler.capture.reach import DICTS, PLAIN, space_of
+from microgradx.eager.tensor import Tensor
+from microgradx.errors import CaptureError
+from microgradx.kernels.free_variables import MISSING
+from microgradx.kernels.random import drawn
+from microgradx.optim import LBFGS, Optimizer, ReduceLROnPlateau
+
+LATER = "where no later call would renew it"
+GOING_ON = collections.abc.Iterator, collections.abc.Coroutine, collections.abc.AsyncIterator
+"""What a function returns before it has run to its end, or what others go on with."""
+ENDS = (*PLAIN, Tensor, type, types.ModuleType, types.CodeType, types.FrameType)
+"""Where a walk through objects ends."""
+
+
+def refuse(what: str, advice: str) -> NoReturn:
+    """Raise the error of a step that cannot be compiled, with the user's line."""
+    raise unfit(what, line_of(user_frame()), advice)
+
+
+def type_of(array: Any, name: str) -> np.dtype:
+    """The dtype of an array. Raises CaptureError where machine code has no type for its numbers."""
+    dtype = array.dtype
+    if dtype.kind in "fiub" and not (dtype.itemsize <= 8 and dtype.isnative):
+        what = dtype.name if dtype.itemsize > 8 else f"{dtype.name} in another machine's order of bytes"
+        instead = "float64" if dtype.itemsize > 8 else dtype.name
+        refuse(f"{name} is {what}", f"Convert it: x.astype(np.{instead}).")
+    return dtype
+
+
+def refuse_what_no_guard_can_watch(trace: Any) -> None:
+    """Raise where a step read clocks, files, the environment, iterators or foreign random numbers."""
+    if trace.problem is not None:
+        what, advice, line = trace.problem
+        raise unfit(what, line, advice)
+    same = "whose numbers would be the same in every step"
+    if state_of(np.random.mtrand._rand) != trace.before:
+        stop(trace, f"it draws from np.random, {same}", RANDOM, "random")
+    for source, path, state in trace.sources:
+        if state_of(source) != state:
+            stop(trace, f"it draws from {path}, {same}", RANDOM, path.rpartition(".")[2])
+    for record in trace.records.values():
+        if isinstance(record.it, collections.abc.Iterator) and not hasattr(record.it, "closed"):
+            what = f"it reads from an iterator, {record.path}, that goes on at each call"
+            stop(trace, what, "Pass what comes next as an argument.", record.path)
+
+
+def tensors_left_outside(trace: Any, recorder: Any) -> Iterator[str]:
+    """Where tensors that a step computes can be found afterwards."""
+    for record in trace.records.values():
+        for path, value in changes(record):
+            if isinstance(value, Tensor) and recorder.makes(value):
+                yield path
+
+
+def refuse_tensors_left_outside(trace: Any, recorder: Any) -> None:
+    """Raise where a tensor that the step computes is left where no later call would renew it."""
+    for path in tensors_left_outside(trace, recorder):
+        what = f"it leaves a tensor that it computes in {path}, {LATER}"
+        advice = "Return the tensor and keep what the step returns, or write into one: kept.data = tensor."
+        stop(trace, what, advice, path.rpartition(".")[2].partition("[")[0])
+
+
+def refuse_new_options(recorder: Any) -> None:
+    """Raise where a step changes what an optimizer has stepped by: all steps go by the options in the end.
+
+    Schedules may: their steps are events of their own.
+    """
+    scheduled = any(event[0] == "schedule" for event in recorder.events)
+    free = {"lr", "momentum", "betas"} if scheduled else set()
+    for flat, then in recorder.options:
+        key = next((k for k, v in then.items() if flat.group.get(k) != v and k not in free), None)
+        if key is not None:
+            what = (
+                f"it changes {key} of an optimizer after a step by it, {then[key]} to {flat.group.get(key)}"
+            )
+            raise CaptureError(
+                f"{recorder.program.name} cannot be compiled, because {what}. "
+                "Change it before the step, outside, or by a schedule."
+            )
+
+
+def refuse_hidden_results(trace: Any, recorder: Any, result: Any) -> None:
+    """Raise where a step returns what no later call would make anew: tensors inside an object, iterators."""
+    for x in leaves(result):
+        if isinstance(x, GOING_ON):
+            if isinstance(x, collections.abc.Coroutine):
+                x.close()  # or Python warns that nobody has awaited it
+            what = f"it returns a {type(x).__name__}, which goes on once and in no later call"
+            stop(trace, what, "Return a list of all that it gives.", "yield")
+        if not isinstance(x, Tensor) and any(isinstance(y, Tensor) and recorder.makes(y) for y in inside(x)):
+            what = f"it leaves a tensor that it computes in a {type(x).__name__} that it returns, {LATER}"
+            stop(trace, what, "Return it in a tuple, list or dict.", "return")
+
+
+def leaves(x: Any) -> Iterator[Any]:
+    """What a result consists of, as later calls give it: see `results.each`."""
+    if isinstance(x, dict):
+        yield [*x]  # keys stay as they are
+    if isinstance(x, list | tuple | dict):
+        for y in x.values() if isinstance(x, dict) else x:
+            yield from leaves(y)
+    else:
+        yield x
+
+
+def inside(x: Any, most: int = 10_000) -> Iterator[Any]:
+    """What can be reached from an object, the nearest first; not through Tensors, classes and modules."""
+    seen = {id(x): x}
+    near = collections.deque([x])
+    while near and len(seen) < most:
+        x = near.popleft()
+        yield x
+        if isinstance(x, ENDS):
+            continue
+        if isinstance(x, types.FunctionType):
+            found = [x.__closure__, x.__defaults__, x.__kwdefaults__, vars(x)]
+        elif isinstance(x, np.ndarray):
+            found = list(x.flat) if x.dtype.hasobject else []
+        else:
+            found = gc.get_referents(x)
+        fresh = {id(y): y for y in found if id(y) not in seen}
+        seen |= fresh
+        near += fresh.values()
+
+
+def refuse_optimizer(optimizer: Any) -> None:
+    """Raise where an optimizer or a schedule must see numbers before it goes on."""
+    if isinstance(optimizer, LBFGS):
+        what = "the loss decides how far LBFGS goes, and how often it evaluates it"
+        advice = "Compile the closure alone: closure = mg.jit(closure), then optimizer.step(closure)."
+    elif isinstance(optimizer, ReduceLROnPlateau):
+        what = "it steps by a metric"
+        advice = "Step ReduceLROnPlateau outside, with the loss that the step returns."
+    elif isinstance(optimizer, Optimizer) and optimizer.check_finite:
+        what = f"{optimizer.name} with check_finite=True looks at gradients before it uses them"
+        advice = "Leave that out and look at the loss that the step returns, or run the step without jit."
+    else:
+        return
+    refuse(what, advice)
+
+
+def show_state(recorder: Any, owner: Any, load: bool) -> list[tuple[np.ndarray, np.ndarray]]:
+    """The arrays of an optimizer's state, and copies of them, to see what the step writes there.
+
+    Raises where the optimizer has stepped, which a recording only notes, or where a state is to be loaded.
+    """
+    name, what, advice = type(owner).__name__, "", ""
+    if load:
+        what = f"it loads a state of {name}, which no later call would"
+        advice = "Load it outside of the step."
+    elif any(one is owner for one in recorder.owners.values()):
+        what = f"it reads the state of {name} after its step, when it is still as before"
+        advice = "Read it before optimizer.step(), or outside of the step."
+    if what:
+        refuse(what, advice)
+    arrays = [a for flat in owner.flats for part in flat.parts for a in part.state.values()]
+    return [(a, a.copy()) for a in arrays if isinstance(a, np.ndarray)]
+
+
+def refuse_what_is_lost(recorder: Any) -> None:
+    """Raise where a recording did to random numbers or optimizers what the program would not do again."""
+    what = advice = ""
+    if drawn.seeds != recorder.seeds:
+        what, advice = "seeds random numbers, which no later call would", "Seed outside of the step."
+    elif drawn.blocks != recorder.block:
+        what = "draws random numbers that are not in a tensor"
+        advice = "Draw with mg.rand or mg.randn, or outside of the step."
+    stepped = {id(array) for array in recorder.changed}  # by rules that are no sweeps
+    for array, before in recorder.seen:
+        if id(array) not in stepped and not np.array_equal(array, before, equal_nan=True):
+            np.copyto(array, before)
+            what = "writes into the state of an optimizer, which no later call would"
+            advice = "Write there outside of the step."
+    if what:
+        raise CaptureError(f"this step {what}. {advice}")
+
+
+def changes(record: Record) -> Iterator[tuple[str, Any]]:
+    """What an object holds now that it did not hold before: (path, value)."""
+    for get, key, value, path in record.slots.values():
+        now = get(key, MISSING)
+        if now is not value:
+            yield path, now
+    it = record.it
+    space = it if isinstance(it, DICTS) and record.items is None else space_of(it)
+    for name, path in record.wanted.items():
+        if name in space:
+            yield path, space[name]
+    if record.items is not None:
+        then = {id(x) for x in (record.items[1] if isinstance(it, DICTS) else record.items)}
+        for x in it.values() if isinstance(it, DICTS) else it:
+            if id(x) not in then:
+                yield record.path, x
+
+
+def stop(trace: Any, what: str, advice: str, word: str) -> NoReturn:
+    """Raise for the first line, of the code that ran, in which a word stands."""
+    there = re.compile(rf"(?<!\w){re.escape(word)}(?!\w)").search
+    lines = [line for code in trace.ran for line in lines_of(code)] or [Line("?", 0, "")]
+    raise unfit(what, next((line for line in lines if there(line.text)), lines[0]), advice)
+
+
+def lines_of(code: Any) -> Iterator[Line]:
+    """The lines of a function."""
+    file, first = code.co_filename, code.co_firstlineno
+    for number in range(first, max((n for *_, n in code.co_lines() if n), default=first) + 1):
+        yield Line(file, number, linecache.getline(file, number).strip())

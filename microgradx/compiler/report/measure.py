@@ -1,0 +1,144 @@
+"""How long every kernel of a step takes: the same loops, each behind a function of its own."""
+
+import copy
+import math
+import time
+from typing import Any
+
+import numpy as np
+
+from microgradx.codegen.ir.loops import Compute, Item, Nest, Rows, View
+from microgradx.codegen.ir.ops import Gather, Host, Look, Matmul, Sweep, Uniform
+from microgradx.codegen.passes.schedule import Chain, Schedule
+from microgradx.compiler.report.machine_limits import limits
+from microgradx.compiler.report.report import Measured, Report
+from microgradx.compiler.run.compiled_step import Variant
+from microgradx.compiler.run.hosted import call
+from microgradx.kernels.random import generator
+
+LEAST, MOST, ROUNDS = 30, 2000, 7
+ENOUGH = 0.01  # seconds that a round should take, so that calling compiled code does not count
+
+
+def report(variant: Variant) -> Report:
+    """Run each kernel by itself, on the data of the last step, and leave everything as it was.
+
+    What is NumPy's or the user's own within the step is called again, too.
+    """
+    variant.compile()
+    apart = [
+        Chain(chain.rows, [item], chain.piece)
+        for chain in variant.plan.chains
+        for item in chain.items
+        if not isinstance(item, Gather)
+    ]
+    plan = Schedule(
+        [[chain] for chain in apart], variant.plan.serial, variant.plan.arena, stored=variant.plan.stored
+    )
+    kernels = copy.copy(variant)
+    kernels.plan = plan
+    kernels.load(plan, apart=True)
+    kernels.ready()
+    kept = [array.copy() for array in variant.kept]
+    counts = variant.snapshot()
+    try:
+        (whole,) = times(variant, [variant.parts], LEAST)
+        repeats = min(MOST, max(LEAST, math.ceil(ENOUGH / max(whole, 1e-9))))
+        seconds = times(kernels, [[part] for part in kernels.parts], repeats)
+        (whole,) = times(variant, [variant.parts], repeats)
+    finally:
+        variant.undo(counts)
+        for array, before in zip(variant.kept, kept, strict=True):
+            array[...] = before
+    found: dict[tuple[str, str], Measured] = {}
+    for chain, took in zip(apart, seconds, strict=True):
+        (item,) = chain.items
+        names, hosted = (name_of(item), what(item)), isinstance(item, Host)
+        row = found.get(names, Measured(*names, 0, 0, 0, hosted))
+        sums = row.seconds + took, row.flop + item.flop, row.bytes + traffic(item)
+        found[names] = Measured(*names, *sums, hosted)
+    return Report([*found.values()], limits(), whole)
+
+
+def times(variant: Variant, runs: list[list[Any]], repeats: int) -> list[float]:
+    """Seconds of some parts of a variant one after the other, for each list of parts; the best of rounds."""
+    numbers = variant.numbers(1).repeat(repeats, axis=0)
+    outs = [np.empty((repeats, *value.shape), value.dtype) for value in variant.program.outputs]
+    variant.inputs = [data(variant, k) for k in range(len(variant.program.arguments))]
+    for places, arrays in ((variant.output_at, outs), (variant.argument_at, variant.inputs)):
+        for place, array in zip(places, arrays, strict=True):
+            if place is not None:
+                variant.table[place] = array
+    best = [float("inf")] * len(runs)
+    for _ in range(ROUNDS):
+        for k, parts in enumerate(runs):
+            variant.table[1] = numbers
+            start = time.perf_counter()
+            repeat(variant, parts, repeats)
+            best[k] = min(best[k], (time.perf_counter() - start) / repeats)
+    variant.status[:] = 0
+    return best
+
+
+def data(variant: Variant, k: int) -> np.ndarray:
+    """An argument of the last step; after a scan, its last batch."""
+    value, given = variant.program.arguments[k], getattr(variant, "inputs", [])
+    same = k < len(given) and given[k].shape == value.shape
+    return given[k] if same else variant.batch(k)
+
+
+def repeat(variant: Variant, parts: list[Any], repeats: int) -> None:
+    """Run parts so often: compiled code by itself at once, what stands beside NumPy's code in turn."""
+    if not any(isinstance(part, Host) for part in parts):
+        for part in parts:
+            variant.execute(part, repeats, False)
+        return
+    block = generator.state_dict()
+    for _ in range(repeats):
+        for part in parts:
+            if isinstance(part, Host):
+                call(variant, part)
+            else:
+                variant.execute(part, 1, False)
+    generator.load_state_dict(block)
+
+
+def name_of(item: Item) -> str:
+    """What a kernel makes."""
+    if isinstance(item, Sweep):
+        return item.arrays[0].buffer.name
+    stored = [view.buffer.name for view, _ in item.writes()]
+    return stored[-1] if stored else "nothing"
+
+
+def what(item: Item) -> str:
+    """How it makes that."""
+    match item:
+        case Matmul(a=a, b=b, form=form):
+            return f"{a.buffer.name}{'.T' * (form == 'tn')} @ {b.buffer.name}{'.T' * (form == 'nt')}"
+        case Sweep(update=update):
+            return update.name
+        case Uniform():
+            return "random numbers"
+        case Host(name=name, advice=advice):
+            return f"{name}, {'NumPy' if advice else 'your own'}"
+        case Nest() | Rows():
+            nests: list[Any] = item.nests if isinstance(item, Rows) else [item]
+            names = [
+                getattr(s.function, "name", "copy") if isinstance(s, Compute) else s.kind
+                for nest in nests for s in nest.statements
+            ]  # fmt: skip
+            return ", ".join(dict.fromkeys(names))
+    return type(item).__name__.lower()
+
+
+def traffic(item: Item) -> float:
+    """Bytes read and written, each element of memory once."""
+    views: dict[Any, View] = {}
+    total = 0
+    if isinstance(item, Look):
+        count = sum(len(rows) * (columns.stop - columns.start) for columns, rows in item.parts)
+        return 2.0 * count * item.out.dtype.itemsize
+    for views in ({v.buffer: v for v, _ in item.reads()}, {v.buffer: v for v, _ in item.writes()}):
+        total += sum(min(v.size, v.buffer.size) * v.dtype.itemsize for v in views.values())
+    return float(total)

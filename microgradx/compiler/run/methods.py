@@ -1,0 +1,44 @@
+"""Steps that are methods, one for each object, and what of a step goes into a copy or a pickle."""
+
+import sys
+from collections.abc import Callable
+from typing import Any
+
+from microgradx.eager.tape import mode
+
+
+class Kept:
+    """A step that an object keeps for one of its methods; copies of the object make their own."""
+
+    def __init__(self, step: Any = None, origin: Any = None, instance: Any = None):
+        self.step, self.origin, self.instance = step, origin, instance
+
+    def __reduce__(self) -> tuple:
+        return Kept, ()
+
+
+def step_of(origin: Any, instance: Any, make: Callable[[], Any], others: dict[Any, Any]) -> Any:
+    """The step that an object has for a method, `origin` in its class: made when it is first wanted.
+
+    It stays in the object, to live as long as that does; in `others` for an object of __slots__ alone.
+    What a shallow copy finds there is another object's, and an overridden or replaced method's another's.
+    """
+    own = getattr(instance, "__dict__", None)
+    space, key = (
+        (own, f"_jit_{origin.name}_{id(origin)}") if isinstance(own, dict) else (others, id(instance))
+    )
+    there = space.get(key)
+    if isinstance(there, Kept) and there.origin is origin and there.instance is instance:
+        return there.step
+    step = make()
+    if mode.recorder is None:  # a step that is being recorded leaves nothing behind
+        space[key] = Kept(step, origin, instance)
+    return step
+
+
+def global_name(step: Any) -> str | None:
+    """The name under which a module holds a step, that of its function: it was made by a decorator."""
+    name, found = vars(step).get("__qualname__", ""), sys.modules.get(vars(step).get("__module__", ""))
+    for part in name.split("."):
+        found = getattr(found, part, None)
+    return name if found is step else None

@@ -1,0 +1,120 @@
+"""A pass over data in compiled code: `step.scan(x, y, batch_size=128)`."""
+
+import time
+from typing import Any
+
+import numpy as np
+
+from microgradx.compiler.capture.results import detached, emptied, fill
+from microgradx.compiler.run.binding import Changed
+from microgradx.compiler.run.compiled_step import Variant
+from microgradx.cuda import Array
+from microgradx.eager.tape import mode
+from microgradx.eager.tensor import wrap
+from microgradx.errors import CaptureError
+from microgradx.primitives.indexing import cat
+
+
+class Scan:
+    """One pass over the data."""
+
+    def __init__(self, step: Any, arrays: list[Any], order: np.ndarray, size: int):
+        self.step, self.arrays, self.order, self.size = step, arrays, order, size
+        self.results: list[tuple[Any, list[np.ndarray]]] = []  # structure, and outputs over some steps
+
+    def run(self) -> Any:
+        """All full batches in compiled code, some at a time so that Ctrl-C is heard; then the rest."""
+        done, steps = 0, len(self.order) // self.size
+        self.chunk = 64
+        while done < steps:
+            with self.step.turn:
+                done = self.further(done, steps)
+        if len(self.order) % self.size:
+            if self.step.last is not None and self.step.last.worthwhile:
+                self.alone(done)
+            else:  # one step: not worth another program
+                self.eager(done)
+        return self.stacked()
+
+    def further(self, done: int, steps: int) -> int:
+        """The next batches, as many as take less than about 0.1 s: how many are done then."""
+        variant = self.ahead(done)
+        if variant is None:
+            self.alone(done)
+            return done + 1
+        now = self.order[done * self.size :]
+        self.arrays = variant.home(self.arrays)
+        start = time.perf_counter()
+        fit = variant.steady and variant.moved is None
+        count = min(self.chunk, steps - done, variant.most) if fit else 1
+        try:
+            outs, finished = variant.run(self.arrays, count, now)
+        except Changed:
+            self.step.variants.clear()
+            return done
+        except CaptureError as error:
+            self.step.leave(self.key, variant, error)
+            return done
+        self.results.append((variant.result, [out[:finished] for out in outs]))
+        done += finished
+        variant.calls += max(finished - 1, 0)
+        if finished < count:  # an index was out of range in the next step: run it eagerly
+            self.eager(done)
+            done += 1
+        if time.perf_counter() - start < 0.05:
+            self.chunk *= 2
+        return done
+
+    def rows(self, step: int) -> list[np.ndarray]:
+        """The batch of a step."""
+        rows = self.order[step * self.size : (step + 1) * self.size]
+        return [wrap(a)[rows]._data if isinstance(a, Array) else a[rows] for a in self.arrays]
+
+    def ahead(self, step: int) -> Variant | None:
+        """The variant for full batches; None while the step runs line by line."""
+        if mode.recorder is not None or mode.detect:
+            return None
+        there = all(isinstance(a, Array) for a in self.arrays)
+        batch = [a[: self.size] for a in self.arrays] if there else self.rows(step)  # as good: shapes count
+        call, self.key = self.step.read(batch)
+        variant = self.step.choose(self.key, call)
+        if variant is not None:
+            variant.compile()
+        return variant
+
+    def alone(self, step: int) -> None:
+        """One batch through the step's own call."""
+        self.keep(self.step(*self.rows(step)))
+
+    def eager(self, step: int) -> None:
+        """One batch through the user's function."""
+        self.keep(detached(self.step.function(*map(wrap, self.rows(step)))))
+
+    def keep(self, result: Any) -> None:
+        """The result of one step, as if of several."""
+        found: list[np.ndarray] = []
+        structure = emptied(result, found)
+        self.results.append((structure, [array[None] for array in found]))
+
+    def stacked(self) -> Any:
+        """The results of all steps as one."""
+        if not self.results:
+            return None
+        structure = self.results[0][0]
+        count = len(self.results[0][1])
+        columns: list[Any] = []
+        for k in range(count):
+            parts = [outs[k] for _, outs in self.results]
+            if len({p.shape[1:] for p in parts}) == 1:
+                columns.append(joined(parts))
+            else:
+                columns.append([wrap(row) for part in parts for row in part])
+        return fill(structure, iter(columns))
+
+
+def joined(parts: list[Any]) -> Any:
+    """Arrays one behind the other."""
+    if len(parts) == 1:
+        return parts[0]
+    on_device = any(isinstance(part, Array) for part in parts)
+    return cat([wrap(part) for part in parts])._data if on_device else np.concatenate(parts)

@@ -1,0 +1,132 @@
+"""Numba's simulator as a device: every thread of a kernel runs as Python, slowly, where it can be watched."""
+
+import ctypes
+import math
+import sys
+import threading
+from collections.abc import Callable
+from types import FunctionType
+from typing import Any
+
+import numpy as np
+
+from microgradx.cuda.device import Device, Launch, Pointer, Shape
+from microgradx.cuda.memory import Array
+
+quiet = """
+def {name}_quietly(*parameters):
+    with errstate(all="ignore"):
+        {name}(*parameters)
+"""
+
+
+sharing = threading.Lock()
+
+
+def shared(self: Any, shape: Any, dtype: Any, alignment: Any = None) -> np.ndarray:
+    """A block's array of this line: in Numba's own function two threads that come first get one each."""
+    frame = sys._getframe(1)
+    place = frame.f_code.co_filename, frame.f_lineno
+    with sharing:
+        if place not in self._allocations:
+            self._allocations[place] = np.empty(shape, dtype)
+        return self._allocations[place]
+
+
+class Simulator(Device):
+    """Memory is the host's, a launch is over when it returns."""
+
+    name = "Numba's simulator"
+    shape = Shape(4, 4, 4, 2)  # its threads are slow, and wait for each other even more slowly
+    most = 2  # blocks of a launch, which run one after the other
+
+    def __init__(self) -> None:
+        from numba.cuda.simulator.kernelapi import FakeCUDAShared
+
+        FakeCUDAShared.array = shared  # type: ignore[method-assign]
+        super().__init__()
+
+    def allocate(self, size: int) -> np.ndarray:
+        """Bytes of the host."""
+        return np.full(size, 0xA5, np.uint8)  # not zeros: a GPU's memory is not clean either
+
+    def drop(self, raw: Any) -> None:
+        """Nothing to do."""
+
+    def room(self) -> tuple[int, int]:
+        """As much as wanted."""
+        return 1 << 40, 1 << 40
+
+    def seen(self, array: Array) -> np.ndarray:
+        """An array of one piece as NumPy's."""
+        return array.memory.raw[array.start : array.start + array.nbytes].view(array.dtype)
+
+    kind = 1  # of the host
+
+    def raw(self, address: int, size: int) -> np.ndarray:
+        """Somebody else's memory."""
+        return np.ctypeslib.as_array((ctypes.c_uint8 * size).from_address(address))
+
+    def address(self, array: Array) -> int:
+        """Where an array begins."""
+        return int(array.memory.raw.ctypes.data) + array.start
+
+    def write(self, array: Array, host: np.ndarray) -> None:
+        """Copy from the host."""
+        self.seen(array)[:] = host.ravel()
+
+    def read(self, host: np.ndarray, array: Array) -> None:
+        """Copy to the host."""
+        host.reshape(-1)[:] = self.seen(array)
+
+    def copy(self, target: Array, source: Array) -> None:
+        """Copy one array of one piece to another."""
+        self.seen(target)[:] = self.seen(source)
+
+    def load(self, source: str, signatures: dict[str, str], label: str) -> dict[str, Any]:
+        """The kernels as the simulator runs them, without NumPy's warnings."""
+        from numba import cuda
+
+        names: dict[str, Any] = {"errstate": np.errstate}
+        exec(compile(source, f"<{label} on CUDA>", "exec"), names)
+        for key, value in list(names.items()):
+            if getattr(value, "__module__", "") == "math" and not isinstance(value, FunctionType):
+                names[key] = getattr(np, key, in_float32(value))  # those of math would give float64
+        for name in signatures:
+            exec(quiet.format(name=name), names)
+        return {name: cuda.jit(names[f"{name}_quietly"]) for name in signatures}
+
+    def prepare(self, launch: Launch) -> Callable[[], None]:
+        """Run it."""
+        parameters = [self.parameter(x) for x in launch.parameters]
+        blocks = 1 if launch.together else min(launch.blocks, self.most)
+        return lambda: launch.kernel[blocks, self.shape.block](*parameters)
+
+    def parameter(self, x: Any) -> Any:
+        """A pointer as an array that goes on to the end of its memory, and is used where it is."""
+        from numba import cuda
+
+        if not isinstance(x, Pointer):
+            return x
+        raw, dtype = x.memory.raw[x.start :], np.dtype(np.uint8) if x.dtype == bool else x.dtype
+        seen = raw[: raw.size // dtype.itemsize * dtype.itemsize].view(dtype)
+        return type(cuda.to_device(seen[:1]))(seen)
+
+    def capture(self, work: Callable[[], None]) -> Callable[[], None]:
+        """The work itself."""
+        return work
+
+    def synchronize(self) -> None:
+        """All is done."""
+
+
+def in_float32(function: Callable[..., float]) -> Callable[..., Any]:
+    """A function of math that NumPy lacks, with the dtype of its first number."""
+
+    def call(x: Any, *more: Any) -> Any:
+        try:
+            return np.asarray(x).dtype.type(function(x, *more))
+        except (OverflowError, ValueError):
+            return np.asarray(x).dtype.type(math.nan)
+
+    return call

@@ -1,0 +1,1 @@
+"""How other libraries define the same optimizers, and how hyperparameters convert: for looking."""

@@ -1,0 +1,1 @@
+"""What bias correction does to Adam, in its moments and in training."""

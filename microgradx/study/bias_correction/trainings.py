@@ -1,0 +1,111 @@
+"""What bias correction does to training: the sweep of Kingma & Ba (2015), section 6.4, on a small network.
+
+    run = trainings()
+    run.save("bias-training.png")    # needs the extra `plot`
+
+For every β₁ of (0, 0.9), β₂ of (0.99, 0.999, 0.9999) and learning rate from 10⁻⁵ to 10⁻¹ a network learns the
+embedded digits, with the correction and without. One compiled step serves all: what changes is data to it.
+https://arxiv.org/abs/1412.6980. The paper trains a variational autoencoder; the question is the same.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from microgradx import nn
+from microgradx.compiler import jit
+from microgradx.data.images import digits
+from microgradx.errors import ArgumentError
+from microgradx.kernels.random import generator
+from microgradx.optim import Adam
+from microgradx.training.step import training_step
+
+BETA1, BETA2 = (0.0, 0.9), (0.99, 0.999, 0.9999)
+RATES = tuple(10.0 ** (k / 2) for k in range(-10, -1))
+"""The paper's range of learning rates, two in every power of ten."""
+
+
+@dataclass(frozen=True)
+class Trainings:
+    """The loss at the end of every training."""
+
+    losses: np.ndarray  # (2, beta1, beta2, rates): without the correction, then with it; mean over seeds
+    beta1: tuple[float, ...]
+    beta2: tuple[float, ...]
+    rates: tuple[float, ...]
+    sizes: tuple[int, ...]
+    epochs: int
+    seeds: int
+    chance: float  # the loss of a network that has learned nothing
+
+    def table(self) -> list[list[str]]:
+        """Head and rows: for each pair of β the smallest loss and the rates that come near it, both ways."""
+        head = ["β₁", "β₂", *(f"{what} {how}" for how in ("without", "with") for what in ("best loss", "lr"))]
+        rows = []
+        for i, beta1 in enumerate(self.beta1):
+            for j, beta2 in enumerate(self.beta2):
+                cells = []
+                for course in self.losses[:, i, j]:
+                    best = int(course.argmin())
+                    cells += [f"{course[best]:.3g}", f"{self.rates[best]:.0e}"]
+                rows.append([f"{beta1:g}", f"{beta2:g}", *cells])
+        return [head, *rows]
+
+    def caption(self) -> str:
+        """What was trained, and where the correction matters most."""
+        with np.errstate(divide="ignore"):
+            ratio = self.losses[0] / self.losses[1]
+        i, j, k = np.unravel_index(int(ratio.argmax()), ratio.shape)
+        without, corrected = self.losses[:, i, j, k]
+        worst = f"β₁ = {self.beta1[i]:g}, β₂ = {self.beta2[j]:g}, lr = {self.rates[k]:.2g}"
+        sizes = "-".join(map(str, self.sizes))
+        return (
+            f"{sizes} on the embedded digits, epochs: {self.epochs}, seeds: {self.seeds}. "
+            f"It matters most at {worst}: loss {without:.3g} without the correction, {corrected:.3g} with it."
+        )
+
+    def save(self, path: str | Path) -> None:
+        """As a picture."""
+        from microgradx.study.bias_correction.curves import draw_trainings
+
+        draw_trainings(self, path)
+
+
+def trainings(
+    beta1: Sequence[float] = BETA1,
+    beta2: Sequence[float] = BETA2,
+    rates: Sequence[float] = RATES,
+    hidden: int = 32,
+    epochs: int = 10,
+    batch_size: int = 32,
+    seeds: int = 3,
+) -> Trainings:
+    """Train every combination; its loss is the mean over the last epoch, or chance's if not finite."""
+    if min(epochs, seeds, hidden) < 1:
+        raise ArgumentError(f"epochs {epochs}, seeds {seeds}, hidden {hidden}: at least 1 each.")
+    (x, y), _ = digits()
+    sizes = (x.shape[1], hidden, int(y.max()) + 1)
+    losses = np.empty((2, len(beta1), len(beta2), len(rates), seeds))
+    kept = generator.state_dict()
+    for correction in (False, True):
+        model = nn.MLP(sizes)
+        optimizer = Adam(model.parameters(), bias_correction=correction)
+        fresh = optimizer.state_dict()
+        step = jit(training_step(model, optimizer))
+        for seed in range(seeds):
+            generator.seed(seed)
+            weights = nn.MLP(sizes).state_dict()
+            orders = [generator.permutation(len(x)) for _ in range(epochs)]
+            for i, j, k in np.ndindex(len(beta1), len(beta2), len(rates)):
+                model.load_state_dict(weights)
+                optimizer.load_state_dict(fresh)
+                optimizer.param_groups[0] |= {"lr": rates[k], "betas": (beta1[i], beta2[j])}
+                for order in orders:
+                    course = step.scan(x, y, batch_size=batch_size, order=order)
+                losses[int(correction), i, j, k, seed] = course.numpy().mean()
+    generator.load_state_dict(kept)
+    chance = float(np.log(sizes[-1]))
+    mean = np.nan_to_num(losses, nan=chance, posinf=chance).mean(axis=-1)
+    return Trainings(mean, tuple(beta1), tuple(beta2), tuple(rates), sizes, epochs, seeds, chance)

@@ -1,0 +1,166 @@
+"""`mg.draw(loss)`: the graph behind a tensor as SVG, PNG, Mermaid or DOT."""
+
+import sys
+from collections.abc import Callable
+from functools import cached_property
+from html import escape
+from pathlib import Path
+from typing import Any
+
+from microgradx.eager.tensor import Tensor
+from microgradx.errors import ArgumentError, MicrogradxError
+from microgradx.palette import BACK, FILLS, FORWARD, INK
+from microgradx.study.graphs import svg
+from microgradx.study.graphs.folding import Arrow, Box, fold
+from microgradx.study.graphs.graph import Call, trace
+from microgradx.study.graphs.layout import place
+
+
+def draw(
+    y: Tensor, gradient: Any = None, depth: int | None = None, names: dict[str, Any] | None = None
+) -> "Drawing":
+    """The graph that y was computed by: operations, shapes, values, gradients, modules as boxes.
+
+    A notebook shows it; `.save("graph.svg")` writes it, as .svg, .png, .dot or .mmd. Gradients are drawn
+    where y is one number or `gradient` says what arrives at it; the `.grad` of parameters stays as it is.
+    Modules are open `depth` levels deep; without it a large graph folds. Names are those of your variables,
+    or `names`.
+    """
+    if depth is not None and (not isinstance(depth, int) or depth < 0):
+        raise ArgumentError(f"depth is how many levels of modules are open, 0, 1, 2 ..., not {depth!r}.")
+    return Drawing(*fold(trace(y, gradient, names), depth))
+
+
+class Drawing:
+    """Boxes and arrows, to be written in several formats."""
+
+    def __init__(self, boxes: list[Box], arrows: list[Arrow]):
+        self.boxes, self.arrows = boxes, arrows
+        self.ids = {box: f"n{i}" for i, box in enumerate(boxes)}
+        calls = dict.fromkeys(call for box in boxes if box.call for call in box.call.path)
+        self.clusters: dict[Call, str] = {call: f"cluster_{i}" for i, call in enumerate(calls)}
+
+    def dot(self) -> str:
+        """Text for Graphviz."""
+        lines = ["digraph {", '  graph [fontname="Helvetica" fontsize=11 nodesep=0.28 ranksep=0.42]']
+        lines += ['  node [fontname="Helvetica" fontsize=10 shape=box style="rounded,filled" fixedsize=true]']
+        lines += ["  edge [penwidth=1.3 arrowsize=0.7]", *self.dot_lines(None, "  ")]
+        for arrow in self.arrows:
+            ends = f"{self.ids[arrow.tail]} -> {self.ids[arrow.head]}"
+            lines.append(f'  {ends} [color="{FORWARD}"]')
+            if arrow.back:
+                lines.append(f'  {ends} [color="{BACK}" style=dashed dir=back]')
+        return "\n".join([*lines, "}"]) + "\n"
+
+    def dot_lines(self, call: Call | None, indent: str) -> list[str]:
+        """The DOT lines of what stands directly in a module, and of the modules within."""
+        lines = []
+        for box in self.boxes:
+            if box.call is call:
+                width, height = svg.size(box)
+                label = r"\n".join(quoted(text) for _, text in box.lines)
+                inches = f"width={width / 72:.2f} height={height / 72:.2f}"
+                look = f'fillcolor="{FILLS[box.kind]}" color="{INK}" {inches}'
+                lines.append(f'{indent}{self.ids[box]} [label="{label}" {look}]')
+        for inner, name in self.clusters.items():
+            if inner.outer is call:
+                lines += [
+                    f"{indent}subgraph {name} {{",
+                    f'{indent}  label="{quoted(inner.title)}" labeljust=l',
+                ]
+                lines += [f'{indent}  style="rounded,filled" fillcolor="{svg.shade(inner)}" color="#c8c8c8"']
+                lines += [*self.dot_lines(inner, indent + "  "), f"{indent}}}"]
+        return lines
+
+    def mermaid(self) -> str:
+        """Text for Mermaid, which GitHub and many editors draw."""
+        lines = ["flowchart TB", *self.mermaid_lines(None, "  ")]
+        forward, back = [], []
+        for arrow in self.arrows:
+            tail, head = self.ids[arrow.tail], self.ids[arrow.head]
+            forward.append(f"  {tail} --> {head}")
+            back += [f"  {head} -.-> {tail}"] * arrow.back
+        lines += forward + back
+        for kind in dict.fromkeys(box.kind for box in self.boxes):
+            lines.append(f"  classDef {kind} fill:{FILLS[kind]},stroke:{INK},color:{INK}")
+        for call, name in self.clusters.items():
+            lines.append(f"  style {name} fill:{svg.shade(call)},stroke:#c8c8c8")
+        for first, count, colour in (0, len(forward), FORWARD), (len(forward), len(back), BACK):
+            if count:
+                which = ",".join(map(str, range(first, first + count)))
+                lines.append(f"  linkStyle {which} stroke:{colour}")
+        return "\n".join(lines) + "\n"
+
+    def mermaid_lines(self, call: Call | None, indent: str) -> list[str]:
+        """The Mermaid lines of what stands directly in a module, and of the modules within."""
+        lines = []
+        for box in self.boxes:
+            if box.call is call:
+                label = "<br>".join(f"{MARKS.get(role, '')}{entities(text)}" for role, text in box.lines)
+                lines.append(f'{indent}{self.ids[box]}["{label}"]:::{box.kind}')
+        for inner, name in self.clusters.items():
+            if inner.outer is call:
+                lines.append(f'{indent}subgraph {name}["{entities(inner.title)}"]')
+                lines += [*self.mermaid_lines(inner, indent + "  "), f"{indent}end"]
+        return lines
+
+    @cached_property
+    def picture(self) -> str:
+        """The SVG text, made once."""
+        clusters = {name: call for call, name in self.clusters.items()}
+        return svg.picture(
+            place(self.dot()), {name: box for box, name in self.ids.items()}, clusters, self.arrows
+        )
+
+    def svg(self) -> str:
+        """The picture as SVG. Needs the extra `graph`."""
+        return self.picture
+
+    _repr_svg_ = svg
+
+    def png(self, zoom: float = 2) -> bytes:
+        """The picture as PNG, `zoom` pixels to a point. Needs the extra `graph`."""
+        return svg.pixels(self.picture, zoom)
+
+    def save(self, path: str | Path) -> Path:
+        """Write a file in the format that its suffix names: .svg, .png, .dot or .mmd."""
+        path = Path(path)
+        made: dict[str, Callable[[], str | bytes]]
+        made = {".svg": self.svg, ".png": self.png, ".dot": self.dot, ".mmd": self.mermaid}
+        if path.suffix not in made:
+            raise ArgumentError(f"{path}: a graph is saved as {', '.join(made)}; the suffix says which.")
+        text = made[path.suffix]()
+        path.write_bytes(text if isinstance(text, bytes) else text.encode())
+        return path
+
+    def __repr__(self) -> str:
+        size = f"{len(self.boxes)} boxes and {len(self.arrows)} arrows"
+        return f"<Drawing of {size}: save() it, or print(mermaid())>"
+
+
+MARKS = {"value": "value ", "gradient": "gradient "}
+"""What distinguishes lines where text has one colour."""
+
+
+def quoted(text: str) -> str:
+    """Text within DOT's quotation marks."""
+    return text.replace("\\", r"\\").replace('"', r"\"")
+
+
+def entities(text: str) -> str:
+    """Text within Mermaid's quotation marks."""
+    return text.replace("#", "#35;").replace('"', "#quot;").replace("<", "#lt;").replace(">", "#gt;")
+
+
+def in_notebook(t: Tensor) -> str | None:
+    """What a notebook shows of a Tensor: its text, and the graph behind it as long as there is one."""
+    if t._node is None:
+        return None
+    text = f"<pre>{escape(repr(t))}</pre>"
+    try:
+        return text + draw(t, names=vars(sys.modules["__main__"])).svg()  # where notebooks keep variables
+    except MicrogradxError:  # the graph was freed, or the extra is missing
+        return text
+
+
+Tensor._repr_html_ = in_notebook  # type: ignore[attr-defined]

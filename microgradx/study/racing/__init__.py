@@ -1,0 +1,1 @@
+"""Optimizers on surfaces: races, basins, their pictures and pages."""
