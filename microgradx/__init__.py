@@ -26,7 +26,7 @@ from microgradx.scalars import (
     clip, cos, elementwise, elu, erf, exp, expm1, gelu, gelu_tanh, leaky_relu, log, log1p, maximum, minimum,
     relu, rsqrt, sigmoid, sign, silu, sin, softplus, softsign, sqrt, square, tanh, where,
 )  # fmt: skip
-from microgradx.eager.tape import detect_anomaly, no_grad
+from microgradx.eager.mode import detect_anomaly, no_grad
 from microgradx.eager.tensor import Tensor
 from microgradx.eager.creation import arange, eye, from_dlpack, full, ones, rand, randn, tensor, zeros  # isort: skip
 from microgradx.eager.autograd import check_grad, grad, hessian, hvp, value_and_grad  # isort: skip

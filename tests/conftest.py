@@ -8,7 +8,7 @@ import pytest
 from hypothesis import settings
 
 import microgradx as mg
-from microgradx.eager.tape import mode
+from microgradx.eager.mode import mode
 from microgradx.scalars import executors
 
 settings.register_profile(

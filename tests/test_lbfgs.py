@@ -6,7 +6,7 @@ from scipy.optimize import line_search, minimize, rosen, rosen_der
 
 import microgradx as mg
 from microgradx import nn, optim
-from microgradx.eager.tape import mode
+from microgradx.eager.mode import mode
 from microgradx.eager.tensor import Tensor
 from microgradx.errors import ArgumentError, CaptureError, CheckpointError, NonFiniteError, TrainingWarning
 from microgradx.optim.wolfe import FALL, FLAT, Point, cubic, strong_wolfe

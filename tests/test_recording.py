@@ -7,7 +7,7 @@ import pytest
 
 import microgradx as mg
 from microgradx import nn, optim
-from microgradx.eager.tape import mode
+from microgradx.eager.mode import mode
 from microgradx.eager.tensor import Tensor
 from microgradx.nn.module import structure
 from microgradx.optim.base import optimizers

@@ -19,7 +19,7 @@ import microgradx as mg
 from microgradx import nn, optim
 from microgradx.cli import main
 from microgradx.cuda import simulated
-from microgradx.eager.tape import mode
+from microgradx.eager.mode import mode
 from microgradx.errors import ArgumentError, CaptureError, GradientError
 from microgradx.study.graphs.folding import LIMIT, MOST, fold
 from microgradx.study.graphs.graph import trace

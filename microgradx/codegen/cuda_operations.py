@@ -18,7 +18,7 @@ from microgradx.codegen.passes.lower import Lowering
 from microgradx.codegen.printers.cuda_file import Emitted, Writer
 from microgradx.cuda import Array, device
 from microgradx.cuda.device import Launch, Pointer, Product, Shape, pointer
-from microgradx.eager.tape import mode
+from microgradx.eager.mode import mode
 from microgradx.kernels.random import drawn, generator
 from microgradx.primitives import Primitive, shapes
 

@@ -1,4 +1,4 @@
-"""The words that emitted CUDA files are written in, to be read; `text` copies one into a file.
+"""The functions that emitted CUDA files call, to be read; `text` copies one into a file.
 
 Nothing imports these functions: a file takes the text of those that it uses, for its dtype. BLOCK, TILE, STEP
 and PER are constants at its head (`device.Shape`). All sums are taken in one fixed order, so results have

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from microgradx.eager.tape import mode
+from microgradx.eager.mode import mode
 from microgradx.eager.tensor import Tensor, as_array, constant, differentiate, placed, wrap
 from microgradx.errors import ArgumentError, GradientError, ShapeError
 from microgradx.primitives.indexing import stack

@@ -10,7 +10,7 @@ import numpy as np
 from microgradx import cuda
 from microgradx.cuda import Array
 from microgradx.cuda.dlpack import CPU, borrow
-from microgradx.eager.tape import mode
+from microgradx.eager.mode import mode
 from microgradx.eager.tensor import Tensor, as_dtype
 from microgradx.errors import ArgumentError
 from microgradx.kernels.random import generator

@@ -15,7 +15,8 @@ import numpy as np
 from microgradx import cuda, primitives, scalars
 from microgradx.cuda import Array
 from microgradx.cuda.dlpack import from_interface
-from microgradx.eager.tape import Node, backward, inspect_values, mode
+from microgradx.eager.mode import mode
+from microgradx.eager.tape import Node, backward, inspect_values
 from microgradx.errors import (
     ArgumentError,
     DeviceError,

@@ -13,7 +13,7 @@ import numpy as np
 
 from microgradx import scalars
 from microgradx.eager.creation import rand
-from microgradx.eager.tape import no_grad
+from microgradx.eager.mode import no_grad
 from microgradx.eager.tensor import Tensor, wrap
 from microgradx.errors import ArgumentError, DTypeError, ShapeError
 from microgradx.kernels.random import generator

@@ -6,7 +6,7 @@ from typing import Any, NoReturn
 
 import numpy as np
 
-from microgradx.eager.tape import mode
+from microgradx.eager.mode import mode
 from microgradx.eager.tensor import Tensor, copy_into, look
 from microgradx.errors import ArgumentError, CheckpointError
 from microgradx.familiar import absent

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from microgradx.cuda import Array
-from microgradx.eager.tape import mode
+from microgradx.eager.mode import mode
 from microgradx.eager.tensor import look, wrap
 from microgradx.optim.checks import check, compare, named
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable
 from inspect import Parameter, Signature, signature
 from typing import Any
 
-from microgradx.eager.tape import mode
+from microgradx.eager.mode import mode
 from microgradx.eager.tensor import Tensor
 from microgradx.errors import ArgumentError, CheckpointError, TrainingWarning, guess
 from microgradx.kernels import sweep

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from microgradx.eager.tape import mode
+from microgradx.eager.mode import mode
 from microgradx.eager.tensor import Tensor, look
 from microgradx.errors import ArgumentError, NonFiniteError
 from microgradx.optim.base import Optimizer

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from microgradx.cuda import Array, device
-from microgradx.eager.tape import mode
+from microgradx.eager.mode import mode
 from microgradx.eager.tensor import Tensor, copy_into, lent, wrap, write
 from microgradx.errors import ArgumentError, DeviceError, NonFiniteError, ShapeError
 from microgradx.rules import Rule

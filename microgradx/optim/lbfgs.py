@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 
 from microgradx import rules
-from microgradx.eager.tape import mode
+from microgradx.eager.mode import mode
 from microgradx.errors import ArgumentError, DeviceError
 from microgradx.optim.base import CLOSURE, Optimizer
 from microgradx.optim.clip import CHUNK

@@ -12,7 +12,7 @@ from inspect import Signature, signature
 from itertools import pairwise
 from typing import Any
 
-from microgradx.eager.tape import mode
+from microgradx.eager.mode import mode
 from microgradx.errors import ArgumentError
 from microgradx.optim.base import Optimizer
 from microgradx.optim.checks import compare, limits, read_options

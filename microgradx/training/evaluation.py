@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from microgradx.eager.tape import no_grad
+from microgradx.eager.mode import no_grad
 from microgradx.eager.tensor import Tensor
 from microgradx.nn import Module
 from microgradx.training.metrics import confusion_matrix, judged

@@ -1,4 +1,4 @@
-"""What a program becomes before it is text: loops over elements, over buffers; other work is in `items`.
+"""What a program becomes before it is text: loops over elements, over buffers; other work is in `ops`.
 
 A `View` says where in a `Buffer` the elements of a value lie, so that reshaping, transposing, slicing and
 broadcasting cost nothing. A `Nest` is loops over a domain around statements on single elements.

@@ -74,13 +74,13 @@ class Loops(Bodies):
         super().__init__(plan, blocks)
         self.write = Places()
         self.shape = shape
-        self.words: dict[str, str] = {}  # functions of `words` that the file has
+        self.words: dict[str, str] = {}  # device functions that the file has
         self.small = False  # whether the step is one kernel, for little work
         self.wanted = 1  # blocks for the items of the stage under way
         self.guarded = any(item.checks for item in plan.items)
 
     def word(self, name: str, dtype: Any = None, kind: str = "") -> str:
-        """The name of a function of `words`, which is copied into the file."""
+        """The name of a device function, which is copied into the file."""
         dtype = np.dtype(dtype or np.float32)
         suffix = "" if dtype == np.float32 else f"_{dtype.name}"
         called = {"over_block": f"{kind}_of_block", "place_over_block": f"{kind}_of_block"}.get(name, name)

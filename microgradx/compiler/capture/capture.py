@@ -12,7 +12,7 @@ from microgradx.compiler.capture.guards import Guards
 from microgradx.compiler.capture.recorder import Recorder
 from microgradx.compiler.capture.refusals import refuse_hidden_results
 from microgradx.compiler.capture.trace import OTHERS, USERS, Trace
-from microgradx.eager.tape import mode
+from microgradx.eager.mode import mode
 from microgradx.kernels.random import drawn, generator
 
 

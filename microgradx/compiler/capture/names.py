@@ -7,7 +7,7 @@ from typing import Any
 
 from microgradx.codegen.ir.program import Line
 from microgradx.codegen.printers.expressions import AXES
-from microgradx.eager.tape import PACKAGE
+from microgradx.eager.mode import PACKAGE
 from microgradx.errors import CaptureError
 from microgradx.kernels import source
 from microgradx.kernels.source import reading

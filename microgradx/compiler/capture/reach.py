@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from microgradx.eager.tape import PACKAGE
+from microgradx.eager.mode import PACKAGE
 from microgradx.eager.tensor import Tensor
 from microgradx.kernels.free_variables import MISSING, look_into
 from microgradx.nn import Module

@@ -1,6 +1,6 @@
 """Writes a Program down while eager operations run.
 
-While a Recorder is `tape.mode.recorder`, Tensors report to it what is done to them. An array of the eager run
+While a Recorder is `mode.recorder`, Tensors report to it what is done to them. An array of the eager run
 stands for the value that it holds: `id(array)` is looked up, and the arrays are kept alive.
 """
 
@@ -24,7 +24,7 @@ from microgradx.compiler.capture.refusals import (
 )
 from microgradx.compiler.capture.results import each
 from microgradx.cuda import Array
-from microgradx.eager.tape import mode
+from microgradx.eager.mode import mode
 from microgradx.eager.tensor import Tensor, wrap
 from microgradx.kernels.random import drawn
 from microgradx.primitives.core import ElementwisePrimitive
@@ -32,7 +32,7 @@ from microgradx.scalars import functions
 
 
 class Recorder:
-    """Writes a Program while the eager operations run; `tape.mode.recorder` while it does."""
+    """Writes a Program while the eager operations run; `mode.recorder` while it does."""
 
     def __init__(self, name: str, names: dict[int, str]):
         self.program = Program(name)

@@ -44,7 +44,7 @@ from microgradx.compiler.capture.refusals import (
     refuse_what_no_guard_can_watch,
     tensors_left_outside,
 )  # fmt: skip
-from microgradx.eager.tape import PACKAGE
+from microgradx.eager.mode import PACKAGE
 from microgradx.eager.tensor import Tensor
 from microgradx.kernels.free_variables import MISSING, look_into, nested
 from microgradx.nn import Module

@@ -4,7 +4,7 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
-from microgradx.eager.tape import mode
+from microgradx.eager.mode import mode
 
 
 class Kept:

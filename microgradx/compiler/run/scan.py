@@ -9,7 +9,7 @@ from microgradx.compiler.capture.results import detached, emptied, fill
 from microgradx.compiler.run.binding import Changed
 from microgradx.compiler.run.compiled_step import Variant
 from microgradx.cuda import Array
-from microgradx.eager.tape import mode
+from microgradx.eager.mode import mode
 from microgradx.eager.tensor import wrap
 from microgradx.errors import CaptureError
 from microgradx.primitives.indexing import cat

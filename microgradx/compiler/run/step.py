@@ -30,7 +30,7 @@ from microgradx.compiler.run.methods import global_name, step_of
 from microgradx.compiler.run.scan import Scan
 from microgradx.cuda import Array
 from microgradx.cuda.cublas import matmul_precision
-from microgradx.eager.tape import mode
+from microgradx.eager.mode import mode
 from microgradx.eager.tensor import Tensor
 from microgradx.errors import (
     ArgumentError,

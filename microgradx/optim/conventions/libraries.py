@@ -1,7 +1,7 @@
 """What other libraries, and the papers, call our rules and how theirs differ: one `Form` each.
 
 Read from their documentation and code: torch 2.13, Keras 3.15, scikit-learn 1.9, optax 0.2.8, MLX 0.32. A
-form names the rule of ours that takes exactly its steps; `bridges` lead from one of our rules to another.
+form names the rule of ours that takes exactly its steps; `conversions` lead from one of our rules to another.
 """
 
 from dataclasses import dataclass, field

@@ -12,7 +12,8 @@ import numpy as np
 
 from microgradx.compiler.capture.names import user_frame
 from microgradx.cuda import Array
-from microgradx.eager.tape import Node, no_grad
+from microgradx.eager.mode import no_grad
+from microgradx.eager.tape import Node
 from microgradx.eager.tensor import Tensor, apply, differentiate, look, on_host, wrap
 from microgradx.errors import ArgumentError, GradientError
 from microgradx.nn import Module

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from microgradx.eager.creation import tensor
-from microgradx.eager.tape import no_grad
+from microgradx.eager.mode import no_grad
 from microgradx.eager.tensor import Tensor, wrap
 from microgradx.errors import ArgumentError, one_of
 from microgradx.scalars import cos, exp, sin, sqrt, square
