@@ -2,6 +2,7 @@
 
 import gc
 import warnings
+from functools import partial
 
 import numpy as np
 import pytest
@@ -13,6 +14,7 @@ from microgradx.codegen.passes import lowerings  # noqa: F401 - which fills the 
 from microgradx.codegen.passes.lower import lower
 from microgradx.codegen.passes.lower import lowerings as table
 from microgradx.compiler.run import hosted
+from microgradx.compiler.run import step as compiled_step
 from microgradx.errors import CompileWarning
 from microgradx.kernels.random import generator
 from microgradx.primitives import Primitive, indexing
@@ -197,6 +199,42 @@ def test_an_operation_of_the_users_own_is_meant_to_run_as_numpy(fresh):
 
 
 # It is seen in the stages and in the report
+
+
+def test_arrays_that_an_operation_runs_on_are_no_facts_but_those_that_it_finds_are(fresh, monkeypatch):
+    """A parameter that the step updates asks for no new capture; a table that somebody changes does."""
+    table = np.full(3, 2.0)
+
+    @mg.primitive
+    def scaled(x, by):
+        return x * by * table
+
+    @scaled.vjp
+    def _(g, out, x, by):
+        return g * by * table, g * x * table
+
+    def run(way):
+        table[:] = 2.0
+        weight = mg.tensor(np.ones(3), requires_grad=True)
+        optimizer = optim.SGD([weight], lr=0.1)
+
+        def train(x):
+            optimizer.zero_grad()
+            loss = scaled(x, weight).sum()
+            loss.backward()
+            optimizer.step()
+            return loss
+
+        step, found = way(train), []
+        for k in range(4):
+            table[:] = 2.0 if k < 3 else 3.0
+            found.append(step(np.arange(3.0)).item())
+        return found
+
+    captures, capture = [], compiled_step.capture
+    monkeypatch.setattr(compiled_step, "capture", lambda *a: captures.append(a) or capture(*a))
+    assert run(partial(mg.jit, audit=False)) == run(lambda f: lambda x: f(mg.tensor(x)))
+    assert len(captures) == 2
 
 
 @pytest.fixture

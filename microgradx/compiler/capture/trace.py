@@ -45,7 +45,7 @@ from microgradx.compiler.capture.refusals import (
     tensors_left_outside,
 )  # fmt: skip
 from microgradx.eager.mode import PACKAGE
-from microgradx.eager.tensor import Tensor
+from microgradx.eager.tensor import Tensor, apply
 from microgradx.kernels.free_variables import MISSING, look_into, nested
 from microgradx.nn import Module
 from microgradx.optim import Optimizer, Schedule
@@ -145,10 +145,16 @@ class Trace:
             self.closure(function)
 
     def variables(self, frame: Any) -> None:
-        """Follow what stands in a function's variables."""
+        """Follow what stands in a function's variables; not the arrays that an operation is run on."""
         for name, value in frame.f_locals.items():
-            if not isinstance(value, LEFT):
+            if not isinstance(value, LEFT) and not (isinstance(value, np.ndarray) and self.operates(frame)):
                 self.reach(value, frame.f_code, name)
+
+    def operates(self, frame: Any) -> bool:
+        """Whether a function runs for an operation of the user's, called by `apply`."""
+        while frame is not None and frame.f_code not in (self.root, apply.__code__):
+            frame = frame.f_back
+        return frame is not None and frame.f_code is not self.root
 
     def module(self, module: Any) -> None:
         """A Module is called, or stands where it can be."""
