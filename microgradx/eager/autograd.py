@@ -6,8 +6,11 @@ from typing import Any
 
 import numpy as np
 
+from microgradx.eager.arrays import as_array
+from microgradx.eager.devices import placed
+from microgradx.eager.gradients import differentiate
 from microgradx.eager.mode import mode
-from microgradx.eager.tensor import Tensor, as_array, constant, differentiate, placed, wrap
+from microgradx.eager.tensor import Tensor, constant, wrap
 from microgradx.errors import ArgumentError, GradientError, ShapeError
 from microgradx.primitives.indexing import stack
 from microgradx.primitives.shapes import reshape_to

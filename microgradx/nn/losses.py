@@ -7,7 +7,8 @@ import math
 
 import numpy as np
 
-from microgradx.eager.tensor import Tensor, as_array
+from microgradx.eager.arrays import as_array
+from microgradx.eager.tensor import Tensor
 from microgradx.errors import ArgumentError, DTypeError, ShapeError
 from microgradx.primitives import values
 from microgradx.primitives.indexing import Slot, getitem, one_hot

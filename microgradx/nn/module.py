@@ -6,8 +6,10 @@ from typing import Any, NoReturn
 
 import numpy as np
 
+from microgradx.eager.box import look
+from microgradx.eager.devices import copy_into
 from microgradx.eager.mode import mode
-from microgradx.eager.tensor import Tensor, copy_into, look
+from microgradx.eager.tensor import Tensor
 from microgradx.errors import ArgumentError, CheckpointError
 from microgradx.familiar import absent
 

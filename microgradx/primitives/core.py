@@ -21,6 +21,11 @@ from microgradx.kernels.free_variables import Outside
 from microgradx.kernels.source import source_of, tree_of
 from microgradx.scalars import Elementwise, declarations
 
+Operand = Any
+"""What operations take and give: an array of NumPy or of a device, or a Tensor. Their operators have no type
+in common that checks: NumPy's are overloads of its own arrays.
+"""
+
 operations: dict[str, Callable[..., Any]] = {}
 """Every array operation by its name: tests, methods of Tensor and public names are made from this."""
 

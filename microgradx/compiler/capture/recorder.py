@@ -21,9 +21,10 @@ from microgradx.compiler.capture.refusals import (
     refuse_what_is_lost,
     show_state,
     type_of,
-)
+)  # fmt: skip
 from microgradx.compiler.capture.results import each
 from microgradx.cuda import Array
+from microgradx.eager.listener import Listener
 from microgradx.eager.mode import mode
 from microgradx.eager.tensor import Tensor, wrap
 from microgradx.kernels.random import drawn
@@ -31,7 +32,7 @@ from microgradx.primitives.core import ElementwisePrimitive
 from microgradx.scalars import functions
 
 
-class Recorder:
+class Recorder(Listener[Tensor]):
     """Writes a Program while the eager operations run; `mode.recorder` while it does."""
 
     def __init__(self, name: str, names: dict[int, str]):
@@ -131,6 +132,10 @@ class Recorder:
         self.device = "cuda"
         self.kept.append(array)
         return self.stand_ins.setdefault(id(array), np.zeros(array.shape, array.dtype))
+
+    def created(self, tensor: Tensor) -> None:
+        """A Tensor has been made of what a user gave."""
+        self.made[id(tensor)] = tensor
 
     def traced(self, tensor: Tensor) -> bool:
         """Whether a Tensor can differ from step to step."""
