@@ -3,7 +3,6 @@
 Operators and methods call the functions of `scalars` and `primitives`; these find, for Tensors, `apply`.
 """
 
-from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -152,9 +151,7 @@ class Tensor(Box):
             raise ShapeError("a tensor without axes has no length.")
         return len(self._data)
 
-    def __iter__(self) -> "Iterator[Tensor]":
-        return (self[i] for i in range(len(self)))
-
+    __iter__ = lambda self: (self[i] for i in range(len(self)))
     __float__ = lambda self: float(self.item())
     __int__ = lambda self: int(self.item())
 

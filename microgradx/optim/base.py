@@ -72,8 +72,7 @@ class Optimizer:
         if not isinstance(params, Tensor):
             params = list(params)
         grouped = isinstance(params, list) and params and isinstance(params[0], dict)
-        groups: list[dict[str, Any]] = params if grouped else [{"params": params}]  # type: ignore[assignment]
-        for group in groups:
+        for group in params if grouped else [{"params": params}]:
             self.add_param_group(group)
         if not self.parameters:
             raise ArgumentError(f"{self.name}: no parameters given; pass model.parameters().")
