@@ -77,7 +77,10 @@ class Elementwise:
         return self.name
 
     def slope(self, function: Callable[..., Any]) -> Callable[..., Any]:
-        """Declare the derivative: `(*inputs, output)` to one number per input; None where there is none."""
+        """Declare the derivative: `(*inputs, output)` to one number per input; None where there is none.
+
+        What it does not need is best given a name with `_` in front: that is then not kept for backward.
+        """
         try:
             inspect.signature(function).bind(*self.inputs, "output", **self.constants)
         except TypeError as error:
@@ -143,7 +146,7 @@ def add(a, b):
 
 
 @add.slope
-def _(a, b, y):
+def _(_a, _b, _y):
     return 1, 1
 
 
@@ -154,7 +157,7 @@ def subtract(a, b):
 
 
 @subtract.slope
-def _(a, b, y):
+def _(_a, _b, _y):
     return 1, -1
 
 
@@ -165,7 +168,7 @@ def multiply(a, b):
 
 
 @multiply.slope
-def _(a, b, y):
+def _(a, b, _y):
     return b, a
 
 
@@ -176,7 +179,7 @@ def divide(a, b):
 
 
 @divide.slope
-def _(a, b, y):
+def _(_a, b, y):
     return 1 / b, -y / b
 
 
@@ -199,7 +202,7 @@ def negative(x):
 
 
 @negative.slope
-def _(x, y):
+def _(_x, _y):
     return -1
 
 
@@ -210,7 +213,7 @@ def absolute(x):
 
 
 @absolute.slope
-def _(x, y):
+def _(x, _y):
     return sign(x)
 
 
@@ -221,7 +224,7 @@ def square(x):
 
 
 @square.slope
-def _(x, y):
+def _(x, _y):
     return 2 * x
 
 
@@ -235,7 +238,7 @@ def sqrt(x):
 
 
 @sqrt.slope
-def _(x, y):
+def _(_x, y):
     return 0.5 / y
 
 
@@ -257,7 +260,7 @@ def exp(x):
 
 
 @exp.slope
-def _(x, y):
+def _(_x, y):
     return y
 
 
@@ -268,7 +271,7 @@ def expm1(x):
 
 
 @expm1.slope
-def _(x, y):
+def _(x, _y):
     return exp(x)  # y + 1 would lose what is left of it where x is negative
 
 
@@ -279,7 +282,7 @@ def log(x):
 
 
 @log.slope
-def _(x, y):
+def _(x, _y):
     return 1 / x
 
 
@@ -290,7 +293,7 @@ def log1p(x):
 
 
 @log1p.slope
-def _(x, y):
+def _(x, _y):
     return 1 / (1 + x)
 
 
@@ -304,7 +307,7 @@ def sin(x):
 
 
 @sin.slope
-def _(x, y):
+def _(x, _y):
     return cos(x)
 
 
@@ -315,7 +318,7 @@ def cos(x):
 
 
 @cos.slope
-def _(x, y):
+def _(x, _y):
     return -sin(x)
 
 
@@ -326,7 +329,7 @@ def erf(x):
 
 
 @erf.slope
-def _(x, y):
+def _(x, _y):
     return 2 / math.sqrt(math.pi) * exp(-x * x)
 
 
@@ -340,7 +343,7 @@ def where(condition, a, b):
 
 
 @where.slope
-def _(condition, a, b, y):
+def _(condition, _a, _b, _y):
     return None, condition != 0, condition == 0
 
 
@@ -351,7 +354,7 @@ def sign(x):
 
 
 @sign.slope
-def _(x, y):
+def _(_x, _y):
     return 0
 
 
@@ -362,7 +365,7 @@ def maximum(a, b):
 
 
 @maximum.slope
-def _(a, b, y):
+def _(a, b, _y):
     # a NaN passes both slopes on
     return where(a == b, 0.5, where(a < b, 0, 1)), where(a == b, 0.5, where(a > b, 0, 1))
 
@@ -374,7 +377,7 @@ def minimum(a, b):
 
 
 @minimum.slope
-def _(a, b, y):
+def _(a, b, _y):
     return where(a == b, 0.5, where(a > b, 0, 1)), where(a == b, 0.5, where(a < b, 0, 1))
 
 
@@ -385,7 +388,7 @@ def clip(x, min=-inf, max=inf):  # noqa: A002 - NumPy's names
 
 
 @clip.slope
-def _(x, y, min, max):  # noqa: A002
+def _(x, _y, min, max):  # noqa: A002
     return (x >= min) & (x <= max)
 
 
@@ -399,7 +402,7 @@ def tanh(x):
 
 
 @tanh.slope
-def _(x, y):
+def _(_x, y):
     return 1 - y * y
 
 
@@ -410,7 +413,7 @@ def sigmoid(x):
 
 
 @sigmoid.slope
-def _(x, y):
+def _(_x, y):
     return y * (1 - y)  # in terms of y = sigmoid(x): no second exp
 
 
@@ -421,7 +424,7 @@ def relu(x):
 
 
 @relu.slope
-def _(x, y):
+def _(_x, y):
     return y > 0  # True and False count as 1 and 0
 
 
@@ -432,7 +435,7 @@ def leaky_relu(x, negative_slope=0.01):
 
 
 @leaky_relu.slope
-def _(x, y, negative_slope):
+def _(x, _y, negative_slope):
     return where(x > 0, 1, negative_slope)
 
 
@@ -443,7 +446,7 @@ def elu(x, alpha=1.0):
 
 
 @elu.slope
-def _(x, y, alpha):
+def _(x, _y, alpha):
     return where(x > 0, 1, alpha * exp(minimum(x, 0)))
 
 
@@ -454,7 +457,7 @@ def silu(x):
 
 
 @silu.slope
-def _(x, y):
+def _(x, _y):
     s = sigmoid(x)
     return s * (1 + x * (1 - s))
 
@@ -466,7 +469,7 @@ def gelu(x):
 
 
 @gelu.slope
-def _(x, y):
+def _(x, _y):
     density = exp(-0.5 * x * x) / math.sqrt(2 * math.pi)
     return 0.5 * (1 + erf(x / math.sqrt(2))) + x * density
 
@@ -479,7 +482,7 @@ def gelu_tanh(x):
 
 
 @gelu_tanh.slope
-def _(x, y):
+def _(x, _y):
     b = clip(x, -30, 30)
     s = sigmoid(2 * math.sqrt(2 / math.pi) * (b + 0.044715 * b * b * b))
     return s + b * s * (1 - s) * (2 * math.sqrt(2 / math.pi) * (1 + 3 * 0.044715 * b * b))
@@ -492,7 +495,7 @@ def softplus(x):
 
 
 @softplus.slope
-def _(x, y):
+def _(x, _y):
     return sigmoid(x)
 
 
@@ -503,7 +506,7 @@ def softsign(x):
 
 
 @softsign.slope
-def _(x, y):
+def _(x, _y):
     part = 1 / (1 + abs(x))
     return part * part
 

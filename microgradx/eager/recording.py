@@ -53,5 +53,5 @@ def moved(x: Array, *, device: str) -> Array:
 
 
 @moved.vjp
-def _(g: Operand, out: Operand, x: Operand, device: str) -> Operand:
+def _(g: Operand, _out: Operand, _x: Operand, device: str) -> Operand:
     return g.to(device)

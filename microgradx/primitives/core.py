@@ -3,10 +3,10 @@
 A rule `(g, out, *inputs, **parameters)` returns one gradient per input: the gradient `g` of the output
 times the derivative. It is generic array arithmetic: on NumPy arrays it is fast, on Tensors it records
 itself and can be differentiated again. Broadcasting is undone by the tape, never here. A rule may return
-a function instead of an array for what is costly and not always wanted.
+a function instead of an array for what is costly and not always wanted. Names with `_` in front stand for
+inputs whose values it does not need, at most their shapes: nobody keeps those for it.
 """
 
-import ast
 import inspect
 from collections.abc import Callable
 from functools import cache, cached_property, partial, update_wrapper
@@ -18,7 +18,6 @@ from microgradx.errors import ArgumentError
 from microgradx.familiar import unexpected
 from microgradx.kernels.cpu import body
 from microgradx.kernels.free_variables import Outside
-from microgradx.kernels.source import source_of, tree_of
 from microgradx.scalars import Elementwise, declarations
 
 Operand = Any
@@ -97,7 +96,11 @@ class Primitive:
         return self.__name__
 
     def vjp(self, rule: Callable[..., Any]) -> Callable[..., Any]:
-        """Declare the rule `(g, out, *inputs, **parameters)`: one gradient (or None) per input."""
+        """Declare the rule `(g, out, *inputs, **parameters)`: one gradient (or None) per input.
+
+        Of what it names with `_` in front, `_out` or `_x`, it takes at most shape and dtype: then the values
+        are not kept for backward. ArgumentError where its arguments are others.
+        """
         try:
             inspect.signature(rule).bind("g", "out", *self.inputs, **dict.fromkeys(self.parameters))
         except TypeError as error:
@@ -118,31 +121,22 @@ class Primitive:
         return self.rule(g, out, *inputs, **parameters)
 
     @cached_property
-    def reads(self) -> frozenset:
-        """The inputs (by position) and the output ("out") whose values the rule uses.
+    def reads(self) -> frozenset[int | str]:
+        """The inputs (by position) and the output ("out") whose values the rule uses, as its names say.
 
-        What it does not use need not be kept for backward, and may change in the meantime. Taking only
-        the shape of an array does not count as using it. Without source text everything counts.
+        What it calls `_x`, or `_`, is not kept for backward, and may change in the meantime.
         """
         everything = frozenset([*range(self.arity), "out"])
-        try:
-            tree = tree_of(source_of(self.rule))
-        except (OSError, TypeError, SyntaxError):
+        if self.rule is None:
             return everything
-        rule = tree.body[0]
-        if not isinstance(rule, ast.FunctionDef):  # of a lambda, the text may be a part only
-            return everything
-        sizes = [n for n in ast.walk(rule) if isinstance(n, ast.Attribute) and n.attr in SIZES]
-        looks = {id(n.value) for n in sizes}
-        used = {n.id for n in ast.walk(rule) if isinstance(n, ast.Name) and id(n) not in looks}
-        named = rule.args.posonlyargs + rule.args.args
-        found = {place for place, argument in zip(self.places, named, strict=False) if argument.arg in used}
-        if rule.args.vararg and rule.args.vararg.arg in used:
-            rest = self.places[len(named) :]
-            if not rest or "out" in rest:
-                return everything
-            found.update(range(rest[0], self.arity))
-        return frozenset(found) - {"g"}
+        parameters = inspect.signature(self.rule).parameters.values()
+        rest = [p.name for p in parameters if p.kind is p.VAR_POSITIONAL]
+        named = [p.name for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
+        places = dict(zip(self.places, named, strict=False))
+        spare = {place for place, name in places.items() if name.startswith("_")}
+        if rest and rest[0].startswith("_"):
+            spare |= everything - places.keys()
+        return everything - spare
 
     def __call__(self, *arrays, **parameters):
         """Arrays give an array; a Tensor among them gives a Tensor."""

@@ -34,8 +34,8 @@ def getitem(x, *indices, index, strict=False):
 
 
 @getitem.vjp
-def _(g, out, x, *indices, index, strict):
-    return put(g, *indices, index=index, shape=x.shape), *(None for _ in indices)
+def _(g, _out, _x, *indices, index, strict):
+    return put(g, *indices, index=index, shape=_x.shape), *(None for _ in indices)
 
 
 @primitive
@@ -50,7 +50,7 @@ def put(g, *indices, index, shape):
 
 
 @put.vjp
-def _(h, out, g, *indices, index, shape):
+def _(h, _out, _g, *indices, index, shape):
     return getitem(h, *indices, index=index), *(None for _ in indices)
 
 
@@ -61,9 +61,9 @@ def pick(x, index):
 
 
 @pick.vjp
-def _(g, out, x, index):
-    rows = np.arange(x.shape[0])
-    return put(g, rows, index, index=(Slot(0), Slot(1)), shape=x.shape), None
+def _(g, _out, _x, index):
+    rows = np.arange(_x.shape[0])
+    return put(g, rows, index, index=(Slot(0), Slot(1)), shape=_x.shape), None
 
 
 @operation(Case((3, 4), index=[[0, 1], [3, 3], [2, 0]], axis=1), Case((3, 2), index=[[2, 2]], axis=0))
@@ -92,7 +92,7 @@ def concatenate(*xs, axis, ends):
 
 
 @concatenate.vjp
-def _(g, out, *xs, axis, ends):
+def _(g, _out, *_xs, axis, ends):
     before = (slice(None),) * axis
     return tuple(getitem(g, index=(*before, slice(i, j))) for i, j in pairwise(ends))
 
@@ -142,8 +142,8 @@ def pad_by(x, *, width, value):
 
 
 @pad_by.vjp
-def _(g, out, x, width, value):
-    sides = zip(width, x.shape, strict=True)
+def _(g, _out, _x, width, value):
+    sides = zip(width, _x.shape, strict=True)
     return getitem(g, index=tuple(slice(before, before + n) for (before, _), n in sides))
 
 

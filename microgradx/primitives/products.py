@@ -17,7 +17,7 @@ def multiply_matrices(a, b):
 
 
 @multiply_matrices.vjp
-def _(g, out, a, b):
+def _(g, _out, a, b):
     return lambda: multiply_matrices(g, transpose(b)), lambda: multiply_matrices(transpose(a), g)
 
 
@@ -52,7 +52,7 @@ def affine(x, weight, bias):
 
 
 @affine.vjp
-def _(g, out, x, weight, bias):
+def _(g, _out, x, weight, _bias):
     return lambda: g @ weight.T, lambda: x.T @ g, lambda: g.sum(0)
 
 
@@ -63,7 +63,7 @@ def contract(*operands, equation):
 
 
 @contract.vjp
-def _(g, out, *operands, equation):
+def _(g, _out, *operands, equation):
     terms, result = equation.split("->")
     terms = terms.split(",")
 

@@ -21,8 +21,8 @@ def sum(x, axis=None, keepdims=False):  # noqa: A001 - NumPy's name
 
 
 @sum.vjp
-def _(g, out, x, axis, keepdims):
-    return expand_to(spread(g, x.shape, axis, keepdims), shape=x.shape)
+def _(g, _out, _x, axis, keepdims):
+    return expand_to(spread(g, _x.shape, axis, keepdims), shape=_x.shape)
 
 
 @operation(*REDUCTIONS)
@@ -34,8 +34,8 @@ def mean(x, axis=None, keepdims=False):
 
 
 @mean.vjp
-def _(g, out, x, axis, keepdims):
-    return expand_to(spread(g, x.shape, axis, keepdims) / (x.size // (g.size or 1)), shape=x.shape)
+def _(g, _out, _x, axis, keepdims):
+    return expand_to(spread(g, _x.shape, axis, keepdims) / (_x.size // (g.size or 1)), shape=_x.shape)
 
 
 @operation(*REDUCTIONS, Case((4, 3), axis=0, ddof=1))
@@ -106,10 +106,10 @@ def cumsum(x, axis=None):
 
 
 @cumsum.vjp
-def _(g, out, x, axis):
-    before = (slice(None),) * (0 if axis is None else axis % x.ndim)
+def _(g, _out, _x, axis):
+    before = (slice(None),) * (0 if axis is None else axis % _x.ndim)
     backwards = (*before, slice(None, None, -1))
-    return reshape_to(cumsum(g[backwards], axis)[backwards], shape=x.shape)
+    return reshape_to(cumsum(g[backwards], axis)[backwards], shape=_x.shape)
 
 
 @operation(*REDUCTIONS)
@@ -157,7 +157,7 @@ def logsumexp(x, axis=None, keepdims=False):
 
 
 @logsumexp.vjp
-def _(g, out, x, axis, keepdims):
+def _(g, _out, x, axis, keepdims):
     return spread(g, x.shape, axis, keepdims) * softmax(x, axes_of(axis, x.ndim))
 
 
@@ -171,7 +171,7 @@ def softmax(x, axis=-1):
 
 
 @softmax.vjp
-def _(g, out, x, axis):
+def _(g, out, _x, axis):
     return out * (g - sum(g * out, axis, True))
 
 
@@ -184,7 +184,7 @@ def log_softmax(x, axis=-1):
 
 
 @log_softmax.vjp
-def _(g, out, x, axis):
+def _(g, out, _x, axis):
     return g - exp(out) * sum(g, axis, True)
 
 
@@ -198,6 +198,6 @@ def cross_entropy_rows(logits, labels):
 
 
 @cross_entropy_rows.vjp
-def _(g, out, logits, labels):
+def _(g, _out, logits, labels):
     hit = labels[:, None] == np.arange(logits.shape[1])
     return (softmax(logits, 1) - hit) * g[:, None], None

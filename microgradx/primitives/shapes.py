@@ -38,8 +38,8 @@ def cast(x, *, dtype):
 
 
 @cast.vjp
-def _(g, out, x, dtype):
-    return cast(g, dtype=x.dtype)
+def _(g, _out, _x, dtype):
+    return cast(g, dtype=_x.dtype)
 
 
 @primitive
@@ -49,8 +49,8 @@ def reshape_to(x, *, shape):
 
 
 @reshape_to.vjp
-def _(g, out, x, shape):
-    return reshape_to(g, shape=x.shape)
+def _(g, _out, _x, shape):
+    return reshape_to(g, shape=_x.shape)
 
 
 @operation(
@@ -91,7 +91,7 @@ def permute_axes(x, *, axes):
 
 
 @permute_axes.vjp
-def _(g, out, x, axes):
+def _(g, _out, _x, axes):
     return permute_axes(g, axes=tuple(np.argsort(axes)))
 
 
@@ -120,7 +120,7 @@ def expand_to(x, *, shape):
 
 
 @expand_to.vjp
-def _(g, out, x, shape):
+def _(g, _out, _x, shape):
     return g  # the tape sums over what was repeated
 
 
