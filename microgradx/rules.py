@@ -9,12 +9,11 @@ on neither p, g nor state is computed once per step, in float64; the rest is in 
 Weight decay and maximising are not part of a rule, unless its paper makes them so: every sweep has them.
 """
 
-import inspect
 from collections.abc import Callable
 from typing import Any
 
 from microgradx.errors import KernelError
-from microgradx.scalars import clip, maximum, sign, sqrt, where
+from microgradx.scalars import clip, maximum, sign, signature_of, sqrt, where
 
 rules: dict[str, "Rule"] = {}
 """Every rule by its name: tests, benchmarks and the list of optimizers are made from this table."""
@@ -27,7 +26,7 @@ class Rule:
         self.function = function
         self.name = self.__name__ = function.__name__
         self.__module__ = function.__module__
-        self.__doc__, self.__signature__ = function.__doc__, inspect.signature(function)
+        self.__doc__, self.__signature__ = function.__doc__, signature_of(function)
         parameters = list(self.__signature__.parameters.values())
         first = [q.name for q in parameters if q.kind is q.POSITIONAL_ONLY]
         rest = parameters[len(first) :]

@@ -31,6 +31,13 @@ recorders: dict[type, Callable[..., Any]] = {}
 """The same for types that record what they compute; they come first, arrays beside them are constants."""
 
 
+def signature_of(function: Callable[..., Any]) -> inspect.Signature:
+    """A function's signature as messages show it: names and defaults, without types."""
+    found = inspect.signature(function)
+    plain = [p.replace(annotation=p.empty) for p in found.parameters.values()]
+    return found.replace(parameters=plain, return_annotation=found.empty)
+
+
 @dataclass(frozen=True)
 class Domain:
     """Where a function is defined and smooth: one interval per input, and the kinks between."""
@@ -61,7 +68,7 @@ class Elementwise:
         self.function = function
         self.name = self.__name__ = function.__name__
         self.__module__, self.__doc__ = function.__module__, function.__doc__
-        self.__signature__ = inspect.signature(function)
+        self.__signature__ = signature_of(function)
         parameters = self.__signature__.parameters.values()
         self.inputs = [p.name for p in parameters if p.default is p.empty]
         self.constants = {p.name: p.default for p in parameters if p.default is not p.empty}

@@ -11,8 +11,7 @@ import numpy as np
 
 from microgradx.eager.mode import mode
 from microgradx.errors import DeviceError
-
-Shape = tuple[int, ...]
+from microgradx.primitives.core import Shape
 
 
 class DeviceArray(Protocol):
