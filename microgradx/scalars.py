@@ -64,7 +64,10 @@ class Elementwise:
     Parameters without a default are inputs; parameters with one are constants (`negative_slope=0.01`).
     """
 
-    def __init__(self, function: Callable[..., Any], domain=(-3.0, 3.0), kinks=(), activation=False):
+    def __init__(
+        self, function: Callable[..., Any], domain: Any = (-3.0, 3.0), kinks: tuple[float, ...] = (),
+        activation: bool = False,
+    ):  # fmt: skip
         self.function = function
         self.name = self.__name__ = function.__name__
         self.__module__, self.__doc__ = function.__module__, function.__doc__
@@ -97,7 +100,9 @@ class Elementwise:
         declarations[0] += 1
         return function
 
-    def bind(self, args: tuple, constants: dict[str, Any]) -> tuple[tuple, dict[str, Any]]:
+    def bind(
+        self, args: tuple[Any, ...], constants: dict[str, Any]
+    ) -> tuple[tuple[Any, ...], dict[str, Any]]:
         """Inputs apart from constants; constants may also come by position, and None means default."""
         count = len(self.inputs)
         if not constants and len(args) == count:
@@ -121,7 +126,10 @@ class Elementwise:
         return self.function(*args, **constants)
 
 
-def elementwise(function=None, *, domain=(-3.0, 3.0), kinks=(), activation=False):
+def elementwise(
+    function: Callable[..., Any] | None = None, *, domain: Any = (-3.0, 3.0),
+    kinks: tuple[float, ...] = (), activation: bool = False,
+) -> Any:  # fmt: skip
     """Declare an elementwise function from its definition on plain numbers; its slope follows.
 
     The body is arithmetic over its arguments, numbers and other elementwise functions, with
@@ -129,6 +137,15 @@ def elementwise(function=None, *, domain=(-3.0, 3.0), kinks=(), activation=False
     tested, `kinks` where it has no derivative; `activation` lists it among a network's choices.
     Globals and a closure's numbers may change: the next call sees them, and a compiled step is made anew.
     A model keeps the function that it was given: declared anew, it is for new models.
+
+    >>> @mg.elementwise
+    ... def cube(x):
+    ...     return x * x * x
+    >>> @cube.slope
+    ... def _(x, _y):
+    ...     return 3 * x * x
+    >>> cube(2), cube(np.array([1.0, 2.0])), mg.grad(cube)(2.0)
+    (8, array([1., 8.]), tensor(12.))
     """
 
     def declare(function: Callable[..., Any]) -> Elementwise:

@@ -22,6 +22,7 @@ class Listener(Generic[T]):
     >>> class Names(Listener):
     ...     def record(self, op, args, params, out):
     ...         print(op.name, out.shape)
+    >>> from microgradx.eager.mode import mode
     >>> x = mg.ones(2, 3)
     >>> with mode.having(recorder=Names()):
     ...     y = (x * 2).sum(0)
