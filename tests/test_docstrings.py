@@ -15,7 +15,7 @@ TEXTS = {path: path.read_text(encoding="utf-8") for path in sorted(ROOT.glob("mi
 MODULES = [
     ".".join(path.relative_to(ROOT).with_suffix("").parts) for path, text in TEXTS.items() if ">>>" in text
 ]
-FLAGS = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE | doctest.IGNORE_EXCEPTION_DETAIL
+FLAGS = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
 NAMES = {"mg": mg, "np": np, "nn": nn, "optim": optim, "data": data}
 """What an example may use without importing it, beside what its module has."""
 
