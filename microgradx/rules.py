@@ -54,6 +54,19 @@ def rule(function: Callable[..., Any]) -> Rule:
     Numbers that it finds outside of itself, globals or a closure's, are those of the moment of every step;
     another value means another kernel, so what changes often should be a hyperparameter. An optimizer keeps
     the rule that it was given: declared anew, as in a notebook's cell run again, it is for new optimizers.
+
+    KernelError where a signature is no rule's.
+
+    >>> @mg.rule
+    ... def signed(p, g, /, t, lr=0.1):
+    ...     return p - lr * mg.sign(g)
+    >>> signed(1.0, 5.0, t=1)
+    0.9
+    >>> w = mg.ones(2, requires_grad=True)
+    >>> w.sum().backward()
+    >>> optim.Optimizer([w], signed).step()
+    >>> w
+    tensor([0.9, 0.9], requires_grad=True)
     """
     rules[function.__name__] = Rule(function)
     return rules[function.__name__]

@@ -26,7 +26,8 @@ def examples(module):
     yield from doctest.DocTestFinder(exclude_empty=True).find(module, extraglobs=names)
     for name, x in vars(module).items():
         own = getattr(x, "__module__", "") == module.__name__ and not isinstance(x, type)
-        if own and not hasattr(x, "__code__") and ">>>" in (x.__doc__ or ""):
+        known = hasattr(x, "__code__") or hasattr(x, "__wrapped__")  # to the finder
+        if own and not known and ">>>" in (x.__doc__ or ""):
             yield doctest.DocTestParser().get_doctest(x.__doc__, dict(names), name, module.__file__, 0)
 
 

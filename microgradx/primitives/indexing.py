@@ -78,7 +78,12 @@ def _(g: Operand, _out: Operand, _x: Operand, index: Operand) -> tuple[Operand, 
 
 @operation(Case((3, 4), index=[[0, 1], [3, 3], [2, 0]], axis=1), Case((3, 2), index=[[2, 2]], axis=0))
 def gather(x: Operand, index: Operand, axis: int) -> Operand:
-    """Pick along one axis, out[i, j] = x[i, index[i, j]] for axis=1: PyTorch's gather."""
+    """Pick along one axis, out[i, j] = x[i, index[i, j]] for axis=1: PyTorch's gather.
+
+    >>> mg.gather(mg.tensor([[1.0, 2.0], [3.0, 4.0]]), [[1], [0]], axis=1)
+    tensor([[2.],
+           [3.]])
+    """
     if isinstance(index, int):
         raise ArgumentError(f"gather takes the index before the axis: write gather(x, index, {index}).")
     settled = values(index)
@@ -109,7 +114,12 @@ def _(g: Operand, _out: Operand, *_xs: Operand, axis: int, ends: list[int]) -> t
 
 @operation(Case((2, 3), (1, 3), as_list=True), Case((2, 1), (2, 2), (2, 3), as_list=True, axis=-1))
 def cat(tensors: Sequence[Operand], axis: int = 0) -> Operand:
-    """Join a list of arrays along an axis that they have."""
+    """Join a list of arrays along an axis that they have.
+
+    >>> mg.cat([mg.ones(2, 1), mg.zeros(2, 2)], axis=1)
+    tensor([[1., 0., 0.],
+           [1., 0., 0.]])
+    """
     shapes = [tuple(np.shape(x)) for x in tensors]
     if not shapes:
         raise ArgumentError("cat: the list is empty; give at least one array.")
@@ -122,7 +132,12 @@ def cat(tensors: Sequence[Operand], axis: int = 0) -> Operand:
 
 @operation(Case((2, 3), (2, 3), as_list=True), Case((2,), (2,), as_list=True, axis=-1))
 def stack(tensors: Sequence[Operand], axis: int = 0) -> Operand:
-    """Join a list of arrays of one shape along a new axis."""
+    """Join a list of arrays of one shape along a new axis.
+
+    >>> mg.stack([mg.ones(2), mg.zeros(2)])
+    tensor([[1., 1.],
+           [0., 0.]])
+    """
     return cat([unsqueeze(x, axis) for x in tensors], axis)
 
 
@@ -131,6 +146,9 @@ def split(x: Operand, sections: int | Sequence[int], axis: int = 0) -> list[Oper
     """A list of pieces along an axis: so many equal ones, or cut at these positions, as np.split does.
 
     PyTorch's split counts elements instead of pieces: its split(x, 2) is split(x, range(2, len(x), 2)) here.
+
+    >>> mg.split(mg.arange(6), 2), mg.split(mg.arange(6), [1, 3])[1]
+    ([tensor([0, 1, 2], dtype=int64), tensor([3, 4, 5], dtype=int64)], tensor([1, 2], dtype=int64))
     """
     (a,) = axes_of(axis, x.ndim)
     n = x.shape[a]
@@ -159,7 +177,11 @@ def _(g: Operand, _out: Operand, _x: Operand, width: Widths, value: float) -> Op
 
 @operation(Case((2, 3), pad_width=1), Case((2, 3), pad_width=((1, 0), (0, 2)), value=2.0))
 def pad(x: Operand, pad_width: ArrayLike, value: float = 0.0) -> Operand:
-    """Surround with a constant: one width for all sides, or (before, after) per axis."""
+    """Surround with a constant: one width for all sides, or (before, after) per axis.
+
+    >>> mg.pad(mg.ones(2), ((1, 2),))
+    tensor([0., 1., 1., 0., 0.])
+    """
     width = np.broadcast_to(pad_width, (x.ndim, 2)).tolist()
     if any(n < 0 for sides in width for n in sides):
         raise ArgumentError(f"pad: widths must not be negative, here they are {width}.")
@@ -174,7 +196,12 @@ def encode(labels: Operand, *, num_classes: int, dtype: DTypeLike) -> Operand:
 
 @operation()
 def one_hot(labels: Operand, num_classes: int | None = None, dtype: DTypeLike = np.float32) -> Operand:
-    """Integer labels of any shape to (..., num_classes): 1 at the label, 0 elsewhere."""
+    """Integer labels of any shape to (..., num_classes): 1 at the label, 0 elsewhere.
+
+    >>> mg.one_hot(mg.tensor([2, 0]), 3)
+    tensor([[0., 0., 1.],
+           [1., 0., 0.]])
+    """
     labels = labels if hasattr(labels, "dtype") else np.asarray(labels)
     if labels.dtype.kind not in "iu":
         raise ArgumentError(f"one_hot: labels must be integers, these are {labels.dtype}.")

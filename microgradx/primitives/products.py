@@ -29,7 +29,13 @@ MATRICES = (
 
 @operation(*MATRICES)
 def matmul(a: Operand, b: Operand) -> Operand:
-    """(..., n, k) @ (..., k, m) -> (..., n, m); a vector is a row on the left, a column on the right."""
+    """(..., n, k) @ (..., k, m) -> (..., n, m); a vector is a row on the left, a column on the right.
+
+    ShapeError where the inner sizes differ.
+
+    >>> mg.matmul(mg.tensor([[1.0, 2.0], [3.0, 4.0]]), mg.ones(2))
+    tensor([3., 7.])
+    """
     if a.ndim == 2 == b.ndim and a.shape[1] == b.shape[0]:
         return multiply_matrices(a, b)
     if 0 in (a.ndim, b.ndim):
@@ -89,7 +95,14 @@ EQUATIONS: dict[str, list[Shape]] = {
 
 @operation(*[Case(*shapes, first=(equation,)) for equation, shapes in EQUATIONS.items()])
 def einsum(equation: str, *operands: Operand) -> Operand:
-    """Einstein summation, np.einsum with an equation; diagonals and ellipses included."""
+    """Einstein summation, np.einsum with an equation; diagonals and ellipses included.
+
+    ShapeError where the equation does not fit the shapes.
+
+    >>> mg.einsum("i,j->ij", mg.tensor([1.0, 2.0]), mg.tensor([3.0, 4.0]))
+    tensor([[3., 4.],
+           [6., 8.]])
+    """
     try:
         _, report = np.einsum_path(equation, *(np.empty(x.shape, bool) for x in operands))
     except ValueError as error:

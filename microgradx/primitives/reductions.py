@@ -24,7 +24,11 @@ REDUCTIONS = (
 @operation(*REDUCTIONS, Case(()), Case((0, 3), axis=0))
 @primitive
 def sum(x: Operand, axis: Axis = None, keepdims: bool = False) -> Operand:  # noqa: A001 - NumPy's name
-    """The sum over `axis`, over all axes without."""
+    """The sum over `axis`, over all axes without.
+
+    >>> mg.sum(mg.ones(2, 3), axis=0)
+    tensor([2., 2., 2.])
+    """
     return add_up(x, axis, keepdims=keepdims)
 
 
@@ -36,7 +40,12 @@ def _(g: Operand, _out: Operand, _x: Operand, axis: Axis, keepdims: bool) -> Ope
 @operation(*REDUCTIONS)
 @primitive
 def mean(x: Operand, axis: Axis = None, keepdims: bool = False) -> Operand:
-    """The mean over `axis`, over all axes without."""
+    """The mean over `axis`, over all axes without.
+
+    >>> mg.mean(mg.tensor([[1.0, 3.0], [5.0, 7.0]]), axis=1, keepdims=True)
+    tensor([[2.],
+           [6.]])
+    """
     total = add_up(x, axis, keepdims=keepdims)
     return total / (x.size // (total.size or 1) or math.nan)  # each by the number of its elements
 
@@ -48,7 +57,11 @@ def _(g: Operand, _out: Operand, _x: Operand, axis: Axis, keepdims: bool) -> Ope
 
 @operation(*REDUCTIONS, Case((4, 3), axis=0, ddof=1))
 def var(x: Operand, axis: Axis = None, ddof: int = 0, keepdims: bool = False) -> Operand:
-    """The mean squared distance from the mean, Σ(x - mean)² / (n - ddof)."""
+    """The mean squared distance from the mean, Σ(x - mean)² / (n - ddof).
+
+    >>> mg.var(mg.tensor([1.0, 3.0])), mg.var(mg.tensor([1.0, 3.0]), ddof=1)
+    (tensor(1.), tensor(2.))
+    """
     centred = x - mean(x, axis, True)
     squares = sum(centred * centred, axis, keepdims)
     n = x.size // (squares.size or 1) - ddof
@@ -57,7 +70,11 @@ def var(x: Operand, axis: Axis = None, ddof: int = 0, keepdims: bool = False) ->
 
 @operation(*REDUCTIONS, Case((4, 3), axis=0, ddof=1))
 def std(x: Operand, axis: Axis = None, ddof: int = 0, keepdims: bool = False) -> Operand:
-    """√var; where all elements are equal its gradient is 0, as in PyTorch."""
+    """√var; where all elements are equal its gradient is 0, as in PyTorch.
+
+    >>> mg.std(mg.tensor([1.0, 5.0]))
+    tensor(2.)
+    """
     v = var(x, axis, ddof, keepdims)
     return where(v == 0, v, sqrt(where(v == 0, v + 1, v)))
 
@@ -65,14 +82,22 @@ def std(x: Operand, axis: Axis = None, ddof: int = 0, keepdims: bool = False) ->
 @operation(*REDUCTIONS, Case(()))
 @primitive
 def max(x: Operand, axis: Axis = None, keepdims: bool = False) -> Operand:  # noqa: A001
-    """The maximum over `axis`; elements that tie share the gradient, as in PyTorch's amax."""
+    """The maximum over `axis`; elements that tie share the gradient, as in PyTorch's amax.
+
+    >>> mg.max(mg.tensor([[1.0, 3.0], [7.0, 5.0]]), axis=1)
+    tensor([3., 7.])
+    """
     return largest(x, axis, keepdims=keepdims)
 
 
 @operation(*REDUCTIONS, Case(()))
 @primitive
 def min(x: Operand, axis: Axis = None, keepdims: bool = False) -> Operand:  # noqa: A001
-    """The minimum over `axis`; elements that tie share the gradient, as in PyTorch's amin."""
+    """The minimum over `axis`; elements that tie share the gradient, as in PyTorch's amin.
+
+    >>> mg.min(mg.tensor([[1.0, 3.0], [7.0, 5.0]]), axis=1)
+    tensor([1., 5.])
+    """
     return smallest(x, axis, keepdims=keepdims)
 
 
@@ -86,7 +111,11 @@ def _(g: Operand, out: Operand, x: Operand, axis: Axis, keepdims: bool) -> Opera
 @operation(*REDUCTIONS)
 @primitive
 def prod(x: Operand, axis: Axis = None, keepdims: bool = False) -> Operand:
-    """The product over `axis`, over all axes without."""
+    """The product over `axis`, over all axes without.
+
+    >>> mg.prod(mg.tensor([2.0, 3.0, 4.0]))
+    tensor(24.)
+    """
     return multiply_all(x, axis, keepdims=keepdims)
 
 
@@ -109,7 +138,11 @@ def _(g: Operand, out: Operand, x: Operand, axis: Axis, keepdims: bool) -> Opera
 @operation(Case((2, 3), axis=0), Case((2, 3), axis=-1), Case((2, 3)))
 @primitive
 def cumsum(x: Operand, axis: int | None = None) -> Operand:
-    """The running sum along `axis`, over all elements in order without."""
+    """The running sum along `axis`, over all elements in order without.
+
+    >>> mg.cumsum(mg.tensor([1.0, 2.0, 3.0]))
+    tensor([1., 3., 6.])
+    """
     return np.cumsum(x, axis)
 
 
@@ -122,41 +155,65 @@ def _(g: Operand, _out: Operand, _x: Operand, axis: int | None) -> Operand:
 
 @operation(*REDUCTIONS)
 def norm(x: Operand, axis: Axis = None, keepdims: bool = False) -> Operand:
-    """The Euclidean length √Σx² over `axis`; where it is 0 its gradient is 0, as in PyTorch."""
+    """The Euclidean length √Σx² over `axis`; where it is 0 its gradient is 0, as in PyTorch.
+
+    >>> mg.norm(mg.tensor([3.0, 4.0]))
+    tensor(5.)
+    """
     squares = sum(x * x, axis, keepdims)
     return where(squares == 0, squares, sqrt(where(squares == 0, squares + 1, squares)))
 
 
 @operation()
 def any(x: Operand, axis: Axis = None, keepdims: bool = False) -> Operand:  # noqa: A001
-    """Whether an element along `axis`, or any at all, is not 0."""
+    """Whether an element along `axis`, or any at all, is not 0.
+
+    >>> mg.any(mg.tensor([[True, False], [False, False]]), axis=1)
+    tensor([ True, False], dtype=bool)
+    """
     return sum(x != 0, axis, keepdims) > 0
 
 
 @operation()
 def all(x: Operand, axis: Axis = None, keepdims: bool = False) -> Operand:  # noqa: A001
-    """Whether no element along `axis`, or none at all, is 0."""
+    """Whether no element along `axis`, or none at all, is 0.
+
+    >>> mg.all(mg.tensor([[True, True], [True, False]]), axis=1)
+    tensor([ True, False], dtype=bool)
+    """
     return sum(x == 0, axis, keepdims) == 0
 
 
 @operation()
 @primitive
 def argmax(x: Operand, axis: int | None = None, keepdims: bool = False) -> Operand:
-    """The position of the maximum, int64, the first where several tie; it has no gradient."""
+    """The position of the maximum, int64, the first where several tie; it has no gradient.
+
+    >>> mg.argmax(mg.tensor([[1.0, 3.0], [7.0, 5.0]]), axis=1)
+    tensor([1, 0], dtype=int64)
+    """
     return np.argmax(x, axis, keepdims=keepdims)
 
 
 @operation()
 @primitive
 def argmin(x: Operand, axis: int | None = None, keepdims: bool = False) -> Operand:
-    """The position of the minimum, int64, the first where several tie; it has no gradient."""
+    """The position of the minimum, int64, the first where several tie; it has no gradient.
+
+    >>> mg.argmin(mg.tensor([[1.0, 3.0], [7.0, 5.0]]), axis=1)
+    tensor([0, 1], dtype=int64)
+    """
     return np.argmin(x, axis, keepdims=keepdims)
 
 
 @operation(*REDUCTIONS)
 @primitive
 def logsumexp(x: Operand, axis: Axis = None, keepdims: bool = False) -> Operand:
-    """log Σ exp(x) over `axis`, without overflow."""
+    """log Σ exp(x) over `axis`, without overflow.
+
+    >>> mg.logsumexp(mg.tensor([1000.0, 1000.0]))
+    tensor(1000.6932)
+    """
     top = np.max(x, axis, keepdims=True, initial=-np.inf)
     top = np.where(np.isfinite(top), top, 0)  # so that it can be subtracted
     with np.errstate(divide="ignore"):  # log 0 = -∞ where nothing but -∞ is summed
@@ -172,7 +229,11 @@ def _(g: Operand, _out: Operand, x: Operand, axis: Axis, keepdims: bool) -> Oper
 @operation(Case((2, 3)), Case((2, 3), axis=0))
 @primitive
 def softmax(x: Operand, axis: Axis = -1) -> Operand:
-    """exp(x) / Σ exp(x) along `axis`, without overflow."""
+    """exp(x) / Σ exp(x) along `axis`, without overflow.
+
+    >>> mg.softmax(mg.tensor([0.0, 0.0]))
+    tensor([0.5, 0.5])
+    """
     y = x.copy("F") if x.ndim == 2 and axis in (1, -1, (1,)) else x  # NumPy is quickest across its rows
     y = np.exp(y - np.maximum.reduce(y, axis, keepdims=True, initial=-np.inf))
     return np.divide(y, np.add.reduce(y, axis, keepdims=True), order="C")
@@ -186,7 +247,11 @@ def _(g: Operand, out: Operand, _x: Operand, axis: Axis) -> Operand:
 @operation(Case((2, 3)), Case((2, 3), axis=0))
 @primitive
 def log_softmax(x: Operand, axis: Axis = -1) -> Operand:
-    """log softmax(x) along `axis`, without overflow."""
+    """log softmax(x) along `axis`, without overflow.
+
+    >>> mg.log_softmax(mg.tensor([0.0, 0.0]))
+    tensor([-0.6931472, -0.6931472])
+    """
     shifted = x - np.max(x, axis, keepdims=True, initial=-np.inf)
     return shifted - np.log(np.sum(np.exp(shifted), axis, keepdims=True))
 

@@ -62,27 +62,44 @@ def _(g: Operand, _out: Operand, _x: Operand, shape: Shape) -> Operand:
     Case((2, 6), shape=(3, 4)), Case((2, 3), shape=(-1,)), Case((), shape=(1,)), Case((0, 2), shape=(0,))
 )
 def reshape(x: Operand, *sizes: int | Shape, shape: int | Shape | None = None) -> Operand:
-    """The same elements in another shape: `reshape(x, 3, -1)`, `reshape(x, (3, -1))`; one size may be -1."""
+    """The same elements in another shape: `reshape(x, 3, -1)`, `reshape(x, (3, -1))`; one size may be -1.
+
+    >>> mg.reshape(mg.arange(6), 2, -1)
+    tensor([[0, 1, 2],
+           [3, 4, 5]], dtype=int64)
+    """
     return reshape_to(x, shape=one_shape(sizes if shape is None else (shape,)))
 
 
 @operation(Case((1, 3, 1)), Case((1, 3, 1), axis=0), Case((2, 3)))
 def squeeze(x: Operand, axis: Axis = None) -> Operand:
-    """Drop axes of size 1: all, or those named; an axis of another size stays, as in PyTorch."""
+    """Drop axes of size 1: all, or those named; an axis of another size stays, as in PyTorch.
+
+    >>> mg.squeeze(mg.ones(1, 3, 1), axis=0).shape
+    (3, 1)
+    """
     drop = [a for a in axes_of(axis, x.ndim) if x.shape[a] == 1]
     return reshape_to(x, shape=tuple(n for a, n in enumerate(x.shape) if a not in drop))
 
 
 @operation(Case((2, 3), axis=0), Case((2, 3), axis=-1), Case((), axis=0))
 def unsqueeze(x: Operand, axis: int) -> Operand:
-    """Insert an axis of size 1 at `axis`."""
+    """Insert an axis of size 1 at `axis`.
+
+    >>> mg.unsqueeze(mg.ones(3), -1).shape
+    (3, 1)
+    """
     (a,) = axes_of(axis, x.ndim + 1)
     return reshape_to(x, shape=(*x.shape[:a], 1, *x.shape[a:]))
 
 
 @operation(Case((2, 3, 4)), Case((2, 3, 4), start_dim=1), Case((2, 3, 4), start_dim=0, end_dim=1), Case(()))
 def flatten(x: Operand, start_dim: int = 0, end_dim: int = -1) -> Operand:
-    """Merge the axes from `start_dim` to `end_dim`, both included, into one."""
+    """Merge the axes from `start_dim` to `end_dim`, both included, into one.
+
+    >>> mg.flatten(mg.ones(2, 3, 4), start_dim=1).shape
+    (2, 12)
+    """
     if x.ndim == 0:
         return reshape_to(x, shape=(1,))
     a, b = axes_of((start_dim, end_dim), x.ndim)
@@ -102,14 +119,22 @@ def _(g: Operand, _out: Operand, _x: Operand, axes: tuple[int, ...]) -> Operand:
 
 @operation(Case((2, 3, 4)), Case((2, 3, 4), axes=(1, 2, 0)), Case((3,), axes=(0,)))
 def permute(x: Operand, *order: int | Shape, axes: Shape | None = None) -> Operand:
-    """Reorder the axes, `permute(x, 2, 0, 1)`; without axes, reverse them."""
+    """Reorder the axes, `permute(x, 2, 0, 1)`; without axes, reverse them.
+
+    >>> mg.permute(mg.ones(2, 3, 4), 2, 0, 1).shape
+    (4, 2, 3)
+    """
     named = one_shape(order if axes is None else (axes,)) or tuple(range(x.ndim))[::-1]
     return permute_axes(x, axes=axes_of(named, x.ndim))
 
 
 @operation(Case((2, 3)), Case((2, 3, 4), axis0=0, axis1=-1))
 def transpose(x: Operand, axis0: int = -2, axis1: int = -1) -> Operand:
-    """Swap two axes, the last two unless told otherwise."""
+    """Swap two axes, the last two unless told otherwise.
+
+    >>> mg.transpose(mg.ones(2, 3, 4)).shape
+    (2, 4, 3)
+    """
     axes = list(range(x.ndim))
     a, b = axes_of((axis0, axis1), x.ndim)
     axes[a], axes[b] = b, a
@@ -133,7 +158,12 @@ def _(g: Operand, _out: Operand, _x: Operand, shape: Shape) -> Operand:
     Case((1, 3), shape=(2, 3)), Case((3,), shape=(2, 3)), Case((2, 1), shape=(-1, 4)), Case((), shape=(2,))
 )
 def expand(x: Operand, *sizes: int | Shape, shape: int | Shape | None = None) -> Operand:
-    """Repeat axes of size 1 up to the given sizes; -1 keeps a size."""
+    """Repeat axes of size 1 up to the given sizes; -1 keeps a size.
+
+    >>> mg.expand(mg.tensor([[1.0], [2.0]]), -1, 3)
+    tensor([[1., 1., 1.],
+           [2., 2., 2.]])
+    """
     shape = one_shape(sizes if shape is None else (shape,))
     old = (1,) * (len(shape) - x.ndim) + tuple(x.shape)
     return expand_to(x, shape=tuple(o if n == -1 else n for o, n in zip(old, shape, strict=False)))
