@@ -80,6 +80,12 @@ def test_cuda_stands_in_one_room():
     assert all(path.parent == ROOT / "cuda" for path in users), users
 
 
+def test_the_eager_framework_knows_no_device_but_by_its_registry():
+    rooms = {name.split(".")[1] for path in FILES if room(path) == "eager" for name in imports(path)
+             if name.startswith("microgradx.")}  # fmt: skip
+    assert not rooms & {"cuda", "codegen"}
+
+
 def test_import_is_light():
     heavy = {
         "numba",
@@ -196,7 +202,7 @@ def test_without_the_compiler_the_framework_trains_as_before(tmp_path, device):
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(ROOT)))
 def test_a_file_is_read_in_one_go(path):
-    catalogues = {"scalars.py", "rules.py", "tensor.py"}  # one short definition after another
+    catalogues = {"scalars.py", "rules.py"}  # one short definition after another
     assert len(path.read_text().splitlines()) <= 400 or path.name in catalogues
     assert path.name not in {"utils.py", "helpers.py", "common.py"}
     assert ast.get_docstring(ast.parse(path.read_text())) or not path.read_text(), (

@@ -43,7 +43,7 @@ class Box:
 
     @property
     def device(self) -> str:
-        """Where it is: "cpu" or "cuda"."""
+        """The name of the device that it is on, such as "cpu"."""
         if mode.recorder is not None and mode.recorder.device != "cpu":
             return mode.recorder.device
         return device_of(self._data)

@@ -35,7 +35,7 @@ def record(
 def guard(which: int | str, t: Box) -> Guard:
     """What to compare before backward reads a value: its version, while debugging its bytes too."""
     seen = (t._data, np.asarray(t._data).tobytes()) if mode.detect else None
-    return Guard(which, t._version, t._version[0], seen)
+    return which, t._version, t._version[0], seen
 
 
 def move(t: B, device: str) -> B:

@@ -9,7 +9,7 @@ import math
 from collections.abc import Callable
 from heapq import heappop, heappush
 from itertools import count
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Protocol, final
 
 import numpy as np
 
@@ -38,15 +38,13 @@ class Leaf(Protocol):
         """Add a gradient to the one that it has."""
 
 
-class Guard(NamedTuple):
-    """What to compare before backward reads a value that a node has saved."""
-
-    which: int | str  # input, or "out"
-    version: list[int]  # how often the value has been changed in place
-    then: int  # how often that was, when it was saved
-    seen: tuple[Array, bytes] | None  # while debugging: the array, and the bytes in it
+Guard = tuple[int | str, list[int], int, tuple[Array, bytes] | None]
+"""What to compare before backward reads a saved value: which input, or "out"; how often it has been changed
+in place, and how often that was then; while debugging, the array and the bytes in it.
+"""
 
 
+@final
 class Node:
     """One recorded operation: what it was, where its inputs came from, what its derivative reads."""
 
@@ -169,7 +167,7 @@ def backward(
     def arrive(edge: Edge, g: Operand) -> None:
         if watch is not None and edge in watch:
             watch[edge] = g if watch[edge] is None else watch[edge] + g
-        if not isinstance(edge, Node):
+        if type(edge) is not Node:
             if watch is None:
                 edge.accumulate(g)
         elif edge in pending:
