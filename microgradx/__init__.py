@@ -31,15 +31,23 @@ from microgradx.eager.tensor import Tensor
 from microgradx.eager.creation import arange, eye, from_dlpack, full, ones, rand, randn, tensor, zeros  # isort: skip
 from microgradx.eager.autograd import check_grad, grad, hessian, hvp, value_and_grad  # isort: skip
 from microgradx import data, nn, optim  # isort: skip
+from microgradx import codegen  # isort: skip  # Tensors on "cuda"
 from microgradx.compiler import jit  # isort: skip
 from microgradx.training import fit  # isort: skip
-from microgradx.study import draw, tape  # isort: skip  # the module of that name: from microgradx.tape import ...
+from microgradx.study import draw, tape  # isort: skip
 
 __version__ = "0.1.0"
 
 
 def seed(n: int) -> None:
-    """Restart the random numbers of initialisation, dropout, shuffling, `rand` and `randn` from a seed."""
+    """Restart the random numbers of initialisation, dropout, shuffling, `rand` and `randn` from a seed.
+
+    >>> mg.seed(0)
+    >>> a = mg.rand(3)
+    >>> mg.seed(0)
+    >>> bool((mg.rand(3) == a).all())
+    True
+    """
     generator.seed(n)
 
 

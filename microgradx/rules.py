@@ -9,12 +9,11 @@ on neither p, g nor state is computed once per step, in float64; the rest is in 
 Weight decay and maximising are not part of a rule, unless its paper makes them so: every sweep has them.
 """
 
-import inspect
 from collections.abc import Callable
 from typing import Any
 
 from microgradx.errors import KernelError
-from microgradx.scalars import clip, maximum, sign, sqrt, where
+from microgradx.scalars import clip, maximum, sign, signature_of, sqrt, where
 
 rules: dict[str, "Rule"] = {}
 """Every rule by its name: tests, benchmarks and the list of optimizers are made from this table."""
@@ -27,7 +26,7 @@ class Rule:
         self.function = function
         self.name = self.__name__ = function.__name__
         self.__module__ = function.__module__
-        self.__doc__, self.__signature__ = function.__doc__, inspect.signature(function)
+        self.__doc__, self.__signature__ = function.__doc__, signature_of(function)
         parameters = list(self.__signature__.parameters.values())
         first = [q.name for q in parameters if q.kind is q.POSITIONAL_ONLY]
         rest = parameters[len(first) :]
@@ -55,6 +54,19 @@ def rule(function: Callable[..., Any]) -> Rule:
     Numbers that it finds outside of itself, globals or a closure's, are those of the moment of every step;
     another value means another kernel, so what changes often should be a hyperparameter. An optimizer keeps
     the rule that it was given: declared anew, as in a notebook's cell run again, it is for new optimizers.
+
+    KernelError where a signature is no rule's.
+
+    >>> @mg.rule
+    ... def signed(p, g, /, t, lr=0.1):
+    ...     return p - lr * mg.sign(g)
+    >>> signed(1.0, 5.0, t=1)
+    0.9
+    >>> w = mg.ones(2, requires_grad=True)
+    >>> w.sum().backward()
+    >>> optim.Optimizer([w], signed).step()
+    >>> w
+    tensor([0.9, 0.9], requires_grad=True)
     """
     rules[function.__name__] = Rule(function)
     return rules[function.__name__]

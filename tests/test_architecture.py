@@ -1,10 +1,17 @@
 """Who may know whom: rooms import only from their left, and heavy libraries load where they are needed."""
 
 import ast
+import os
+import pkgutil
+import shutil
 import subprocess
 import sys
+from functools import cache
+from graphlib import CycleError, TopologicalSorter
+from importlib import import_module
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 import microgradx
@@ -21,8 +28,13 @@ def room(path):
     return path.relative_to(ROOT).parts[0].removesuffix(".py")
 
 
+@cache
 def imports(path):
     """Every module that a file imports anywhere in it, as dotted names."""
+    return list(imported(path))
+
+
+def imported(path):
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
@@ -68,6 +80,12 @@ def test_cuda_stands_in_one_room():
     assert all(path.parent == ROOT / "cuda" for path in users), users
 
 
+def test_the_eager_framework_knows_no_device_but_by_its_registry():
+    rooms = {name.split(".")[1] for path in FILES if room(path) == "eager" for name in imports(path)
+             if name.startswith("microgradx.")}  # fmt: skip
+    assert not rooms & {"cuda", "codegen"}
+
+
 def test_import_is_light():
     heavy = {
         "numba",
@@ -90,9 +108,101 @@ def test_import_is_light():
     assert not heavy & set(loaded)
 
 
+# Modules and names
+
+MODULES = {".".join(path.relative_to(ROOT.parent).with_suffix("").parts): path for path in FILES}
+MODULES = {name.removesuffix(".__init__"): path for name, path in MODULES.items()}
+CYCLES = {"microgradx.cuda", "microgradx.study.racing", "microgradx.study.bias_correction"}
+HIDDEN = {"microgradx.cuda.device", "microgradx.data.batches"}
+"""Rooms that have yet to end their cycles, and modules that a function of their name hides."""
+
+
+def needs(name):
+    """The modules that one imports, wherever in its text: within functions, and for types alone, too.
+
+    `from package import name` needs the module of that name, or else the package's own file.
+    """
+    for other in imports(MODULES[name]):
+        home = other.rpartition(".")[0]
+        yield from [m for m in (other, home) if m in MODULES and m != name][:1]
+
+
+def test_no_module_imports_itself_by_way_of_others():
+    graph = {name: set(needs(name)) for name in MODULES}
+    known = {name for name in graph if any(name.startswith(f"{room}.") for room in CYCLES)}
+    for name in known:
+        graph[name] -= known
+    try:
+        TopologicalSorter(graph).prepare()
+    except CycleError as error:
+        pytest.fail(" imports ".join(reversed(error.args[1])))
+
+
+@pytest.mark.parametrize("name", [name for name, path in MODULES.items() if path.name == "__init__.py"])
+def test_no_name_hides_a_module(name):
+    package = import_module(name)
+    for module in pkgutil.iter_modules(package.__path__, f"{name}."):
+        if not module.name.endswith("__main__") and module.name not in HIDDEN:
+            assert import_module(module.name) is getattr(package, module.name.rpartition(".")[2])
+
+
+# The eager framework stands alone
+
+TRAINING = """
+import sys
+import microgradx as mg
+from microgradx import nn, optim
+
+mg.seed(0)
+model = nn.MLP([2, 3, 2], "tanh").to(device)
+optimizer = optim.Adam(model.parameters(), lr=0.1)
+x = mg.tensor([[0.5, -1.0], [2.0, 0.3], [-1.0, 1.0]], device=device)
+labels = mg.tensor([0, 1, 1], device=device)
+for step in range(3):
+    optimizer.zero_grad()
+    loss = nn.cross_entropy(model(x), labels)
+    loss.backward()
+    optimizer.step()
+    results.append(loss.item())
+curvature = mg.grad(lambda x: mg.grad(lambda x: (x**3).sum())(x).sum())(x)
+results += [curvature.numpy().tolist(), model.state_dict()["0.weight"].tolist()]
+"""
+ABSENT = [room for room in RIGHT if (ROOT / room).exists() or (ROOT / f"{room}.py").exists()]
+
+
+@pytest.mark.parametrize("device", ["cpu", "cuda"])
+def test_without_the_compiler_the_framework_trains_as_before(tmp_path, device):
+    """Deleted are the compiler and all rooms to its right, and the lines of the index that import them."""
+    copy = tmp_path / "microgradx"
+    ignored = lambda _, names: {name for name in names if name.removesuffix(".py") in ABSENT}
+    shutil.copytree(ROOT, copy, ignore=ignored)
+    index = (copy / "__init__.py").read_text(encoding="utf-8").splitlines()
+    kept = [
+        line for line in index if not line.startswith(tuple(f"from microgradx.{room} " for room in ABSENT))
+    ]
+    assert len(kept) < len(index)
+    (copy / "__init__.py").write_text("\n".join(kept), encoding="utf-8")
+    names = {"device": "cpu", "results": []}
+    exec(TRAINING, names)  # by the whole package
+    code = f"device, results = {device!r}, []\n{TRAINING}\nprint(results, mg.__file__, *sys.modules)"
+    environment = {
+        **os.environ,
+        "PYTHONPATH": str(tmp_path),
+        "NUMBA_ENABLE_CUDASIM": str(int(device == "cuda")),
+    }
+    run = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, env=environment, cwd=tmp_path
+    )
+    assert not run.returncode, run.stderr
+    results, _, rest = run.stdout.partition("]] ")
+    assert str(copy) in rest and "microgradx.compiler" not in rest
+    for one, other in zip(ast.literal_eval(results + "]]"), names["results"], strict=True):
+        np.testing.assert_allclose(one, other, rtol=0 if device == "cpu" else 1e-5)
+
+
 @pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(ROOT)))
 def test_a_file_is_read_in_one_go(path):
-    catalogues = {"scalars.py", "rules.py", "tensor.py"}  # one short definition after another
+    catalogues = {"scalars.py", "rules.py"}  # one short definition after another
     assert len(path.read_text().splitlines()) <= 400 or path.name in catalogues
     assert path.name not in {"utils.py", "helpers.py", "common.py"}
     assert ast.get_docstring(ast.parse(path.read_text())) or not path.read_text(), (

@@ -314,6 +314,30 @@ def test_what_a_rule_reads():
     assert {op.name: set(op.reads) for op in reads} == {op.name: r for op, r in reads.items()}
 
 
+def leaves_and_results(f, points):
+    """The gradients of f at leaves, and at results: of these nothing is at hand that a rule does not read."""
+    found = []
+    for middle in (lambda t: t, lambda t: 1.0 * t):
+        tensors = [mg.Tensor(point, requires_grad=True) for point in points]
+        f(*map(middle, tensors)).sum().backward()
+        found.append([t.grad for t in tensors])
+    return zip(*found, strict=True)
+
+
+@every_case
+def test_rules_read_no_more_than_they_say(name, case):
+    for one, other in leaves_and_results(
+        lambda *xs: joined(case.call(operations[name], list(xs))), draw(case)
+    ):
+        np.testing.assert_array_equal(one.data, other.data)
+
+
+@pytest.mark.parametrize("function", [*mg.scalars.differentiable()], ids=lambda function: function.name)
+def test_slopes_read_no_more_than_they_say(function):
+    for one, other in leaves_and_results(function, function.domain.sample(5)):
+        assert one is other is None or one.tolist() == other.tolist()
+
+
 def test_a_rule_with_the_wrong_results_says_so():
     def double(a, b):
         return 2 * a + 2 * b

@@ -7,6 +7,7 @@ import pytest
 
 import microgradx as mg
 from microgradx import nn, optim
+from microgradx.eager.listener import Listener
 from microgradx.eager.mode import mode
 from microgradx.eager.tensor import Tensor
 from microgradx.nn.module import structure
@@ -17,15 +18,12 @@ class LookError(Exception):
     """Somebody looked at values that will be others in the next call."""
 
 
-class Recorder:
+class Recorder(Listener):
     """Writes down what happens, array by array; `replay` does it again from other inputs."""
-
-    device = "cpu"
 
     def __init__(self, *inputs):
         self.first, self.kept, self.live, self.program, self.heard = {}, [], set(), [], []
         self.live = {self.key(t) for t in inputs}
-        self.made = {}  # Tensors made of arrays
 
     def key(self, x):
         array = x._data if isinstance(x, Tensor) else x
@@ -85,9 +83,6 @@ class Recorder:
         t = Tensor(np.array(look(), dtype))
         self.remember(t._data)
         return t
-
-    def keep(self, array):
-        pass
 
     def gradient(self, leaf, reset=False):
         self.heard.append("reset" if reset else "gradient")

@@ -4,3 +4,5 @@ In the order to read them: `ir` is what a program, its loops and other work are 
 into the other, `printers` write files. `cuda_operations` runs one operation at a time on a GPU; whole steps
 are in `compiler`.
 """
+
+from microgradx.codegen import cuda_device

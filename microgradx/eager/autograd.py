@@ -1,29 +1,44 @@
 """Derivatives of functions: grad, value_and_grad, hvp, hessian, and check_grad to trust them."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import wraps
 from typing import Any
 
 import numpy as np
 
+from microgradx.eager.arrays import as_array
+from microgradx.eager.devices import Shape, placed
+from microgradx.eager.gradients import differentiate
 from microgradx.eager.mode import mode
-from microgradx.eager.tensor import Tensor, as_array, constant, differentiate, placed, wrap
+from microgradx.eager.tensor import Tensor, constant, wrap
 from microgradx.errors import ArgumentError, GradientError, ShapeError
 from microgradx.primitives.indexing import stack
 from microgradx.primitives.shapes import reshape_to
 
+Function = Callable[..., Any]
+"""Of arrays, numbers or Tensors to one Tensor, mostly of one number."""
 
-def value_and_grad(f: Callable[..., Any], argnums: int | Sequence[int] = 0, create_graph: bool | None = None):
+Points = list[np.ndarray]
+"""Where a function is looked at: an array per argument."""
+
+
+def value_and_grad(
+    f: Function, argnums: int | Sequence[int] = 0, create_graph: bool | None = None
+) -> Callable[..., tuple[Tensor, Any]]:
     """A function that returns `(f(*args), gradient)` for a function f that returns one number.
 
     The gradient is with respect to the argument `argnums`, or a tuple of gradients for several. Arrays and
     numbers become Tensors. The gradients can be differentiated again where an argument requires gradients
-    itself, as within another `grad`, or with `create_graph=True`.
+    itself, as within another `grad`, or with `create_graph=True`. GradientError where f returns anything
+    but one number, ArgumentError where it has no argument of that number.
+
+    >>> mg.value_and_grad(lambda w, x: (w * x).sum())(np.array([1.0, 2.0]), np.array([3.0, 4.0]))
+    (tensor(11., dtype=float64), tensor([3., 4.], dtype=float64))
     """
     positions = tuple(argnums) if isinstance(argnums, Sequence) else (argnums,)
 
     @wraps(f)
-    def run(*args, **kwargs):
+    def run(*args: Any, **kwargs: Any) -> tuple[Tensor, Any]:
         if positions and not -len(args) <= min(positions) <= max(positions) < len(args):
             raise ArgumentError(f"argnums={argnums} does not fit a call with {len(args)} arguments.")
         if not mode.record:
@@ -44,13 +59,20 @@ def value_and_grad(f: Callable[..., Any], argnums: int | Sequence[int] = 0, crea
     return run
 
 
-def grad(f: Callable[..., Any], argnums: int | Sequence[int] = 0, create_graph: bool | None = None):
-    """A function that returns the gradient of f; see `value_and_grad`. Nests: `grad(grad(f))`."""
+def grad(
+    f: Function, argnums: int | Sequence[int] = 0, create_graph: bool | None = None
+) -> Callable[..., Any]:
+    """A function that returns the gradient of f; see `value_and_grad`. Nests: `grad(grad(f))`.
+
+    >>> cube = lambda x: x**3
+    >>> mg.grad(cube)(2.0), mg.grad(mg.grad(cube))(2.0)
+    (tensor(12.), tensor(12.))
+    """
     both = value_and_grad(f, argnums, create_graph)
     return wraps(f)(lambda *args, **kwargs: both(*args, **kwargs)[1])
 
 
-def variable(x) -> Tensor:
+def variable(x: Any) -> Tensor:
     """A Tensor to differentiate with respect to: a new leaf, or x's view if it has a history."""
     if isinstance(x, Tensor) and x.requires_grad:
         return reshape_to(x, shape=x.shape)  # apart from x, which the function may also use
@@ -73,8 +95,14 @@ def nothing(x: Tensor) -> Any:
     return placed(np.zeros(x.shape, x.dtype), x.device)
 
 
-def hvp(f: Callable[..., Any], x, v) -> Tensor:
-    """The product of the Hessian of f at x with v (of x's shape), by reverse over reverse."""
+def hvp(f: Function, x: Any, v: Any) -> Tensor:
+    """The product of the Hessian of f at x with v (of x's shape), by reverse over reverse.
+
+    ShapeError where v has another shape. Pearlmutter (1994), Fast Exact Multiplication by the Hessian.
+
+    >>> mg.hvp(lambda x: (x**3).sum(), np.array([1.0, 2.0]), np.array([1.0, 1.0]))
+    tensor([ 6., 12.], dtype=float64)
+    """
     x = variable(x)
     g = grad(f)(x)
     v = v.to(x.dtype) if isinstance(v, Tensor) else constant(placed(as_array(v, x.dtype), x.device))
@@ -83,11 +111,16 @@ def hvp(f: Callable[..., Any], x, v) -> Tensor:
     return gradients((g * v).sum(), [x])[0]
 
 
-def hessian(f: Callable[..., Any]):
-    """A function that returns the matrix of second derivatives of f, of shape (*x.shape, *x.shape)."""
+def hessian(f: Function) -> Callable[[Any], Tensor]:
+    """A function that returns the matrix of second derivatives of f, of shape (*x.shape, *x.shape).
+
+    >>> mg.hessian(lambda x: x[0] * x[1] ** 2)(np.array([1.0, 2.0]))
+    tensor([[0., 4.],
+           [4., 2.]], dtype=float64)
+    """
 
     @wraps(f)
-    def run(x) -> Tensor:
+    def run(x: Any) -> Tensor:
         x = variable(x)
         rows = [hvp(f, x, row) for row in np.eye(x.size).reshape(x.size, *x.shape)]
         return reshape_to(stack(rows), shape=x.shape + x.shape)
@@ -95,12 +128,18 @@ def hessian(f: Callable[..., Any]):
     return run
 
 
-def check_grad(f, *inputs, order: int = 1, eps=1e-6, rtol=1e-5, atol=1e-7, seed: int = 0) -> bool:
+def check_grad(
+    f: Function, *inputs: Any, order: int = 1, eps: float = 1e-6, rtol: float = 1e-5, atol: float = 1e-7,
+    seed: int = 0,
+) -> bool:  # fmt: skip
     """Compare the derivatives of f with central differences in float64; True, or GradientError.
 
     f takes float arrays (others are passed on as they are) and returns one Tensor of any shape, which is
     weighted at random so that one number stands for the whole Jacobian. `order=2` also checks the
     derivative of the derivative. The error names the elements and both values, unweighted.
+
+    >>> mg.check_grad(mg.tanh, np.array([-1.0, 0.5]), order=2)
+    True
     """
     draw = np.random.default_rng(seed)
     arrays = [np.asarray(x) for x in inputs]
@@ -109,10 +148,10 @@ def check_grad(f, *inputs, order: int = 1, eps=1e-6, rtol=1e-5, atol=1e-7, seed:
     shape = np.shape(f(*[Tensor(p) for p in points]))
     weights = draw.uniform(0.5, 1.5, shape)
 
-    def total(*args):
+    def total(*args: Any) -> Tensor:
         return (f(*args) * weights).sum()
 
-    def slope(*args):
+    def slope(*args: Any) -> Any:
         grads = grad(total, argnums=free, create_graph=True)(*args)
         return sum((g * d).sum() for g, d in zip(grads, directions, strict=True))
 
@@ -124,13 +163,13 @@ def check_grad(f, *inputs, order: int = 1, eps=1e-6, rtol=1e-5, atol=1e-7, seed:
     return True
 
 
-def outputs(f, shape: tuple[int, ...]):
+def outputs(f: Function, shape: Shape) -> Iterator[tuple[str, Function]]:
     """Each element of what f returns, as words and as a function."""
     for out in np.ndindex(shape):
         yield (f" of output {out}", lambda *args, out=out: f(*args)[out]) if shape else ("", f)
 
 
-def derivatives(f, shape: tuple[int, ...], points: list, free: list[int]):
+def derivatives(f: Function, shape: Shape, points: Points, free: list[int]) -> Iterator[tuple[str, Function]]:
     """Each first derivative of f, by every element of its inputs."""
     for words, one in outputs(f, shape):
         for i in free:
@@ -140,7 +179,10 @@ def derivatives(f, shape: tuple[int, ...], points: list, free: list[int]):
                 yield name, lambda *args, slope=slope, at=at: slope(*args)[at] if at else slope(*args)
 
 
-def compare(f, parts, points, free, order, eps, rtol, atol) -> None:
+def compare(
+    f: Function, parts: Callable[[], Iterator[tuple[str, Function]]], points: Points, free: list[int],
+    order: int, eps: float, rtol: float, atol: float,
+) -> None:  # fmt: skip
     """Check the gradient of f at the points, element by element; where it is wrong, name the part that is."""
     found = grad(f, argnums=free)(*[Tensor(p) for p in points]) if free else ()
     for i, g in zip(free, found, strict=True):
@@ -160,7 +202,7 @@ def compare(f, parts, points, free, order, eps, rtol, atol) -> None:
             raise GradientError(f"check_grad: derivative of order {order}{of}, {where}: {both}.")
 
 
-def difference(f, points, i: int, index: tuple[int, ...], eps: float) -> float:
+def difference(f: Function, points: Points, i: int, index: Shape, eps: float) -> float:
     """(f(x + ε) - f(x - ε)) / 2ε for one element."""
     ends = []
     for step in (eps, -eps):

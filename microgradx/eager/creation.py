@@ -6,19 +6,30 @@ All take `dtype` (float32 unless the values say otherwise), `device` and `requir
 from typing import Any
 
 import numpy as np
+from numpy.typing import DTypeLike
 
-from microgradx import cuda
-from microgradx.cuda import Array
-from microgradx.cuda.dlpack import CPU, borrow
+from microgradx.eager.arrays import as_dtype
+from microgradx.eager.devices import Shape, devices
 from microgradx.eager.mode import mode
-from microgradx.eager.tensor import Tensor, as_dtype
+from microgradx.eager.tensor import Tensor
 from microgradx.errors import ArgumentError
 from microgradx.kernels.random import generator
 from microgradx.primitives.shapes import one_shape
 
+HOST = 1  # DLPack's number of the host's memory
 
-def tensor(values, dtype=None, device=None, requires_grad: bool = False) -> Tensor:
-    """A Tensor with a copy of the values; float32 for Python's numbers, else the dtype they have."""
+
+def tensor(
+    values: Any, dtype: DTypeLike | None = None, device: str | None = None, requires_grad: bool = False
+) -> Tensor:
+    """A Tensor with a copy of the values; float32 for Python's numbers, else the dtype they have.
+
+    ShapeError where lists do not form an array, DTypeError for what is no number, or has no gradient.
+
+    >>> mg.tensor([[1, 2], [3, 4]], np.float32)
+    tensor([[1., 2.],
+           [3., 4.]])
+    """
     t = Tensor(values, dtype, device, requires_grad)
     if isinstance(values, Tensor):
         t._data = t.detach().clone()._data
@@ -31,61 +42,116 @@ def from_dlpack(x: Any) -> Tensor:
     """A Tensor that shares the memory of another library's array: NumPy's, PyTorch's, JAX's, CuPy's.
 
     On the CPU or on the GPU, by DLPack; nothing is copied.
+
+    >>> array = np.zeros(2)
+    >>> t = mg.from_dlpack(array)
+    >>> array[0] = 1.0
+    >>> t
+    tensor([1., 0.], dtype=float64)
     """
     if not hasattr(x, "__dlpack__"):
         raise ArgumentError(f"from_dlpack takes an array with __dlpack__, not {type(x).__name__}.")
-    if x.__dlpack_device__()[0] == CPU:
+    if x.__dlpack_device__()[0] == HOST:
         return Tensor(np.from_dlpack(x))
-    gpu = cuda.device()
-    return Tensor(borrow(x.__dlpack__(stream=gpu.queue), gpu))
+    return Tensor(next(iter(devices.values())).from_dlpack(x))
 
 
-def full(shape, value, dtype=None, device=None, requires_grad: bool = False) -> Tensor:
-    """A Tensor filled with one value."""
+def full(
+    shape: int | Shape, value: float, dtype: DTypeLike | None = None, device: str | None = None,
+    requires_grad: bool = False,
+) -> Tensor:  # fmt: skip
+    """A Tensor filled with one value.
+
+    >>> mg.full((2, 3), 7)
+    tensor([[7, 7, 7],
+           [7, 7, 7]], dtype=int64)
+    """
     kind = dtype or (mode.number if isinstance(value, float) else None)
     return Tensor(np.full(shape, value, kind and as_dtype(kind)), dtype, device, requires_grad)
 
 
-def zeros(*shape, dtype=None, device=None, requires_grad: bool = False) -> Tensor:
-    """Zeros: `zeros(2, 3)` or `zeros((2, 3))`."""
+def zeros(
+    *shape: Any, dtype: DTypeLike | None = None, device: str | None = None, requires_grad: bool = False
+) -> Tensor:
+    """Zeros: `zeros(2, 3)` or `zeros((2, 3))`.
+
+    >>> mg.zeros(3)
+    tensor([0., 0., 0.])
+    """
     return full(one_shape(shape), 0.0, dtype, device, requires_grad)
 
 
-def ones(*shape, dtype=None, device=None, requires_grad: bool = False) -> Tensor:
-    """Ones: `ones(2, 3)` or `ones((2, 3))`."""
+def ones(
+    *shape: Any, dtype: DTypeLike | None = None, device: str | None = None, requires_grad: bool = False
+) -> Tensor:
+    """Ones: `ones(2, 3)` or `ones((2, 3))`.
+
+    >>> mg.ones(3, requires_grad=True)
+    tensor([1., 1., 1.], requires_grad=True)
+    """
     return full(one_shape(shape), 1.0, dtype, device, requires_grad)
 
 
-def eye(n: int, m: int | None = None, dtype=None, device=None, requires_grad: bool = False) -> Tensor:
-    """Ones on the diagonal of (n, m)."""
+def eye(
+    n: int, m: int | None = None, dtype: DTypeLike | None = None, device: str | None = None,
+    requires_grad: bool = False,
+) -> Tensor:  # fmt: skip
+    """Ones on the diagonal of (n, m), which is (n, n) without m.
+
+    >>> mg.eye(2)
+    tensor([[1., 0.],
+           [0., 1.]])
+    """
     return Tensor(np.eye(n, m, dtype=as_dtype(dtype or mode.number)), None, device, requires_grad)
 
 
-def arange(start, stop=None, step=1, dtype=None, device=None, requires_grad: bool = False) -> Tensor:
-    """Evenly spaced numbers as np.arange; int64 for integers, else float32."""
+def arange(
+    start: float, stop: float | None = None, step: float = 1, dtype: DTypeLike | None = None,
+    device: str | None = None, requires_grad: bool = False,
+) -> Tensor:  # fmt: skip
+    """Evenly spaced numbers as np.arange; int64 for integers, else float32.
+
+    >>> mg.arange(4)
+    tensor([0, 1, 2, 3], dtype=int64)
+    >>> mg.arange(1, 2, 0.25)
+    tensor([1.  , 1.25, 1.5 , 1.75])
+    """
     values = np.arange(start, stop, step)  # without stop, NumPy counts from 0 to start
     kind = dtype or (mode.number if values.dtype.kind == "f" else None)
     return Tensor(values, kind, device, requires_grad)
 
 
-def rand(*shape, dtype=None, device=None, requires_grad: bool = False) -> Tensor:
-    """Uniform random numbers in [0, 1)."""
+def rand(
+    *shape: Any, dtype: DTypeLike | None = None, device: str | None = None, requires_grad: bool = False
+) -> Tensor:
+    """Uniform random numbers in [0, 1); `mg.seed` says which.
+
+    >>> mg.seed(0)
+    >>> mg.rand(2)
+    tensor([0.39904642, 0.88052016])
+    """
     options = {"shape": one_shape(shape), "low": 0, "high": 1, "dtype": as_dtype(dtype or mode.number)}
     return draw("uniform", options, device, requires_grad)
 
 
-def randn(*shape, dtype=None, device=None, requires_grad: bool = False) -> Tensor:
-    """Random numbers of the standard normal distribution."""
+def randn(
+    *shape: Any, dtype: DTypeLike | None = None, device: str | None = None, requires_grad: bool = False
+) -> Tensor:
+    """Random numbers of the standard normal distribution; `mg.seed` says which.
+
+    >>> mg.seed(0)
+    >>> mg.randn(2)
+    tensor([-0.09047305, -1.0051318 ])
+    """
     options = {"shape": one_shape(shape), "dtype": as_dtype(dtype or mode.number)}
     return draw("normal", options, device, requires_grad)
 
 
-def draw(method: str, options: dict[str, Any], device, requires_grad: bool) -> Tensor:
+def draw(method: str, options: dict[str, Any], device: str | None, requires_grad: bool) -> Tensor:
     """A Tensor of fresh random numbers, from a method of the generator."""
-    recorded = mode.recorder is not None
-    there = device == "cuda" and not recorded
-    array = Array.draw(method, options) if there else getattr(generator, method)(**options)
+    there = devices.get(device or "cpu") if mode.recorder is None else None
+    array = getattr(generator, method)(**options) if there is None else there.draw(method, options)
     t = Tensor(array, None, device, requires_grad)
-    if recorded:
+    if mode.recorder is not None:
         mode.recorder.drawn(t, method, options)
     return t

@@ -6,10 +6,13 @@ import linecache
 import os
 import sys
 import threading
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+
+from microgradx.eager.listener import Listener
 
 PACKAGE = str(Path(__file__).parents[1]) + os.sep
 
@@ -19,16 +22,16 @@ class Mode(threading.local):
 
     record = True
     detect = False
-    recorder: Any = None  # learns every operation, while a compiler listens
-    number = np.dtype(np.float32)  # what Python's numbers become
-    within: Any = None  # the innermost call of a module that runs: (module, the call around it)
+    recorder: Listener[Any] | None = None  # who is told of everything, if somebody listens
+    number: np.dtype = np.dtype(np.float32)  # what Python's numbers become
+    within: tuple[Any, Any] | None = None  # the innermost call of a module that runs, and the call around it
 
     def __init__(self) -> None:
         self.calm = contextvars.copy_context()  # where NumPy is silent: infinities and NaNs are results
         self.calm.run(np.seterr, all="ignore")
 
     @contextlib.contextmanager
-    def having(self, **changes: Any):
+    def having(self, **changes: Any) -> Iterator[None]:
         """Change attributes for the length of a `with` block (or of a decorated function)."""
         before = {name: getattr(self, name) for name in changes}
         self.__dict__.update(changes)
@@ -41,15 +44,27 @@ class Mode(threading.local):
 mode = Mode()
 
 
-def no_grad():
-    """Within `with mg.no_grad():` (or a function decorated with it) nothing is recorded."""
+def no_grad() -> contextlib._GeneratorContextManager[None]:
+    """Within `with mg.no_grad():` (or a function decorated with it) nothing is recorded.
+
+    >>> x = mg.ones(2, requires_grad=True)
+    >>> with mg.no_grad():
+    ...     y = x * 2
+    >>> y.requires_grad
+    False
+    """
     return mode.having(record=False)
 
 
-def detect_anomaly():
+def detect_anomaly() -> contextlib._GeneratorContextManager[None]:
     """Find where a NaN or infinity is born: NonFiniteError names the operation and your line. Slow.
 
     Covers forward and backward; also notices changes of arrays that bypass the Tensor (through NumPy).
+
+    >>> with mg.detect_anomaly():
+    ...     mg.log(mg.zeros(2))
+    Traceback (most recent call last):
+    microgradx.errors.NonFiniteError: log produced -inf from finite inputs: 2 of 2 elements, ...
     """
     return mode.having(detect=True)
 

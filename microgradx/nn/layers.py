@@ -18,7 +18,7 @@ from microgradx.eager.tensor import Tensor, wrap
 from microgradx.errors import ArgumentError, DTypeError, ShapeError
 from microgradx.kernels.random import generator
 from microgradx.nn.module import Module, Sequential
-from microgradx.primitives import values
+from microgradx.primitives import Operand, values
 from microgradx.primitives.indexing import Slot, getitem
 from microgradx.primitives.products import affine, matmul
 from microgradx.primitives.reductions import log_softmax, mean, softmax, var
@@ -49,6 +49,9 @@ class Linear(Module):
     """x @ weight + bias: (..., in_features) -> (..., out_features).
 
     Both start uniform within ±1/√in_features, PyTorch's default (He et al. with a = √5, arXiv 1502.01852).
+
+    >>> nn.Linear(3, 2)(mg.ones(5, 3)).shape
+    (5, 2)
     """
 
     def __init__(self, in_features: int, out_features: int, bias: bool = True):
@@ -58,7 +61,7 @@ class Linear(Module):
         self.weight = parameter(generator.uniform((in_features, out_features), -a, a))
         self.bias = parameter(generator.uniform(out_features, -a, a)) if bias else None
 
-    def forward(self, x):
+    def forward(self, x: Operand) -> Operand:
         """x @ weight + bias"""
         n = self.in_features
         check_array("Linear", x)
@@ -75,7 +78,11 @@ class Linear(Module):
 
 
 class Function(Module):
-    """A function of one Tensor as a module; its constants may be set: `nn.LeakyReLU(0.2)`."""
+    """A function of one Tensor as a module; its constants may be set: `nn.LeakyReLU(0.2)`.
+
+    >>> nn.LeakyReLU(0.2)(mg.tensor([-1.0, 1.0]))
+    tensor([-0.2,  1. ])
+    """
 
     function: Callable[..., Any]
     defaults: dict[str, Any]
@@ -88,12 +95,14 @@ class Function(Module):
         ).items():
             setattr(self, name, value)
 
-    def forward(self, x):
+    def forward(self, x: Operand) -> Operand:
         """The function of x."""
         check_array(type(self).__name__, x)
         return type(self).function(x, *[getattr(self, name) for name in self.defaults])
 
-    def __reduce__(self):  # copies and pickles name the function: its class may have been made on the way
+    def __reduce__(
+        self,
+    ) -> tuple[Any, ...]:  # copies and pickles name the function: its class may have been made on the way
         return as_module, (type(self).function,), vars(self)
 
 
@@ -111,7 +120,7 @@ def layer(name: str, function: Callable[..., Any], **defaults: Any) -> type[Func
         for own, called in zip(optional, defaults, strict=False):  # softmax's axis is Softmax' dim
             doc = doc.replace(f"`{own.name}`", f"`{called}`")
 
-        def __init__(self, *values, **constants):
+        def __init__(self: Function, *values: Any, **constants: Any) -> None:
             Function.__init__(self, *values, **constants)
 
         takes = {"self": Parameter.empty, **defaults}
@@ -153,9 +162,19 @@ class MLP(Sequential):
     """Linear layers of the given sizes with an activation, and dropout, between them.
 
     `nn.MLP([784, 128, 10])` has one hidden layer of 128. The last layer gives logits: no activation.
+
+    >>> nn.MLP([2, 16, 3], "tanh")
+    MLP(
+      (0): Linear(in_features=2, out_features=16)
+      (1): Tanh()
+      (2): Linear(in_features=16, out_features=3)
+    )
     """
 
-    def __init__(self, sizes: Sequence[int], activation="relu", dropout: float = 0.0, bias: bool = True):
+    def __init__(
+        self, sizes: Sequence[int], activation: str | Callable[..., Any] | Module = "relu",
+        dropout: float = 0.0, bias: bool = True,
+    ):  # fmt: skip
         if isinstance(sizes, int):
             more = [n for n in (activation, dropout) if isinstance(n, int) and n]
             raise ArgumentError(f"MLP takes its sizes as one list: nn.MLP({[sizes, *more]}).")
@@ -169,14 +188,18 @@ class MLP(Sequential):
 
 
 class Dropout(Module):
-    """In training, zero elements with probability p and scale the others by 1/(1 - p): arXiv 1207.0580."""
+    """In training, zero elements with probability p and scale the others by 1/(1 - p): arXiv 1207.0580.
+
+    >>> nn.Dropout(0.5).eval()(mg.ones(3))
+    tensor([1., 1., 1.])
+    """
 
     def __init__(self, p: float = 0.5):
         if not 0 <= p < 1:
             raise ArgumentError(f"Dropout: the probability must be at least 0 and below 1, not {p}.")
         self.p = p
 
-    def forward(self, x):
+    def forward(self, x: Operand) -> Operand:
         """x with some elements dropped; x itself in evaluation."""
         check_array("Dropout", x)
         if not self.training or self.p == 0:
@@ -194,7 +217,7 @@ class Norm(Module):
         self.weight = parameter(np.ones(shape, np.float32)) if affine else None
         self.bias = parameter(np.zeros(shape, np.float32)) if affine and bias else None
 
-    def normalise(self, x, centre, spread, across: tuple[int, ...]):
+    def normalise(self, x: Operand, centre: Operand, spread: Operand, across: tuple[int, ...]) -> Operand:
         """(x - centre) / √(spread + eps) · weight + bias, these in a shape that runs across x."""
         y = (x - centre) * rsqrt(spread + self.eps)
         y = y if self.weight is None else y * reshape(self.weight, across)
@@ -202,14 +225,21 @@ class Norm(Module):
 
 
 class LayerNorm(Norm):
-    """Mean 0 and variance 1 over the last axes, those of `normalized_shape`: arXiv 1607.06450."""
+    """Mean 0 and variance 1 over the last axes, those of `normalized_shape`: arXiv 1607.06450.
 
-    def __init__(self, normalized_shape, eps=1e-5, elementwise_affine: bool = True, bias: bool = True):
+    >>> nn.LayerNorm(2, elementwise_affine=False)(mg.tensor([[1.0, 3.0]]))
+    tensor([[-0.999995,  0.999995]])
+    """
+
+    def __init__(
+        self, normalized_shape: int | Sequence[int], eps: float = 1e-5, elementwise_affine: bool = True,
+        bias: bool = True,
+    ):  # fmt: skip
         shape = tuple(normalized_shape) if isinstance(normalized_shape, Sequence) else (normalized_shape,)
         super().__init__(shape, eps, elementwise_affine, bias)
         self.normalized_shape = shape
 
-    def forward(self, x):
+    def forward(self, x: Operand) -> Operand:
         """x normalised row by row."""
         shape = self.normalized_shape
         check_array("LayerNorm", x)
@@ -224,6 +254,10 @@ class BatchNorm1d(Norm):
 
     In evaluation running statistics stand for the batch's; as in PyTorch they are r ← (1 - momentum) r +
     momentum · batch, with the unbiased variance. arXiv 1502.03167.
+
+    >>> nn.BatchNorm1d(1, affine=False)(mg.tensor([[1.0], [3.0]]))
+    tensor([[-0.999995],
+           [ 0.999995]])
     """
 
     def __init__(self, num_features: int, eps: float = 1e-5, momentum: float = 0.1, affine: bool = True):
@@ -232,7 +266,7 @@ class BatchNorm1d(Norm):
         self.running_mean = wrap(np.zeros(num_features, np.float32))
         self.running_var = wrap(np.ones(num_features, np.float32))
 
-    def forward(self, x):
+    def forward(self, x: Operand) -> Operand:
         """x normalised feature by feature."""
         c = self.num_features
         check_array("BatchNorm1d", x)
@@ -254,14 +288,18 @@ class BatchNorm1d(Norm):
 
 
 class Embedding(Module):
-    """Rows of a table: integers of any shape -> (..., embedding_dim). Starts normal with deviation 1."""
+    """Rows of a table: integers of any shape -> (..., embedding_dim). Starts normal with deviation 1.
+
+    >>> nn.Embedding(10, 4)(mg.tensor([[1, 2, 3]])).shape
+    (1, 3, 4)
+    """
 
     def __init__(self, num_embeddings: int, embedding_dim: int):
         check_size("Embedding", num_embeddings=num_embeddings, embedding_dim=embedding_dim)
         self.num_embeddings, self.embedding_dim = num_embeddings, embedding_dim
         self.weight = parameter(generator.normal((num_embeddings, embedding_dim)))
 
-    def forward(self, index):
+    def forward(self, index: Any) -> Operand:
         """The rows that the integers name."""
         settled, rows = values(index), self.num_embeddings
         index = index if settled is None else settled

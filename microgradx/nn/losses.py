@@ -4,12 +4,16 @@ Every loss takes `reduction`: "mean", "sum" or "none".
 """
 
 import math
+from typing import Any
 
 import numpy as np
+from numpy.typing import DTypeLike
 
-from microgradx.eager.tensor import Tensor, as_array
+from microgradx.eager.arrays import as_array
+from microgradx.eager.tensor import Tensor
 from microgradx.errors import ArgumentError, DTypeError, ShapeError
-from microgradx.primitives import values
+from microgradx.primitives import Operand, values
+from microgradx.primitives.core import Shape
 from microgradx.primitives.indexing import Slot, getitem, one_hot
 from microgradx.primitives.reductions import cross_entropy_rows, log_softmax, mean
 from microgradx.primitives.reductions import sum as sum_over
@@ -17,7 +21,7 @@ from microgradx.primitives.shapes import cast, permute, reshape
 from microgradx.scalars import absolute, exp, log, softplus, square, where
 
 
-def reduce(losses, reduction: str, weights=None):
+def reduce(losses: Operand, reduction: str, weights: Operand | None = None) -> Operand:
     """The mean, the sum, or all of the losses; weights are in them already, and divide the mean.
 
     Where all weights are 0 the mean is NaN and its gradient 0, as in PyTorch.
@@ -34,7 +38,7 @@ def reduce(losses, reduction: str, weights=None):
     raise ArgumentError(f"reduction must be one of mean, sum, none, not {reduction!r}.")
 
 
-def like(name: str, prediction, target):
+def like(name: str, prediction: Operand, target: Any) -> Operand:
     """The target in the prediction's dtype; shapes must be equal, broadcasting here is mostly a mistake."""
     dtype, shape = prediction.dtype, prediction.shape
     target = target.to(dtype) if isinstance(target, Tensor) else as_array(target, dtype)
@@ -43,14 +47,16 @@ def like(name: str, prediction, target):
     return target
 
 
-def beside(given, dtype=None):
+def beside(given: Any, dtype: DTypeLike | None = None) -> Operand:
     """What stands beside the predictions and has no gradient: an array, a Tensor where it is traced."""
     known = values(given)
     known = given.detach() if known is None else known
     return known if dtype is None else cast(known, dtype=dtype)
 
 
-def rows_of(loss: str, x, labels, weight, ignore_index: int):
+def rows_of(
+    loss: str, x: Operand, labels: Any, weight: Any, ignore_index: int
+) -> tuple[Operand, Operand, Operand | None]:
     """Predictions as rows (n, classes), labels (n,) that all name a class, and the weight of each row.
 
     The weights are None where all are 1. Classes are on axis 1 of (n, classes, ...), or alone.
@@ -83,7 +89,7 @@ def rows_of(loss: str, x, labels, weight, ignore_index: int):
     return x, labels, weights
 
 
-def all_name(labels, n: int) -> bool:
+def all_name(labels: Operand, n: int) -> bool:
     """Whether all labels name one of n classes; of Tensors, whose values are not at hand: kernels check."""
     if isinstance(labels, Tensor) or not labels.size:
         return True
@@ -91,15 +97,22 @@ def all_name(labels, n: int) -> bool:
     return np.maximum.reduce(unsigned, initial=0) < n
 
 
-def reduce_rows(losses, weights, reduction: str, shape: tuple[int, ...]):
+def reduce_rows(losses: Operand, weights: Operand | None, reduction: str, shape: Shape) -> Operand:
     """Reduce the losses of rows, in the shape that the labels have."""
     return reduce(losses if losses.shape == shape else reshape(losses, shape=shape), reduction, weights)
 
 
-def nll_loss(log_probabilities, labels, weight=None, ignore_index: int = -100, reduction: str = "mean"):
+def nll_loss(
+    log_probabilities: Operand, labels: Any, weight: Any = None, ignore_index: int = -100,
+    reduction: str = "mean",
+) -> Operand:  # fmt: skip
     """-log p of the labelled class: log-probabilities (n, classes, ...), integer labels (n, ...).
 
-    `weight` (classes,) weighs each class; labels equal to `ignore_index` do not count.
+    `weight` (classes,) weighs each class; labels equal to `ignore_index` do not count. ShapeError,
+    DTypeError or ArgumentError where labels do not fit the predictions.
+
+    >>> nn.nll_loss(mg.log_softmax(mg.tensor([[0.0, 0.0], [0.0, 0.0]])), [0, 1])
+    tensor(0.6931472)
     """
     rows, flat, weights = rows_of("nll_loss", log_probabilities, labels, weight, ignore_index)
     losses = -getitem(rows, np.arange(len(flat)), flat, index=(Slot(0), Slot(1)))
@@ -107,11 +120,18 @@ def nll_loss(log_probabilities, labels, weight=None, ignore_index: int = -100, r
     return reduce_rows(losses, weights, reduction, np.shape(labels))
 
 
-def cross_entropy(logits, labels, weight=None, ignore_index=-100, reduction="mean", label_smoothing=0.0):
+def cross_entropy(
+    logits: Operand, labels: Any, weight: Any = None, ignore_index: int = -100, reduction: str = "mean",
+    label_smoothing: float = 0.0,
+) -> Operand:  # fmt: skip
     """-log softmax of the labelled class: logits (n, classes, ...), integer labels (n, ...).
 
     Labels may also be probabilities of the logits' shape. `label_smoothing` mixes the labels with the
-    uniform distribution: arXiv 1512.00567, section 7.
+    uniform distribution: arXiv 1512.00567, section 7. `weight` (classes,) weighs each class; labels equal to
+    `ignore_index` do not count. Errors are those of `nll_loss`.
+
+    >>> nn.cross_entropy(mg.tensor([[2.0, 0.0], [0.0, 2.0]]), [0, 0], reduction="none")
+    tensor([0.12692805, 2.126928  ])
     """
     if not 0 <= label_smoothing <= 1:
         raise ArgumentError(f"cross_entropy: label_smoothing must be between 0 and 1, not {label_smoothing}.")
@@ -128,7 +148,9 @@ def cross_entropy(logits, labels, weight=None, ignore_index=-100, reduction="mea
     return reduce_rows(losses, weights, reduction, given.shape)
 
 
-def soft_cross_entropy(logits, probabilities, weight, reduction: str, label_smoothing: float):
+def soft_cross_entropy(
+    logits: Operand, probabilities: Any, weight: Any, reduction: str, label_smoothing: float
+) -> Operand:
     """-Σ p log softmax over the classes, for labels that are distributions."""
     axis = 1 if logits.ndim > 1 else 0
     p = like("cross_entropy", logits, probabilities)
@@ -139,26 +161,48 @@ def soft_cross_entropy(logits, probabilities, weight, reduction: str, label_smoo
     return reduce(-sum_over(log_softmax(logits, axis) * p, axis), reduction)
 
 
-def mse_loss(prediction, target, reduction: str = "mean"):
-    """(prediction - target)²"""
+def mse_loss(prediction: Operand, target: Any, reduction: str = "mean") -> Operand:
+    """(prediction - target)², of one shape; ShapeError for two.
+
+    >>> nn.mse_loss(mg.tensor([1.0, 2.0]), [0.0, 0.0])
+    tensor(2.5)
+    """
     return reduce(square(prediction - like("mse_loss", prediction, target)), reduction)
 
 
-def l1_loss(prediction, target, reduction: str = "mean"):
-    """|prediction - target|"""
+def l1_loss(prediction: Operand, target: Any, reduction: str = "mean") -> Operand:
+    """|prediction - target|, of one shape; ShapeError for two.
+
+    >>> nn.l1_loss(mg.tensor([1.0, -2.0]), [0.0, 0.0])
+    tensor(1.5)
+    """
     return reduce(absolute(prediction - like("l1_loss", prediction, target)), reduction)
 
 
-def huber_loss(prediction, target, reduction: str = "mean", delta: float = 1.0):
-    """½d² where |d| ≤ delta, else delta(|d| - ½delta), of the difference d (Huber 1964)."""
+def huber_loss(prediction: Operand, target: Any, reduction: str = "mean", delta: float = 1.0) -> Operand:
+    """½d² where |d| ≤ delta, else delta(|d| - ½delta), of the difference d of one shape.
+
+    Huber (1964), Robust Estimation of a Location Parameter.
+
+    >>> nn.huber_loss(mg.tensor([0.5, -3.0]), [0.0, 0.0], reduction="none")
+    tensor([0.125, 2.5  ])
+    """
     if delta <= 0:
         raise ArgumentError(f"huber_loss: delta must be positive, not {delta}.")
     d = absolute(prediction - like("huber_loss", prediction, target))
     return reduce(where(d <= delta, 0.5 * square(d), delta * (d - 0.5 * delta)), reduction)
 
 
-def binary_cross_entropy_with_logits(logits, target, weight=None, reduction: str = "mean", pos_weight=None):
-    """-t log σ(x) - (1 - t) log(1 - σ(x)) without overflow; `pos_weight` weighs the first term."""
+def binary_cross_entropy_with_logits(
+    logits: Operand, target: Any, weight: Any = None, reduction: str = "mean", pos_weight: Any = None
+) -> Operand:
+    """-t log σ(x) - (1 - t) log(1 - σ(x)) without overflow; `pos_weight` weighs the first term.
+
+    Targets t, of the logits' shape, are 0, 1 or between; weights broadcast against them.
+
+    >>> nn.binary_cross_entropy_with_logits(mg.tensor([0.0, 100.0]), [1.0, 0.0], reduction="none")
+    tensor([  0.6931472, 100.       ])
+    """
     t = like("binary_cross_entropy_with_logits", logits, target)
     sure = softplus(-logits)  # -log σ(x); of the two terms none cancels the other
     if pos_weight is not None:
@@ -169,8 +213,17 @@ def binary_cross_entropy_with_logits(logits, target, weight=None, reduction: str
     return reduce(losses, reduction)
 
 
-def kl_div(log_probabilities, target, reduction: str = "mean", log_target: bool = False):
-    """t (log t - log p), elementwise; reduction="batchmean" divides the sum by n and is the divergence."""
+def kl_div(
+    log_probabilities: Operand, target: Any, reduction: str = "mean", log_target: bool = False
+) -> Operand:
+    """t (log t - log p), elementwise; reduction="batchmean" divides the sum by n and is the divergence.
+
+    Targets t, or their logarithms, have the shape of log p. Kullback & Leibler (1951).
+
+    >>> p = mg.tensor([[0.5, 0.5]])
+    >>> nn.kl_div(mg.log(p), [[1.0, 0.0]], reduction="batchmean")
+    tensor(0.6931472)
+    """
     t = like("kl_div", log_probabilities, target)
     if log_target:
         losses = exp(t) * (t - log_probabilities)

@@ -6,8 +6,10 @@ from typing import Any, NoReturn
 
 import numpy as np
 
+from microgradx.eager.box import look
+from microgradx.eager.devices import copy_into
 from microgradx.eager.mode import mode
-from microgradx.eager.tensor import Tensor, copy_into, look
+from microgradx.eager.tensor import Tensor
 from microgradx.errors import ArgumentError, CheckpointError
 from microgradx.familiar import absent
 
@@ -21,6 +23,14 @@ class Module:
     Tensors that require gradients when the module gets them are parameters, also while they are frozen
     (`requires_grad_(False)`); other Tensors are buffers, saved but not trained. What was computed from
     parameters is neither. Modules and parameters may also stand in lists, tuples and dicts.
+
+    >>> class Scale(nn.Module):
+    ...     def __init__(self, n):
+    ...         self.factor = mg.ones(n, requires_grad=True)
+    ...     def forward(self, x):
+    ...         return x * self.factor
+    >>> [(name, p.shape) for name, p in Scale(3).named_parameters()]
+    [('factor', (3,))]
     """
 
     training = True
@@ -170,7 +180,7 @@ class Module:
         lines = [f"({name}): {child!r}".replace("\n", "\n  ") for name, child in self.named_children()]
         if lines:
             return "\n  ".join([f"{type(self).__name__}(", *lines]) + "\n)"
-        kinds = int | float | str | tuple | None
+        kinds = (int, float, str, tuple, type(None))
         settings = (f"{k}={v}" for k, v in vars(self).items() if isinstance(v, kinds) and k != "training")
         return f"{type(self).__name__}({', '.join(settings)})"
 
@@ -208,7 +218,12 @@ def plain(name: str, value: Any) -> np.ndarray:
 
 
 class Sequential(Module):
-    """Modules applied one after another; `model[0]`, `len(model)` and iteration work."""
+    """Modules applied one after another; `model[0]`, `len(model)` and iteration work.
+
+    >>> model = nn.Sequential(nn.Linear(2, 8), nn.Tanh(), nn.Linear(8, 1))
+    >>> model(mg.ones(5, 2)).shape
+    (5, 1)
+    """
 
     def __init__(self, *modules: Module):
         for i, module in enumerate(modules):

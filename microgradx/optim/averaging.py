@@ -8,8 +8,9 @@ from typing import Any
 import numpy as np
 
 from microgradx.cuda import Array
+from microgradx.eager.box import look
 from microgradx.eager.mode import mode
-from microgradx.eager.tensor import look, wrap
+from microgradx.eager.tensor import wrap
 from microgradx.optim.checks import check, compare, named
 
 

@@ -6,8 +6,9 @@ from typing import Any
 
 import numpy as np
 
+from microgradx.eager.box import look
 from microgradx.eager.mode import mode
-from microgradx.eager.tensor import Tensor, look
+from microgradx.eager.tensor import Tensor
 from microgradx.errors import ArgumentError, NonFiniteError
 from microgradx.optim.base import Optimizer
 from microgradx.optim.flat import operand, store

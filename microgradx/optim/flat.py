@@ -9,8 +9,9 @@ from typing import Any
 import numpy as np
 
 from microgradx.cuda import Array, device
+from microgradx.eager.box import lent, overwrite, write
 from microgradx.eager.mode import mode
-from microgradx.eager.tensor import Tensor, copy_into, lent, wrap, write
+from microgradx.eager.tensor import Tensor, wrap
 from microgradx.errors import ArgumentError, DeviceError, NonFiniteError, ShapeError
 from microgradx.rules import Rule
 
@@ -58,12 +59,7 @@ def operand(array: np.ndarray) -> Any:
 def store(place: Any, new: Any) -> None:
     """Put into an operand what was computed from it: an array has changed in place, a Tensor has not."""
     if new is not place:
-        new = new.to(place.dtype)
-        if mode.recorder is not None:
-            mode.recorder.keep(place._data)
-        copy_into(place._data, new._data)
-        if mode.recorder is not None:
-            mode.recorder.overwrite(place, new)
+        overwrite(place, new.to(place.dtype))
 
 
 class Flat:

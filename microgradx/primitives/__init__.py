@@ -3,4 +3,4 @@
 # The files also serve each other: in this order each finds what it needs.
 from microgradx.primitives import core, shapes, indexing, reductions, products
 from microgradx.primitives.core import Case, cases, operation, operations
-from microgradx.primitives.core import Primitive, executors, lift, primitive, readers, values
+from microgradx.primitives.core import Operand, Primitive, executors, lift, primitive, readers, values

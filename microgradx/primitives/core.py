@@ -3,14 +3,14 @@
 A rule `(g, out, *inputs, **parameters)` returns one gradient per input: the gradient `g` of the output
 times the derivative. It is generic array arithmetic: on NumPy arrays it is fast, on Tensors it records
 itself and can be differentiated again. Broadcasting is undone by the tape, never here. A rule may return
-a function instead of an array for what is costly and not always wanted.
+a function instead of an array for what is costly and not always wanted. Names with `_` in front stand for
+inputs whose values it does not need, at most their shapes: nobody keeps those for it.
 """
 
-import ast
 import inspect
 from collections.abc import Callable
 from functools import cache, cached_property, partial, update_wrapper
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -18,8 +18,16 @@ from microgradx.errors import ArgumentError
 from microgradx.familiar import unexpected
 from microgradx.kernels.cpu import body
 from microgradx.kernels.free_variables import Outside
-from microgradx.kernels.source import source_of, tree_of
-from microgradx.scalars import Elementwise, declarations
+from microgradx.scalars import Elementwise, declarations, signature_of
+
+Shape = tuple[int, ...]
+
+Operand = Any
+"""What operations take and give: an array of NumPy or of a device, or a Tensor. Their operators have no type
+in common that checks: NumPy's are overloads of its own arrays.
+"""
+
+F = TypeVar("F", bound=Callable[..., Any])
 
 operations: dict[str, Callable[..., Any]] = {}
 """Every array operation by its name: tests, methods of Tensor and public names are made from this."""
@@ -36,7 +44,7 @@ readers: dict[type, Callable[[Any], Any]] = {}
 SIZES = ("shape", "ndim", "size", "dtype")
 
 
-def values(x) -> np.ndarray | None:
+def values(x: Any) -> np.ndarray | None:
     """The array of what a user gave; None where nothing may depend on its values, only on its shape."""
     return readers.get(type(x), np.asarray)(x)
 
@@ -48,11 +56,18 @@ class Case:
     `as_list` passes the inputs as one list.
     """
 
-    def __init__(self, *shapes: tuple, first=(), last=(), as_list: bool = False, **parameters: Any):
+    def __init__(
+        self,
+        *shapes: Shape,
+        first: tuple[Any, ...] = (),
+        last: tuple[Any, ...] = (),
+        as_list: bool = False,
+        **parameters: Any,
+    ):
         self.shapes, self.first, self.last = shapes, first, last
         self.as_list, self.parameters = as_list, parameters
 
-    def call(self, operation: Callable[..., Any], arrays: list) -> Any:
+    def call(self, operation: Callable[..., Any], arrays: list[Operand]) -> Operand:
         """The operation's value at these arrays."""
         inputs = [arrays] if self.as_list else arrays
         return operation(*self.first, *inputs, *self.last, **self.parameters)
@@ -75,15 +90,19 @@ class Primitive:
         update_wrapper(self, forward, updated=())
         self.forward = forward
         self.__name__ = self.name = forward.__name__  # the name in messages may be set apart
-        self.__signature__ = inspect.signature(forward)
+        self.__signature__ = signature_of(forward)
         declared = self.__signature__.parameters.values()
         inputs = [p for p in declared if p.default is p.empty and p.kind != p.KEYWORD_ONLY]
         self.arity = 1000 if any(p.kind == p.VAR_POSITIONAL for p in inputs) else len(inputs)
         self.inputs = [p.name for p in inputs]
         self.parameters = [p.name for p in declared if p not in inputs]
         self.defaults = {p.name: p.default for p in declared if p.default is not p.empty}
-        self.rule: Any = None
-        self.places: tuple = ("g", "out", *range(len(inputs)))  # what the rule's arguments are
+        self.rule: Any = None  # a function, once it is declared
+        self.places: tuple[int | str, ...] = (
+            "g",
+            "out",
+            *range(len(inputs)),
+        )  # what the rule's arguments are
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.name}{self.__signature__}>"
@@ -92,7 +111,11 @@ class Primitive:
         return self.__name__
 
     def vjp(self, rule: Callable[..., Any]) -> Callable[..., Any]:
-        """Declare the rule `(g, out, *inputs, **parameters)`: one gradient (or None) per input."""
+        """Declare the rule `(g, out, *inputs, **parameters)`: one gradient (or None) per input.
+
+        Of what it names with `_` in front, `_out` or `_x`, it takes at most shape and dtype: then the values
+        are not kept for backward. ArgumentError where its arguments are others.
+        """
         try:
             inspect.signature(rule).bind("g", "out", *self.inputs, **dict.fromkeys(self.parameters))
         except TypeError as error:
@@ -104,42 +127,33 @@ class Primitive:
         return rule
 
     @property
-    def derivative(self) -> Any:
+    def derivative(self) -> Callable[..., Any] | None:
         """What has been declared as such, by now."""
         return self.rule
 
-    def pull(self, g, out, *inputs, **parameters):
+    def pull(self, g: Operand, out: Operand, *inputs: Operand, **parameters: Any) -> Operand:
         """The gradients of the inputs, given the gradient `g` of the output."""
         return self.rule(g, out, *inputs, **parameters)
 
     @cached_property
-    def reads(self) -> frozenset:
-        """The inputs (by position) and the output ("out") whose values the rule uses.
+    def reads(self) -> frozenset[int | str]:
+        """The inputs (by position) and the output ("out") whose values the rule uses, as its names say.
 
-        What it does not use need not be kept for backward, and may change in the meantime. Taking only
-        the shape of an array does not count as using it. Without source text everything counts.
+        What it calls `_x`, or `_`, is not kept for backward, and may change in the meantime.
         """
         everything = frozenset([*range(self.arity), "out"])
-        try:
-            tree = tree_of(source_of(self.rule))
-        except (OSError, TypeError, SyntaxError):
+        if self.rule is None:
             return everything
-        rule = tree.body[0]
-        if not isinstance(rule, ast.FunctionDef):  # of a lambda, the text may be a part only
-            return everything
-        sizes = [n for n in ast.walk(rule) if isinstance(n, ast.Attribute) and n.attr in SIZES]
-        looks = {id(n.value) for n in sizes}
-        used = {n.id for n in ast.walk(rule) if isinstance(n, ast.Name) and id(n) not in looks}
-        named = rule.args.posonlyargs + rule.args.args
-        found = {place for place, argument in zip(self.places, named, strict=False) if argument.arg in used}
-        if rule.args.vararg and rule.args.vararg.arg in used:
-            rest = self.places[len(named) :]
-            if not rest or "out" in rest:
-                return everything
-            found.update(range(rest[0], self.arity))
-        return frozenset(found) - {"g"}
+        parameters = inspect.signature(self.rule).parameters.values()
+        rest = [p.name for p in parameters if p.kind is p.VAR_POSITIONAL]
+        named = [p.name for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
+        places = dict(zip(self.places, named, strict=False))
+        spare = {place for place, name in places.items() if name.startswith("_")}
+        if rest and rest[0].startswith("_"):
+            spare |= everything - places.keys()
+        return everything - spare
 
-    def __call__(self, *arrays, **parameters):
+    def __call__(self, *arrays: Operand, **parameters: Any) -> Operand:
         """Arrays give an array; a Tensor among them gives a Tensor."""
         if len(arrays) > self.arity:
             given = dict(zip(self.parameters, arrays[self.arity :], strict=False))
@@ -177,7 +191,7 @@ class ElementwisePrimitive(Primitive):
         """The slope that has been declared last; this operation's own is its rule."""
         return self.elementwise.slopes
 
-    def pull(self, g, out, *inputs, **constants) -> tuple:
+    def pull(self, g: Operand, out: Operand, *inputs: Operand, **constants: Any) -> tuple[Operand, ...]:
         """g times each slope; the numbers 1 and -1 cost nothing and next to nothing."""
         constants = self.defaults | constants
         try:
@@ -189,7 +203,7 @@ class ElementwisePrimitive(Primitive):
         return tuple(s if s is None else partial(scale, g, s) for s in slopes)  # not all may be wanted
 
 
-def scale(g, slope):
+def scale(g: Operand, slope: Operand) -> Operand:
     """g · slope, where a slope may also be a plain number."""
     if type(slope) is int and abs(slope) == 1:
         return g if slope == 1 else -g
@@ -197,7 +211,12 @@ def scale(g, slope):
 
 
 lifted: dict[Elementwise, ElementwisePrimitive] = {}
-made: Any = cache(lambda function, slopes, outside: ElementwisePrimitive(function))
+
+
+@cache
+def made(function: Elementwise, slopes: Callable[..., Any] | None, outside: Outside) -> ElementwisePrimitive:
+    """One for a function, its slope, and the numbers outside of it."""
+    return ElementwisePrimitive(function)
 
 
 def lift(function: Elementwise) -> ElementwisePrimitive:
@@ -210,10 +229,10 @@ def lift(function: Elementwise) -> ElementwisePrimitive:
     return op
 
 
-def operation(*examples: Case):
+def operation(*examples: Case) -> Callable[[F], F]:
     """Enter a function into the table of operations, with the cases that it is checked on."""
 
-    def enter(function):
+    def enter(function: F) -> F:
         operations[function.__name__] = function
         cases[function.__name__] = examples
         return function

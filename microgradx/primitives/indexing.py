@@ -1,13 +1,19 @@
 """Picking elements, and joining arrays."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
+from numpy.typing import ArrayLike, DTypeLike
 
 from microgradx.errors import ArgumentError, ShapeError
-from microgradx.primitives.core import Case, operation, primitive, values
+from microgradx.primitives.core import Case, Operand, Shape, operation, primitive, values
 from microgradx.primitives.shapes import axes_of, unsqueeze
+
+Widths = tuple[tuple[int, int], ...]
+"""How much stands before and after, per axis."""
 
 
 @dataclass(frozen=True)
@@ -17,7 +23,7 @@ class Slot:
     number: int
 
 
-def fill(index, arrays):
+def fill(index: Any, arrays: Sequence[Operand]) -> Any:
     """An index with the arrays in their slots, as NumPy takes it."""
     if not arrays or len(arrays) == len(index):
         return tuple(arrays) or index
@@ -25,7 +31,7 @@ def fill(index, arrays):
 
 
 @primitive
-def getitem(x, *indices, index, strict=False):
+def getitem(x: Operand, *indices: Operand, index: Any, strict: bool = False) -> Operand:
     """x[index]: basic slices; in its slots integer arrays and boolean masks.
 
     Where `strict`, negative numbers have been refused before: compiled code must refuse them, too.
@@ -34,12 +40,14 @@ def getitem(x, *indices, index, strict=False):
 
 
 @getitem.vjp
-def _(g, out, x, *indices, index, strict):
-    return put(g, *indices, index=index, shape=x.shape), *(None for _ in indices)
+def _(
+    g: Operand, _out: Operand, _x: Operand, *indices: Operand, index: Any, strict: bool
+) -> tuple[Operand, ...]:
+    return put(g, *indices, index=index, shape=_x.shape), *(None for _ in indices)
 
 
 @primitive
-def put(g, *indices, index, shape):
+def put(g: Operand, *indices: Operand, index: Any, shape: Shape) -> Operand:
     """Zeros of `shape` with g added at `index`: the transpose of getitem."""
     out = np.zeros(shape, g.dtype)
     if any(array.dtype != bool for array in indices):
@@ -50,25 +58,32 @@ def put(g, *indices, index, shape):
 
 
 @put.vjp
-def _(h, out, g, *indices, index, shape):
+def _(
+    h: Operand, _out: Operand, _g: Operand, *indices: Operand, index: Any, shape: Shape
+) -> tuple[Operand, ...]:
     return getitem(h, *indices, index=index), *(None for _ in indices)
 
 
 @primitive
-def pick(x, index):
+def pick(x: Operand, index: Operand) -> Operand:
     """One element of each row, x[i, index[i]]: (n, m), integers (n,) -> (n,)."""
     return x[np.arange(len(x)), index]
 
 
 @pick.vjp
-def _(g, out, x, index):
-    rows = np.arange(x.shape[0])
-    return put(g, rows, index, index=(Slot(0), Slot(1)), shape=x.shape), None
+def _(g: Operand, _out: Operand, _x: Operand, index: Operand) -> tuple[Operand, None]:
+    rows = np.arange(_x.shape[0])
+    return put(g, rows, index, index=(Slot(0), Slot(1)), shape=_x.shape), None
 
 
 @operation(Case((3, 4), index=[[0, 1], [3, 3], [2, 0]], axis=1), Case((3, 2), index=[[2, 2]], axis=0))
-def gather(x, index, axis):
-    """Pick along one axis, out[i, j] = x[i, index[i, j]] for axis=1: PyTorch's gather."""
+def gather(x: Operand, index: Operand, axis: int) -> Operand:
+    """Pick along one axis, out[i, j] = x[i, index[i, j]] for axis=1: PyTorch's gather.
+
+    >>> mg.gather(mg.tensor([[1.0, 2.0], [3.0, 4.0]]), [[1], [0]], axis=1)
+    tensor([[2.],
+           [3.]])
+    """
     if isinstance(index, int):
         raise ArgumentError(f"gather takes the index before the axis: write gather(x, index, {index}).")
     settled = values(index)
@@ -86,20 +101,25 @@ def gather(x, index, axis):
 
 
 @primitive
-def concatenate(*xs, axis, ends):
+def concatenate(*xs: Operand, axis: int, ends: list[int]) -> Operand:
     """np.concatenate, with the positions where the pieces meet"""
     return np.concatenate(xs, axis)
 
 
 @concatenate.vjp
-def _(g, out, *xs, axis, ends):
+def _(g: Operand, _out: Operand, *_xs: Operand, axis: int, ends: list[int]) -> tuple[Operand, ...]:
     before = (slice(None),) * axis
     return tuple(getitem(g, index=(*before, slice(i, j))) for i, j in pairwise(ends))
 
 
 @operation(Case((2, 3), (1, 3), as_list=True), Case((2, 1), (2, 2), (2, 3), as_list=True, axis=-1))
-def cat(tensors, axis=0):
-    """Join a list of arrays along an axis that they have."""
+def cat(tensors: Sequence[Operand], axis: int = 0) -> Operand:
+    """Join a list of arrays along an axis that they have.
+
+    >>> mg.cat([mg.ones(2, 1), mg.zeros(2, 2)], axis=1)
+    tensor([[1., 0., 0.],
+           [1., 0., 0.]])
+    """
     shapes = [tuple(np.shape(x)) for x in tensors]
     if not shapes:
         raise ArgumentError("cat: the list is empty; give at least one array.")
@@ -111,16 +131,24 @@ def cat(tensors, axis=0):
 
 
 @operation(Case((2, 3), (2, 3), as_list=True), Case((2,), (2,), as_list=True, axis=-1))
-def stack(tensors, axis=0):
-    """Join a list of arrays of one shape along a new axis."""
+def stack(tensors: Sequence[Operand], axis: int = 0) -> Operand:
+    """Join a list of arrays of one shape along a new axis.
+
+    >>> mg.stack([mg.ones(2), mg.zeros(2)])
+    tensor([[1., 1.],
+           [0., 0.]])
+    """
     return cat([unsqueeze(x, axis) for x in tensors], axis)
 
 
 @operation(Case((4, 3), sections=2), Case((3, 5), sections=[1, 4], axis=1))
-def split(x, sections, axis=0):
+def split(x: Operand, sections: int | Sequence[int], axis: int = 0) -> list[Operand]:
     """A list of pieces along an axis: so many equal ones, or cut at these positions, as np.split does.
 
     PyTorch's split counts elements instead of pieces: its split(x, 2) is split(x, range(2, len(x), 2)) here.
+
+    >>> mg.split(mg.arange(6), 2), mg.split(mg.arange(6), [1, 3])[1]
+    ([tensor([0, 1, 2], dtype=int64), tensor([3, 4, 5], dtype=int64)], tensor([1, 2], dtype=int64))
     """
     (a,) = axes_of(axis, x.ndim)
     n = x.shape[a]
@@ -136,20 +164,24 @@ def split(x, sections, axis=0):
 
 
 @primitive
-def pad_by(x, *, width, value):
+def pad_by(x: Operand, *, width: Widths, value: float) -> Operand:
     """np.pad with a constant"""
     return np.pad(x, width, constant_values=value)
 
 
 @pad_by.vjp
-def _(g, out, x, width, value):
-    sides = zip(width, x.shape, strict=True)
+def _(g: Operand, _out: Operand, _x: Operand, width: Widths, value: float) -> Operand:
+    sides = zip(width, _x.shape, strict=True)
     return getitem(g, index=tuple(slice(before, before + n) for (before, _), n in sides))
 
 
 @operation(Case((2, 3), pad_width=1), Case((2, 3), pad_width=((1, 0), (0, 2)), value=2.0))
-def pad(x, pad_width, value=0.0):
-    """Surround with a constant: one width for all sides, or (before, after) per axis."""
+def pad(x: Operand, pad_width: ArrayLike, value: float = 0.0) -> Operand:
+    """Surround with a constant: one width for all sides, or (before, after) per axis.
+
+    >>> mg.pad(mg.ones(2), ((1, 2),))
+    tensor([0., 1., 1., 0., 0.])
+    """
     width = np.broadcast_to(pad_width, (x.ndim, 2)).tolist()
     if any(n < 0 for sides in width for n in sides):
         raise ArgumentError(f"pad: widths must not be negative, here they are {width}.")
@@ -157,14 +189,19 @@ def pad(x, pad_width, value=0.0):
 
 
 @primitive
-def encode(labels, *, num_classes, dtype):
+def encode(labels: Operand, *, num_classes: int, dtype: DTypeLike) -> Operand:
     """(...) -> (..., num_classes)"""
     return np.eye(num_classes, dtype=dtype)[labels]
 
 
 @operation()
-def one_hot(labels, num_classes=None, dtype=np.float32):
-    """Integer labels of any shape to (..., num_classes): 1 at the label, 0 elsewhere."""
+def one_hot(labels: Operand, num_classes: int | None = None, dtype: DTypeLike = np.float32) -> Operand:
+    """Integer labels of any shape to (..., num_classes): 1 at the label, 0 elsewhere.
+
+    >>> mg.one_hot(mg.tensor([2, 0]), 3)
+    tensor([[0., 0., 1.],
+           [1., 0., 0.]])
+    """
     labels = labels if hasattr(labels, "dtype") else np.asarray(labels)
     if labels.dtype.kind not in "iu":
         raise ArgumentError(f"one_hot: labels must be integers, these are {labels.dtype}.")

@@ -6,18 +6,18 @@ from functools import partial
 import numpy as np
 
 from microgradx.errors import ShapeError
-from microgradx.primitives.core import Case, operation, primitive
+from microgradx.primitives.core import Case, Operand, Shape, operation, primitive
 from microgradx.primitives.shapes import expand_to, reshape_to, squeeze, transpose, unsqueeze
 
 
 @primitive
-def multiply_matrices(a, b):
+def multiply_matrices(a: Operand, b: Operand) -> Operand:
     """(..., n, k) @ (..., k, m) -> (..., n, m)"""
     return np.matmul(a, b)
 
 
 @multiply_matrices.vjp
-def _(g, out, a, b):
+def _(g: Operand, _out: Operand, a: Operand, b: Operand) -> tuple[Operand, Operand]:
     return lambda: multiply_matrices(g, transpose(b)), lambda: multiply_matrices(transpose(a), g)
 
 
@@ -28,8 +28,14 @@ MATRICES = (
 
 
 @operation(*MATRICES)
-def matmul(a, b):
-    """(..., n, k) @ (..., k, m) -> (..., n, m); a vector is a row on the left, a column on the right."""
+def matmul(a: Operand, b: Operand) -> Operand:
+    """(..., n, k) @ (..., k, m) -> (..., n, m); a vector is a row on the left, a column on the right.
+
+    ShapeError where the inner sizes differ.
+
+    >>> mg.matmul(mg.tensor([[1.0, 2.0], [3.0, 4.0]]), mg.ones(2))
+    tensor([3., 7.])
+    """
     if a.ndim == 2 == b.ndim and a.shape[1] == b.shape[0]:
         return multiply_matrices(a, b)
     if 0 in (a.ndim, b.ndim):
@@ -45,29 +51,29 @@ def matmul(a, b):
 
 @operation(Case((4, 3), (3, 2), (2,)), Case((0, 3), (3, 2), (2,)))
 @primitive
-def affine(x, weight, bias):
+def affine(x: Operand, weight: Operand, bias: Operand) -> Operand:
     """(n, k) @ (k, m) + (m,) -> (n, m): a linear layer in one operation."""
     y = np.matmul(x, weight)
     return np.add(y, bias, out=y if y.dtype == bias.dtype else None)
 
 
 @affine.vjp
-def _(g, out, x, weight, bias):
+def _(g: Operand, _out: Operand, x: Operand, weight: Operand, _bias: Operand) -> tuple[Operand, ...]:
     return lambda: g @ weight.T, lambda: x.T @ g, lambda: g.sum(0)
 
 
 @primitive
-def contract(*operands, equation):
+def contract(*operands: Operand, equation: str) -> Operand:
     """np.einsum of an explicit equation in which no operand repeats a letter."""
     return np.einsum(equation, *operands, optimize=len(operands) > 2)
 
 
 @contract.vjp
-def _(g, out, *operands, equation):
-    terms, result = equation.split("->")
-    terms = terms.split(",")
+def _(g: Operand, _out: Operand, *operands: Operand, equation: str) -> tuple[Operand, ...]:
+    left, result = equation.split("->")
+    terms = left.split(",")
 
-    def gradient(k):
+    def gradient(k: int) -> Operand:
         others = [i for i in range(len(terms)) if i != k]
         left = ",".join([result, *(terms[i] for i in others)])
         known = "".join(c for c in terms[k] if c in left)
@@ -80,7 +86,7 @@ def _(g, out, *operands, equation):
     return tuple(partial(gradient, k) for k in range(len(terms)))
 
 
-EQUATIONS: dict[str, list[tuple]] = {
+EQUATIONS: dict[str, list[Shape]] = {
     "ij,jk->ik": [(2, 3), (3, 4)], "ii->i": [(3, 3)], "ii": [(3, 3)], "ij->j": [(2, 3)],
     "ij,ij": [(2, 3), (2, 3)], "i,j->ij": [(2,), (3,)], "...ij,...jk->...ik": [(5, 2, 3), (5, 3, 4)],
     "ij,jk,k->i": [(2, 3), (3, 4), (4,)],
@@ -88,8 +94,15 @@ EQUATIONS: dict[str, list[tuple]] = {
 
 
 @operation(*[Case(*shapes, first=(equation,)) for equation, shapes in EQUATIONS.items()])
-def einsum(equation, *operands):
-    """Einstein summation, np.einsum with an equation; diagonals and ellipses included."""
+def einsum(equation: str, *operands: Operand) -> Operand:
+    """Einstein summation, np.einsum with an equation; diagonals and ellipses included.
+
+    ShapeError where the equation does not fit the shapes.
+
+    >>> mg.einsum("i,j->ij", mg.tensor([1.0, 2.0]), mg.tensor([3.0, 4.0]))
+    tensor([[3., 4.],
+           [6., 8.]])
+    """
     try:
         _, report = np.einsum_path(equation, *(np.empty(x.shape, bool) for x in operands))
     except ValueError as error:

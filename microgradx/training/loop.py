@@ -19,7 +19,8 @@ import numpy as np
 
 from microgradx.compiler import jit
 from microgradx.eager.creation import zeros
-from microgradx.eager.tensor import Tensor, placed
+from microgradx.eager.devices import placed
+from microgradx.eager.tensor import Tensor
 from microgradx.errors import (
     ArgumentError,
     CaptureError,

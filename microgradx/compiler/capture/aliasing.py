@@ -7,7 +7,7 @@ import numpy as np
 from microgradx.codegen.ir.binding import Binding
 from microgradx.codegen.ir.program import Instruction, Program, Value
 from microgradx.compiler.capture.refusals import refuse, stop
-from microgradx.eager.tensor import lent
+from microgradx.eager.box import lent
 from microgradx.errors import CaptureError
 from microgradx.kernels.addresses import overlaps, span
 

@@ -8,7 +8,8 @@ import numpy as np
 
 from microgradx.compiler.capture.reach import print_of
 from microgradx.cuda import Array
-from microgradx.eager.tensor import Tensor, native, wrap
+from microgradx.eager.arrays import native
+from microgradx.eager.tensor import Tensor, wrap
 
 ARRAYS = np.ndarray, Array
 

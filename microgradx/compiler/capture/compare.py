@@ -10,7 +10,8 @@ import numpy as np
 from microgradx.codegen.ir.program import Draw, Instruction, Update, Value
 from microgradx.compiler.capture.guards import spelled
 from microgradx.compiler.capture.reach import PLAIN
-from microgradx.eager.tensor import Tensor, on_host
+from microgradx.eager.devices import on_host
+from microgradx.eager.tensor import Tensor
 
 
 class Comparison:

@@ -21,9 +21,10 @@ from microgradx.compiler.capture.refusals import (
     refuse_what_is_lost,
     show_state,
     type_of,
-)
+)  # fmt: skip
 from microgradx.compiler.capture.results import each
 from microgradx.cuda import Array
+from microgradx.eager.listener import Listener
 from microgradx.eager.mode import mode
 from microgradx.eager.tensor import Tensor, wrap
 from microgradx.kernels.random import drawn
@@ -31,7 +32,7 @@ from microgradx.primitives.core import ElementwisePrimitive
 from microgradx.scalars import functions
 
 
-class Recorder:
+class Recorder(Listener[Tensor]):
     """Writes a Program while the eager operations run; `mode.recorder` while it does."""
 
     def __init__(self, name: str, names: dict[int, str]):
@@ -131,6 +132,10 @@ class Recorder:
         self.device = "cuda"
         self.kept.append(array)
         return self.stand_ins.setdefault(id(array), np.zeros(array.shape, array.dtype))
+
+    def created(self, tensor: Tensor) -> None:
+        """A Tensor has been made of what a user gave."""
+        self.made[id(tensor)] = tensor
 
     def traced(self, tensor: Tensor) -> bool:
         """Whether a Tensor can differ from step to step."""
@@ -319,8 +324,7 @@ class Recorder:
         """A rule would run over some neighbours in a flat buffer; True: its numbers are not needed now."""
         self.forward = None
         for part in run:
-            arrays = {"data": part.value, "grad": part.gradient, **part.state}
-            for kind, array in arrays.items():
+            for kind, array in {"data": part.value, "grad": part.gradient, **part.state}.items():
                 if id(array) not in (self.values if kind == "grad" else self.origin):
                     held = self.values.get(id(array))
                     owner = part.parameter if kind in ("data", "grad") else part
@@ -351,11 +355,10 @@ class Recorder:
         rule = flat.update.rule
         given = {name: value for name, value in flat.hyperparameters.items() if name in rule.hyperparameters}
         for part in run:
-            looks = {name: partial(lambda name: flat.hyperparameters[name], name) for name in given}
-            numbers = {name: self.number(look, flat.dtype) for name, look in looks.items()}
+            look = lambda name: flat.hyperparameters[name]
+            numbers = {name: self.number(partial(look, name), flat.dtype) for name in given}
             t = self.number(partial(lambda part: part.clock["t"] + 1, part), flat.dtype)
-            places = [wrap(a) for a in part.operands(rule)]
-            p, g, *state = places
+            p, g, *state = [wrap(a) for a in part.operands(rule)]
             g = -g if "maximize" in flat.update.options else g
             with mode.having(record=False):
                 new = rule.function(p, g, *state, t=t, **numbers | more)
@@ -377,13 +380,12 @@ class Recorder:
         self.final = {leaf: leaf._grad is not None for leaf in self.before}
         settle(self)
         for leaf in (leaf for leaf, has in self.final.items() if has):
-            value = self.value(leaf._grad)
+            grad, value = leaf._grad, self.value(leaf._grad)
             homes = [(v, b) for v, b in self.program.bound.items() if b.owner is leaf and b.kind == "grad"]
             if any(value is v for v, _ in homes):
                 continue  # as it was
             name = f"g_{self.names.get(id(leaf)) or leaf.name or 'leaf'}"
-            array = leaf._grad._data  # type: ignore[union-attr]
-            there = [v for v, b in homes if leaf._home is not None or b.then is array]
+            there = [v for v, b in homes if leaf._home is not None or b.then is grad._data]  # type: ignore[union-attr]
             home = there[0] if there else self.bind(name, np.zeros(leaf.shape, leaf.dtype), leaf, "new")
             if value in self.invented:
                 self.taken.discard(home.name)

@@ -12,9 +12,13 @@ import numpy as np
 
 from microgradx.compiler.capture.names import user_frame
 from microgradx.cuda import Array
+from microgradx.eager.apply import apply
+from microgradx.eager.box import look
+from microgradx.eager.devices import on_host
+from microgradx.eager.gradients import differentiate
 from microgradx.eager.mode import no_grad
 from microgradx.eager.tape import Node
-from microgradx.eager.tensor import Tensor, apply, differentiate, look, on_host, wrap
+from microgradx.eager.tensor import Tensor, wrap
 from microgradx.errors import ArgumentError, GradientError
 from microgradx.nn import Module
 from microgradx.nn.module import held

@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 
-from microgradx.eager.tensor import on_host
+from microgradx.eager.devices import on_host
 
 FEW = 6
 """So many numbers are written out."""

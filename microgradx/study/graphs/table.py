@@ -9,7 +9,9 @@ from typing import Any
 
 import numpy as np
 
-from microgradx.eager.tensor import Tensor, differentiate, on_host, wrap
+from microgradx.eager.devices import on_host
+from microgradx.eager.gradients import differentiate
+from microgradx.eager.tensor import Tensor, wrap
 from microgradx.errors import GradientError
 from microgradx.kernels.source import source_of
 from microgradx.palette import BACK, FORWARD

@@ -1,0 +1,46 @@
+"""Lets Tensors be on "cuda": enters the GPU among the devices that the eager framework knows."""
+
+from typing import Any
+
+import numpy as np
+
+from microgradx import cuda
+from microgradx.codegen import cuda_operations  # noqa: F401 - runs operations on its arrays
+from microgradx.codegen.passes import lowerings  # noqa: F401 - what operations are made of
+from microgradx.cuda import Array
+from microgradx.cuda.dlpack import borrow, from_interface
+from microgradx.eager.devices import Device, enter
+
+
+class Cuda(Device):
+    """The GPU, or Numba's simulator of one, which is begun when something is first put there."""
+
+    name, array, interface = "cuda", Array, "__cuda_array_interface__"
+
+    def place(self, array: np.ndarray) -> Array:
+        """A copy there."""
+        return cuda.device().array(array)
+
+    def empty(self, shape: tuple[int, ...], dtype: np.dtype) -> Array:
+        """A new array of any values, from the pool."""
+        return cuda.device().empty(shape, dtype)
+
+    def draw(self, method: str, options: dict[str, Any]) -> Array:
+        """Fresh random numbers: the generator's own bits."""
+        return Array.draw(method, options)
+
+    def from_interface(self, x: Any) -> Array:
+        """The array of an object with a CUDA array interface."""
+        return from_interface(x, cuda.device())
+
+    def from_dlpack(self, x: Any) -> Array:
+        """The array of an object that lends it by DLPack, after what its stream has to do before."""
+        gpu = cuda.device()
+        return borrow(x.__dlpack__(stream=gpu.queue), gpu)
+
+    def in_use(self) -> bool:
+        """Whether it has been begun."""
+        return bool(cuda.device.cache_info().currsize)
+
+
+enter(Cuda())

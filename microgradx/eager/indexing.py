@@ -1,0 +1,63 @@
+"""Indices, t[1:3], t[mask], t[[0, 2], :], as slices with slots for arrays, of which backward keeps copies."""
+
+from typing import Any
+
+import numpy as np
+
+from microgradx.eager.arrays import native
+from microgradx.eager.box import Box, look, tell
+from microgradx.eager.devices import on_host
+from microgradx.eager.mode import mode
+from microgradx.errors import GradientError, ShapeError
+from microgradx.primitives.indexing import Slot, fill
+
+ARRAYS = (Box, np.ndarray, list, tuple)
+"""What stands for an array within an index."""
+
+
+def take_apart(index: Any) -> tuple[Any, list[Any]]:
+    """An index with slots for its Tensors, arrays and lists; and these, as Tensors and arrays."""
+    parts, arrays = [], []
+    for part in index if isinstance(index, tuple) else (index,):
+        if isinstance(part, ARRAYS):
+            arrays.append(kept(part))
+            part = Slot(len(arrays) - 1)
+        parts.append(part)
+    return tuple(parts) if arrays or isinstance(index, tuple) else index, arrays
+
+
+def kept(part: Any) -> Any:
+    """A copy of what stands for an array within an index: backward needs it as it is now."""
+    if isinstance(part, Box):
+        if type(part._data) is not np.ndarray:
+            return part if mode.recorder is not None else part.around(part._data.copy())
+        array = copied(part._data)
+        if array.dtype.kind == "b":
+            look(part, "a boolean mask as an index")  # it decides on the shape
+        tell(array, part)
+        return part.around(array)
+    return copied(part)
+
+
+def copied(values: Any) -> np.ndarray:
+    """A copy as an array; of no values, one of integers."""
+    array = native(np.array(values))
+    return array if array.size or array.dtype.kind == "b" else array.astype(np.intp)
+
+
+def assign(t: Box, index: Any, values: Any) -> None:
+    """t[index] = values, in place, which nothing records."""
+    if t.requires_grad and mode.record:
+        advice = "Use where(mask, new, old), or assign inside `with mg.no_grad():`."
+        raise GradientError(f"cannot assign to elements of a tensor that requires gradients. {advice}")
+    array = look(t, "assignment to elements")
+    new = look(values, "assignment to elements") if isinstance(values, Box) else values
+    try:
+        index, arrays = take_apart(index)
+        host = on_host(array)
+        host[fill(index, [np.asarray(a) for a in arrays])] = np.asarray(new)
+        if host is not array:
+            array[...] = host
+    except (ValueError, IndexError) as error:
+        raise ShapeError(f"cannot assign shape {np.shape(values)} into {t.shape}: {error}.") from None
+    t._version[0] += 1
