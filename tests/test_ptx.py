@@ -10,8 +10,8 @@ from microgradx import nn, optim
 from microgradx.codegen.cuda_operations import Operation
 from microgradx.compiler.run.cuda_step import written
 from microgradx.cuda import build, simulated
-from microgradx.cuda.device import Shape
-from microgradx.cuda.memory import Array
+from microgradx.cuda.array import Array
+from microgradx.cuda.devices import Shape
 from microgradx.cuda.sweep import bounds, loop
 from microgradx.errors import ArgumentError, KernelError
 from microgradx.kernels.loop_source import Lifted

@@ -5,8 +5,9 @@ from typing import Any
 
 import numpy as np
 
-from microgradx.cuda.device import Launch, device, pointer
-from microgradx.cuda.memory import Array
+from microgradx.cuda.array import Array
+from microgradx.cuda.current import device
+from microgradx.cuda.devices import Launch
 from microgradx.kernels import cpu, sweeps
 from microgradx.kernels.loop_source import Lifted
 
@@ -30,13 +31,12 @@ class Sweep(cpu.Sweep):
     def bind(self, *arrays: Any) -> Callable[..., tuple]:
         """The update of these arrays, checked once."""
         gpu, size, cast = device(), self.check(arrays), self.dtype.type
-        placed = [a if isinstance(a, Array) else gpu.array(a) for a in arrays]
-        pointers = [np.int64(size), *map(pointer, placed)]
+        placed = [a if isinstance(a, Array) else Array.from_numpy(a) for a in arrays]
         blocks = max(1, min(-(-size // gpu.shape.block), most))
 
         def update(t: int, carried: tuple = (), **hyperparameters: Any) -> tuple:
             numbers, carried = self.numbers(t, carried, hyperparameters)
-            gpu.prepare(Launch(self.run, blocks, (*pointers, *map(cast, numbers))))()
+            gpu.prepare(Launch(self.run, blocks, (np.int64(size), *placed, *map(cast, numbers))))()
             for array, copy in zip(arrays, placed, strict=True):
                 if array is not copy:
                     array[...] = copy.numpy()

@@ -7,9 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from microgradx import cuda
 from microgradx.cuda import Array
-from microgradx.cuda.dlpack import CPU, borrow
+from microgradx.cuda.dlpack import CPU
 from microgradx.eager.mode import mode
 from microgradx.eager.tensor import Tensor, as_dtype
 from microgradx.errors import ArgumentError
@@ -36,8 +35,7 @@ def from_dlpack(x: Any) -> Tensor:
         raise ArgumentError(f"from_dlpack takes an array with __dlpack__, not {type(x).__name__}.")
     if x.__dlpack_device__()[0] == CPU:
         return Tensor(np.from_dlpack(x))
-    gpu = cuda.device()
-    return Tensor(borrow(x.__dlpack__(stream=gpu.queue), gpu))
+    return Tensor(Array.from_dlpack(x))
 
 
 def full(shape, value, dtype=None, device=None, requires_grad: bool = False) -> Tensor:

@@ -14,7 +14,6 @@ import numpy as np
 
 from microgradx import cuda, primitives, scalars
 from microgradx.cuda import Array
-from microgradx.cuda.dlpack import from_interface
 from microgradx.eager.mode import mode
 from microgradx.eager.tape import Node, backward, inspect_values
 from microgradx.errors import (
@@ -403,7 +402,7 @@ def as_array(values, dtype=None) -> Any:
     if isinstance(values, Tensor):
         values = shared(values if dtype is None else values.to(as_dtype(dtype)))
     if not isinstance(values, KNOWN) and hasattr(values, "__cuda_array_interface__"):
-        values = from_interface(values, cuda.device())
+        values = Array.from_interface(values)
     if type(values) is Array:
         return values if dtype is None else values.astype(as_dtype(dtype), copy=False)
     try:
@@ -521,7 +520,7 @@ def placed(array, device: str | None):
         if mode.recorder is not None:  # which works with shapes, on the host
             mode.recorder.device = "cuda"
             return array
-        return cuda.device().array(array)
+        return Array.from_numpy(array)
     return array.numpy() if device == "cpu" and type(array) is Array else array
 
 
@@ -533,7 +532,7 @@ def on_host(array) -> np.ndarray:
 def room_for(array):
     """A new array like another, of any values; while a recorder listens, one that stands for it."""
     if type(array) is Array and mode.recorder is None:
-        return array.device.empty(array.shape, array.dtype)
+        return Array.empty(array.shape, array.dtype)
     return np.empty(array.shape, array.dtype)
 
 

@@ -39,8 +39,8 @@ def load(
 
     `source` is a whole Python file; a signature lists the types of a function's parameters, such as
     "int64 int64 float32* float32". Functions without one are compiled into their callers. Indices are not
-    checked. `label` begins the file's name. Where `exact` is given, the source may use functions of `runtime`,
-    and a * b + c may be rounded once, not twice, except in the functions that `exact` names.
+    checked. `label` begins the file's name. Where `exact` is given, the source may use functions of
+    `runtime`, and a * b + c may be rounded once, not twice, except in the functions that `exact` names.
     """
     key = fingerprint(source, signatures, exact)
     with lock:

@@ -20,7 +20,7 @@ from microgradx.codegen.passes.schedule import Schedule
 from microgradx.codegen.printers.cpu_printer import Bodies, indent, wrapped_call
 from microgradx.codegen.printers.expressions import AXES, Expressions, plus
 from microgradx.cuda import device_functions
-from microgradx.cuda.device import Shape
+from microgradx.cuda.devices import Shape
 from microgradx.kernels import random
 
 ROW = "ROW_OF_STEP"  # stands for where the numbers of a step begin, until all columns are known

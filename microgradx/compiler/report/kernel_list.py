@@ -21,7 +21,7 @@ from microgradx.compiler.report.measure import what
 from microgradx.compiler.run.cuda_step import written
 from microgradx.compiler.run.step import Step
 from microgradx.cuda import build, simulated
-from microgradx.cuda.device import Shape
+from microgradx.cuda.devices import Shape
 from microgradx.cuda.sweep import bounds, loop
 from microgradx.errors import ArgumentError, DeviceError
 from microgradx.kernels import jit
