@@ -68,7 +68,7 @@ def fingerprint(source: str, signatures: dict[str, str], exact: Collection[str] 
     cpu = llvm.get_host_cpu_name(), llvm.get_host_cpu_features().flatten()
     parts = [form, llvmlite.__version__, version, *cpu, source, repr(sorted(signatures.items()))]
     if exact is not None:
-        runtime = ("runtime.py", "blas.py", "small_matmul.py", "vector_math.py")
+        runtime = ("runtime.py", "blas.py", "small_matmul.py", "vector_math.py", "intrinsics.py")
         parts += [
             repr(sorted(exact)),
             *(Path(__file__).with_name(part).read_text(encoding="utf-8") for part in runtime),
