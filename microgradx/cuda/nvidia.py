@@ -8,6 +8,7 @@ for, so that a fault names its kernel.
 import ctypes
 import os
 from collections import deque
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -41,10 +42,9 @@ FAULT = (
 class Nvidia(Device):
     """The first GPU, or the one that CUDA_VISIBLE_DEVICES names. `api`: the driver's functions."""
 
-    def __init__(self, api: Any = None):
+    def __init__(self, api: Any = None):  # a module of cuda-bindings, or what stands in for it
         self.api = driver() if api is None else api
         self.last: deque[str] = deque(maxlen=3)  # names of the kernels launched last
-        self.alive: Any = None
         self.waiting = bool(os.environ.get("MICROGRADX_CUDA_SYNC", "").strip("0"))
         self.call("cuInit", 0)
         if not self.call("cuDeviceGetCount"):
@@ -71,14 +71,14 @@ class Nvidia(Device):
             self.workspace = self.memory(cublas.WORKSPACE)
             self.blas = cublas.Blas(library, self.queue, self.workspace.address)
 
-    def call(self, function: str, *args: Any) -> Any:
+    def call(self, function: str, *args: object) -> Any:  # handles of the driver's, of a class each
         """A function of the driver: its result, or what its error means."""
         code, *results = getattr(self.api, function)(*args)
         if int(code):
             raise DeviceError(self.explain(function, code))
         return results[0] if results else None
 
-    def explain(self, function: str, code: Any) -> str:
+    def explain(self, function: str, code: object) -> str:
         """The message for an error of the driver."""
         name = getattr(code, "name", str(code))
         if name in FAULTS:
@@ -190,7 +190,7 @@ class Nvidia(Device):
         extra = () if launch.together else (0,)
         begin, stream, last = getattr(self.api, how), self.stream, self.last
 
-        def run(kept: Any = kept) -> None:
+        def run(kept: object = kept) -> None:
             last.append(name)
             (code,) = begin(function, blocks, 1, 1, threads, 1, 1, 0, stream, packed, *extra)
             if int(code):
@@ -224,7 +224,7 @@ class Nvidia(Device):
         replay = self.call("cuGraphInstantiate", graph, 0)
         self.call("cuGraphDestroy", graph)
 
-        def run(kept: Any = work) -> None:  # and with it the memory that the graph works in
+        def run(kept: object = work) -> None:  # and with it the memory that the graph works in
             self.call("cuGraphLaunch", replay, self.stream)
 
         return run
@@ -235,7 +235,7 @@ class Nvidia(Device):
         self.call("cuStreamSynchronize", self.stream)
 
 
-def driver() -> Any:
+def driver() -> ModuleType:
     """The functions of NVIDIA's driver; DeviceError where there is none."""
     try:
         from cuda.bindings import driver as api

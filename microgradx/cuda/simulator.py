@@ -9,6 +9,7 @@ from types import FunctionType
 from typing import Any
 
 import numpy as np
+from numpy.typing import DTypeLike
 
 from microgradx.cuda.devices import Device, Kernel, Launch, Pointer, Shape, Work
 from microgradx.kernels.addresses import memory_at
@@ -23,7 +24,9 @@ def {name}_quietly(*parameters):
 sharing = threading.Lock()
 
 
-def shared(self: Any, shape: Any, dtype: Any, alignment: Any = None) -> np.ndarray:
+def shared(
+    self: Any, shape: int | tuple[int, ...], dtype: DTypeLike, alignment: int | None = None
+) -> np.ndarray:  # a method of Numba's class
     """A block's array of this line: in Numba's own function two threads that come first get one each."""
     frame = sys._getframe(1)
     place = frame.f_code.co_filename, frame.f_lineno
@@ -113,10 +116,10 @@ class Simulator(Device):
         """All is done."""
 
 
-def in_float32(function: Callable[..., float]) -> Callable[..., Any]:
+def in_float32(function: Callable[..., float]) -> Callable[..., np.generic]:
     """A function of math that NumPy lacks, with the dtype of its first number."""
 
-    def call(x: Any, *more: Any) -> Any:
+    def call(x: np.generic, *more: np.generic) -> np.generic:
         try:
             return np.asarray(x).dtype.type(function(x, *more))
         except (OverflowError, ValueError):

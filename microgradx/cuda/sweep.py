@@ -1,7 +1,6 @@
 """Update rules over whole arrays of a device: one launch, whatever their number of parameters."""
 
 from collections.abc import Callable
-from typing import Any
 
 import numpy as np
 
@@ -9,6 +8,7 @@ from microgradx.cuda.array import Array
 from microgradx.cuda.current import device
 from microgradx.cuda.devices import Launch
 from microgradx.kernels import cpu, sweeps
+from microgradx.kernels.cpu import Numbers
 from microgradx.kernels.loop_source import Lifted
 
 bounds, loop = "count", "range(cuda.grid(1), count, cuda.gridsize(1))"
@@ -28,13 +28,13 @@ class Sweep(cpu.Sweep):
         kernels = device().load(source, {"sweep": " ".join(types)}, f"{self.rule.name}_{dtype}")
         return source, kernels["sweep"]
 
-    def bind(self, *arrays: Any) -> Callable[..., tuple]:
+    def bind(self, *arrays: np.ndarray | Array) -> Callable[..., Numbers]:
         """The update of these arrays, checked once."""
         gpu, size, cast = device(), self.check(arrays), self.dtype.type
         placed = [a if isinstance(a, Array) else Array.from_numpy(a) for a in arrays]
         blocks = max(1, min(-(-size // gpu.shape.block), most))
 
-        def update(t: int, carried: tuple = (), **hyperparameters: Any) -> tuple:
+        def update(t: int, carried: Numbers = (), **hyperparameters: float) -> Numbers:
             numbers, carried = self.numbers(t, carried, hyperparameters)
             gpu.prepare(Launch(self.run, blocks, (np.int64(size), *placed, *map(cast, numbers))))()
             for array, copy in zip(arrays, placed, strict=True):

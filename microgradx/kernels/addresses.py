@@ -49,7 +49,7 @@ class Span:
     counts: bool
 
 
-def span(array: Any, name: str, counts: bool) -> Span:
+def span(array: Any, name: str, counts: bool) -> Span:  # NumPy's, or a device's from a room on the right
     """The memory of an array."""
     if isinstance(array, np.ndarray):
         start, stop = np.lib.array_utils.byte_bounds(array)

@@ -21,11 +21,13 @@ from microgradx.kernels.cache import locked, read, write
 
 form = "2"  # of the object files: raise it when what is done below to the same source changes
 
-ctypes_of: dict[str, Any] = {"int64": ctypes.c_int64, "float32": ctypes.c_float, "float64": ctypes.c_double}
+ctypes_of: dict[str, type[ctypes.c_int64 | ctypes.c_float | ctypes.c_double]] = {
+    "int64": ctypes.c_int64, "float32": ctypes.c_float, "float64": ctypes.c_double,
+}  # fmt: skip
 """Types in a signature; with a `*` behind, such as `float32*` or `uint32*`, a pointer."""
 
 loaded: dict[str, dict[str, Callable[..., None]]] = {}
-engines: list[Any] = []  # they own the machine code, so they live as long as the process
+engines: list[object] = []  # they own the machine code, so they live as long as the process
 lock = threading.RLock()
 
 if hasattr(os, "register_at_fork"):  # not on Windows; a child must not inherit another thread's lock
@@ -84,7 +86,7 @@ def optimised(
     import numba
     from numba.core.errors import NumbaError
 
-    settings: Any = {
+    settings: dict[str, Any] = {  # options of Numba's, of many types
         "error_model": "numpy",  # x / 0 is inf: Python's check of every divisor would forbid SIMD
         "fastmath": False,  # the same bits as NumPy: no fused or reordered operations
     }

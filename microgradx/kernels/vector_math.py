@@ -82,10 +82,10 @@ def single(function: Callable[[float32], float32]) -> Any:  # for numbers of any
     """What compiled code means by the function's name: itself for float32, and libm's for other numbers."""
     libm = getattr(math, function.__name__)
 
-    def plain(x: float) -> float:
+    def plain(x: float32) -> float:
         return libm(x)
 
-    def choose(x: Kind) -> Callable[..., object]:
+    def choose(x: float32) -> Callable[..., object]:  # of the type, but Numba wants parameters alike
         return function if x == types.float32 else plain
 
     # What is fused here says so: the callers' settings must not change the bits

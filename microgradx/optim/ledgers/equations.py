@@ -55,7 +55,7 @@ class Equation:
 
     def __init__(self, rule: Rule, options: tuple[str, ...] = (), outside: Outside | None = None):
         self.rule, self.outside = rule, scope(rule.function) | (outside.names if outside else {})
-        *assignments, last = parse(rule.function)
+        assignments, last = parse(rule.function)
         tree = tree_of("; ".join(before[option] for option in options))
         values = last.value.elts if isinstance(last.value, ast.Tuple) else [last.value]
         self.lines: list[Line] = []
