@@ -19,6 +19,7 @@ from microgradx.codegen.printers.cuda_file import Emitted, Writer
 from microgradx.cuda import Array, device
 from microgradx.cuda.devices import Launch, Pointer, Product, Shape
 from microgradx.eager.mode import mode
+from microgradx.kernels.keys import frozen
 from microgradx.kernels.random import drawn, generator
 from microgradx.kernels.strided import extent
 from microgradx.primitives import Primitive, shapes
@@ -180,17 +181,6 @@ def on_host(op: Primitive, arrays: list[Any], params: dict[str, Any]) -> Array:
     """NumPy's or the user's own code: its arrays go to the host and its result comes back."""
     host = [a.numpy() if isinstance(a, Array) else a for a in arrays]
     return Array.from_numpy(np.asarray(op.forward(*host, **params)))
-
-
-def frozen(x: Any) -> Any:
-    """Parameters as a key: slices, lists and dicts by what is in them."""
-    if isinstance(x, dict):
-        return tuple((k, frozen(v)) for k, v in x.items())
-    if isinstance(x, list | tuple):
-        return type(x).__name__, tuple(map(frozen, x))
-    if isinstance(x, slice):
-        return "slice", x.start, x.stop, x.step
-    return type(x), x
 
 
 def gather(array: Array, dtype: Any) -> Array:

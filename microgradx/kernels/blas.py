@@ -13,7 +13,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
-if TYPE_CHECKING:
+if TYPE_CHECKING:  # it is imported with the first product
     from threadpoolctl import LibController
 
 symbols = {"microgradx_sgemm": "sgemm", "microgradx_dgemm": "dgemm"}
@@ -50,7 +50,7 @@ def register() -> None:
 
 
 @cache
-def libraries() -> list[LibController]:
+def libraries() -> list["LibController"]:
     """threadpoolctl's controllers of the BLAS that SciPy calls: its own copy, else any but NumPy's own."""
     import numpy
     from threadpoolctl import ThreadpoolController
@@ -65,7 +65,7 @@ def libraries() -> list[LibController]:
     return own or [library for library in loaded if not library.filepath.startswith(numpys)]
 
 
-def set_threads(library: LibController, threads: int) -> None:
+def set_threads(library: "LibController", threads: int) -> None:
     """Set a library's threads from any thread; threadpoolctl heeds only the first one that asks."""
     getattr(library, "_real_set_num_threads", library.set_num_threads)(threads)
 

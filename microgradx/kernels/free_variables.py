@@ -9,6 +9,7 @@ from collections.abc import Callable, Hashable, Iterator
 from functools import partial
 from types import CellType, CodeType, ModuleType
 
+from microgradx.kernels.keys import frozen
 from microgradx.scalars import Elementwise
 
 
@@ -39,8 +40,8 @@ def nested(code: CodeType) -> Iterator[CodeType]:
 
 
 def spelled(value: object) -> Hashable:
-    """A number so that 1, 1.0 and True, 0.0 and -0.0 differ, and NaN is itself; of others, which it is."""
-    return (type(value), repr(value)) if isinstance(value, int | float) else id(value)
+    """A number as a key; of others, which it is."""
+    return frozen(value) if isinstance(value, int | float) else id(value)
 
 
 def ours(module: str) -> bool:

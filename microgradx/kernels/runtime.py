@@ -300,18 +300,6 @@ def fail(status: Kind) -> None:
 
 
 @register_jitable
-def inside(index: Kind, size: int, status: Kind) -> Kind:
-    """The index, counted from the end if it is negative; 0 and a failure if it is out of range."""
-    i = int64(index)
-    if i < 0:
-        i += size
-    if 0 <= i < size:
-        return i
-    fail(status)
-    return 0
-
-
-@register_jitable
 def within(index: Kind, size: int, status: Kind) -> Kind:
     """The index itself; 0 and a failure if it is out of range."""
     i = int64(index)
@@ -319,3 +307,10 @@ def within(index: Kind, size: int, status: Kind) -> Kind:
         return i
     fail(status)
     return 0
+
+
+@register_jitable
+def inside(index: Kind, size: int, status: Kind) -> Kind:
+    """The index, counted from the end if it is negative; 0 and a failure if it is out of range."""
+    i = int64(index)
+    return within(i + size if i < 0 else i, size, status)
