@@ -33,6 +33,13 @@ class matmul_precision:  # noqa: N801 - used like a function
 
     `mg.matmul_precision("tf32")` holds from now on, or inside `with mg.matmul_precision("tf32"):`. TF32
     rounds what is multiplied to 10 bits of mantissa: about 3e-4 of relative error. It needs cuBLAS.
+    ArgumentError for other names.
+
+    >>> with matmul_precision("tf32"):
+    ...     matmul_precision.current
+    'tf32'
+    >>> matmul_precision.current
+    'highest'
     """
 
     current = "highest"

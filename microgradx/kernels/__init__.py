@@ -40,7 +40,16 @@ def sweep(
     `maximize` turns g around first; `decay` "l2" then adds weight_decay · p to it, "decoupled" multiplies p
     by 1 - lr · weight_decay. `update.source` is the text of the loop; `update.bind(p, g, *state)` gives the
     same update for these arrays alone, checked once. Numbers that the rule finds outside of itself, such as
-    globals, are those of now: `update.outside.holds()` says whether they still are.
+    globals, are those of now: `update.outside.holds()` says whether they still are. ArgumentError for options
+    that the rule cannot have, DTypeError for other dtypes than float32 and float64.
+
+    >>> from microgradx.rules import rules
+    >>> p, g = np.array([1, 2], np.float32), np.array([0.5, -0.5], np.float32)
+    >>> update = sweep(rules["sgd"], np.float32)
+    >>> update(p, g, t=1, lr=1)
+    ()
+    >>> p
+    array([0.5, 2.5], dtype=float32)
     """
     name = np.dtype(dtype).name
     if name not in ("float32", "float64"):
