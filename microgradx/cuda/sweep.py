@@ -9,7 +9,7 @@ from microgradx.cuda.current import device
 from microgradx.cuda.devices import Launch
 from microgradx.kernels import cpu, sweeps
 from microgradx.kernels.cpu import Numbers
-from microgradx.kernels.loop_source import Lifted
+from microgradx.kernels.loop_source import RuleLoop
 
 bounds, loop = "count", "range(cuda.grid(1), count, cuda.gridsize(1))"
 most = 2048  # blocks; with more elements than threads, these stride through
@@ -21,7 +21,7 @@ class Sweep(cpu.Sweep):
     NumPy's arrays are copied there and back.
     """
 
-    def compile(self, lifted: Lifted) -> tuple[str, Callable[..., None]]:
+    def compile(self, lifted: RuleLoop) -> tuple[str, Callable[..., None]]:
         """The text of the kernel, and the kernel."""
         source, dtype = lifted.source(bounds, loop), lifted.dtype
         types = ["int64", *[f"{dtype}*"] * len(lifted.arrays), *[dtype] * len(lifted.numbers)]

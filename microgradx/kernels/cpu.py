@@ -10,8 +10,8 @@ from microgradx import scalars
 from microgradx.errors import ArgumentError, DTypeError, ShapeError
 from microgradx.kernels import jit, thread_pool
 from microgradx.kernels.addresses import nothing
-from microgradx.kernels.free_variables import Outside
-from microgradx.kernels.loop_source import Lifted
+from microgradx.kernels.free_variables import FreeVariables
+from microgradx.kernels.loop_source import RuleLoop
 from microgradx.rules import Rule
 from microgradx.scalars import Elementwise, functions
 
@@ -82,12 +82,12 @@ class Sweep:
     """
 
     def __init__(self, rule: Rule, dtype: str, options: tuple[str, ...] = ()):
-        self.outside, lifted = Outside(rule.function), Lifted(rule, dtype, options)
+        self.outside, lifted = FreeVariables(rule.function), RuleLoop(rule, dtype, options)
         self.rule, self.dtype, self.names = rule, np.dtype(dtype), ("p", "g", *rule.state)
         self.options, self.lifted, self.once = options, lifted, lifted.once_function()
         self.source, self.run = self.compile(lifted)
 
-    def compile(self, lifted: Lifted) -> tuple[str, Callable[..., None]]:
+    def compile(self, lifted: RuleLoop) -> tuple[str, Callable[..., None]]:
         """The text of the loop, and the loop as machine code."""
         source, dtype = lifted.source(), lifted.dtype
         types = ["int64 int64", *[f"{dtype}*"] * len(lifted.arrays), *[dtype] * len(lifted.numbers)]

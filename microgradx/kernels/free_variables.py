@@ -1,7 +1,7 @@
 """What a definition reads from outside of itself: what was made of it is stale once that has changed.
 
 A number that a rule or an elementwise function finds among the globals of its file, or in a closure, becomes
-a number of the loop. `Outside` remembers what was found, and looks again.
+a number of the loop. `FreeVariables` remembers what was found, and looks again.
 """
 
 import math
@@ -49,7 +49,7 @@ def ours(module: str) -> bool:
     return module.partition(".")[0] == "microgradx"
 
 
-class Outside:
+class FreeVariables:
     """What stands behind the names of a definition that are not its own, and of the elementwise functions
     that it calls; the library's own definitions do not change. Equal where the same was found: a key.
     """
@@ -63,7 +63,7 @@ class Outside:
         self.key = tuple((name, spelled(value)) for _, name, value in self.found)
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, Outside) and self.key == other.key
+        return isinstance(other, FreeVariables) and self.key == other.key
 
     def __hash__(self) -> int:
         return hash(self.key)

@@ -1,6 +1,6 @@
 """From a definition on plain numbers to the text of a loop over arrays.
 
-`Lifted` takes a rule's syntax tree apart. What depends on no element becomes a function `once`, run in
+`RuleLoop` takes a rule's syntax tree apart. What depends on no element becomes a function `once`, run in
 float64 once per step; the rest becomes the body of the loop, with the rule's own names.
 """
 
@@ -54,7 +54,7 @@ def plural(name: str, own: set[str]) -> str:
     return f"{name}_" if keyword.iskeyword(name) or name in own else name
 
 
-class Lifted(Typed):
+class RuleLoop(Typed):
     """A rule taken apart for arrays of one dtype."""
 
     def __init__(self, rule: Rule, dtype: str, options: tuple[str, ...], suffix: str = ""):
