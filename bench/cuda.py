@@ -12,7 +12,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
@@ -28,7 +28,7 @@ from bench.parts import ROOT, Part, Row, Tables, all_of, cell, problem, row
 from microgradx import data, nn, optim
 from microgradx.compiler.run.cuda_step import CudaVariant
 from microgradx.cuda import Array, available, build, describe, device, simulated
-from microgradx.cuda.device import Launch, pointer
+from microgradx.cuda.devices import Launch
 from microgradx.eager.tensor import wrap
 from microgradx.kernels import sweep
 from microgradx.rules import rules
@@ -90,13 +90,13 @@ def same_bits(name: str, steps: int, size: int) -> bool:
     rule, rng = rules[name], np.random.default_rng(5)
     p = rng.standard_normal(size).astype(np.float32)
     on_cpu = [p, *(np.zeros_like(p) for _ in rule.state)]
-    on_gpu = [device().array(a) for a in on_cpu]
+    on_gpu = [Array.from_numpy(a) for a in on_cpu]
     cpu, gpu = (sweep(rule, np.float32, device=where) for where in ("cpu", "cuda"))
     carried = other = ()
     for t in range(1, steps + 1):
         g = rng.standard_normal(size).astype(np.float32)
         carried = cpu(on_cpu[0], g, *on_cpu[1:], t=t, carried=carried)
-        other = gpu(on_gpu[0], device().array(g), *on_gpu[1:], t=t, carried=other)
+        other = gpu(on_gpu[0], Array.from_numpy(g), *on_gpu[1:], t=t, carried=other)
     return all((a == b.numpy()).all() for a, b in zip(on_cpu, on_gpu, strict=True))
 
 
@@ -175,7 +175,7 @@ def sweeps(quick: bool) -> Iterator[Row]:
         ours = seconds(partial(update, t=3, lr=1e-3), gpu.synchronize, calls)
         moved = 28 * size  # p, g, m and v are read, p, m and v written
         target, source = arrays[0].first(size // 2), arrays[1].first(size // 2)
-        copying = seconds(lambda t=target, s=source: gpu.copy(t, s), gpu.synchronize, calls)
+        copying = seconds(copying_to(target, source), gpu.synchronize, calls)
         speed, limit = moved / ours, 4 * size / copying  # half an array is read and written
         rates = f"{speed / 1e9:,.0f} GB/s", f"copy {limit / 1e9:,.0f} GB/s"
         asked, note = "0.90" if size >= 10**7 else "", "ratio: ours over the copy's"
@@ -197,28 +197,29 @@ def sweeps(quick: bool) -> Iterator[Row]:
     size, many = (100, 3) if quick else (10**5, 200)
     arrays = halves(size)
     numbers = tuple(map(np.float32, adam.numbers(3, (), {"lr": 1e-3})[0]))
-    launch = gpu.prepare(
-        Launch(adam.run, -(-size // gpu.shape.block), (np.int64(size), *map(pointer, arrays), *numbers))
-    )
+    launch = gpu.prepare(Launch(adam.run, -(-size // gpu.shape.block), (np.int64(size), *arrays, *numbers)))
     replay = gpu.capture(lambda: [launch() for _ in range(many)] and None)
     each = seconds(replay, gpu.synchronize, 3 if quick else 20) / many
     yield row("sweep", f"Adam, {size:.0e}, inside a graph", duration(each), asked="5 us")
 
 
+def copying_to(target: Array, source: Array) -> Callable[[], None]:
+    """What copies one array to another on the device."""
+    return partial(device().copy, target.address, source.address, source.nbytes)
+
+
 def halves(size: int) -> list[Array]:
     """Four arrays of a number that is not zero, made on the device but for the first."""
-    gpu = device()
-    arrays = [gpu.full((size,), np.float32, 0.5), *(gpu.empty((size,), np.float32) for _ in range(3))]
-    for array in arrays[1:]:
-        gpu.copy(array, arrays[0])
-    return arrays
+    first = Array.from_numpy(np.full((size,), 0.5, np.float32))
+    return [first, *(first.copy() for _ in range(3))]
 
 
 def copies(size: int) -> Row:
     """The bandwidth of a copy on the device, of so many bytes read and written, ours and PyTorch's."""
     gpu, (torch, where) = device(), torchs()
-    source, target = (gpu.full((size // 4,), np.float32, 0.5) for _ in range(2))
-    ours = 2 * size / seconds(lambda: gpu.copy(target, source), gpu.synchronize, 10)
+    source = Array.from_numpy(np.full((size // 4,), 0.5, np.float32))
+    target = source.copy()
+    ours = 2 * size / seconds(copying_to(target, source), gpu.synchronize, 10)
     one, other = (torch.full((size // 4,), 0.5, device=where) for _ in range(2))
     peer = 2 * size / seconds(lambda: other.copy_(one), waiting(torch, where), 10)
     rates = f"{ours / 1e9:,.0f} GB/s", f"PyTorch {peer / 1e9:,.0f} GB/s"
@@ -269,7 +270,7 @@ def products(quick: bool) -> Iterator[Row]:
         work = 2 * n * k * m
         rng = np.random.default_rng(0)
         a, b = rng.standard_normal((n, k)).astype(np.float32), rng.standard_normal((k, m)).astype(np.float32)
-        x, y = wrap(gpu.array(a)), wrap(gpu.array(b))
+        x, y = wrap(Array.from_numpy(a)), wrap(Array.from_numpy(b))
         left, right = torch.from_numpy(a).to(where), torch.from_numpy(b).to(where)
         calls = 2 if quick else max(5, min(200, 10**12 // work))
         peer = seconds(lambda: torch.mm(left, right), waiting(torch, where), calls)  # noqa: B023
@@ -292,7 +293,7 @@ def launches(quick: bool) -> Iterator[Row]:
     x = mg.tensor(np.ones(100, np.float32), device="cuda")
     source = "from numba import cuda\ndef nothing(x):\n    if cuda.grid(1) < 0:\n        x[0] = 0\n"
     kernel = gpu.load(source, {"nothing": "float32*"}, "nothing")["nothing"]
-    run = gpu.prepare(Launch(kernel, 1, (pointer(x.data),)))
+    run = gpu.prepare(Launch(kernel, 1, (x.data,)))
     yield row("launch", "a prepared kernel", duration(seconds(run, gpu.synchronize, calls)))
     replay = gpu.capture(lambda: [run() for _ in range(20)] and None)
     yield row(

@@ -5,7 +5,11 @@ from difflib import get_close_matches
 
 
 def guess(given: str, valid: Iterable[str]) -> str:
-    """ " Did you mean this?" where a name that there is resembles, contains or shortens the one given."""
+    """ " Did you mean this?" where a name that there is resembles, contains or shortens the one given.
+
+    >>> guess("learning_rate", ["lr", "beta"])
+    ' Did you mean lr?'
+    """
     names = {name.lower(): name for name in valid}
     asked = given.lower()
     near = get_close_matches(asked, names, 1)
@@ -20,12 +24,20 @@ def undefined(name: str, known: Iterable[str]) -> str:
 
 
 def initials(name: str) -> str:
-    """learning_rate -> lr; of one word nothing."""
+    """The first letters of a name's words; of one word nothing.
+
+    >>> initials("learning_rate")
+    'lr'
+    """
     return "".join(part[:1] for part in name.split("_")) if "_" in name else ""
 
 
 def one_of(what: str, given: str, valid: Iterable[str]) -> str:
-    """The line that says what was given, what was probably meant, and what is valid."""
+    """The line that says what was given, what was probably meant, and what is valid.
+
+    >>> one_of("optimizer", "adan", ["adam", "sgd"])
+    "no optimizer 'adan'. Did you mean adam? Choose from adam, sgd."
+    """
     names = list(valid)
     return f"no {what} {given!r}.{guess(given, names)} Choose from {', '.join(names)}."
 

@@ -14,7 +14,7 @@ from microgradx.codegen.passes.lower import lower
 from microgradx.codegen.passes.schedule import schedule
 from microgradx.codegen.printers.cpu_file import Emitter
 from microgradx.compiler.run.cuda_step import written
-from microgradx.cuda.device import Shape
+from microgradx.cuda.devices import Shape
 from microgradx.optim import optimizers
 
 BATCH = 128

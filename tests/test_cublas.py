@@ -149,13 +149,6 @@ def standin(monkeypatch):
     """The simulator with a stand-in of the library, whose operands are addresses."""
     made, gpu = Standin(), device()
     monkeypatch.setattr(gpu, "blas", Blas(made, 0, 0))
-
-    def product(product):
-        places = (int(p.memory.raw.ctypes.data) + p.start for p in product.operands)
-        run = gpu.blas.prepare(product.problem, *places)
-        return lambda kept=product: run()
-
-    monkeypatch.setattr(gpu, "product", product)
     return made
 
 

@@ -14,8 +14,8 @@ from stand_in import Driver, put_in
 import microgradx as mg
 from microgradx import cuda, nn, optim
 from microgradx.compiler.run.cuda_step import CudaVariant
-from microgradx.cuda import build, device, nvidia, simulated
-from microgradx.cuda.device import Launch, pointer
+from microgradx.cuda import Array, build, device, nvidia, simulated
+from microgradx.cuda.devices import Launch
 from microgradx.errors import DeviceError
 
 pytestmark = pytest.mark.skipif(simulated(), reason="the simulator is another device")
@@ -37,8 +37,8 @@ def gpu(api, monkeypatch):
 
 def kernel(gpu, name="kernel"):
     """A launch of nothing, over one array."""
-    array = gpu.array(np.arange(4.0))
-    return Launch(("function", name), 3, (pointer(array), np.int64(7), np.float32(0.5)))
+    array = Array.from_numpy(np.arange(4.0))
+    return Launch(("function", name), 3, (array, np.int64(7), np.float32(0.5)))
 
 
 def test_the_device_says_what_it_is(gpu):
@@ -57,7 +57,7 @@ def test_parameters_are_packed_once_and_a_launch_is_one_call(gpu, api):
     assert (function, x, y, z, threads) == ("function", 3, 1, 1, 256)
     packed = (ctypes.c_void_p * 3).from_address(rest[4])
     array = launch.parameters[0]
-    assert ctypes.c_uint64.from_address(packed[0]).value == array.memory.raw + array.start
+    assert ctypes.c_uint64.from_address(packed[0]).value == array.address
     assert ctypes.c_int64.from_address(packed[1]).value == 7
     assert ctypes.c_float.from_address(packed[2]).value == 0.5
 
@@ -100,12 +100,12 @@ def test_an_error_ends_the_capture(gpu, api):
 def test_arrays_go_there_and_back(gpu):
     for size in (0, 1, 1000, nvidia.STAGE // 4 + 17, nvidia.STAGE // 2 * 3):
         x = np.arange(size, dtype=np.float32)
-        np.testing.assert_array_equal(gpu.array(x).numpy(), x)
+        np.testing.assert_array_equal(Array.from_numpy(x).numpy(), x)
 
 
 def test_large_uploads_run_beside_the_kernels(gpu, api):
     start = len(api.calls)
-    gpu.array(np.zeros(nvidia.STAGE * 3 // 4, np.float32))  # three stages through two buffers
+    Array.from_numpy(np.zeros(nvidia.STAGE * 3 // 4, np.float32))  # three stages through two buffers
     calls = [
         call for call in api.calls[start:] if call[0].startswith(("cuMemcpy", "cuEvent", "cuStreamWait"))
     ]
@@ -119,27 +119,27 @@ def test_large_uploads_run_beside_the_kernels(gpu, api):
 
 
 def test_memory_is_used_again(gpu, api):
-    first = gpu.empty((1000,), np.float32)
-    raw = first.memory.raw
+    first = Array.empty((1000,), np.float32)
+    raw = first.address
     del first
     start = len(api.calls)
-    assert gpu.empty((1010,), np.float32).memory.raw == raw
+    assert Array.empty((1010,), np.float32).address == raw
     assert "cuMemAlloc" not in api.names(start)
 
 
 def test_out_of_memory_says_how_much_and_what_holds_it(gpu, api):
-    kept = [gpu.empty((25_000_000,), np.float32) for _ in range(2)]
-    spare = gpu.empty((10_000_000,), np.float32)
+    kept = [Array.empty((25_000_000,), np.float32) for _ in range(2)]
+    spare = Array.empty((10_000_000,), np.float32)
     del spare  # in the pool: it is given back before giving up
     with pytest.raises(DeviceError) as error:
-        gpu.empty((25_000_000,), np.float32)
+        Array.empty((25_000_000,), np.float32)
     assert "cuMemFree" in api.names()
     text = str(error.value)
     for part in ("out of memory on A GPU", "were asked for", "of 268.4 MB are free", "arrays here hold",
                  "the largest 100", "smaller batch_size"):  # fmt: skip
         assert part in text
     del kept
-    assert gpu.empty((25_000_000,), np.float32).size == 25_000_000
+    assert Array.empty((25_000_000,), np.float32).size == 25_000_000
 
 
 def test_a_fault_names_the_last_kernels_and_what_to_set(gpu, api, monkeypatch):
@@ -243,7 +243,7 @@ def test_a_numba_cuda_that_cannot_be_imported_leaves_the_cpu_as_it_is(tmp_path):
     )
     code = (
         "import microgradx as mg\n"
-        "from microgradx.cuda import build, describe\n"
+        "from microgradx.cuda import Array, build, describe\n"
         "x = mg.tensor([1.0, 2.0], requires_grad=True); (x * x).sum().backward(); print(x.grad.tolist())\n"
         "print(describe()); print(build.trouble())\n"
         "try:\n    x.to('cuda')\nexcept mg.MicrogradxError as error: print(type(error).__name__, error)\n"

@@ -13,7 +13,7 @@ import pytest
 from microgradx import kernels
 from microgradx.errors import ArgumentError, CacheWarning, KernelError
 from microgradx.kernels import cache, cpu, jit, sweep, thread_pool
-from microgradx.kernels.loop_source import Lifted
+from microgradx.kernels.loop_source import RuleLoop
 from microgradx.rules import Rule, rules
 from microgradx.scalars import Elementwise, functions, sigmoid, where
 
@@ -99,7 +99,7 @@ def test_an_overflow_on_the_way_to_a_finite_result_is_silent():
 
 @pytest.mark.parametrize("rule", rules.values(), ids=lambda rule: rule.name)
 def test_float32_loops_are_vectors_of_float32_without_a_double(rule):
-    lifted = Lifted(rule, "float32", ())
+    lifted = RuleLoop(rule, "float32", ())
     types = ["int64 int64", *["float32*"] * len(lifted.arrays), *["float32"] * len(lifted.numbers)]
     text = str(jit.optimised(lifted.source(), {"sweep": " ".join(types)}, "<test>"))
     assert "double" not in text

@@ -24,8 +24,8 @@ def folder(tmp_path_factory, monkeypatch):
 def source(name, size, dtype="float32"):
     """A file that applies a function to an array, and the types of its `run`."""
     text = f"""
-        from microgradx.kernels.block import block
-        from microgradx.kernels.maths import {name}
+        from microgradx.kernels.runtime import block
+        from microgradx.kernels.vector_math import {name}
 
 
         def run(out_, x_):

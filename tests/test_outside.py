@@ -16,7 +16,7 @@ import microgradx as mg
 from microgradx import nn, optim, rules
 from microgradx.errors import CaptureError
 from microgradx.kernels import sweep
-from microgradx.kernels.free_variables import Outside
+from microgradx.kernels.free_variables import FreeVariables
 from microgradx.rules import Rule
 from microgradx.scalars import Elementwise
 
@@ -276,9 +276,9 @@ VALUES = {  # what stands there then and now, and whether that is the same
 def test_what_counts_as_the_same(name, monkeypatch):
     then, now, same = VALUES[name]
     monkeypatch.setitem(globals(), "SCALE", then)
-    outside = Outside(by_global.function)
+    outside = FreeVariables(by_global.function)
     monkeypatch.setitem(globals(), "SCALE", now)
-    assert outside.holds() is (Outside(by_global.function) == outside) is same
+    assert outside.holds() is (FreeVariables(by_global.function) == outside) is same
     assert (outside.failing() is None) is same
     assert same or outside.failing() == f"SCALE: {then!r} then, {now!r} now"
 
@@ -286,7 +286,7 @@ def test_what_counts_as_the_same(name, monkeypatch):
 def test_the_library_s_own_definitions_are_not_looked_at():
     for rule in rules.rules.values():
         if rule.__module__ == "microgradx.rules":
-            assert not Outside(rule.function).found
+            assert not FreeVariables(rule.function).found
 
 
 def test_a_sweep_is_made_once_for_a_value(monkeypatch):

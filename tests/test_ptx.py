@@ -10,11 +10,11 @@ from microgradx import nn, optim
 from microgradx.codegen.cuda_operations import Operation
 from microgradx.compiler.run.cuda_step import written
 from microgradx.cuda import build, simulated
-from microgradx.cuda.device import Shape
-from microgradx.cuda.memory import Array
+from microgradx.cuda.array import Array
+from microgradx.cuda.devices import Shape
 from microgradx.cuda.sweep import bounds, loop
 from microgradx.errors import ArgumentError, KernelError
-from microgradx.kernels.loop_source import Lifted
+from microgradx.kernels.loop_source import RuleLoop
 from microgradx.primitives import cases, operations
 from microgradx.rules import rules
 
@@ -56,7 +56,7 @@ def inspect(source, signatures, label, capabilities=CAPABILITIES, double=False):
 
 @pytest.mark.parametrize("rule", rules.values(), ids=lambda rule: rule.name)
 def test_every_rule(rule):
-    lifted = Lifted(rule, "float32", ())
+    lifted = RuleLoop(rule, "float32", ())
     types = ["int64", *["float32*"] * len(lifted.arrays), *["float32"] * len(lifted.numbers)]
     inspect(lifted.source(bounds, loop), {"sweep": " ".join(types)}, rule.name)
 
@@ -158,7 +158,7 @@ def test_a_product_of_matrices_is():
 def test_the_successor_writes_the_same_arithmetic(monkeypatch):
     """With MICROGRADX_CUDA_COMPILER=mlir, numba-cuda-mlir compiles all of this file."""
     pytest.importorskip("numba_cuda_mlir", reason="numba-cuda-mlir is not installed: pip install it")
-    lifted = Lifted(rules["adam"], "float32", ())
+    lifted = RuleLoop(rules["adam"], "float32", ())
     types = ["int64", *["float32*"] * len(lifted.arrays), *["float32"] * len(lifted.numbers)]
     captured = trained(nn.MLP([64, 64, 10]), np.zeros((128, 64), np.float32), np.zeros(128, int))
     step, _ = written(captured, Shape(), 1, "graph")

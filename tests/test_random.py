@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from microgradx.errors import ArgumentError
-from microgradx.kernels.random import Generator, philox
+from microgradx.kernels.philox import philox
+from microgradx.kernels.random import Generator
 
 # Random123's kat_vectors for philox4x32 with 10 rounds: counter, key, answer (Salmon et al. 2011)
 known_answers = [

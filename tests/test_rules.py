@@ -9,7 +9,7 @@ import pytest
 import microgradx as mg
 from microgradx.errors import ArgumentError, DTypeError, KernelError, ShapeError
 from microgradx.kernels import cpu, sweep, thread_pool
-from microgradx.kernels.loop_source import Lifted
+from microgradx.kernels.loop_source import RuleLoop
 from microgradx.rules import Rule, rule, rules
 from microgradx.scalars import Elementwise, sign, sqrt, where
 
@@ -122,7 +122,7 @@ def test_maximize_and_decay_come_before_the_rule(maximize, decay):
 @pytest.mark.parametrize("decay", ["l2", "decoupled"])
 def test_the_names_of_a_decay_are_in_no_rules_way(rule, decay):
     if "weight_decay" not in rule.hyperparameters:
-        assert "weight_decay" in Lifted(rule, "float32", (decay,)).once_text()
+        assert "weight_decay" in RuleLoop(rule, "float32", (decay,)).once_text()
 
 
 @every_rule

@@ -8,7 +8,6 @@ from microgradx import cuda
 from microgradx.codegen import cuda_operations  # noqa: F401 - runs operations on its arrays
 from microgradx.codegen.passes import lowerings  # noqa: F401 - what operations are made of
 from microgradx.cuda import Array
-from microgradx.cuda.dlpack import borrow, from_interface
 from microgradx.eager.devices import Device, enter
 
 
@@ -19,11 +18,11 @@ class Cuda(Device):
 
     def place(self, array: np.ndarray) -> Array:
         """A copy there."""
-        return cuda.device().array(array)
+        return Array.from_numpy(array)
 
     def empty(self, shape: tuple[int, ...], dtype: np.dtype) -> Array:
         """A new array of any values, from the pool."""
-        return cuda.device().empty(shape, dtype)
+        return Array.empty(shape, dtype)
 
     def draw(self, method: str, options: dict[str, Any]) -> Array:
         """Fresh random numbers: the generator's own bits."""
@@ -31,12 +30,11 @@ class Cuda(Device):
 
     def from_interface(self, x: Any) -> Array:
         """The array of an object with a CUDA array interface."""
-        return from_interface(x, cuda.device())
+        return Array.from_interface(x)
 
     def from_dlpack(self, x: Any) -> Array:
         """The array of an object that lends it by DLPack, after what its stream has to do before."""
-        gpu = cuda.device()
-        return borrow(x.__dlpack__(stream=gpu.queue), gpu)
+        return Array.from_dlpack(x)
 
     def in_use(self) -> bool:
         """Whether it has been begun."""

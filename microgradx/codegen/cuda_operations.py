@@ -17,9 +17,11 @@ from microgradx.codegen.passes.launches import Library, operands, problem, stage
 from microgradx.codegen.passes.lower import Lowering
 from microgradx.codegen.printers.cuda_file import Emitted, Writer
 from microgradx.cuda import Array, device
-from microgradx.cuda.device import Launch, Pointer, Product, Shape, pointer
+from microgradx.cuda.devices import Launch, Pointer, Product, Shape
 from microgradx.eager.mode import mode
+from microgradx.kernels.keys import frozen
 from microgradx.kernels.random import drawn, generator
+from microgradx.kernels.strided import extent
 from microgradx.primitives import Primitive, shapes
 
 Layout = tuple[tuple[int, ...], tuple[int, ...], np.dtype]
@@ -37,8 +39,7 @@ class Strided(Lowering):
     def outside(self, value: Value, source: tuple) -> View:
         """An argument as it lies in memory."""
         shape, strides, dtype = self.layouts[source[1]]
-        ends = [(n - 1) * s for n, s in zip(shape, strides, strict=True)] if 0 not in shape else []
-        low, high = sum(min(0, e) for e in ends), sum(max(0, e) for e in ends)
+        low, high = extent(shape, strides)
         self.low[source] = low
         return View(Buffer(value.name, (high - low + 1,), dtype, source), -low, strides, shape)
 
@@ -84,8 +85,8 @@ class Operation:
         if out.buffer.source not in known:
             known["status"] = gpu.faults
             known["random"] = self.state() if self.blocks else None
-            known["result",] = gpu.empty(out.buffer.shape, out.buffer.dtype)
-            known[None] = gpu.empty((self.plan.arena,), np.uint8)
+            known["result",] = Array.empty(out.buffer.shape, out.buffer.dtype)
+            known[None] = Array.empty((self.plan.arena,), np.uint8)
             if self.kernels is None and self.emitted.signatures:
                 self.kernels = gpu.load(self.emitted.text, self.emitted.signatures, self.name)
             for stage in self.emitted.stages:
@@ -103,7 +104,7 @@ class Operation:
     def pointer(self, key: Any, known: dict[Any, Array]) -> Pointer:
         """Where a parameter of a kernel points to."""
         if isinstance(key, str):
-            return pointer(known[key])
+            return known[key]
         buffer, offset = key
         array, low = known[buffer.source], self.low.get(buffer.source, 0)
         start = array.start + max(buffer.place, 0) + (low + offset) * buffer.dtype.itemsize
@@ -115,7 +116,7 @@ class Operation:
         words = state["block"], state["seed"] & 0xFFFFFFFF, state["seed"] >> 32
         generator._block += self.blocks
         drawn.blocks += self.blocks
-        return device().array(np.array(words, np.int64))
+        return Array.from_numpy(np.array(words, np.int64))
 
 
 def drawn_by(op: Any, shape: tuple[int, ...]) -> int:
@@ -179,26 +180,11 @@ def infer(op: Primitive, arrays: list[Any], params: dict[str, Any]) -> tuple[tup
 def on_host(op: Primitive, arrays: list[Any], params: dict[str, Any]) -> Array:
     """NumPy's or the user's own code: its arrays go to the host and its result comes back."""
     host = [a.numpy() if isinstance(a, Array) else a for a in arrays]
-    return device().array(np.asarray(op.forward(*host, **params)))
-
-
-def frozen(x: Any) -> Any:
-    """Parameters as a key: slices, lists and dicts by what is in them."""
-    if isinstance(x, dict):
-        return tuple((k, frozen(v)) for k, v in x.items())
-    if isinstance(x, list | tuple):
-        return type(x).__name__, tuple(map(frozen, x))
-    if isinstance(x, slice):
-        return "slice", x.start, x.stop, x.step
-    return type(x), x
+    return Array.from_numpy(np.asarray(op.forward(*host, **params)))
 
 
 def gather(array: Array, dtype: Any) -> Array:
     """The elements of an array one after the other, in a dtype."""
-    if array.dense and dtype == array.dtype:
-        out = device().empty(array.shape, dtype)
-        device().copy(out, array)
-        return out
     return run(shapes.cast, array, dtype=dtype)
 
 
@@ -213,7 +199,7 @@ def draw(method: str, options: dict[str, Any]) -> Array:
     plain = options.get("low", 0) == 0 and options.get("high", 1) == 1
     if method == "uniform" and plain and options["dtype"] == np.float32:
         return random(method, tuple(np.atleast_1d(options["shape"]).tolist()))([])
-    return device().array(getattr(generator, method)(**options))
+    return Array.from_numpy(getattr(generator, method)(**options))
 
 
 primitives.executors[Array] = run

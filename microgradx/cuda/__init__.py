@@ -1,12 +1,14 @@
 """CUDA: the device, its arrays, and kernels from text. The only room that imports `numba.cuda`.
 
-In the order to read them: `memory` is what arrays are, `device` what they live on, `nvidia` and `simulator`
-the two devices that there are; `build` makes machine code from text, `device_functions` are what the text
-calls, `sweep` runs update rules, `cublas` multiplies matrices, `dlpack` lends and borrows arrays.
+In the order to read them: `devices` says what memory and a queue of kernels are, `nvidia` and `simulator` are
+the two kinds that there are, `current` is that of this process; `array` makes arrays of its memory, `dlpack`
+lends and borrows them; `build` makes machine code from text, `device_functions` are what the text calls,
+`sweep` runs update rules, `cublas` multiplies matrices.
 """
 
 from microgradx.cuda import build, cublas, sweep
-from microgradx.cuda.device import Shape, available, describe, device, simulated
-from microgradx.cuda.memory import Array
+from microgradx.cuda.array import Array
+from microgradx.cuda.current import available, describe, device, simulated
+from microgradx.cuda.devices import Shape
 
 __all__ = ["Array", "Shape", "available", "build", "cublas", "describe", "device", "simulated", "sweep"]

@@ -8,11 +8,13 @@ import ctypes
 import weakref
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
 from microgradx.errors import ArgumentError, DeviceError
+
+Handle = ctypes.c_void_p  # of a thing of the library's
+Handles = tuple[Handle, Handle, Handle]  # of the two operands, in its order, and the result
 
 WORKSPACE = 32 << 20  # bytes: what NVIDIA recommends for its newest GPUs
 TYPES = {"float32": (0, 68), "float64": (1, 70)}  # cudaDataType and cublasComputeType, exact
@@ -31,6 +33,13 @@ class matmul_precision:  # noqa: N801 - used like a function
 
     `mg.matmul_precision("tf32")` holds from now on, or inside `with mg.matmul_precision("tf32"):`. TF32
     rounds what is multiplied to 10 bits of mantissa: about 3e-4 of relative error. It needs cuBLAS.
+    ArgumentError for other names.
+
+    >>> with matmul_precision("tf32"):
+    ...     matmul_precision.current
+    'tf32'
+    >>> matmul_precision.current
+    'highest'
     """
 
     current = "highest"
@@ -44,7 +53,7 @@ class matmul_precision:  # noqa: N801 - used like a function
     def __enter__(self) -> None:
         pass
 
-    def __exit__(self, *_: Any) -> None:
+    def __exit__(self, *_: object) -> None:
         matmul_precision.current = self.before
 
 
@@ -73,7 +82,7 @@ class Choice(ctypes.Structure):
     ]  # fmt: skip
 
 
-def find() -> Any:
+def find() -> ctypes.CDLL | None:
     """The library, or None where it is not installed."""
     try:
         from cuda.pathfinder import load_nvidia_dynamic_lib
@@ -86,14 +95,14 @@ def find() -> Any:
 class Blas:
     """cublasLt on one stream. `library`: its functions."""
 
-    def __init__(self, library: Any, stream: int, memory: Any):
+    def __init__(self, library: ctypes.CDLL, stream: int, memory: int):
         self.library, self.stream, self.memory = library, stream, memory
         self.handle = ctypes.c_void_p()
         self.call("cublasLtCreate", ctypes.byref(self.handle))
-        self.layouts: dict[tuple[int, int, int], Any] = {}
+        self.layouts: dict[tuple[int, int, int], Handle] = {}
         self.choices: dict[tuple[Problem, str], Choice] = {}
 
-    def call(self, function: str, *args: Any) -> None:
+    def call(self, function: str, *args: object) -> None:
         """A function of the library; DeviceError for what goes wrong."""
         if status := getattr(self.library, function)(*args):
             name = STATUS.get(status, f"status {status}")
@@ -106,7 +115,7 @@ class Blas:
         """What puts a product of matrices at these addresses into the stream."""
         product, layouts = self.describe(problem, bias)
         choice = self.choose(problem, product, layouts)
-        kind: Any = ctypes.c_float if problem.dtype == "float32" else ctypes.c_double
+        kind = ctypes.c_float if problem.dtype == "float32" else ctypes.c_double
         one, zero = kind(1), kind(0)
         left, right, result = layouts
         args = (
@@ -117,13 +126,13 @@ class Blas:
         )  # fmt: skip
         kept = one, zero, choice
 
-        def run(kept: Any = kept) -> None:
+        def run(kept: object = kept) -> None:
             self.call("cublasLtMatmul", *args)
 
         weakref.finalize(run, self.library.cublasLtMatmulDescDestroy, product).atexit = False
         return run
 
-    def describe(self, problem: Problem, bias: int | None) -> tuple[Any, tuple[Any, Any, Any]]:
+    def describe(self, problem: Problem, bias: int | None) -> tuple[Handle, Handles]:
         """The product and its three matrices in the library's terms: no GPU is needed for it."""
         n, m, k, form = problem.n, problem.m, problem.k, problem.form
         data, compute = TYPES[problem.dtype]
@@ -140,12 +149,12 @@ class Blas:
         right = self.layout(data, *((n, k) if form[0] == "t" else (k, n)))
         return product, (left, right, self.layout(data, m, n))
 
-    def set(self, product: Any, attribute: int, value: Any) -> None:
+    def set(self, product: Handle, attribute: int, value: ctypes.c_int32 | ctypes.c_uint64) -> None:
         """One attribute of a product."""
         size = ctypes.c_size_t(ctypes.sizeof(value))
         self.call("cublasLtMatmulDescSetAttribute", product, attribute, ctypes.byref(value), size)
 
-    def layout(self, data: int, rows: int, columns: int) -> Any:
+    def layout(self, data: int, rows: int, columns: int) -> Handle:
         """A matrix, column by column, described once."""
         if (data, rows, columns) in self.layouts:
             return self.layouts[data, rows, columns]
@@ -155,7 +164,7 @@ class Blas:
         self.layouts[data, rows, columns] = made
         return made
 
-    def choose(self, problem: Problem, product: Any, layouts: tuple[Any, Any, Any]) -> Choice:
+    def choose(self, problem: Problem, product: Handle, layouts: Handles) -> Choice:
         """The library's best algorithm, asked for once: it may not be asked while a graph is captured."""
         key = problem, matmul_precision.current
         if key not in self.choices:

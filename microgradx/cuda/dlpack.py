@@ -6,13 +6,13 @@ takes it renames the capsule and calls its deleter when done; a capsule that nob
 
 import ctypes
 import weakref
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from microgradx.cuda.device import Device
-from microgradx.cuda.memory import Array, Memory
+from microgradx.cuda.devices import Device, Memory, Pointer
 from microgradx.errors import ArgumentError, DeviceError, DTypeError
+from microgradx.kernels.strided import contiguous, extent
 
 CPU, CUDA = 1, 2  # DLPack's numbers of devices
 CODES = {"i": 0, "u": 1, "f": 2, "b": 6}
@@ -51,8 +51,18 @@ untaken = ctypes.PYFUNCTYPE(ctypes.c_void_p, ctypes.c_void_p, ctypes.c_char_p)(
     ("PyCapsule_GetPointer", python)
 )
 
-lent: dict[int, tuple] = {}
+lent: dict[int, tuple[object, ...]] = {}
 """What is lent, by the address of its structure: the structure, its parts and the array."""
+
+
+class Borrowed(NamedTuple):
+    """What an array in somebody else's memory is made of: who lends it is kept alive by the memory."""
+
+    memory: Memory
+    shape: tuple[int, ...]
+    dtype: np.dtype
+    start: int  # byte of its first element
+    strides: tuple[int, ...]  # in elements
 
 
 @DELETER
@@ -68,21 +78,21 @@ def destructor(capsule: int) -> None:
         lent.pop(untaken(capsule, b"dltensor"), None)
 
 
-def lend(array: Array) -> Any:
-    """A capsule that describes an array, and keeps it alive."""
-    shape = (ctypes.c_int64 * array.ndim)(*array.shape)
-    strides = (ctypes.c_int64 * array.ndim)(*array.strides)
-    kind, place = array.device.kind, array.device.address(array)
-    tensor = DLTensor(
-        place, kind, 0, array.ndim, CODES[array.dtype.kind], 8 * array.dtype.itemsize, 1, shape, strides, 0
+def lend(first: Pointer, shape: tuple[int, ...], strides: tuple[int, ...]) -> object:
+    """A capsule that describes an array, and keeps it alive. `first`: the array, or where it begins."""
+    axes = ctypes.c_int64 * len(shape)
+    sizes, steps = axes(*shape), axes(*strides)
+    kind, dtype = first.memory.device.kind, first.dtype
+    about = kind, 0, len(shape), CODES[dtype.kind], 8 * dtype.itemsize, 1
+    managed = Managed(
+        DLTensor(first.address, *about, sizes, steps, 0), None, ctypes.cast(deleter, ctypes.c_void_p)
     )
-    managed = Managed(tensor, None, ctypes.cast(deleter, ctypes.c_void_p))
     address = ctypes.addressof(managed)
-    lent[address] = managed, shape, strides, array
+    lent[address] = managed, sizes, steps, first
     return new(address, b"dltensor", destructor)
 
 
-def borrow(capsule: Any, device: Device) -> Array:
+def borrow(capsule: object, device: Device) -> Borrowed:
     """The array that a capsule describes; its deleter is called with the last view of it."""
     try:
         address = take(capsule, b"dltensor")
@@ -97,46 +107,33 @@ def borrow(capsule: Any, device: Device) -> Array:
     if (tensor.code, tensor.bits) not in KINDS or tensor.lanes != 1:
         raise DTypeError(f"from_dlpack: no NumPy dtype has code {tensor.code} and {tensor.bits} bits.")
     shape = tuple(tensor.shape[k] for k in range(tensor.ndim))
-    strides = tuple(tensor.strides[k] for k in range(tensor.ndim)) if tensor.strides else None
+    strides = tuple(tensor.strides[k] for k in range(tensor.ndim)) if tensor.strides else contiguous(shape)
     rename(capsule, b"used_dltensor")
     back = DELETER(managed.deleter) if managed.deleter else None
     start = (tensor.data or 0) + tensor.byte_offset
-    memory = borrowed(device, start, shape, strides, KINDS[tensor.code, tensor.bits], capsule)
+    found = borrowed(device, start, shape, strides, KINDS[tensor.code, tensor.bits], capsule)
     if back is not None:
-        weakref.finalize(memory.memory, back, address)
-    return memory
+        weakref.finalize(found.memory, back, address)
+    return found
 
 
-def borrowed(device: Device, address: int, shape: Any, strides: Any, dtype: Any, owner: Any) -> Array:
+def borrowed(
+    device: Device, address: int, shape: tuple[int, ...], strides: tuple[int, ...], dtype: np.dtype,
+    owner: object,
+) -> Borrowed:  # fmt: skip
     """An array in somebody else's memory, who is kept alive."""
-    array = Array(None, shape, dtype, 0, strides)  # type: ignore[arg-type]
-    ends = [(n - 1) * s for n, s in zip(array.shape, array.strides, strict=True)] if array.size else []
-    low, high = sum(min(0, e) for e in ends), sum(max(0, e) for e in ends)
-    size = array.dtype.itemsize
-    memory = Memory(device, device.raw(address + low * size, (high - low + 1) * size), 0, owner)
-    return Array(memory, array.shape, dtype, -low * size, array.strides)
+    (low, high), size = extent(shape, strides), dtype.itemsize
+    memory = Memory(device, address + low * size, (high - low + 1) * size, owner)
+    return Borrowed(memory, shape, dtype, -low * size, strides)
 
 
-def interface(array: Array) -> dict[str, Any]:
-    """The CUDA array interface, version 3, of an array."""
-    size = array.dtype.itemsize
-    return {
-        "shape": array.shape,
-        "typestr": array.dtype.str,
-        "data": (array.device.address(array) if array.size else 0, False),
-        "strides": None if array.dense else tuple(s * size for s in array.strides),
-        "stream": array.device.queue,
-        "version": 3,
-    }
-
-
-def from_interface(x: Any, device: Device) -> Array:
+def from_interface(x: Any, device: Device) -> Borrowed:  # of any library's class
     """The array of an object with a CUDA array interface, without a copy."""
     about = x.__cuda_array_interface__
-    dtype = np.dtype(about["typestr"])
+    dtype, shape = np.dtype(about["typestr"]), tuple(about["shape"])
     if about.get("mask") is not None or dtype.kind not in CODES:
         raise DTypeError(f"{type(x).__name__}: arrays of {dtype} or with a mask cannot be tensors.")
     device.wait(about.get("stream"))
     strides = about.get("strides")
-    steps = None if strides is None else tuple(s // dtype.itemsize for s in strides)
-    return borrowed(device, about["data"][0], tuple(about["shape"]), steps, dtype, x)
+    steps = contiguous(shape) if strides is None else tuple(s // dtype.itemsize for s in strides)
+    return borrowed(device, about["data"][0], shape, steps, dtype, x)

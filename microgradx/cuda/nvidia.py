@@ -8,15 +8,15 @@ for, so that a fault names its kernel.
 import ctypes
 import os
 from collections import deque
-from collections.abc import Callable
+from types import ModuleType
 from typing import Any
 
 import numpy as np
 
 from microgradx.cuda import build, cublas
-from microgradx.cuda.device import Device, Launch, Pointer, Vector
-from microgradx.cuda.memory import Array
+from microgradx.cuda.devices import Device, Kernel, Launch, Pointer, Vector, Work
 from microgradx.errors import DeviceError
+from microgradx.kernels.addresses import memory_at
 
 STAGE = 1 << 23  # bytes of a pinned buffer: a copy through it goes on while kernels run
 RELAXED = 2  # a mode of capturing
@@ -42,10 +42,9 @@ FAULT = (
 class Nvidia(Device):
     """The first GPU, or the one that CUDA_VISIBLE_DEVICES names. `api`: the driver's functions."""
 
-    def __init__(self, api: Any = None):
+    def __init__(self, api: Any = None):  # a module of cuda-bindings, or what stands in for it
         self.api = driver() if api is None else api
         self.last: deque[str] = deque(maxlen=3)  # names of the kernels launched last
-        self.alive: Any = None
         self.waiting = bool(os.environ.get("MICROGRADX_CUDA_SYNC", "").strip("0"))
         self.call("cuInit", 0)
         if not self.call("cuDeviceGetCount"):
@@ -70,16 +69,16 @@ class Nvidia(Device):
         super().__init__()
         if api is None and (library := cublas.find()):
             self.workspace = self.memory(cublas.WORKSPACE)
-            self.blas = cublas.Blas(library, self.queue, self.workspace.raw)
+            self.blas = cublas.Blas(library, self.queue, self.workspace.address)
 
-    def call(self, function: str, *args: Any) -> Any:
+    def call(self, function: str, *args: object) -> Any:  # handles of the driver's, of a class each
         """A function of the driver: its result, or what its error means."""
         code, *results = getattr(self.api, function)(*args)
         if int(code):
             raise DeviceError(self.explain(function, code))
         return results[0] if results else None
 
-    def explain(self, function: str, code: Any) -> str:
+    def explain(self, function: str, code: object) -> str:
         """The message for an error of the driver."""
         name = getattr(code, "name", str(code))
         if name in FAULTS:
@@ -104,9 +103,9 @@ class Nvidia(Device):
             raise DeviceError(self.explain("cuMemAlloc", code))
         return int(found[0])
 
-    def drop(self, raw: int) -> None:
+    def drop(self, address: int) -> None:
         """Give memory back to the driver."""
-        self.call("cuMemFree", raw)
+        self.call("cuMemFree", address)
 
     def room(self) -> tuple[int, int]:
         """Bytes free and bytes in all."""
@@ -115,42 +114,34 @@ class Nvidia(Device):
 
     def pinned(self, size: int) -> np.ndarray:
         """Memory of the host that the GPU copies from by itself."""
-        address = int(self.call("cuMemHostAlloc", size, 0))
-        buffer: Any = (ctypes.c_uint8 * size).from_address(address)
-        return np.frombuffer(buffer, np.uint8)
+        return memory_at(int(self.call("cuMemHostAlloc", size, 0)), size)
 
-    def address(self, array: Array) -> int:
-        """Where an array begins."""
-        return int(array.memory.raw) + array.start
-
-    def raw(self, address: int, size: int) -> int:
-        """Somebody else's memory."""
-        return address
-
-    def release(self, stream: Any) -> None:
+    def release(self, stream: int | None) -> None:
         """Let another stream wait for ours; the default stream (None, 0, 1) does by itself."""
         if stream not in (None, 0, 1, -1):
             self.enter()
             self.call("cuEventRecord", self.events[2], self.stream)
             self.call("cuStreamWaitEvent", stream, self.events[2], 0)
 
-    def wait(self, stream: Any) -> None:
+    def wait(self, stream: int | None) -> None:
         """Let our stream wait for another; it waits for the default stream by itself."""
         if stream not in (None, 0, 1, self.queue):
             self.enter()
             self.call("cuEventRecord", self.events[2], stream)
             self.call("cuStreamWaitEvent", self.stream, self.events[2], 0)
 
-    def write(self, array: Array, host: np.ndarray) -> None:
+    def write(self, address: int, host: np.ndarray) -> None:
         """Copy from the host: small arrays at once, large ones through two pinned buffers.
 
         The copies have a stream of their own; ours waits for the last of them. So kernels that were queued
         before run meanwhile.
         """
+        data = host.reshape(-1).view(np.uint8)
+        if not data.size:
+            return
         self.enter()
-        target, data = self.address(array), host.reshape(-1).view(np.uint8)
         if data.size <= 1 << 16:
-            self.call("cuMemcpyHtoDAsync", target, data.ctypes.data, data.size, self.stream)
+            self.call("cuMemcpyHtoDAsync", address, data.ctypes.data, data.size, self.stream)
             return  # of pageable memory the driver has taken a copy when it returns
         self.call("cuEventRecord", self.events[2], self.stream)
         self.call("cuStreamWaitEvent", self.copies, self.events[2], 0)  # the memory may have had another use
@@ -159,26 +150,26 @@ class Nvidia(Device):
             part = data[start : start + STAGE]
             self.call("cuEventSynchronize", event)
             stage[: part.size] = part
-            self.call("cuMemcpyHtoDAsync", target + start, stage.ctypes.data, part.size, self.copies)
+            self.call("cuMemcpyHtoDAsync", address + start, stage.ctypes.data, part.size, self.copies)
             self.call("cuEventRecord", event, self.copies)
             self.call("cuStreamWaitEvent", self.stream, event, 0)
 
-    def read(self, host: np.ndarray, array: Array) -> None:
-        """Copy to the host, after all work in the queue."""
-        self.enter()
-        self.call("cuMemcpyDtoHAsync", host.ctypes.data, self.address(array), host.nbytes, self.stream)
-        self.synchronize()
-
-    def copy(self, target: Array, source: Array) -> None:
-        """Copy one array of one piece to another."""
-        if source.nbytes:
+    def read(self, host: np.ndarray, address: int) -> None:
+        """Fill an array of the host, after all work in the queue."""
+        if host.size:
             self.enter()
-            places = self.address(target), self.address(source)
-            self.call("cuMemcpyDtoDAsync", *places, source.nbytes, self.stream)
+            self.call("cuMemcpyDtoHAsync", host.ctypes.data, address, host.nbytes, self.stream)
+            self.synchronize()
+
+    def copy(self, target: int, source: int, size: int) -> None:
+        """Copy bytes from one address to another."""
+        if size:
+            self.enter()
+            self.call("cuMemcpyDtoDAsync", target, source, size, self.stream)
 
     # Kernels
 
-    def load(self, source: str, signatures: dict[str, str], label: str) -> dict[str, Any]:
+    def load(self, source: str, signatures: dict[str, str], label: str) -> dict[str, Kernel]:
         """Compile, or read from the cache folder, and hand to the driver."""
         made = build.build(source, signatures, self.capability, label)
         self.enter()
@@ -188,7 +179,7 @@ class Nvidia(Device):
             kernels[kernel] = self.call("cuModuleGetFunction", module, built.entry.encode()), kernel
         return kernels
 
-    def prepare(self, launch: Launch) -> Callable[[], None]:
+    def prepare(self, launch: Launch) -> Work:
         """Pack the parameters once; a launch is then a single call of the driver."""
         function, name = launch.kernel
         values = [value for x in launch.parameters for value in self.packed(x)]
@@ -199,7 +190,7 @@ class Nvidia(Device):
         extra = () if launch.together else (0,)
         begin, stream, last = getattr(self.api, how), self.stream, self.last
 
-        def run(kept: Any = kept) -> None:
+        def run(kept: object = kept) -> None:
             last.append(name)
             (code,) = begin(function, blocks, 1, 1, threads, 1, 1, 0, stream, packed, *extra)
             if int(code):
@@ -209,15 +200,15 @@ class Nvidia(Device):
 
         return run
 
-    def packed(self, x: Any) -> list[Any]:
+    def packed(self, x: Pointer | np.generic) -> list[Any]:  # numbers of ctypes, which share no class
         """A parameter as the driver reads it; of an array, as its kernel takes it apart."""
         if not isinstance(x, Pointer):
-            return [np.ctypeslib.as_ctypes_type(x.dtype)(x.item())]
-        address = int(x.memory.raw) + x.start
-        split = build.words(address, x.dtype.itemsize) if isinstance(x, Vector) else [address]
+            kind: Any = x.dtype
+            return [np.ctypeslib.as_ctypes_type(kind)(x.item())]
+        split = build.words(x.address, x.dtype.itemsize) if isinstance(x, Vector) else [x.address]
         return [ctypes.c_uint64(word) for word in split]
 
-    def capture(self, work: Callable[[], None]) -> Callable[[], None]:
+    def capture(self, work: Work) -> Work:
         """Record what `work` launches as a graph; it must neither allocate nor copy to or from the host."""
         self.enter()
         before, self.waiting = self.waiting, False
@@ -233,7 +224,7 @@ class Nvidia(Device):
         replay = self.call("cuGraphInstantiate", graph, 0)
         self.call("cuGraphDestroy", graph)
 
-        def run(kept: Any = work) -> None:  # and with it the memory that the graph works in
+        def run(kept: object = work) -> None:  # and with it the memory that the graph works in
             self.call("cuGraphLaunch", replay, self.stream)
 
         return run
@@ -244,7 +235,7 @@ class Nvidia(Device):
         self.call("cuStreamSynchronize", self.stream)
 
 
-def driver() -> Any:
+def driver() -> ModuleType:
     """The functions of NVIDIA's driver; DeviceError where there is none."""
     try:
         from cuda.bindings import driver as api

@@ -9,9 +9,10 @@ from types import FunctionType
 from typing import Any
 
 import numpy as np
+from numpy.typing import DTypeLike
 
-from microgradx.cuda.device import Device, Launch, Pointer, Shape
-from microgradx.cuda.memory import Array
+from microgradx.cuda.devices import Device, Kernel, Launch, Pointer, Shape, Work
+from microgradx.kernels.addresses import memory_at
 
 quiet = """
 def {name}_quietly(*parameters):
@@ -23,7 +24,9 @@ def {name}_quietly(*parameters):
 sharing = threading.Lock()
 
 
-def shared(self: Any, shape: Any, dtype: Any, alignment: Any = None) -> np.ndarray:
+def shared(
+    self: Any, shape: int | tuple[int, ...], dtype: DTypeLike, alignment: int | None = None
+) -> np.ndarray:  # a method of Numba's class
     """A block's array of this line: in Numba's own function two threads that come first get one each."""
     frame = sys._getframe(1)
     place = frame.f_code.co_filename, frame.f_lineno
@@ -44,46 +47,38 @@ class Simulator(Device):
         from numba.cuda.simulator.kernelapi import FakeCUDAShared
 
         FakeCUDAShared.array = shared  # type: ignore[method-assign]
+        self.owned: dict[int, np.ndarray] = {}
         super().__init__()
 
-    def allocate(self, size: int) -> np.ndarray:
+    def allocate(self, size: int) -> int:
         """Bytes of the host."""
-        return np.full(size, 0xA5, np.uint8)  # not zeros: a GPU's memory is not clean either
+        made = np.full(size, 0xA5, np.uint8)  # not zeros: a GPU's memory is not clean either
+        self.owned[made.ctypes.data] = made
+        return made.ctypes.data
 
-    def drop(self, raw: Any) -> None:
-        """Nothing to do."""
+    def drop(self, address: int) -> None:
+        """Give bytes back to Python."""
+        del self.owned[address]
 
     def room(self) -> tuple[int, int]:
         """As much as wanted."""
         return 1 << 40, 1 << 40
 
-    def seen(self, array: Array) -> np.ndarray:
-        """An array of one piece as NumPy's."""
-        return array.memory.raw[array.start : array.start + array.nbytes].view(array.dtype)
-
     kind = 1  # of the host
 
-    def raw(self, address: int, size: int) -> np.ndarray:
-        """Somebody else's memory."""
-        return np.ctypeslib.as_array((ctypes.c_uint8 * size).from_address(address))
-
-    def address(self, array: Array) -> int:
-        """Where an array begins."""
-        return int(array.memory.raw.ctypes.data) + array.start
-
-    def write(self, array: Array, host: np.ndarray) -> None:
+    def write(self, address: int, host: np.ndarray) -> None:
         """Copy from the host."""
-        self.seen(array)[:] = host.ravel()
+        ctypes.memmove(address, host.ctypes.data, host.nbytes)
 
-    def read(self, host: np.ndarray, array: Array) -> None:
+    def read(self, host: np.ndarray, address: int) -> None:
         """Copy to the host."""
-        host.reshape(-1)[:] = self.seen(array)
+        ctypes.memmove(host.ctypes.data, address, host.nbytes)
 
-    def copy(self, target: Array, source: Array) -> None:
-        """Copy one array of one piece to another."""
-        self.seen(target)[:] = self.seen(source)
+    def copy(self, target: int, source: int, size: int) -> None:
+        """Copy bytes from one address to another."""
+        ctypes.memmove(target, source, size)
 
-    def load(self, source: str, signatures: dict[str, str], label: str) -> dict[str, Any]:
+    def load(self, source: str, signatures: dict[str, str], label: str) -> dict[str, Kernel]:
         """The kernels as the simulator runs them, without NumPy's warnings."""
         from numba import cuda
 
@@ -96,23 +91,24 @@ class Simulator(Device):
             exec(quiet.format(name=name), names)
         return {name: cuda.jit(names[f"{name}_quietly"]) for name in signatures}
 
-    def prepare(self, launch: Launch) -> Callable[[], None]:
+    def prepare(self, launch: Launch) -> Work:
         """Run it."""
         parameters = [self.parameter(x) for x in launch.parameters]
         blocks = 1 if launch.together else min(launch.blocks, self.most)
         return lambda: launch.kernel[blocks, self.shape.block](*parameters)
 
-    def parameter(self, x: Any) -> Any:
+    def parameter(self, x: Pointer | np.generic) -> Any:  # one of Numba's arrays, or the number itself
         """A pointer as an array that goes on to the end of its memory, and is used where it is."""
         from numba import cuda
 
         if not isinstance(x, Pointer):
             return x
-        raw, dtype = x.memory.raw[x.start :], np.dtype(np.uint8) if x.dtype == bool else x.dtype
-        seen = raw[: raw.size // dtype.itemsize * dtype.itemsize].view(dtype)
+        dtype = np.dtype(np.uint8) if x.dtype == bool else x.dtype
+        room = (x.memory.size - x.start) // dtype.itemsize * dtype.itemsize
+        seen = memory_at(x.address, room).view(dtype)
         return type(cuda.to_device(seen[:1]))(seen)
 
-    def capture(self, work: Callable[[], None]) -> Callable[[], None]:
+    def capture(self, work: Work) -> Work:
         """The work itself."""
         return work
 
@@ -120,10 +116,10 @@ class Simulator(Device):
         """All is done."""
 
 
-def in_float32(function: Callable[..., float]) -> Callable[..., Any]:
+def in_float32(function: Callable[..., float]) -> Callable[..., np.generic]:
     """A function of math that NumPy lacks, with the dtype of its first number."""
 
-    def call(x: Any, *more: Any) -> Any:
+    def call(x: np.generic, *more: np.generic) -> np.generic:
         try:
             return np.asarray(x).dtype.type(function(x, *more))
         except (OverflowError, ValueError):

@@ -1,14 +1,15 @@
 """Update rules over whole arrays of a device: one launch, whatever their number of parameters."""
 
 from collections.abc import Callable
-from typing import Any
 
 import numpy as np
 
-from microgradx.cuda.device import Launch, device, pointer
-from microgradx.cuda.memory import Array
+from microgradx.cuda.array import Array
+from microgradx.cuda.current import device
+from microgradx.cuda.devices import Launch
 from microgradx.kernels import cpu, sweeps
-from microgradx.kernels.loop_source import Lifted
+from microgradx.kernels.cpu import Numbers
+from microgradx.kernels.loop_source import RuleLoop
 
 bounds, loop = "count", "range(cuda.grid(1), count, cuda.gridsize(1))"
 most = 2048  # blocks; with more elements than threads, these stride through
@@ -20,23 +21,22 @@ class Sweep(cpu.Sweep):
     NumPy's arrays are copied there and back.
     """
 
-    def compile(self, lifted: Lifted) -> tuple[str, Callable[..., None]]:
+    def compile(self, lifted: RuleLoop) -> tuple[str, Callable[..., None]]:
         """The text of the kernel, and the kernel."""
         source, dtype = lifted.source(bounds, loop), lifted.dtype
         types = ["int64", *[f"{dtype}*"] * len(lifted.arrays), *[dtype] * len(lifted.numbers)]
         kernels = device().load(source, {"sweep": " ".join(types)}, f"{self.rule.name}_{dtype}")
         return source, kernels["sweep"]
 
-    def bind(self, *arrays: Any) -> Callable[..., tuple]:
+    def bind(self, *arrays: np.ndarray | Array) -> Callable[..., Numbers]:
         """The update of these arrays, checked once."""
         gpu, size, cast = device(), self.check(arrays), self.dtype.type
-        placed = [a if isinstance(a, Array) else gpu.array(a) for a in arrays]
-        pointers = [np.int64(size), *map(pointer, placed)]
+        placed = [a if isinstance(a, Array) else Array.from_numpy(a) for a in arrays]
         blocks = max(1, min(-(-size // gpu.shape.block), most))
 
-        def update(t: int, carried: tuple = (), **hyperparameters: Any) -> tuple:
+        def update(t: int, carried: Numbers = (), **hyperparameters: float) -> Numbers:
             numbers, carried = self.numbers(t, carried, hyperparameters)
-            gpu.prepare(Launch(self.run, blocks, (*pointers, *map(cast, numbers))))()
+            gpu.prepare(Launch(self.run, blocks, (np.int64(size), *placed, *map(cast, numbers))))()
             for array, copy in zip(arrays, placed, strict=True):
                 if array is not copy:
                     array[...] = copy.numpy()

@@ -18,6 +18,12 @@ def address(array: np.ndarray) -> int:
         return array.ctypes.data
 
 
+def memory_at(address: int, size: int) -> np.ndarray:
+    """(size,) bytes of this process's memory from an address on, which somebody else keeps alive."""
+    buffer: Any = (ctypes.c_char * size).from_address(address)  # NumPy's types do not know this buffer
+    return np.frombuffer(buffer, np.uint8)
+
+
 class Addresses:
     """The table of addresses that machine code finds its arrays by."""
 
@@ -29,8 +35,7 @@ class Addresses:
 
     def array(self, entry: int, size: int, dtype: np.dtype) -> np.ndarray:
         """(size,) the array behind an entry."""
-        memory: Any = (ctypes.c_char * (size * dtype.itemsize)).from_address(int(self.words[entry]))
-        return np.frombuffer(memory, dtype)
+        return memory_at(int(self.words[entry]), size * dtype.itemsize).view(dtype)
 
 
 @dataclass(frozen=True)
@@ -44,7 +49,7 @@ class Span:
     counts: bool
 
 
-def span(array: Any, name: str, counts: bool) -> Span:
+def span(array: Any, name: str, counts: bool) -> Span:  # NumPy's, or a device's from a room on the right
     """The memory of an array."""
     if isinstance(array, np.ndarray):
         start, stop = np.lib.array_utils.byte_bounds(array)

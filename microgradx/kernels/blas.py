@@ -10,14 +10,18 @@ from contextlib import contextmanager
 from functools import cache
 from importlib.machinery import PathFinder
 from pathlib import Path
-from typing import Any
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:  # it is imported with the first product
+    from threadpoolctl import LibController
 
 symbols = {"microgradx_sgemm": "sgemm", "microgradx_dgemm": "dgemm"}
 """What compiled code calls, and what it is named in SciPy."""
 
 
 @cache
-def extension() -> Any:
+def extension() -> ModuleType:
     """SciPy's `linalg.cython_blas`, its file alone: in 15 ms, where the import of scipy.linalg takes 250."""
     name = "scipy.linalg.cython_blas"
     if name in sys.modules:
@@ -46,7 +50,7 @@ def register() -> None:
 
 
 @cache
-def libraries() -> list[Any]:
+def libraries() -> list["LibController"]:
     """threadpoolctl's controllers of the BLAS that SciPy calls: its own copy, else any but NumPy's own."""
     import numpy
     from threadpoolctl import ThreadpoolController
@@ -61,7 +65,7 @@ def libraries() -> list[Any]:
     return own or [library for library in loaded if not library.filepath.startswith(numpys)]
 
 
-def set_threads(library: Any, threads: int) -> None:
+def set_threads(library: "LibController", threads: int) -> None:
     """Set a library's threads from any thread; threadpoolctl heeds only the first one that asks."""
     getattr(library, "_real_set_num_threads", library.set_num_threads)(threads)
 

@@ -10,16 +10,18 @@ from microgradx import scalars
 from microgradx.errors import ArgumentError, DTypeError, ShapeError
 from microgradx.kernels import jit, thread_pool
 from microgradx.kernels.addresses import nothing
-from microgradx.kernels.free_variables import Outside
-from microgradx.kernels.loop_source import Lifted
+from microgradx.kernels.free_variables import FreeVariables
+from microgradx.kernels.loop_source import RuleLoop
 from microgradx.rules import Rule
 from microgradx.scalars import Elementwise, functions
+
+Values = Any  # arrays and numbers, of any dtype: whatever NumPy's functions take and give
 
 # Elementwise functions on NumPy arrays and scalars. Where NumPy has the function, its ufunc runs; any
 # other definition runs its own body on whole arrays.
 
 
-def erf(x):
+def erf(x: Values) -> Values:
     """The error function, from SciPy at the first call: the import takes a tenth of a second."""
     from scipy.special import erf
 
@@ -27,7 +29,7 @@ def erf(x):
     return erf(x)
 
 
-def where(condition, a, b):
+def where(condition: Values, a: Values, b: Values) -> Values:
     """np.where, in which a single condition picks one of two plain numbers as it is: it has no dtype."""
     if not any(isinstance(x, np.ndarray) for x in (condition, a, b)):  # a picked array would not be a copy
         return a if condition else b
@@ -42,12 +44,12 @@ ufuncs = {functions[name]: getattr(np, name) for name in same_name.split()}
 ufuncs |= {functions["erf"]: erf, functions["where"]: where}
 
 
-def body(function: Elementwise) -> Callable[..., Any]:
+def body(function: Elementwise) -> Callable[..., object]:
     """What computes a function on whole arrays."""
     return ufuncs.get(function, function.function)
 
 
-def run(function: Elementwise, *args: Any, **constants: Any) -> Any:
+def run(function: Elementwise, *args: Values, **constants: float) -> Values:
     """Run an elementwise function on arrays, with the warnings that NumPy has for its own functions."""
     if constants or len(args) != len(function.inputs):
         args, constants = function.bind(args, constants)
@@ -61,6 +63,8 @@ scalars.executors |= dict.fromkeys([np.ndarray, *(np.dtype(code).type for code i
 
 
 # Update rules
+
+Numbers = tuple[float, ...]
 
 alone = 1 << 21
 """With fewer numbers in all its arrays a sweep runs on the calling thread: waking others takes longer."""
@@ -78,12 +82,12 @@ class Sweep:
     """
 
     def __init__(self, rule: Rule, dtype: str, options: tuple[str, ...] = ()):
-        self.outside, lifted = Outside(rule.function), Lifted(rule, dtype, options)
+        self.outside, lifted = FreeVariables(rule.function), RuleLoop(rule, dtype, options)
         self.rule, self.dtype, self.names = rule, np.dtype(dtype), ("p", "g", *rule.state)
         self.options, self.lifted, self.once = options, lifted, lifted.once_function()
         self.source, self.run = self.compile(lifted)
 
-    def compile(self, lifted: Lifted) -> tuple[str, Callable[..., None]]:
+    def compile(self, lifted: RuleLoop) -> tuple[str, Callable[..., None]]:
         """The text of the loop, and the loop as machine code."""
         source, dtype = lifted.source(), lifted.dtype
         types = ["int64 int64", *[f"{dtype}*"] * len(lifted.arrays), *[dtype] * len(lifted.numbers)]
@@ -92,16 +96,18 @@ class Sweep:
     def __repr__(self) -> str:
         return f"<sweep of {self.rule.name} over {self.dtype} arrays>"
 
-    def __call__(self, *arrays: np.ndarray, t: int, carried: tuple = (), **hyperparameters: Any) -> tuple:
+    def __call__(
+        self, *arrays: np.ndarray, t: int, carried: Numbers = (), **hyperparameters: float
+    ) -> Numbers:
         """Update 1-D arrays p, g and state; the rule's carried numbers come back."""
         return self.bind(*arrays)(t=t, carried=carried, **hyperparameters)
 
-    def bind(self, *arrays: np.ndarray) -> Callable[..., tuple]:
+    def bind(self, *arrays: np.ndarray) -> Callable[..., Numbers]:
         """The update of these arrays: for many steps over the same memory, checked once."""
         size = self.check(arrays)
         addresses = [self.address(name, array) for name, array in zip(self.names, arrays, strict=True)]
 
-        def update(t: int, carried: tuple = (), **hyperparameters: Any) -> tuple:
+        def update(t: int, carried: Numbers = (), **hyperparameters: float) -> Numbers:
             numbers, carried = self.numbers(t, carried, hyperparameters)
             if size * len(arrays) < alone or thread_pool.threads() == 1:
                 self.run(0, size, *addresses, *numbers)
@@ -111,22 +117,22 @@ class Sweep:
 
         return update  # which keeps `arrays` alive
 
-    def address(self, name: str, array: Any) -> int:
+    def address(self, name: str, array: np.ndarray) -> int:
         """Where an array begins: through the buffer protocol, five times as fast as NumPy's `ctypes.data`."""
         try:
-            return ctypes.addressof(nothing.from_buffer(array))
+            return ctypes.addressof(nothing.from_buffer(array))  # type: ignore[arg-type]  # NumPy has buffers
         except (TypeError, ValueError, BufferError):
             what = f"{self.rule.name}: {name}"
             raise ArgumentError(f"{what} must be contiguous and writeable; copy it first.") from None
 
-    def numbers(self, t: int, carried: tuple, hyperparameters: dict[str, Any]) -> tuple[tuple, tuple]:
+    def numbers(self, t: int, carried: Numbers, hyperparameters: dict[str, float]) -> tuple[Numbers, Numbers]:
         """What the loop needs beside the arrays, and the new carried numbers."""
         try:
             return self.once(t, *(carried or (0.0,) * len(self.rule.carried)), **hyperparameters)
         except (TypeError, ArithmeticError) as error:
             raise ArgumentError(f"{self.rule!r}: no step with t={t}, {hyperparameters}: {error}.") from None
 
-    def check(self, arrays: tuple[np.ndarray, ...]) -> int:
+    def check(self, arrays: tuple[Any, ...]) -> int:  # of the host, or of a device
         """The common size of the arrays, which must be what the loop takes them for."""
         rule, names = self.rule.name, self.names
         if len(arrays) != len(names):

@@ -1,15 +1,15 @@
 """What a definition reads from outside of itself: what was made of it is stale once that has changed.
 
 A number that a rule or an elementwise function finds among the globals of its file, or in a closure, becomes
-a number of the loop. `Outside` remembers what was found, and looks again.
+a number of the loop. `FreeVariables` remembers what was found, and looks again.
 """
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Hashable, Iterator
 from functools import partial
-from types import CodeType, ModuleType
-from typing import Any
+from types import CellType, CodeType, ModuleType
 
+from microgradx.kernels.keys import frozen
 from microgradx.scalars import Elementwise
 
 
@@ -19,8 +19,11 @@ class Missing:
 
 MISSING = Missing()
 
+Look = Callable[[str, object], object]
+"""What stands behind a name, or else the second."""
 
-def look_into(cell: Any, _: str, default: Any) -> Any:
+
+def look_into(cell: CellType, _: str, default: object) -> object:
     """What a closure's variable holds."""
     try:
         return cell.cell_contents
@@ -36,9 +39,9 @@ def nested(code: CodeType) -> Iterator[CodeType]:
             yield from nested(x)
 
 
-def spelled(value: Any) -> Any:
-    """A number so that 1, 1.0 and True, 0.0 and -0.0 differ, and NaN is itself; of others, which it is."""
-    return (type(value), repr(value)) if isinstance(value, int | float) else id(value)
+def spelled(value: object) -> Hashable:
+    """A number as a key; of others, which it is."""
+    return frozen(value) if isinstance(value, int | float) else id(value)
 
 
 def ours(module: str) -> bool:
@@ -46,26 +49,26 @@ def ours(module: str) -> bool:
     return module.partition(".")[0] == "microgradx"
 
 
-class Outside:
+class FreeVariables:
     """What stands behind the names of a definition that are not its own, and of the elementwise functions
     that it calls; the library's own definitions do not change. Equal where the same was found: a key.
     """
 
-    def __init__(self, function: Callable[..., Any]):
-        self.found: list[tuple[Callable[..., Any], str, Any]] = []  # how and by which name, and what
-        self.names: dict[str, Any] = {}  # of the definition itself
-        self.seen: set[Any] = set()
+    def __init__(self, function: Callable[..., object]):
+        self.found: list[tuple[Look, str, object]] = []  # how and by which name, and what
+        self.names: dict[str, object] = {}  # of the definition itself
+        self.seen: set[object] = set()
         self.follow(function)
         self.names = {name: value for name, value in self.names.items() if value is not MISSING}
         self.key = tuple((name, spelled(value)) for _, name, value in self.found)
 
-    def __eq__(self, other: Any) -> bool:
-        return isinstance(other, Outside) and self.key == other.key
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, FreeVariables) and self.key == other.key
 
     def __hash__(self) -> int:
         return hash(self.key)
 
-    def follow(self, function: Any) -> None:
+    def follow(self, function: Callable[..., object]) -> None:
         """Look up the names in a definition."""
         code, space = getattr(function, "__code__", None), getattr(function, "__globals__", {})
         if code is None or function in self.seen or ours(space.get("__name__", "")):
@@ -73,7 +76,7 @@ class Outside:
         first = not self.seen
         self.seen.add(function)
         names = {name: None for one in (code, *nested(code)) for name in one.co_names}
-        places = [(space.get, name) for name in names]
+        places: list[tuple[Look, str]] = [(space.get, name) for name in names]
         cells = zip(code.co_freevars, function.__closure__ or (), strict=True)
         places += [(partial(look_into, cell), name) for name, cell in cells]
         if first:
@@ -84,7 +87,7 @@ class Outside:
                 for member in sorted(names.keys() & vars(value).keys()):
                     self.note(vars(value).get, member)
 
-    def note(self, get: Callable[..., Any], name: str) -> Any:
+    def note(self, get: Look, name: str) -> object:
         """Remember what stands behind a name, and go on into an elementwise function."""
         value = get(name, MISSING)
         self.found.append((get, name, value))

@@ -17,9 +17,12 @@ from types import SimpleNamespace
 from typing import Any, NoReturn
 
 import numpy as np
+from numpy.typing import DTypeLike
 
 from microgradx.errors import CompileError
 from microgradx.kernels.cache import folder
+
+Index = int | tuple[int, ...]
 
 BEFORE = -1  # the ticket of what was in memory from the beginning
 
@@ -36,7 +39,7 @@ class Table:
     """What the entries of a step's table of addresses point to, as arrays."""
 
     def __init__(self, size: int):
-        self.arrays: list[Any] = [None] * size
+        self.arrays: list[np.ndarray | None] = [None] * size
         self.forget()
 
     def forget(self) -> None:
@@ -57,16 +60,19 @@ class Table:
 
     def array(self, entry: int, size: int, dtype: np.dtype) -> np.ndarray:
         """(size,) the array behind an entry."""
-        return self.arrays[entry].reshape(-1)[:size]
+        array = self.arrays[entry]
+        assert array is not None
+        return array.reshape(-1)[:size]
 
-    def memory(self, entry: int, dtype: Any = np.uint8) -> "Memory":
+    def memory(self, entry: int, dtype: DTypeLike = np.uint8) -> "Memory":
         """The memory behind an entry, none where there is no array.
 
         Entry 0 is the arena, where values must be written before they are read.
         """
         if entry not in self.memories:
-            array = np.empty(0, dtype) if self.arrays[entry] is None else self.arrays[entry].reshape(-1)
-            self.memories[entry] = Memory(array, self, owned=entry == 0)
+            array = self.arrays[entry]
+            flat = np.empty(0, dtype) if array is None else array.reshape(-1)
+            self.memories[entry] = Memory(flat, self, owned=entry == 0)
         return self.memories[entry]
 
 
@@ -75,13 +81,14 @@ class Memory:
 
     def __init__(self, array: np.ndarray, table: Table, owned: bool):
         self.array, self.table = array, table
-        self.owners: Any = np.zeros(array.size, np.int32) if owned else None  # numbers of `names`
+        self.owners = np.zeros(array.size, np.int32) if owned else None  # numbers of `names`
         self.names: list[str] = ["nobody"]
         self.written = np.full(array.size, BEFORE)
         self.read = np.full(array.size, BEFORE)
 
     def give(self, name: str, part: slice) -> None:
         """Some bytes of the arena are those of a value now, written by other means than its block."""
+        assert self.owners is not None
         self.owners[part] = self.number(name)
 
     def number(self, name: str) -> int:
@@ -94,16 +101,21 @@ class Memory:
 class Block:
     """Elements of a memory from `start` on, in C order; only the first axis may go on beyond the shape."""
 
-    def __init__(self, name: str, memory: Memory, data: np.ndarray, start: int, shape: tuple, unit: int):
+    def __init__(
+        self, name: str, memory: Memory, data: np.ndarray, start: int, shape: tuple[int, ...], unit: int
+    ):
         self.name, self.memory, self.data, self.shape = name, memory, data, shape
         self.start, self.unit = start, unit  # in the units of the memory; how many of them an element takes
         self.owner = 0 if memory.owners is None else memory.number(name)
         row = math.prod(shape[1:])
         self.limits = (data.size // row if row else shape[0], *shape[1:])
 
-    dtype = property(lambda self: self.data.dtype)
+    @property
+    def dtype(self) -> np.dtype:
+        """That of its elements."""
+        return self.data.dtype
 
-    def place(self, index: Any) -> int:
+    def place(self, index: Index) -> int:
         """Where an element lies; refused where an index is outside of its axis."""
         axes, at = index if isinstance(index, tuple) else (index,), 0
         for i, n in zip(axes, self.limits, strict=True):
@@ -113,12 +125,12 @@ class Block:
             at = at * n + int(i)
         return at
 
-    def __getitem__(self, index: Any) -> Any:
+    def __getitem__(self, index: Index) -> Any:  # one of NumPy's numbers
         at = self.place(index)
         self.look(at, at + 1)
         return self.data[at]
 
-    def __setitem__(self, index: Any, value: Any) -> None:
+    def __setitem__(self, index: Index, value: object) -> None:
         at = self.place(index)
         self.touch(at, at + 1)
         self.data[at] = value
@@ -161,8 +173,8 @@ class Block:
 
 def fault(what: str) -> NoReturn:
     """Raise the error of emitted code that does what it must not, with its line and the user's."""
-    frame: Any = sys._getframe(1)
-    while frame.f_code.co_filename == __file__:
+    frame = sys._getframe(1)
+    while frame.f_code.co_filename == __file__ and frame.f_back:
         frame = frame.f_back
     file, number = frame.f_code.co_filename, frame.f_lineno
     above = (linecache.getline(file, k).strip() for k in range(number, frame.f_code.co_firstlineno, -1))
@@ -183,7 +195,7 @@ def called() -> str:
     return linecache.getline(frame.f_code.co_filename, frame.f_lineno).partition(" = ")[0].strip()
 
 
-def block_at(table: Table, entry: int, shape: tuple[int, ...], dtype: Any) -> Block:
+def block_at(table: Table, entry: int, shape: tuple[int, ...], dtype: DTypeLike) -> Block:
     """The block that an entry of the table points to."""
     memory = table.memory(entry, dtype)
     if memory.array.dtype != dtype:
@@ -191,7 +203,7 @@ def block_at(table: Table, entry: int, shape: tuple[int, ...], dtype: Any) -> Bl
     return Block(called(), memory, memory.array, 0, shape, 1)
 
 
-def block(base: Block, offset: int, shape: tuple[int, ...], dtype: Any = None) -> Block:
+def block(base: Block, offset: int, shape: tuple[int, ...], dtype: DTypeLike | None = None) -> Block:
     """A part of a block: bytes of the arena where a dtype is given, else elements under another shape."""
     size, unit = math.prod(shape), base.unit
     if dtype is not None:
@@ -210,7 +222,7 @@ def flat(base: Block) -> Block:
     return Block(base.name, base.memory, base.data, base.start, (base.data.size,), base.unit)
 
 
-def plus(total: Any, x: Any) -> Any:
+def plus(total: float, x: float) -> float:
     """A sum, in whose order nobody is interested."""
     return total + x
 
@@ -253,7 +265,7 @@ def done(gate: Gate) -> None:
     gate.finished += 1
 
 
-def within(index: Any, size: int, status: np.ndarray) -> int:
+def within(index: int, size: int, status: np.ndarray) -> int:
     """The index itself; 0 and a failure if it is out of range."""
     if 0 <= index < size:
         return int(index)
@@ -261,7 +273,7 @@ def within(index: Any, size: int, status: np.ndarray) -> int:
     return 0
 
 
-def inside(index: Any, size: int, status: np.ndarray) -> int:
+def inside(index: int, size: int, status: np.ndarray) -> int:
     """The same, where negative indices count from the end."""
     return within(index + size if index < 0 else index, size, status)
 
@@ -279,7 +291,7 @@ class Functions:
     named = {"pow": "power", "atan2": "arctan2", "fabs": "absolute"}
     named |= {f"a{f}{h}": f"arc{f}{h}" for f in ("sin", "cos", "tan") for h in ("", "h")}
 
-    def __getattr__(self, name: str) -> Any:
+    def __getattr__(self, name: str) -> object:
         value = getattr(math, name)
         if not callable(value):
             return value
@@ -295,7 +307,7 @@ STANDS_FOR = {
 }  # fmt: skip
 
 
-def bring(name: str, *args: Any) -> Any:
+def bring(name: str, *args: Any) -> object:  # what Python gives to its own
     """`import` in an emitted file."""
     return STANDS_FOR[name] if name in STANDS_FOR else builtins.__import__(name, *args)
 
@@ -308,6 +320,9 @@ def load(source: str, names: list[str], label: str = "step") -> dict[str, Callab
     if place and not Path(path).exists():
         Path(path).write_text(source, encoding="utf-8")
     linecache.cache[path] = len(source), None, source.splitlines(keepends=True), path
-    space: dict[str, Any] = {"__name__": name, "__builtins__": vars(builtins) | {"__import__": bring}}
+    space: dict[str, Any] = {  # functions and whatever else a file names
+        "__name__": name,
+        "__builtins__": vars(builtins) | {"__import__": bring},
+    }
     exec(compile(source, path, "exec"), space)
     return {name: space[name] for name in names}

@@ -21,11 +21,13 @@ from microgradx.kernels.cache import locked, read, write
 
 form = "2"  # of the object files: raise it when what is done below to the same source changes
 
-ctypes_of: dict[str, Any] = {"int64": ctypes.c_int64, "float32": ctypes.c_float, "float64": ctypes.c_double}
+ctypes_of: dict[str, type[ctypes.c_int64 | ctypes.c_float | ctypes.c_double]] = {
+    "int64": ctypes.c_int64, "float32": ctypes.c_float, "float64": ctypes.c_double,
+}  # fmt: skip
 """Types in a signature; with a `*` behind, such as `float32*` or `uint32*`, a pointer."""
 
 loaded: dict[str, dict[str, Callable[..., None]]] = {}
-engines: list[Any] = []  # they own the machine code, so they live as long as the process
+engines: list[object] = []  # they own the machine code, so they live as long as the process
 lock = threading.RLock()
 
 if hasattr(os, "register_at_fork"):  # not on Windows; a child must not inherit another thread's lock
@@ -39,8 +41,8 @@ def load(
 
     `source` is a whole Python file; a signature lists the types of a function's parameters, such as
     "int64 int64 float32* float32". Functions without one are compiled into their callers. Indices are not
-    checked. `label` begins its name. Where `exact` is given, the source may call functions of `runtime`,
-    and a * b + c may be rounded once, not twice, except in the functions that `exact` names.
+    checked. `label` begins the file's name. Where `exact` is given, the source may use functions of
+    `runtime`, and a * b + c may be rounded once, not twice, except in the functions that `exact` names.
     """
     key = fingerprint(source, signatures, exact)
     with lock:
@@ -68,7 +70,7 @@ def fingerprint(source: str, signatures: dict[str, str], exact: Collection[str] 
     cpu = llvm.get_host_cpu_name(), llvm.get_host_cpu_features().flatten()
     parts = [form, llvmlite.__version__, version, *cpu, source, repr(sorted(signatures.items()))]
     if exact is not None:
-        runtime = ("runtime.py", "blas.py", "small_matmul.py", "vector_math.py")
+        runtime = ("runtime.py", "blas.py", "small_matmul.py", "vector_math.py", "intrinsics.py")
         parts += [
             repr(sorted(exact)),
             *(Path(__file__).with_name(part).read_text(encoding="utf-8") for part in runtime),
@@ -84,7 +86,7 @@ def optimised(
     import numba
     from numba.core.errors import NumbaError
 
-    settings: Any = {
+    settings: dict[str, Any] = {  # options of Numba's, of many types
         "error_model": "numpy",  # x / 0 is inf: Python's check of every divisor would forbid SIMD
         "fastmath": False,  # the same bits as NumPy: no fused or reordered operations
     }

@@ -1,6 +1,6 @@
 """From a definition on plain numbers to the text of a loop over arrays.
 
-`Lifted` takes a rule's syntax tree apart. What depends on no element becomes a function `once`, run in
+`RuleLoop` takes a rule's syntax tree apart. What depends on no element becomes a function `once`, run in
 float64 once per step; the rest becomes the body of the loop, with the rule's own names.
 """
 
@@ -30,6 +30,10 @@ words = {"Add": "plus", "Sub": "minus", "Mult": "times", "Div": "over", "Pow": "
 words |= {"Gt": "above", "Lt": "below", "Eq": "is", "GtE": "from", "LtE": "up_to", "NotEq": "is_not"}
 
 
+Once = Callable[..., tuple[tuple[float, ...], tuple[float, ...]]]
+"""(t, *carried, **hyperparameters) -> the numbers of a loop, and the new carried numbers."""
+
+
 def spoken(node: ast.expr) -> str:
     """A name for an expression, such as one_minus_beta1 for 1 - beta1; empty if it would be hard to read."""
     match node:
@@ -50,7 +54,7 @@ def plural(name: str, own: set[str]) -> str:
     return f"{name}_" if keyword.iskeyword(name) or name in own else name
 
 
-class Lifted(Typed):
+class RuleLoop(Typed):
     """A rule taken apart for arrays of one dtype."""
 
     def __init__(self, rule: Rule, dtype: str, options: tuple[str, ...], suffix: str = ""):
@@ -62,7 +66,7 @@ class Lifted(Typed):
         self.read: set[str] = set()  # names in self.numbers
         self.elements = {"p", "g", *rule.state}  # names that differ from element to element
         self.arrays = [plural(name, self.own) for name in ("p", "g", *rule.state)]
-        *assignments, last = parse(self.function)
+        assignments, last = parse(self.function)
         if clash := sorted(reserved & self.own):
             refuse(self.function, last, f"{', '.join(clash)}: these names are taken by the loop")
         self.taken = {*self.own, *self.outside, *self.arrays, "kept", "weight_decay"}
@@ -70,9 +74,9 @@ class Lifted(Typed):
             self.assign(statement)
         self.carried = self.store(last)
 
-    def assign(self, statement: Any) -> None:
+    def assign(self, statement: ast.Assign) -> None:
         """Put an assignment where it belongs: into the loop or into `once`."""
-        name, value = statement.targets[0].id, statement.value
+        name, value = text(statement.targets[0]), statement.value
         if names(value) & self.elements:
             if name in {"t", *self.rule.carried, *self.rule.hyperparameters, *self.numbers}:
                 refuse(self.function, statement, f"`{name}` is the same for all elements: rename this")
@@ -83,7 +87,7 @@ class Lifted(Typed):
             refuse(self.function, statement, f"`{name}` has been used per element: rename this")
         self.once.append(text(statement))
 
-    def visit(self, node: ast.AST) -> Any:
+    def visit(self, node: ast.AST) -> Any:  # as in the base class
         """Replace each largest part that does not vary by a number from `once`."""
         used = names(node)
         if not isinstance(node, ast.expr) or used & self.elements or used <= self.outside.keys():
@@ -100,8 +104,8 @@ class Lifted(Typed):
 
     def store(self, statement: ast.Return) -> list[str]:
         """Put p and state into their arrays; what is returned beyond them: carried numbers, for `once`."""
-        rule, value = self.rule, statement.value
-        results: list[Any] = value.elts if isinstance(value, ast.Tuple) else [value]
+        rule, value = self.rule, statement.value or ast.Constant(None)
+        results = value.elts if isinstance(value, ast.Tuple) else [value]
         wanted = ("p", *rule.state, *rule.carried)
         carried = results[1 + len(rule.state) :]
         if len(results) != len(wanted) or any(names(c) & self.elements for c in carried):
@@ -128,7 +132,7 @@ class Lifted(Typed):
         lines = [doc, *self.once, f"{numbers}, ({carried})"]
         return define("once", ["t", *self.rule.carried, *defaults], lines)
 
-    def once_function(self) -> Callable[..., tuple[tuple, tuple]]:
+    def once_function(self) -> Once:
         """`once` as a function, in the rule's own surroundings."""
         known = scope(self.function)
         exec(compile(self.once_text(), f"<once per step of {self.rule.name}>", "exec"), known)

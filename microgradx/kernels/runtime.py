@@ -6,19 +6,23 @@ shape, so that LLVM sees constant strides and makes vectors of the loops; nothin
 
 import operator
 import platform
-from typing import Any
+from collections.abc import Callable, Sequence
 
 from llvmlite import ir
-from numba import int64, types
+from numba import types
 from numba.core import cgutils
-from numba.core.datamodel import models
+from numba.core.base import BaseContext
+from numba.core.datamodel import DataModelManager, models
 from numba.core.errors import TypingError
+from numba.core.typing import Signature
 from numba.core.typing.templates import AbstractTemplate, infer_global, signature
-from numba.extending import intrinsic, lower_builtin, register_jitable, register_model
+from numba.extending import lower_builtin, register_jitable, register_model
+from numpy import int64
 
 from microgradx.kernels import small_matmul
+from microgradx.kernels.intrinsics import Builder, Context, Intrinsic, Kind, Value, call, intrinsic, lowered
 
-i8, i32, i64 = ir.IntType(8), ir.IntType(32), ir.IntType(64)
+i8, i32, i64, nothing = ir.IntType(8), ir.IntType(32), ir.IntType(64), ir.VoidType()
 omitted = types.Omitted(None)
 
 
@@ -37,14 +41,19 @@ class Block(types.Type):
 class BlockModel(models.PrimitiveModel):
     """A block at run time: its address."""
 
-    def __init__(self, manager: Any, block: Block):
+    def __init__(self, manager: DataModelManager, block: Block):
         super().__init__(manager, block, manager.lookup(block.dtype).get_data_type().as_pointer())
 
 
-def indexes(block: Any, index: Any) -> bool:
-    """Whether the first is a block and the second has one integer for each of its axes."""
+def axes_of(index: Kind) -> list[Kind]:
+    """The types of the integers in block[i, j] or block[i]."""
     several = isinstance(index, types.BaseTuple)
-    axes = list(index) if several else [index]
+    return list(index) if several else [index]
+
+
+def indexes(block: Kind, index: Kind) -> bool:
+    """Whether the first is a block and the second has one integer for each of its axes."""
+    axes = axes_of(index)
     whole = all(isinstance(types.unliteral(axis), types.Integer) for axis in axes)
     return isinstance(block, Block) and whole and len(axes) == len(block.shape)
 
@@ -53,7 +62,7 @@ def indexes(block: Any, index: Any) -> bool:
 class Get(AbstractTemplate):
     """block[i, j]"""
 
-    def generic(self, args: tuple, kws: dict) -> Any:
+    def generic(self, args: tuple[Kind, ...], kws: dict[str, Kind]) -> Signature | None:
         """An element of the block's dtype."""
         block, index = args
         return signature(block.dtype, block, index) if indexes(block, index) else None
@@ -63,27 +72,25 @@ class Get(AbstractTemplate):
 class Set(AbstractTemplate):
     """block[i, j] = value"""
 
-    def generic(self, args: tuple, kws: dict) -> Any:
+    def generic(self, args: tuple[Kind, ...], kws: dict[str, Kind]) -> Signature | None:
         """The value is cast to the block's dtype."""
         block, index, _ = args
         return signature(types.none, block, index, block.dtype) if indexes(block, index) else None
 
 
-def place(context: Any, builder: Any, sig: Any, args: tuple) -> Any:
+def place(context: BaseContext, builder: Builder, sig: Signature, args: Sequence[Value]) -> Value:
     """The address of an element: overflow is ruled out (nsw), which vectors of consecutive ones need."""
     (block, index), (pointer, value) = sig.args[:2], args[:2]
-    several = isinstance(index, types.BaseTuple)
-    axes = list(index) if several else [index]
-    values = cgutils.unpack_tuple(builder, value) if several else [value]
+    values = cgutils.unpack_tuple(builder, value) if isinstance(index, types.BaseTuple) else [value]
     at = i64(0)
-    for size, axis, i in zip(block.shape, axes, values, strict=True):
+    for size, axis, i in zip(block.shape, axes_of(index), values, strict=True):
         row = builder.mul(at, i64(size), flags=["nsw"])
         at = builder.add(row, context.cast(builder, i, axis, types.int64), flags=["nsw"])
     return builder.gep(pointer, [at])
 
 
 @lower_builtin(operator.getitem, Block, types.Any)
-def get(context, builder, sig, args):
+def get(context: BaseContext, builder: Builder, sig: Signature, args: Sequence[Value]) -> Value:
     """Load an element; a boolean is whatever is not 0."""
     element = mark(builder, builder.load(place(context, builder, sig, args)), sig.args[0])
     if sig.return_type == types.boolean:  # Numba's own unpacking branches, which stands in the way of vectors
@@ -92,13 +99,13 @@ def get(context, builder, sig, args):
 
 
 @lower_builtin(operator.setitem, Block, types.Any, types.Any)
-def put(context, builder, sig, args):
+def put(context: BaseContext, builder: Builder, sig: Signature, args: Sequence[Value]) -> None:
     """Store an element."""
     value = context.data_model_manager[sig.args[2]].as_data(builder, args[2])
     mark(builder, builder.store(value, place(context, builder, sig, args)), sig.args[0])
 
 
-def mark(builder: Any, access: Any, block: Block) -> Any:
+def mark(builder: Builder, access: ir.Instruction, block: Block) -> ir.Instruction:
     """Say which region a load or a store is in, as if regions were types that never lie in the same place."""
     if block.region:
         add = builder.module.add_metadata
@@ -107,21 +114,26 @@ def mark(builder: Any, access: Any, block: Block) -> Any:
     return access
 
 
+def literal(*sizes: Kind) -> bool:
+    """Whether integers are written out in the source."""
+    return all(isinstance(size, types.IntegerLiteral) for size in sizes)
+
+
 @intrinsic(prefer_literal=True)
-def block(typing, memory, offset, shape, dtype=None):
+def block(typing: Context, memory: Kind, offset: Kind, shape: Kind, dtype: Kind = None) -> Intrinsic | None:
     """The block at an offset from a pointer or a block: in elements, or in bytes where a dtype is given.
 
     Bytes must be a multiple of the dtype's size; the shape is written out in the source. In bytes, blocks at
     other offsets must not overlap: each offset is a region.
     """
-    if not all(isinstance(size, types.IntegerLiteral) for size in shape):
+    if not literal(*shape):
         return None
     given = isinstance(dtype, types.NumberClass)
-    region = f"{offset.literal_value} bytes" if given and isinstance(offset, types.IntegerLiteral) else ""
+    region = f"{offset.literal_value} bytes" if given and literal(offset) else ""
     region = region or getattr(memory, "region", "")
     kind = Block(dtype.dtype if given else memory.dtype, tuple(size.literal_value for size in shape), region)
 
-    def code(context, builder, sig, args):
+    def code(context: BaseContext, builder: Builder, sig: Signature, args: Sequence[Value]) -> Value:
         start = builder.bitcast(args[0], i8.as_pointer()) if given else args[0]
         at = builder.gep(start, [context.cast(builder, args[1], sig.args[1], types.int64)])
         return builder.bitcast(at, context.get_value_type(kind))
@@ -130,61 +142,36 @@ def block(typing, memory, offset, shape, dtype=None):
 
 
 @intrinsic(prefer_literal=True)
-def block_at(typing, table, entry, shape, dtype):
+def block_at(typing: Context, table: Kind, entry: Kind, shape: Kind, dtype: Kind) -> Intrinsic | None:
     """The block at an address that stands in a table of addresses; each entry is a region."""
-    if not all(isinstance(size, types.IntegerLiteral) for size in (*shape, entry)):
+    if not literal(*shape, entry):
         return None
     kind = Block(dtype.dtype, tuple(size.literal_value for size in shape), f"entry {entry.literal_value}")
 
-    def code(context, builder, sig, args):
-        address = builder.load(
-            builder.gep(args[0], [context.cast(builder, args[1], sig.args[1], types.int64)])
-        )
-        return builder.inttoptr(address, context.get_value_type(kind))
+    def code(context: BaseContext, builder: Builder, sig: Signature, args: Sequence[Value]) -> Value:
+        place = builder.gep(args[0], [context.cast(builder, args[1], sig.args[1], types.int64)])
+        return builder.inttoptr(builder.load(place), context.get_value_type(kind))
 
     return kind(table, entry, shape, dtype), code
 
 
 @intrinsic
-def flat(typing, memory):
+def flat(typing: Context, memory: Block) -> Intrinsic:
     """The same memory as elements in a row, of no certain number: for functions that take any block."""
-    kind = Block(memory.dtype, (1,))
-    return kind(memory), lambda context, builder, sig, args: args[0]
+    return lowered(Block(memory.dtype, (1,))(memory), lambda builder, address: address)
 
 
 @intrinsic
-def plus(typing, total, x):
+def plus(typing: Context, total: Kind, x: Kind) -> Intrinsic:
     """total + x in a sum whose order does not matter: it may be added up in vectors."""
-
-    def code(context, builder, sig, args):
-        a, b = (context.cast(builder, v, t, total) for v, t in zip(args, sig.args, strict=True))
-        return builder.fadd(a, b, flags=["reassoc", "nsz", "contract"])
-
-    return total(total, x), code
+    flags = ["reassoc", "nsz", "contract"]
+    return lowered(total(total, total), lambda builder, a, b: builder.fadd(a, b, flags=flags))
 
 
 # Matrix products: rows start to stop of out, which they are added to where the last argument is True
 
 
-@intrinsic(prefer_literal=True)
-def matmul(typing, out, a, b, start, stop, adding=None):
-    """(m, k) @ (k, n) -> (m, n)"""
-    return product("NN", out, a, b, start, stop, adding)
-
-
-@intrinsic(prefer_literal=True)
-def matmul_nt(typing, out, a, b, start, stop, adding=None):
-    """(m, k) @ (n, k).T -> (m, n)"""
-    return product("NT", out, a, b, start, stop, adding)
-
-
-@intrinsic(prefer_literal=True)
-def matmul_tn(typing, out, a, b, start, stop, adding=None):
-    """(k, m).T @ (k, n) -> (m, n)"""
-    return product("TN", out, a, b, start, stop, adding)
-
-
-def product(turned: str, out: Block, a: Block, b: Block, start: Any, stop: Any, adding: Any) -> Any:
+def product(turned: str, out: Block, a: Block, b: Block, start: Kind, stop: Kind, adding: Kind) -> Intrinsic:
     """A product in place, or BLAS's gemm; it knows columns only, so it is asked for out.T = b.T @ a.T."""
     m, k = a.shape if turned[0] == "N" else a.shape[::-1]
     inner, n = b.shape if turned[1] == "N" else b.shape[::-1]
@@ -193,11 +180,11 @@ def product(turned: str, out: Block, a: Block, b: Block, start: Any, stop: Any, 
     keep = getattr(adding, "literal_value", False)
     name, number = {types.float32: ("s", ir.FloatType()), types.float64: ("d", ir.DoubleType())}[out.dtype]
 
-    def code(context, builder, sig, args):
-        def slot(value):
+    def code(context: BaseContext, builder: Builder, sig: Signature, args: Sequence[Value]) -> Value:
+        def slot(value: Value) -> Value:
             return cgutils.alloca_once_value(builder, value)
 
-        def size(n):  # 64 bits, of which a BLAS of 32-bit integers reads the lower half
+        def size(n: int | Value) -> Value:  # 64 bits, of which a BLAS of 32-bit integers reads the lower half
             return slot(i64(n) if isinstance(n, int) else n)
 
         first, last = (context.cast(builder, args[i], sig.args[i], types.int64) for i in (3, 4))
@@ -215,78 +202,87 @@ def product(turned: str, out: Block, a: Block, b: Block, start: Any, stop: Any, 
         left = builder.gep(args[1], [builder.mul(first, i64(k if turned[0] == "N" else 1))])
         values = [slot(i8(ord(turned[1]))), slot(i8(ord(turned[0]))), size(n), size(rows), size(k)]
         values += [slot(number(1)), args[2], size(max(1, b.shape[1])), left, size(max(1, a.shape[1]))]
-        values += [slot(number(keep)), to, size(max(1, n))]
-        kind = ir.FunctionType(ir.VoidType(), [value.type for value in values])
-        builder.call(cgutils.get_or_insert_function(builder.module, kind, f"microgradx_{name}gemm"), values)
+        call(builder, f"microgradx_{name}gemm", nothing, [*values, slot(number(keep)), to, size(max(1, n))])
         return context.get_dummy_value()
 
     return types.void(out, a, b, start, stop, adding or omitted), code
 
 
+def multiplication(name: str, turned: str, shapes: str) -> Callable[..., None]:
+    """The function of a matrix product."""
+
+    def typed(
+        typing: Context, out: Block, a: Block, b: Block, start: Kind, stop: Kind,
+        adding: Kind = None,
+    ) -> Intrinsic:  # fmt: skip
+        return product(turned, out, a, b, start, stop, adding)
+
+    typed.__name__ = typed.__qualname__ = name
+    typed.__doc__ = shapes
+    return intrinsic(prefer_literal=True)(typed)
+
+
+matmul = multiplication("matmul", "NN", "(m, k) @ (k, n) -> (m, n)")
+matmul_nt = multiplication("matmul_nt", "NT", "(m, k) @ (n, k).T -> (m, n)")
+matmul_tn = multiplication("matmul_tn", "TN", "(k, m).T @ (k, n) -> (m, n)")
+
+
 # Tickets: any number of threads take the pieces of a step in turn, and wait for those before
 
 
+def count(builder: Builder, number: Value) -> Value:
+    """Add one to a number that all threads share; what it was before."""
+    return builder.atomic_rmw("add", number, i64(1), "acq_rel")
+
+
+def behind(builder: Builder, gate: Value) -> Value:
+    """The number of pieces that are finished: in another cache line than the tickets."""
+    return builder.gep(gate, [i64(8)])
+
+
 @intrinsic
-def claim(typing, gate):
+def claim(typing: Context, gate: Kind) -> Intrinsic:
     """The next ticket: 0, 1, 2, ..."""
-
-    def code(context, builder, sig, args):
-        return builder.atomic_rmw("add", args[0], i64(1), "acq_rel")
-
-    return types.int64(gate), code
+    return lowered(types.int64(gate), count)
 
 
 @intrinsic
-def done(typing, gate):
-    """Count a piece as finished, in another cache line than the tickets."""
-
-    def code(context, builder, sig, args):
-        builder.atomic_rmw("add", builder.gep(args[0], [i64(8)]), i64(1), "acq_rel")
-        return context.get_dummy_value()
-
-    return types.void(gate), code
+def done(typing: Context, gate: Kind) -> Intrinsic:
+    """Count a piece as finished."""
+    return lowered(types.int64(gate), lambda builder, gate: count(builder, behind(builder, gate)))
 
 
 @intrinsic
-def finished(typing, gate):
+def finished(typing: Context, gate: Kind) -> Intrinsic:
     """How many pieces are finished; what they wrote is seen from here on."""
-
-    def code(context, builder, sig, args):
-        return builder.load_atomic(builder.gep(args[0], [i64(8)]), "acquire", 8)
-
-    return types.int64(gate), code
+    return lowered(
+        types.int64(gate), lambda builder, gate: builder.load_atomic(behind(builder, gate), "acquire", 8)
+    )
 
 
-@intrinsic
-def pause(typing):
-    """Tell the processor that this thread is spinning."""
-
-    def code(context, builder, sig, args):
-        if platform.machine() in ("x86_64", "AMD64"):
-            kind = ir.FunctionType(ir.VoidType(), [])
-            builder.call(cgutils.get_or_insert_function(builder.module, kind, "llvm.x86.sse2.pause"), [])
-        return context.get_dummy_value()
-
-    return types.void(), code
+def spin(builder: Builder) -> None:
+    """Tell the processor that this thread is waiting."""
+    if platform.machine() in ("x86_64", "AMD64"):
+        call(builder, "llvm.x86.sse2.pause", nothing, [])
 
 
 @intrinsic
-def give_way(typing):
+def pause(typing: Context) -> Intrinsic:
+    """A short rest for the processor."""
+    return lowered(types.void(), spin)
+
+
+@intrinsic
+def give_way(typing: Context) -> Intrinsic:
     """Let the operating system run another thread on this core."""
-
-    def code(context, builder, sig, args):
-        kind = ir.FunctionType(ir.IntType(32), [])
-        builder.call(cgutils.get_or_insert_function(builder.module, kind, "sched_yield"), [])
-        return context.get_dummy_value()
-
-    return types.void(), code
+    return lowered(types.int32(), lambda builder: call(builder, "sched_yield", i32, []))
 
 
 @register_jitable
-def wait(gate, count):
+def wait(gate: Kind, count: int) -> None:
     """Spin until `count` pieces are finished; where threads outnumber cores, others get their turn."""
     spins = 0
-    while finished(gate) < count:  # type: ignore[call-arg]  # Numba passes the first argument
+    while finished(gate) < count:
         spins += 1
         if spins % 256:
             pause()
@@ -298,28 +294,23 @@ def wait(gate, count):
 
 
 @register_jitable
-def fail(status):
+def fail(status: Kind) -> None:
     """Note that an index is out of range; the caller of the compiled step raises the error."""
     status[0] = 1
 
 
 @register_jitable
-def inside(index, size, status):
-    """The index, counted from the end if it is negative; 0 and a failure if it is out of range."""
-    i = int64(index)
-    if i < 0:
-        i += size
-    if 0 <= i < size:
-        return i
-    fail(status)
-    return 0
-
-
-@register_jitable
-def within(index, size, status):
+def within(index: Kind, size: int, status: Kind) -> Kind:
     """The index itself; 0 and a failure if it is out of range."""
     i = int64(index)
     if 0 <= i < size:
         return i
     fail(status)
     return 0
+
+
+@register_jitable
+def inside(index: Kind, size: int, status: Kind) -> Kind:
+    """The index, counted from the end if it is negative; 0 and a failure if it is out of range."""
+    i = int64(index)
+    return within(i + size if i < 0 else i, size, status)

@@ -6,11 +6,15 @@ so its bits do not depend on the rows that it is computed with.
 
 import platform
 from collections.abc import Callable, Sequence
-from typing import Any
 
 import llvmlite.binding as llvm
 from llvmlite import ir
 from numba.core import cgutils
+
+from microgradx.kernels.intrinsics import Builder, Value, call
+
+Write = Callable[..., Sequence[Value]]
+"""The body of a loop: from its counter and the values of one round to those of the next."""
 
 i32, i64 = ir.IntType(32), ir.IntType(64)
 
@@ -36,7 +40,9 @@ def fits(turned: str, m: int, n: int, k: int, size: int) -> bool:
     return wide and 0 < room <= CACHED[vector()]
 
 
-def function(module: Any, turned: str, number: Any, size: int, m: int, n: int, k: int, adding: bool) -> Any:
+def function(
+    module: ir.Module, turned: str, number: ir.Type, size: int, m: int, n: int, k: int, adding: bool
+) -> ir.Function:
     """The function of (out, a, b, start, stop), in LLVM's language; one for all products of its shapes."""
     name = f"product_{turned}_{number}_{m}_{n}_{k}_{adding:d}"
     if name in module.globals:
@@ -51,8 +57,8 @@ def function(module: Any, turned: str, number: Any, size: int, m: int, n: int, k
 
 
 def repeat(
-    builder: Any, start: Any, stop: Any, step: int, body: Callable[..., Any], values: Sequence[Any] = ()
-) -> list[Any]:
+    builder: Builder, start: Value, stop: Value, step: int, body: Write, values: Sequence[Value] = ()
+) -> list[Value]:
     """values = body(i, *values) for i in range(start, stop, step)"""
     first = [start, *values]
     before, inside, after = builder.block, builder.append_basic_block(), builder.append_basic_block()
@@ -75,7 +81,7 @@ class Product:
     """Writes one product."""
 
     def __init__(
-        self, builder: Any, turned: str, number: Any, size: int, m: int, n: int, k: int, adding: bool
+        self, builder: Builder, turned: str, number: ir.Type, size: int, m: int, n: int, k: int, adding: bool
     ):
         self.builder, self.turned, self.number, self.size = builder, turned, number, size
         self.n, self.k, self.adding = n, k, adding
@@ -90,7 +96,7 @@ class Product:
         sums = 8 * -(-self.tile // self.lanes)
         self.rows = min(8 if 2 * sums <= registers else 4, max(1, m // self.shared))
 
-    def emit(self, out: Any, a: Any, b: Any, start: Any, stop: Any) -> None:
+    def emit(self, out: Value, a: Value, b: Value, start: Value, stop: Value) -> None:
         """Rows of out, several at a time, then the rest one by one."""
         builder = self.builder
         if self.turned[1] == "T":
@@ -99,11 +105,11 @@ class Product:
             step = rows * shared
             end = builder.sub(stop, builder.srem(builder.sub(stop, start), i64(step)))
 
-            def body(i: Any, rows: int = rows, shared: int = shared) -> Sequence[Any]:
+            def body(i: Value, rows: int = rows, shared: int = shared) -> Sequence[Value]:
                 to, left = self.at(out, i, self.n), self.at(a, i, self.down)
                 tiles, rest = divmod(self.n, self.tile)
 
-                def tile(t: Any) -> Sequence[Any]:
+                def tile(t: Value) -> Sequence[Value]:
                     self.block(self.at(to, t), left, self.at(b, t), rows, self.tile, shared)
                     return ()
 
@@ -117,16 +123,16 @@ class Product:
             start = end
         builder.ret_void()
 
-    def block(self, to: Any, left: Any, right: Any, rows: int, width: int, shared: int) -> None:
+    def block(self, to: Value, left: Value, right: Value, rows: int, width: int, shared: int) -> None:
         """A block of out: each row `left` of a times the rows `right` of b, added up in registers."""
         builder = self.builder
         columns = [(j, min(self.lanes, width - j)) for j in range(0, width, self.lanes)]
         places = [(r, j, lanes * shared) for r in range(rows) for j, lanes in columns]
 
-        def target(r: int, j: int) -> Any:
+        def target(r: int, j: int) -> Value:
             return self.at(to, i64(r * shared * self.n + j))
 
-        def body(p: Any, *sums: Any) -> Sequence[Any]:
+        def body(p: Value, *sums: Value) -> Sequence[Value]:
             here, there = self.at(left, p, self.along), self.at(right, p, self.n)
             xs = [self.load(self.at(here, i64(r * shared * self.down)), shared) for r in range(rows)]
             ys = {j: self.load(self.at(there, i64(j)), lanes) for j, lanes in columns}
@@ -139,27 +145,25 @@ class Product:
         for (r, j, _), value in zip(places, sums, strict=True):
             self.store(value, target(r, j))
 
-    def fma(self, x: Any, y: Any, z: Any) -> Any:
+    def fma(self, x: Value, y: Value, z: Value) -> Value:
         """x * y + z, rounded once where the processor can; x has an element for each so many of y."""
         kind = z.type
         x = self.pick(x, [lane * x.type.count // kind.count for lane in range(kind.count)])
-        name = f"llvm.fmuladd.v{kind.count}f{8 * self.size}"
-        f = cgutils.get_or_insert_function(self.builder.module, ir.FunctionType(kind, [kind] * 3), name)
-        return self.builder.call(f, [x, y, z])
+        return call(self.builder, f"llvm.fmuladd.v{kind.count}f{8 * self.size}", kind, [x, y, z])
 
-    def zero(self, lanes: int) -> Any:
+    def zero(self, lanes: int) -> Value:
         """A vector of zeros."""
         return ir.Constant(ir.VectorType(self.number, lanes), None)
 
-    def transposed(self, b: Any) -> Any:
+    def transposed(self, b: Value) -> Value:
         """(n, k) -> (k, n), four rows at a time."""
         builder = self.builder
         copy = cgutils.alloca_once(builder, self.number, size=self.n * self.k)
         start = 0
         for rows, stop in ((4, self.n - self.n % 4), (1, self.n)):
 
-            def body(j: Any, rows: int = rows) -> Sequence[Any]:
-                def column(p: Any) -> Sequence[Any]:
+            def body(j: Value, rows: int = rows) -> Sequence[Value]:
+                def column(p: Value) -> Sequence[Value]:
                     value = ir.Constant(ir.VectorType(self.number, rows), ir.Undefined)
                     for r in range(rows):
                         x = builder.load(self.at(self.at(self.at(b, j, self.k), i64(r * self.k)), p))
@@ -174,20 +178,20 @@ class Product:
             start = stop
         return copy
 
-    def at(self, start: Any, i: Any, step: int = 1) -> Any:
+    def at(self, start: Value, i: Value, step: int = 1) -> Value:
         """The address of the element i * step."""
         return self.builder.gep(start, [self.builder.mul(i, i64(step), flags=["nsw"]) if step != 1 else i])
 
-    def load(self, place: Any, lanes: int) -> Any:
+    def load(self, place: Value, lanes: int) -> Value:
         """A vector, which begins anywhere."""
         kind = ir.VectorType(self.number, lanes)
         return self.builder.load(self.builder.bitcast(place, kind.as_pointer()), align=self.size)
 
-    def store(self, value: Any, place: Any) -> None:
+    def store(self, value: Value, place: Value) -> None:
         """Store a vector anywhere."""
         self.builder.store(value, self.builder.bitcast(place, value.type.as_pointer()), align=self.size)
 
-    def pick(self, value: Any, lanes: list[int]) -> Any:
+    def pick(self, value: Value, lanes: list[int]) -> Value:
         """The vector of these elements of another."""
         mask = ir.Constant(ir.VectorType(i32, len(lanes)), lanes)
         return self.builder.shuffle_vector(value, ir.Constant(value.type, ir.Undefined), mask)

@@ -20,68 +20,18 @@ from microgradx import scalars
 from microgradx.errors import KernelError, undefined
 from microgradx.scalars import Elementwise
 
-RESERVED = (
-    set(
-        [
-            "start",
-            "stop",
-            "step",
-            "steps",
-            "piece",
-            "ticket",
-            "gate",
-            "status",
-            "table",
-            "numbers",
-            "arena",
-            "order",
-            "random",
-            "gathering",
-            "row",
-            "tiny",
-            "run",
-            "block",
-            "block_at",
-            "matmul",
-            "matmul_nt",
-            "matmul_tn",
-            "flat",
-            "claim",
-            "done",
-            "wait",
-            "inside",
-            "within",
-            "plus",
-            "units",
-            "philox",
-            "float32",
-            "float64",
-            "int8",
-            "int16",
-            "int32",
-            "int64",
-            "uint8",
-            "uint16",
-            "uint32",
-            "uint64",
-            "bool_",
-            "inf",
-            "nan",
-            "range",
-            "min",
-            "max",
-            "abs",
-            "so_far",
-            "first",
-        ]
-    )
-    | set(keyword.kwlist)
-    | set(dir(builtins))
-)
+EMITTED = """
+    start stop step steps piece ticket gate status table numbers arena order random gathering row tiny
+    run block block_at matmul matmul_nt matmul_tn flat claim done wait inside within plus units philox
+    float32 float64 int8 int16 int32 int64 uint8 uint16 uint32 uint64 bool_ inf nan range min max abs
+    so_far first
+"""
+
+RESERVED = {*EMITTED.split(), *keyword.kwlist, *dir(builtins)}
 """Names that emitted code has a use for."""
 
 
-def parse(function: Callable[..., Any]) -> list[Any]:
+def parse(function: Callable[..., object]) -> tuple[list[ast.Assign], ast.Return]:
     """The statements of a definition without its docstring: assignments to names, then one return."""
     name = function.__name__
     try:
@@ -95,26 +45,28 @@ def parse(function: Callable[..., Any]) -> list[Any]:
         constants = compile(ast.Module([tree], []), "", "exec").co_consts
     if meaning(function.__code__) not in [meaning(c) for c in constants if isinstance(c, CodeType)]:
         raise KernelError(f"{name}: its file has changed since it was imported; start Python again.")
-    *assignments, last = tree.body[isinstance(tree.body[0], ast.Expr) :]
-    for statement in assignments:
+    *before, last = tree.body[isinstance(tree.body[0], ast.Expr) :]
+    assignments = []
+    for statement in before:
         if not isinstance(statement, ast.Assign) or [type(x) for x in statement.targets] != [ast.Name]:
             advice = ", and where(condition, a, b) instead of if" * isinstance(statement, ast.If)
             refuse(function, statement, f"between docstring and return, only `name = expression`{advice}")
+        assignments.append(statement)
     if not isinstance(last, ast.Return):
         refuse(function, last, "the last statement must be the return")
-    for statement in (*assignments, last):
-        if missing := sorted(names(statement) - {*function.__code__.co_varnames} - scope(function).keys()):
-            refuse(function, statement, undefined(missing[0], function.__code__.co_varnames).rstrip("."))
-    return [*assignments, last]
+    for line in (*assignments, last):
+        if missing := sorted(names(line) - {*function.__code__.co_varnames} - scope(function).keys()):
+            refuse(function, line, undefined(missing[0], function.__code__.co_varnames).rstrip("."))
+    return assignments, last
 
 
-def source_of(function: Callable[..., Any]) -> str:
+def source_of(function: Callable[..., object]) -> str:
     """The text of a definition. One thread at a time: Python's cache of lines is not made for several."""
     with reading:
         return textwrap.dedent(inspect.getsource(function))
 
 
-def tree_of(text: str, mode: str = "exec") -> Any:
+def tree_of(text: str, mode: str = "exec") -> Any:  # a module, or an expression by the mode "eval"
     """The syntax tree of a text. One thread at a time: two confuse Python 3.11's parser."""
     with reading:
         return ast.parse(text, mode=mode)
@@ -123,18 +75,18 @@ def tree_of(text: str, mode: str = "exec") -> Any:
 reading = threading.Lock()
 
 
-def meaning(code: CodeType) -> list[Any]:
+def meaning(code: CodeType) -> list[object]:
     """What a function's instructions work on: it tells two versions of a definition apart."""
     used = (i for i in dis.get_instructions(code) if i.arg is not None and i.opname != "COPY_FREE_VARS")
     return [i.argval for i in used if "JUMP" not in i.opname]
 
 
-def refuse(function: Callable[..., Any], node: ast.AST, rule: str) -> NoReturn:
+def refuse(function: Callable[..., object], node: ast.AST, rule: str) -> NoReturn:
     """Raise the error for a definition that cannot be compiled."""
     raise KernelError(f"{function.__name__}: `{ast.unparse(node)}` cannot be compiled; {rule}.")
 
 
-def scope(function: Callable[..., Any]) -> dict[str, Any]:
+def scope(function: Callable[..., object]) -> dict[str, Any]:
     """What the names outside a function's own stand for."""
     cells = (cell.cell_contents for cell in function.__closure__ or ())
     closed = dict(zip(function.__code__.co_freevars, cells, strict=True))
@@ -152,7 +104,7 @@ class Typed(ast.NodeTransformer):
     A `suffix` behind the names of these tells them apart, in one file, from those of another dtype.
     """
 
-    def __init__(self, function: Callable[..., Any], dtype: str, suffix: str = ""):
+    def __init__(self, function: Callable[..., object], dtype: str, suffix: str = ""):
         self.function, self.dtype, self.suffix = function, dtype, suffix
         self.own = set(function.__code__.co_varnames)
         self.outside = {name: x for name, x in scope(function).items() if name not in self.own}
@@ -164,7 +116,7 @@ class Typed(ast.NodeTransformer):
         self.imports |= {"inf", "nan"} & {repr(abs(value))}
         return tree_of(f"{self.dtype}({value!r})", mode="eval").body
 
-    def visit(self, node: ast.AST) -> Any:
+    def visit(self, node: ast.AST) -> Any:  # what ast.NodeTransformer says
         """What is made of numbers alone, such as `math.sqrt(2 / math.pi)`, is computed here, in float64."""
         if not isinstance(node, ast.expr):
             return super().visit(node)
@@ -204,8 +156,9 @@ class Typed(ast.NodeTransformer):
 
     def call(self, callee: Elementwise) -> str:
         """The name to call an elementwise function by, after its text is among the helpers."""
-        name, statements = word(callee), parse(callee.function)
+        name, (assignments, last) = word(callee), parse(callee.function)
         parameters = ", ".join([*callee.inputs, *callee.constants])
+        statements = [*assignments, last]
         if [ast.unparse(s) for s in statements] == [f"return math.{name}({parameters})"]:
             self.imports.add(name)
             return name

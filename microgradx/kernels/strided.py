@@ -6,7 +6,11 @@ import numpy as np
 
 
 def contiguous(shape: tuple[int, ...]) -> tuple[int, ...]:
-    """Strides, in elements, of an array in C order."""
+    """Strides, in elements, of an array in C order.
+
+    >>> contiguous((2, 3, 4))
+    (12, 4, 1)
+    """
     strides, step = [], 1
     for n in reversed(shape):
         strides.append(step)
@@ -18,6 +22,16 @@ def dense(shape: tuple[int, ...], strides: tuple[int, ...]) -> bool:
     """Whether the elements lie one after the other."""
     pairs = zip(strides, contiguous(shape), shape, strict=True)
     return all(a == b or n == 1 for a, b, n in pairs) or 0 in shape
+
+
+def extent(shape: tuple[int, ...], strides: tuple[int, ...]) -> tuple[int, int]:
+    """Where the outermost elements lie, counted from the first: (0, 0) where there are none.
+
+    >>> extent((2, 3), (3, -1))  # two rows, each from its end
+    (-2, 3)
+    """
+    ends = [(n - 1) * s for n, s in zip(shape, strides, strict=True)] if 0 not in shape else []
+    return sum(min(0, end) for end in ends), sum(max(0, end) for end in ends)
 
 
 def through(

@@ -35,7 +35,16 @@ def threads() -> int:
 
 
 def set_threads(n: int) -> None:
-    """Let kernels use n threads from now on; 1 is serial. Results are the same bits for every n."""
+    """Let kernels use n threads from now on; 1 is serial. Results are the same bits for every n.
+
+    ArgumentError below 1.
+
+    >>> before = threads()
+    >>> set_threads(2)
+    >>> threads()
+    2
+    >>> set_threads(before)
+    """
     global wanted
     if n < 1:
         raise ArgumentError(f"set_threads({n}): the number of threads is an integer from 1.")

@@ -18,95 +18,74 @@ from typing import Any
 from llvmlite import ir
 from numba import types
 from numba.core import cgutils
-from numba.extending import intrinsic, overload, register_jitable
+from numba.extending import overload, register_jitable
 from numpy import float32, float64, int32, int64, uint64
 
+from microgradx.kernels.intrinsics import Builder, Context, Intrinsic, Kind, Value, call, intrinsic, lowered
+
 inf, nan = math.inf, math.nan
-f32 = ir.FloatType()
-word: Any = intrinsic  # whose type does not know that Numba passes the first argument
+f32, number32 = ir.FloatType(), types.float32
 
 
 # What Python has no words for
 
 
-def multiply_add(builder: Any, *values: Any) -> Any:
+def multiply_add(builder: Builder, *values: Value) -> Value:
     """x * y + z, rounded once where the processor can: the same bits wherever it is compiled."""
-    kind = ir.FunctionType(f32, [f32] * 3)
-    return builder.call(cgutils.get_or_insert_function(builder.module, kind, "llvm.fmuladd.f32"), values)
+    return call(builder, "llvm.fmuladd.f32", f32, values)
 
 
-@word
-def fma(typing, x, y, z):
+@intrinsic
+def fma(typing: Context, x: Kind, y: Kind, z: Kind) -> Intrinsic:
     """x * y + z"""
-
-    def code(context, builder, sig, args):
-        values = (context.cast(builder, v, t, types.float32) for v, t in zip(args, sig.args, strict=True))
-        return multiply_add(builder, *values)
-
-    return types.float32(x, y, z), code
+    return lowered(number32(number32, number32, number32), multiply_add)
 
 
-@word
-def polynomial(typing, x, coefficients):
+@intrinsic
+def polynomial(typing: Context, x: Kind, coefficients: Kind) -> Intrinsic:
     """c[0] + c[1] * x + c[2] * x**2 + ..."""
 
-    def code(context, builder, sig, args):
-        kinds = list(coefficients)
-        cs = cgutils.unpack_tuple(builder, args[1], len(kinds))
-        cs = [context.cast(builder, c, t, types.float32) for c, t in zip(cs, kinds, strict=True)]
-        total = cs.pop()
-        while cs:
-            total = multiply_add(builder, total, args[0], cs.pop())
+    def write(builder: Builder, x: Value, coefficients: Value) -> Value:
+        *rest, total = cgutils.unpack_tuple(builder, coefficients)
+        for c in reversed(rest):
+            total = multiply_add(builder, total, x, c)
         return total
 
-    return types.float32(types.float32, coefficients), code
+    return lowered(number32(number32, types.UniTuple(number32, len(coefficients))), write)
 
 
-@word
-def select(typing, condition, a, b):
+@intrinsic
+def select(typing: Context, condition: Kind, a: Kind, b: Kind) -> Intrinsic:
     """a where the condition holds, else b, both of which are computed."""
-
-    def code(context, builder, sig, args):
-        values = (context.cast(builder, args[i], sig.args[i], types.float32) for i in (1, 2))
-        return builder.select(args[0], *values)
-
-    return types.float32(types.boolean, a, b), code
+    return lowered(number32(types.boolean, number32, number32), Builder.select)
 
 
-@word
-def bits(typing, x):
+@intrinsic
+def bits(typing: Context, x: Kind) -> Intrinsic:
     """The bits of a float32, as an integer."""
-
-    def code(context, builder, sig, args):
-        return builder.bitcast(args[0], ir.IntType(32))
-
-    return types.int32(types.float32), code
+    return lowered(types.int32(number32), lambda builder, x: builder.bitcast(x, ir.IntType(32)))
 
 
-@word
-def number(typing, i):
+@intrinsic
+def number(typing: Context, i: Kind) -> Intrinsic:
     """The float32 of the lower 32 bits of an integer."""
-
-    def code(context, builder, sig, args):
-        return builder.bitcast(context.cast(builder, args[0], sig.args[0], types.int32), f32)
-
-    return types.float32(i), code
+    return lowered(number32(types.int32), lambda builder, i: builder.bitcast(i, f32))
 
 
 @register_jitable
-def signed(y, x):
+def signed(y: float32, x: float32) -> float32:
     """y, and -y where x is negative or -0"""
     return number(bits(y) ^ bits(x) & -(2**31))
 
 
-def single(function: Callable[..., Any]) -> Callable[..., Any]:
+def single(function: Callable[[float32], float32]) -> Any:  # for numbers of any dtype
     """What compiled code means by the function's name: itself for float32, and libm's for other numbers."""
     libm = getattr(math, function.__name__)
 
-    def plain(x):
+    def plain(x: float32) -> float:
         return libm(x)
 
-    def choose(x):
+    def choose(x: float32) -> Callable[..., object]:  # of the type, but Numba wants parameters alike
         return function if x == types.float32 else plain
 
     # What is fused here says so: the callers' settings must not change the bits
@@ -123,7 +102,7 @@ WHOLE = float32(1.5 * 2**23)  # what is added to this is rounded to a whole numb
 
 
 @register_jitable
-def doublings(x):
+def doublings(x: float32) -> tuple[int64, float32]:
     """n and r, where x = n ln 2 + r and |r| <= ln(2) / 2"""
     t = fma(x, LOG2E, WHOLE)
     n = t - WHOLE
@@ -131,7 +110,7 @@ def doublings(x):
 
 
 @single
-def exp(x):
+def exp(x: float32) -> float32:
     """eˣ = 2ⁿ eʳ, within 1.2 ulp"""
     n, r = doublings(select(x > 89, 89, select(x < -104, -104, x)))
     p = polynomial(r, (1, 1, 0.49999994, 0.16666517, 0.04166828, 0.008369248, 0.0013820742))
@@ -140,7 +119,7 @@ def exp(x):
 
 
 @single
-def expm1(x):
+def expm1(x: float32) -> float32:
     """eˣ - 1 = 2ⁿ (eʳ - 1) + 2ⁿ - 1, within 1.5 ulp"""
     n, r = doublings(select(x > 89, 89, select(x < -18, -18, x)))
     p = polynomial(r, (0.5, 0.16666666, 0.041666485, 0.008333541, 0.0013933228, 0.00019766994))
@@ -150,7 +129,7 @@ def expm1(x):
 
 
 @single
-def tanh(x):
+def tanh(x: float32) -> float32:
     """x + x³ P(x²) near 0, else 1 - 2 / (e²ˣ + 1); within 1.4 ulp"""
     a = abs(x)
     z = a * a
@@ -160,7 +139,7 @@ def tanh(x):
 
 
 @single
-def erf(x):
+def erf(x: float32) -> float32:
     """x + x P(x²) near 0, else 1 - exp(P(x)); within 1.3 ulp"""
     a = abs(x)
     z = a * a
@@ -175,13 +154,13 @@ def erf(x):
 
 
 @register_jitable
-def doubled(x):
+def doubled(x: float32) -> int64:
     """k, where x = 2ᵏ m and √½ <= m < √2"""
     return (bits(x) - 0x3F3504F3) >> 23
 
 
 @register_jitable
-def logarithm(f, k):
+def logarithm(f: float32, k: float32) -> float32:
     """ln(1 + f) + k ln 2, where the first is f - f²/2 + f³ P(f)"""
     z = f * f
     c = 0.33333331, -0.25000837, 0.20001285, -0.16622774, 0.14199834, -0.13164231, 0.12778337, -0.0764511
@@ -190,7 +169,7 @@ def logarithm(f, k):
 
 
 @single
-def log(x):
+def log(x: float32) -> float32:
     """ln x = ln m + k ln 2, within 0.9 ulp"""
     small = x < 2**-126  # denormal
     y = select(small, x * float32(2**23), x)
@@ -201,7 +180,7 @@ def log(x):
 
 
 @single
-def log1p(x):
+def log1p(x: float32) -> float32:
     """ln(1 + x) = ln(1 + f) + k ln 2, where f = 2⁻ᵏ x + 2⁻ᵏ - 1; within 1.5 ulp"""
     y = x + float32(1)
     k = doubled(y)
@@ -219,7 +198,7 @@ TURNS = tuple((TWO_OVER_PI << 8 * j >> 440) % 2**32 for j in range(40))
 
 
 @register_jitable
-def quarters(x):
+def quarters(x: float32) -> tuple[int64, float32]:
     """n and r, where x = n π/2 + r and |r| <= π/4
 
     x = m 2ᵉ, and m times those bits of 2/π that 2ᵉ moves behind the point of whole turns is all that counts.
@@ -235,7 +214,7 @@ def quarters(x):
 
 
 @register_jitable
-def wave(n, r):
+def wave(n: int64, r: float32) -> float32:
     """sin(n π/2 + r)"""
     z = r * r
     sine = fma(r * z, polynomial(z, (-0.16666655, 0.00833219, -0.00019518408)), r)
@@ -245,7 +224,7 @@ def wave(n, r):
 
 
 @single
-def sin(x):
+def sin(x: float32) -> float32:
     """sin(n π/2 + r), within 1.6 ulp"""
     n, r = quarters(x)
     y = wave(n, r)
@@ -253,7 +232,7 @@ def sin(x):
 
 
 @single
-def cos(x):
+def cos(x: float32) -> float32:
     """sin((n + 1) π/2 + r), within 1.6 ulp"""
     n, r = quarters(x)
     return select(abs(x) < inf, wave(n + 1, r), nan)

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from microgradx.cuda import Array, device
+from microgradx.cuda import Array
 from microgradx.eager.box import lent, overwrite, write
 from microgradx.eager.mode import mode
 from microgradx.eager.tensor import Tensor, wrap
@@ -87,7 +87,7 @@ class Flat:
         """An array of a shape, or a flat one for all parameters, starting at a cache line."""
         shape = (self.size,) if shape is None else shape
         if self.device == "cuda":
-            array = device().full(shape, self.dtype, 0)
+            array = Array.from_numpy(np.zeros(shape, self.dtype))
         else:
             raw = np.zeros(math.prod(shape) * self.dtype.itemsize + LINE, np.uint8)
             start = -raw.ctypes.data % LINE

@@ -17,7 +17,7 @@ import numpy as np
 from microgradx.errors import ArgumentError
 from microgradx.familiar import unexpected
 from microgradx.kernels.cpu import body
-from microgradx.kernels.free_variables import Outside
+from microgradx.kernels.free_variables import FreeVariables
 from microgradx.scalars import Elementwise, declarations, signature_of
 
 Shape = tuple[int, ...]
@@ -184,7 +184,7 @@ class ElementwisePrimitive(Primitive):
         super().__init__(function)
         self.elementwise, self.forward, self.rule = function, body(function), function.slopes
         self.places = (*range(self.arity), "out")
-        self.outside = Outside(function.function)
+        self.outside = FreeVariables(function.function)
 
     @property
     def derivative(self) -> Any:
@@ -214,7 +214,7 @@ lifted: dict[Elementwise, ElementwisePrimitive] = {}
 
 
 @cache
-def made(function: Elementwise, slopes: Callable[..., Any] | None, outside: Outside) -> ElementwisePrimitive:
+def made(function: Elementwise, slopes: Callable[..., Any] | None, outside: FreeVariables) -> ElementwisePrimitive:
     """One for a function, its slope, and the numbers outside of it."""
     return ElementwisePrimitive(function)
 
@@ -225,7 +225,7 @@ def lift(function: Elementwise) -> ElementwisePrimitive:
     """
     op = lifted.get(function)
     if op is None or op.rule is not function.slopes or not op.outside.holds():
-        op = lifted[function] = made(function, function.slopes, Outside(function.function))
+        op = lifted[function] = made(function, function.slopes, FreeVariables(function.function))
     return op
 
 

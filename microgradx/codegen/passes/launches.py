@@ -24,7 +24,7 @@ from microgradx.codegen.passes.fuse import fuse, gather_rows, sink, stored
 from microgradx.codegen.passes.schedule import Chain, Schedule, settle
 from microgradx.codegen.passes.validate import validate_schedule
 from microgradx.cuda.cublas import Problem, worth
-from microgradx.cuda.device import Shape
+from microgradx.cuda.devices import Shape
 
 ENOUGH = 128  # blocks that keep a GPU busy
 

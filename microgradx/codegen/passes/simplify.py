@@ -8,6 +8,7 @@ import numpy as np
 from microgradx import scalars
 from microgradx.codegen.ir.binding import Binding
 from microgradx.codegen.ir.program import Instruction, Program, Update, Value, check
+from microgradx.kernels.keys import frozen
 from microgradx.primitives import Primitive, indexing, lift
 
 
@@ -116,19 +117,10 @@ def signature(instruction: Instruction) -> Hashable:
     if not isinstance(instruction.op, Primitive) or not instruction.op.__module__.startswith("microgradx."):
         return None  # a user's own operation may do more than compute
     try:
-        inputs = tuple(frozen(x) for x in instruction.inputs)
-        params = tuple(sorted((name, frozen(value)) for name, value in instruction.params.items()))
-        key = (id(instruction.op), inputs, params, instruction.out.shape, instruction.out.dtype.name)
+        params = frozenset((name, frozen(value)) for name, value in instruction.params.items())
+        out, inputs = instruction.out, frozen(instruction.inputs)
+        key = id(instruction.op), inputs, params, out.shape, out.dtype.name
         hash(key)
         return key
     except TypeError:
         return None
-
-
-def frozen(x: Any) -> Hashable:
-    """Something that is equal where the values are: 1, 1.0 and True differ."""
-    if isinstance(x, list | tuple):
-        return type(x).__name__, tuple(map(frozen, x))
-    if isinstance(x, np.ndarray):
-        raise TypeError
-    return (type(x).__name__, repr(x)) if not isinstance(x, Value) else id(x)

@@ -14,7 +14,7 @@ from microgradx.codegen.printers.cpu_printer import Bodies, dtype_name, indent, 
 from microgradx.codegen.printers.expressions import plus
 from microgradx.codegen.printers.function_names import called, last_line, left
 from microgradx.errors import CompileError
-from microgradx.kernels import random
+from microgradx.kernels import philox
 from microgradx.kernels.source import define, quoted
 
 VECTORS = {"exp", "expm1", "tanh", "erf", "log", "log1p", "sin", "cos"}
@@ -109,7 +109,7 @@ class Emitter(Bodies):
         if "units" not in self.vocabulary:
             return []
         self.vocabulary.discard("units")
-        return [inspect.getsource(f).rstrip() for f in (random.philox, random.units)]
+        return [inspect.getsource(f).rstrip() for f in (philox.philox, philox.units)]
 
     def sources(self) -> dict[str, set[str]]:
         """The modules that a file may import from, and which names."""

@@ -15,7 +15,7 @@ from microgradx.codegen.ir.ops import Gather, Look, Matmul, Running, Scatter, Sw
 from microgradx.codegen.passes.fuse import arguments, one_per_row
 from microgradx.codegen.passes.schedule import Schedule
 from microgradx.codegen.printers.expressions import AXES, Expression, Expressions, plus, wrapped
-from microgradx.kernels.loop_source import Lifted, smallest
+from microgradx.kernels.loop_source import RuleLoop, smallest
 from microgradx.kernels.source import RESERVED, tree_of, word, wrap
 
 RESULT = {"argmax": np.dtype(np.int64), "argmin": np.dtype(np.int64)}
@@ -111,7 +111,7 @@ class Bodies:
         if sweep not in self.rules:
             library, lifted = self.write.library(sweep.dtype), sweep.lifted
             if library.suffix:
-                lifted = Lifted(sweep.rule, lifted.dtype, sweep.options, library.suffix)
+                lifted = RuleLoop(sweep.rule, lifted.dtype, sweep.options, library.suffix)
             name = sweep.rule.name
             taken = name in RESERVED or name in scalars.functions
             self.rules[sweep] = name = self.write.name(f"{name}_rule" if taken else name)

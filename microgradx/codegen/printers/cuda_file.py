@@ -11,7 +11,7 @@ from microgradx.codegen.printers.cpu_file import DTYPES
 from microgradx.codegen.printers.cpu_printer import indent, wrapped_call
 from microgradx.codegen.printers.cuda_printer import ROW, Loops
 from microgradx.codegen.printers.function_names import called, last_line, left
-from microgradx.cuda.device import Shape
+from microgradx.cuda.devices import Shape
 from microgradx.kernels.source import define, quoted
 
 MOST = 2048  # blocks of a launch: what is more, they stride through

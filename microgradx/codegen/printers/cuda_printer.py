@@ -20,8 +20,8 @@ from microgradx.codegen.passes.schedule import Schedule
 from microgradx.codegen.printers.cpu_printer import Bodies, indent, wrapped_call
 from microgradx.codegen.printers.expressions import AXES, Expressions, plus
 from microgradx.cuda import device_functions
-from microgradx.cuda.device import Shape
-from microgradx.kernels import random
+from microgradx.cuda.devices import Shape
+from microgradx.kernels import philox
 
 ROW = "ROW_OF_STEP"  # stands for where the numbers of a step begin, until all columns are known
 GRID = "range(cuda.grid(1), {}, cuda.gridsize(1))"  # elements, over all threads
@@ -270,9 +270,9 @@ class Loops(Bodies):
         blocks = -(-item.out.size // 4)
         self.want(blocks, self.shape.block)
         if "units" not in self.words:
-            source = textwrap.dedent(inspect.getsource(random.units)).rstrip()
+            source = textwrap.dedent(inspect.getsource(philox.units)).rstrip()
             source = source.replace("units(start, stop,", "units(count,")
-            self.words["philox"] = inspect.getsource(random.philox).rstrip()
+            self.words["philox"] = inspect.getsource(philox.philox).rstrip()
             self.words["units"] = source.replace("range(start, stop)", GRID.format("count"))
         self.write.use("random")
         if self.blocks:

@@ -21,11 +21,11 @@ from microgradx.compiler.report.measure import what
 from microgradx.compiler.run.cuda_step import written
 from microgradx.compiler.run.step import Step
 from microgradx.cuda import build, simulated
-from microgradx.cuda.device import Shape
+from microgradx.cuda.devices import Shape
 from microgradx.cuda.sweep import bounds, loop
 from microgradx.errors import ArgumentError, DeviceError
 from microgradx.kernels import jit
-from microgradx.kernels.loop_source import Lifted
+from microgradx.kernels.loop_source import RuleLoop
 from microgradx.kernels.source import tree_of
 from microgradx.rules import rules
 
@@ -139,7 +139,7 @@ def library(devices: tuple[str, ...] = ("cpu", "cuda"), elements: int = 1_000_00
     """The sweeps of all rules over a million parameters of float32."""
     for device in devices:
         for rule in rules.values():
-            lifted = Lifted(rule, "float32", ())
+            lifted = RuleLoop(rule, "float32", ())
             numbers = ["float32"] * len(lifted.numbers)
             arrays = ["float32*"] * len(lifted.arrays)
             if device == "cpu":

@@ -22,7 +22,7 @@ from microgradx.compiler.report.shown import show
 from microgradx.compiler.run.compiled_step import Variant
 from microgradx.compiler.run.hosted import notice
 from microgradx.cuda import Array, device
-from microgradx.cuda.device import Launch, Pointer, Product, Shape, Vector
+from microgradx.cuda.devices import Launch, Pointer, Product, Shape, Vector
 from microgradx.eager.tensor import Tensor
 from microgradx.errors import DeviceError
 from microgradx.kernels.random import generator
@@ -79,8 +79,8 @@ class CudaVariant(Variant):
         self.workspace = gpu.memory(self.plan.arena)
         used = dict.fromkeys(v.buffer for item in self.plan.items for v, _ in [*item.reads(), *item.writes()])
         inputs = {b.source[1]: b for b in used if b.source and b.source[0] == "argument"}
-        self.arguments_at = {k: gpu.empty(b.shape, b.dtype) for k, b in inputs.items()}
-        self.head = gpu.empty((7,), np.int64)  # what HEAD names
+        self.arguments_at = {k: Array.empty(b.shape, b.dtype) for k, b in inputs.items()}
+        self.head = Array.empty((7,), np.int64)  # what HEAD names
         self.room, self.rows = 0, 0
         self.data: dict[int, Array] = {}
         self.constants = {}
@@ -107,13 +107,12 @@ class CudaVariant(Variant):
 
     def grow(self, steps: int, rows: int) -> None:
         """Room for the numbers and results of so many steps, and for the order of so many rows."""
-        gpu = device()
         if steps > self.room or rows > self.rows:
             self.room, self.rows = max(steps, self.room), max(rows, self.rows)
             assert self.compiled is not None
-            self.numbers_at = gpu.empty((self.room, self.compiled.width), self.compiled.number)  # type: ignore
-            self.order_at = gpu.empty((max(self.rows, 1),), np.int64)
-            self.outs = [gpu.empty((self.room, *v.shape), v.dtype) for v in self.program.outputs]
+            self.numbers_at = Array.empty((self.room, self.compiled.width), self.compiled.number)  # type: ignore
+            self.order_at = Array.empty((max(self.rows, 1),), np.int64)
+            self.outs = [Array.empty((self.room, *v.shape), v.dtype) for v in self.program.outputs]
             self.prepared: dict[bool, Callable[[int], None]] = {}
 
     def bind(self) -> None:
@@ -131,7 +130,7 @@ class CudaVariant(Variant):
     def located(self, array: Any) -> Any:
         """What is constant is on the host, and so is what a gradient begins with."""
         if type(array) is np.ndarray and id(array) not in self.constants:
-            self.constants[id(array)] = device().array(array)
+            self.constants[id(array)] = Array.from_numpy(array)
         return self.constants.get(id(array), array)
 
     def pointer(self, key: Any) -> Pointer:
@@ -139,12 +138,11 @@ class CudaVariant(Variant):
         gpu = device()
         if isinstance(key, str):
             known = {"numbers": self.numbers_at, "order": self.order_at, "status": gpu.faults}
-            array = known.get(key, self.head)
+            array: Pointer = known.get(key, self.head)
             kind = Vector if key == "gate" else Pointer
             return kind(array.memory, array.start + 8 * HEAD.get(key, 0), array.dtype)
         if key[0] == "data":
-            array = self.data[key[1]]
-            return Pointer(array.memory, array.start, array.dtype)
+            return self.data[key[1]]
         buffer, offset = key
         array = self.array(buffer)
         return Pointer(array.memory, array.start + offset * buffer.dtype.itemsize, buffer.dtype)
@@ -159,7 +157,7 @@ class CudaVariant(Variant):
 
     def home(self, data: list[Any]) -> list[Any]:
         """Data for a scan, on the device."""
-        return [device().array(a) if isinstance(a, np.ndarray) else a for a in data]
+        return [Array.from_numpy(a) if isinstance(a, np.ndarray) else a for a in data]
 
     # Running
 
@@ -175,14 +173,14 @@ class CudaVariant(Variant):
         head = 0, state["block"], state["seed"] & 0xFFFFFFFF, state["seed"] >> 32, 0, steps, scanning
         shots = self.snapshot() if made.hosted else None
         numbers = self.numbers(steps)
-        gpu.upload(self.numbers_at.first(steps), numbers.astype(made.number))
-        gpu.upload(self.head, np.array(head, np.int64))
+        gpu.write(self.numbers_at.address, numbers.astype(made.number))
+        gpu.write(self.head.address, np.array(head, np.int64))
         if order is None:
             for k, array in enumerate(arrays):
                 if k in self.arguments_at:
                     self.arguments_at[k][...] = array
         else:
-            gpu.upload(self.order_at.first(steps * width), np.ascontiguousarray(order[: steps * width]))
+            gpu.write(self.order_at.address, np.ascontiguousarray(order[: steps * width]))
             moved = {k: a for k, a in enumerate(self.home(arrays)) if k in self.arguments_at}
             if {k: id(a) for k, a in self.data.items()} != {k: id(a) for k, a in moved.items()}:
                 self.data = moved
@@ -245,9 +243,8 @@ class CudaVariant(Variant):
 
     def epoch(self, made: Emitted, scanning: bool) -> Callable[[int], None]:
         """What runs a number of steps as one launch."""
-        head = Pointer(self.head.memory, self.head.start, self.head.dtype)
         parameters = [  # where nothing is gathered, there may be no data to point to
-            head if key[0] == "data" and not scanning else self.pointer(key)
+            self.head if key[0] == "data" and not scanning else self.pointer(key)
             for key in made.parameters["epoch"]
         ]
         run = device().prepare(Launch(self.kernels["epoch"], made.together, tuple(parameters), True))
@@ -255,7 +252,6 @@ class CudaVariant(Variant):
 
     def on_host(self, stage: Stage) -> Callable[[], None]:
         """NumPy's or the user's own code between kernels: what it needs goes to the host and comes back."""
-        gpu = device()
 
         def seen(view: View) -> Array:
             start = view.offset * view.dtype.itemsize
@@ -268,7 +264,7 @@ class CudaVariant(Variant):
                 inputs = [seen(x).numpy() if isinstance(x, View) else x for x in part.inputs]
                 block = generator._block
                 if part.draw is not None:
-                    done = int(gpu.download(self.head)[0])
+                    done = int(self.head.numpy()[0])
                     generator._block = block + self.blocks * done + part.draw
                 result = part.call(*inputs)
                 generator._block = block

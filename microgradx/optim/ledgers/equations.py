@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from types import CodeType
 from typing import Any
 
-from microgradx.kernels.free_variables import Outside
+from microgradx.kernels.free_variables import FreeVariables
 from microgradx.kernels.loop_source import before
 from microgradx.kernels.source import names, parse, scope, tree_of
 from microgradx.rules import Rule
@@ -53,9 +53,9 @@ class Equation:
     number to number, the rate all other factors. Both are None where the line has another form.
     """
 
-    def __init__(self, rule: Rule, options: tuple[str, ...] = (), outside: Outside | None = None):
+    def __init__(self, rule: Rule, options: tuple[str, ...] = (), outside: FreeVariables | None = None):
         self.rule, self.outside = rule, scope(rule.function) | (outside.names if outside else {})
-        *assignments, last = parse(rule.function)
+        assignments, last = parse(rule.function)
         tree = tree_of("; ".join(before[option] for option in options))
         values = last.value.elts if isinstance(last.value, ast.Tuple) else [last.value]
         self.lines: list[Line] = []

@@ -146,7 +146,7 @@ def moments(
         lengths = []
         for update, (p, m, v) in zip((corrected, plain), arrays, strict=True):
             p[:] = 0
-            update(p, g, m, v, t=t, **options)
+            update(p, g, m, v, t=t, carried=(), **options)
             lengths.append(float(np.abs(p).sum()))
         first[t - 1], second[t - 1] = m.mean(), v.mean()
         stretch[t - 1] = lengths[1] / lengths[0] if lengths[0] else np.nan  # all were zero

@@ -115,13 +115,14 @@ class Script:
 
     def function(self, function: Callable[..., Any], inputs: list[str], constants: Mapping[str, Any]) -> str:
         """A definition on plain numbers as an arrow function."""
-        *assignments, last = parse(function)
+        assignments, last = parse(function)
         parameters = [
             *(f"_{name}" for name in inputs),
             *(f"_{k} = {number(v)}" for k, v in constants.items()),
         ]
+        assert last.value is not None
         say = Saying(self, function)
-        lines = [f"var _{s.targets[0].id} = {say(s.value)};" for s in assignments]
+        lines = [f"var _{ast.unparse(s.targets[0])} = {say(s.value)};" for s in assignments]
         return f"({', '.join(parameters)}) => {{ {' '.join([*lines, f'return {say(last.value)};'])} }}"
 
     def __str__(self) -> str:

@@ -1,0 +1,64 @@
+"""Philox 4x32-10: four random words from a counter and a key, and loops over many counters.
+
+Salmon, Moraes, Dror & Shaw (2011), Parallel Random Numbers: As Easy as 1, 2, 3. The functions have no types,
+because emitted files contain their text.
+"""
+
+import inspect
+from collections.abc import Callable
+from functools import cache
+
+from numpy import float32, int64
+
+from microgradx.kernels import jit
+
+
+def philox(c0, c1, c2, c3, k0, k1):
+    """Ten rounds that scramble a counter of four 32-bit words with a key of two: four random words.
+
+    It holds words in 64-bit integers, where a product may wrap: the mask after the shift makes it right.
+    """
+    for _ in range(10):
+        a = 0xD2511F53 * c0
+        b = 0xCD9E8D57 * c2
+        c0, c1 = ((b >> 32) & 0xFFFFFFFF) ^ c1 ^ k0, b & 0xFFFFFFFF
+        c2, c3 = ((a >> 32) & 0xFFFFFFFF) ^ c3 ^ k1, a & 0xFFFFFFFF
+        k0 = (k0 + 0x9E3779B9) & 0xFFFFFFFF
+        k1 = (k1 + 0xBB67AE85) & 0xFFFFFFFF
+    return c0, c1, c2, c3
+
+
+def words(start, stop, out, block, k0, k1):
+    """Blocks start to stop, counted from `block`: four 32-bit words each."""
+    for i in range(start, stop):
+        at, c = 4 * i, block + i
+        out[at], out[at + 1], out[at + 2], out[at + 3] = philox(c & 0xFFFFFFFF, c >> 32, 0, 0, k0, k1)
+
+
+def units(start, stop, out, block, k0, k1):
+    """The same blocks as numbers in [0, 1): multiples of 2**-24, the high 24 bits of each word."""
+    step = float32(2**-24)
+    for i in range(start, stop):
+        c = block + i
+        a, b, c, d = philox(c & 0xFFFFFFFF, c >> 32, 0, 0, k0, k1)
+        out[4 * i], out[4 * i + 1] = step * float32(a >> 8), step * float32(b >> 8)
+        out[4 * i + 2], out[4 * i + 3] = step * float32(c >> 8), step * float32(d >> 8)
+
+
+def shuffle(start, stop, order, unit):
+    """Each element in turn changes places with itself or one behind it (Fisher & Yates, 1938)."""
+    for i in range(start, stop):
+        j = i + int64(unit[i] * (stop - i))
+        order[i], order[j] = order[j], order[i]
+
+
+@cache
+def compiled() -> dict[str, Callable[..., None]]:
+    """The loops above as machine code."""
+    texts = [inspect.getsource(function) for function in (philox, words, units, shuffle)]
+    signatures = {
+        "words": "int64 int64 uint32* int64 int64 int64",
+        "units": "int64 int64 float32* int64 int64 int64",
+        "shuffle": "int64 int64 int64* float64*",
+    }
+    return jit.load("\n\n".join(["from numpy import float32, int64\n", *texts]), signatures, "philox")
