@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
-from numpy.typing import NDArray
 
 from microgradx.data.idx import read_idx
 from microgradx.data.sources import PublishedFile, find
@@ -35,7 +34,7 @@ EMNIST = {
 """The splits of EMNIST and the names of their classes (Cohen et al., 2017)."""
 
 
-def scaled(pixels: NDArray, brightest: int = 255) -> NDArray:
+def scaled(pixels: np.ndarray, brightest: int = 255) -> np.ndarray:
     """(n, height, width) of integers up to `brightest` -> (n, height * width) float32 in [0, 1]."""
     return np.divide(pixels.reshape(len(pixels), -1), np.float32(brightest), dtype=np.float32)
 
@@ -45,6 +44,9 @@ def digits() -> Split:
     """1,797 handwritten digits of 8x8 pixels, embedded: 1,438 to train on and 359 held out.
 
     UCI "Optical Recognition of Handwritten Digits" (Alpaydin & Kaynak, 1998), CC BY 4.0: digits/SOURCE.md.
+
+    >>> data.digits()
+    Split(1,438 + 359 rows of 64 features, 10 classes)
     """
     folder = Path(__file__).parent / "digits"
     images = read_idx(folder / "images-idx3-ubyte.gz")
@@ -140,19 +142,37 @@ def mnist_like(collection: str, classes: tuple[str, ...], progress: "Progress | 
 
 @dataset
 def mnist(progress: "Progress | None" = None) -> Split:
-    """70,000 handwritten digits of 28x28 pixels (LeCun, Cortes & Burges, 1998)."""
+    """70,000 handwritten digits of 28x28 pixels (LeCun, Cortes & Burges, 1998).
+
+    http://yann.lecun.com/exdb/mnist/. DataError where it is neither in a folder nor to be downloaded.
+
+    >>> data.mnist()  # doctest: +SKIP
+    Split(60,000 + 10,000 rows of 784 features, 10 classes)
+    """
     return mnist_like("mnist", DIGITS, progress)
 
 
 @dataset
 def fashion_mnist(progress: "Progress | None" = None) -> Split:
-    """70,000 pictures of clothes in 10 classes, 28x28 pixels (Xiao, Rasul & Vollgraf, 2017)."""
+    """70,000 pictures of clothes in 10 classes, 28x28 pixels (Xiao, Rasul & Vollgraf, 2017).
+
+    arXiv 1708.07747. DataError where it is neither in a folder nor to be downloaded.
+
+    >>> data.fashion_mnist()  # doctest: +SKIP
+    Split(60,000 + 10,000 rows of 784 features, 10 classes)
+    """
     return mnist_like("fashion-mnist", CLOTHES, progress)
 
 
 @dataset
 def kmnist(progress: "Progress | None" = None) -> Split:
-    """70,000 cursive Japanese characters in 10 classes, 28x28 pixels (Clanuwat et al., 2018)."""
+    """70,000 cursive Japanese characters in 10 classes, 28x28 pixels (Clanuwat et al., 2018).
+
+    arXiv 1812.01718. DataError where it is neither in a folder nor to be downloaded.
+
+    >>> data.kmnist()  # doctest: +SKIP
+    Split(60,000 + 10,000 rows of 784 features, 10 classes)
+    """
     return mnist_like("kmnist", KUZUSHIJI, progress)
 
 
@@ -161,7 +181,11 @@ def emnist(split: str = "balanced", progress: "Progress | None" = None) -> Split
     """Handwritten letters and digits, 28x28 pixels, in one of six splits (Cohen et al., 2017).
 
     `split`: balanced, bymerge, byclass, letters, digits or mnist. The files are read out of NIST's archive
-    gzip.zip (562 MB), or from a folder that has them one by one.
+    gzip.zip (562 MB), or from a folder that has them one by one. arXiv 1702.05373. DataError where they are
+    neither in a folder nor to be downloaded, ArgumentError for another split.
+
+    >>> data.emnist("letters")  # doctest: +SKIP
+    Split(124,800 + 20,800 rows of 784 features, 26 classes)
     """
     if split not in EMNIST:
         raise ArgumentError(f"emnist has the splits {', '.join(EMNIST)}, got {split!r}.")
@@ -174,7 +198,7 @@ def emnist(split: str = "balanced", progress: "Progress | None" = None) -> Split
     return Split(parts[0], parts[1], (28, 28), EMNIST[split])
 
 
-def emnist_file(name: str, progress: "Progress | None") -> NDArray:
+def emnist_file(name: str, progress: "Progress | None") -> np.ndarray:
     """One file of EMNIST: by itself in a folder, or in the archive."""
     if path := find("emnist", name):
         return read_idx(path)

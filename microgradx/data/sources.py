@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
-from numpy.typing import NDArray
 
 from microgradx.data.idx import idx_header, read_idx
 from microgradx.errors import DataError
@@ -76,7 +75,7 @@ class PublishedFile:
                 raise DataError(f"its SHA-256 is {digest}, not {self.digest}.")
             self.check(path, read_idx(path))
 
-    def check(self, path: Path, array: NDArray) -> NDArray:
+    def check(self, path: Path, array: np.ndarray) -> np.ndarray:
         """`array`, if it is the published one; where no digest of the IDX bytes is known, it passes."""
         if not self.content:
             return array

@@ -590,7 +590,7 @@ def shared(t: Tensor) -> Any:
     return t._data
 
 
-def write(array: np.ndarray, new) -> None:
+def write(array: Any, new: Any) -> None:
     """Copy an array, or what a Tensor holds, into an array."""
     if isinstance(new, Tensor):
         if mode.recorder is not None:

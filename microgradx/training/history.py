@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from microgradx.errors import ArgumentError, DataError
+from microgradx.training.checkpoints import replace
 
 Record = dict[str, Any]
 
@@ -68,8 +69,6 @@ class History:
 
     def keep(self, epochs: int) -> None:
         """Forget what came after the first `epochs` epochs, in the file too."""
-        from microgradx.training.checkpoints import replace
-
         self.records = [record for record in self.records if record["epoch"] <= epochs]
         if self.path:
             text = "".join(json.dumps(record) + "\n" for record in self.records)

@@ -11,9 +11,9 @@ import textwrap
 
 from microgradx.errors import ArgumentError
 from microgradx.optim.base import Optimizer, optimizers
-from microgradx.optim.checks import check
-from microgradx.optim.conventions.conversions import Option, Options, apart, bridges
+from microgradx.optim.conventions.conversions import apart, bridges
 from microgradx.optim.conventions.libraries import L2, REQUIRED, Form, families, forms, libraries, remarks
+from microgradx.optim.options import Option, Options, check
 from microgradx.rules import Rule, rules
 
 Named = str | Rule | Optimizer | type[Optimizer]
@@ -25,7 +25,13 @@ def explain(rule: Named, convention: str = "paper", **options: Option) -> None:
     """Print how a convention writes a rule, how that differs from ours, and the hyperparameters that agree.
 
     rule: a rule, an optimizer (its first group counts) or a name. options: hyperparameters of ours to
-    convert, without them the optimizer's, or defaults.
+    convert, without them the optimizer's, or defaults. ArgumentError for a name that there is none of.
+
+    >>> optim.explain("sgd", "keras", lr=0.1)  # doctest: +ELLIPSIS
+    sgd in Keras: keras.optimizers.SGD
+    ...
+    Ours with lr=0.1 takes the steps of
+        keras.optimizers.SGD(learning_rate=0.1)
     """
     print(explanation(rule, convention, **options))
 
@@ -36,6 +42,9 @@ def convert(rule: Named, source: str, target: str, step: float = math.inf, **opt
     Both are conventions: paper, torch, keras, sklearn, optax, mlx, or microgradx, which is the rule itself.
     Options left out have the source's defaults. Where what agrees depends on the step, it is for that step,
     by default for late ones, when bias corrections have faded. ArgumentError where no numbers agree.
+
+    >>> optim.convert("momentum", "torch", "keras", lr=0.1, momentum=0.9)
+    {'learning_rate': 0.1, 'momentum': 0.9}
     """
     if not step >= 1:
         raise ArgumentError(f"convert: step must be at least 1, got {step!r}; steps are counted from 1.")

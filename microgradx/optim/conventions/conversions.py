@@ -6,10 +6,9 @@ ValueError where no numbers do.
 
 import math
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-Option = Any  # a number, a tuple of numbers, a switch or a word, as the optimizer has it
-Options = dict[str, Option]
+from microgradx.optim.options import Options
 
 Move = Callable[[Options, float], Options]
 Factors = Callable[[Options, float], dict[str, float]]

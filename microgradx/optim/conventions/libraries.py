@@ -10,7 +10,8 @@ from dataclasses import dataclass, field
 
 from microgradx import rules
 from microgradx.optim.conventions import conversions as to
-from microgradx.optim.conventions.conversions import Change, Options
+from microgradx.optim.conventions.conversions import Change
+from microgradx.optim.options import Options
 from microgradx.rules import Rule
 
 remarks = {"sklearn": "The penalty alpha, 1e-4 by default, adds alpha · p / rows to the gradient of weights."}
