@@ -78,7 +78,7 @@ class Optimizer:
     >>> w.numpy()
     array([-0.9,  1.8], dtype=float32)
     >>> optimizer.state["w"]["t"], optimizer.state["w"]["v"]
-    (2, array([1.8, -3.6], dtype=float32))
+    (2, array([ 1.8, -3.6], dtype=float32))
     """
 
     options: Options  # what a class takes, and the defaults

@@ -51,7 +51,9 @@ class Schedule:
         base, step, *own = read_options(self.name, signature(self.lr), 0.0, 0, *args, **options).items()
         self.options = dict(own)
         self.last_epoch = 0
-        self.base_lrs = [group.setdefault(self.base, group["lr"]) for group in optimizer.param_groups]
+        self.base_lrs: list[float] = [
+            group.setdefault(self.base, group["lr"]) for group in optimizer.param_groups
+        ]
         self.apply()
 
     def __setattr__(self, name: str, value: object) -> None:

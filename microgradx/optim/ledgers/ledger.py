@@ -34,7 +34,31 @@ unnamed = " Names such as 0.weight come from an optimizer of model.named_paramet
 
 
 class Ledger(Watcher):
-    """Writes down the steps of an optimizer while its `with` block runs; see `ledger`."""
+    """Writes down the steps of an optimizer while its `with` block runs.
+
+    `watch` is what to choose: so many numbers spread evenly; a name, or a pattern such as "*.weight", or
+    several; or a dict from names to what picks numbers of that array: an index (3, 7), a list of indices,
+    slices, a mask, or `...` for all. `every` writes down one of so many steps, the first. Each takes memory
+    for 3 + states numbers per watched one: with Adam, 20 kB for a thousand. ArgumentError for what is not
+    there, or is not watched.
+
+    >>> w = mg.tensor([1.0, -2.0], requires_grad=True)
+    >>> optimizer = optim.Momentum([("w", w)], lr=0.5, beta=0.5)
+    >>> with optim.ledger(optimizer, watch={"w": 0}) as log:
+    ...     for _ in range(2):
+    ...         optimizer.zero_grad()
+    ...         (w * w).sum().backward()
+    ...         optimizer.step()
+    >>> log["w"]["m"].tolist()
+    [[1.0], [1.0]]
+    >>> log.explain("w", 0, step=2)  # doctest: +ELLIPSIS
+    w[0] in step 2 of momentum: Follow the mean of recent gradients (averaging form).
+    ...
+      m ← β · m + (1 - β) · g
+        = 0.5 · 1 + (1 - 0.5) · 1
+        = 1
+    ...
+    """
 
     def __init__(self, optimizer: Optimizer, watch: Watch = 1000, every: int = 1):
         if not isinstance(optimizer, Optimizer):
@@ -139,13 +163,7 @@ class Ledger(Watcher):
 
 
 ledger = Ledger
-"""`ledger(optimizer, watch=1000, every=1)`: write down the steps of chosen numbers.
-
-`watch` is what to choose: so many numbers spread evenly; a name, or a pattern such as "*.weight", or several;
-or a dict from names to what picks numbers of that array: an index (3, 7), a list of indices, slices, a mask,
-or `...` for all. `every` writes down one of so many steps, the first. Each takes memory for 3 + states
-numbers per watched one: with Adam, 20 kB for a thousand.
-"""
+"""Write down the steps of chosen numbers of an optimizer, inside `with ledger(optimizer) as log:`."""
 
 
 class Page:
