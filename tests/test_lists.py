@@ -99,7 +99,7 @@ def test_every_schedule_that_is_complete_by_itself_is_a_plan_of_the_command_line
     used = set(re.findall(r"\b([A-Z]\w+)\(", inspect.getsource(schedules).split("\nplans")[1]))
     used.add("OneCycleLR")  # behind one_cycle
     kinds = defined(schedules, lambda c: inspect.isclass(c) and issubclass(c, optim.Schedule))
-    need_more = {"Schedule", "LambdaLR", "WarmUp", "SequentialLR", "ChainedScheduler"}  # a function, others
+    need_more = {"LambdaLR", "WarmUp", "SequentialLR", "ChainedScheduler"}  # a function, others
     assert kinds.keys() - used == need_more and len(plans) == len(used)
 
 

@@ -4,13 +4,44 @@ An option with the name of a hyperparameter of the rule is that; every sweep can
 Other conventions, such as Keras's `rules.adam_epsilon_hat`, need no class: `Optimizer(params, rule)`.
 """
 
+from collections.abc import Callable
+from inspect import signature
+
 from microgradx import rules
 from microgradx.errors import ArgumentError
-from microgradx.optim.base import optimizer
-from microgradx.optim.options import Option
+from microgradx.optim.base import Optimizer
+from microgradx.optim.options import Option, Options, common, tuples
 from microgradx.rules import Rule
 
 Betas = tuple[float, float]
+
+
+def optimizer(choose: Rule | Callable[..., Rule], name: str = "", **defaults: Option) -> type[Optimizer]:
+    """Make an optimizer class, of a rule or (as a decorator) of a function from options to a rule.
+
+    The options are the rule's hyperparameters, in PyTorch's tuples, or the function's; and the common ones,
+    which the function takes as `**_`. `defaults` differ from the rule's own.
+
+    >>> @mg.rule
+    ... def halfway(p, g, /, t, lr=0.1):
+    ...     \"\"\"Half a step.\"\"\"
+    ...     return p - lr / 2 * g
+    >>> optim.optimizer(halfway, "Halfway", lr=0.2)([mg.zeros(2, requires_grad=True)])
+    Halfway(lr=0.2, weight_decay=0.0, decoupled_weight_decay=False, maximize=False)
+    """
+    doc, name = choose.__doc__, name or choose.__name__
+    options: Options = {}
+    if isinstance(choose, Rule):
+        rule = choose
+        choose = lambda **_: rule
+        for key, default in rule.hyperparameters.items():
+            option = tuples.get(key, key)
+            options[option] = (*options.get(option, ()), default) if key in tuples else default
+    else:
+        parameters = signature(choose).parameters.values()
+        options = {p.name: p.default for p in parameters if p.kind is not p.VAR_KEYWORD}
+    space = {"choose": staticmethod(choose), "options": options | common | options | defaults}
+    return type(name, (Optimizer,), space | {"__doc__": doc, "__module__": "microgradx.optim"})
 
 
 @optimizer

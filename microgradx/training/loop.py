@@ -17,18 +17,8 @@ from microgradx.errors import ArgumentError
 from microgradx.kernels.random import generator
 from microgradx.nn import Module, cross_entropy
 from microgradx.optim import Optimizer, Schedule
-from microgradx.training.checks import (
-    Pair,
-    Part,
-    advise,
-    arrays,
-    check_owner,
-    check_parts,
-    check_weighted,
-    positive,
-    rehearse,
-    weights_of,
-)  # fmt: skip
+from microgradx.training import checks
+from microgradx.training.checks import Pair, Part
 from microgradx.training.evaluation import Loss
 from microgradx.training.history import History
 from microgradx.training.progress import Progress
@@ -96,14 +86,14 @@ def fit(
     >>> len(history), history.best["valid_accuracy"] > 0.8
     (10, True)
     """
-    check_parts(model, optimizer, loss)
-    check_owner(model, optimizer)
-    positive(epochs=epochs, batch_size=batch_size, clip_norm=clip_norm, patience=patience)
-    rows: Part = arrays("train", train)
-    held_out = None if valid is None else arrays("valid", valid)
+    checks.check_parts(model, optimizer, loss)
+    checks.check_owner(model, optimizer)
+    checks.positive(epochs=epochs, batch_size=batch_size, clip_norm=clip_norm, patience=patience)
+    rows: Part = checks.arrays("train", train)
+    held_out = None if valid is None else checks.arrays("valid", valid)
     if sample_weight is not None:
-        check_weighted(loss)
-        rows = (*rows, weights_of(sample_weight, len(rows[0])))
+        checks.check_weighted(loss)
+        rows = (*rows, checks.weights_of(sample_weight, len(rows[0])))
     if resume and out is None:
         raise ArgumentError("resume=True needs the folder of the run: fit(..., out=FOLDER, resume=True).")
     if seed is not None:
@@ -113,7 +103,7 @@ def fit(
     trainer.keep = bool(patience) if restore_best is None else restore_best
     going_on = run is not None and resume and run.last.exists()
     if not going_on:
-        rehearse(model, loss, trainer.train, held_out, batch_size)
+        checks.rehearse(model, loss, trainer.train, held_out, batch_size)
     if run and going_on:
         trainer.resume(run)
     elif run:
@@ -122,7 +112,7 @@ def fit(
         run.create({"fit": settings | made} | (config or {}))
         trainer.save()
     at, history = trainer.at, trainer.history
-    advise(optimizer, epochs, at.epoch, batch_size, trainer.rows)
+    checks.advise(optimizer, epochs, at.epoch, batch_size, trainer.rows)
     stopped = bool(patience and at.waited >= patience)
     with (
         Progress(epochs, trainer.steps, at.epoch * trainer.steps + at.batch, progress) as bar,
