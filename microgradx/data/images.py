@@ -3,17 +3,14 @@
 import string
 import zipfile
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 
+from microgradx.data.download import Progress
 from microgradx.data.idx import read_idx
 from microgradx.data.sources import PublishedFile, find
 from microgradx.data.splits import Part, Split, dataset, hold_out
 from microgradx.errors import ArgumentError, DataError
-
-if TYPE_CHECKING:
-    from microgradx.data.download import Progress
 
 DIGITS = tuple(string.digits)
 # fmt: off
@@ -86,7 +83,7 @@ MIRRORS = {
 }
 
 
-def mnist_like(collection: str, classes: tuple[str, ...], progress: "Progress | None") -> Split:
+def mnist_like(collection: str, classes: tuple[str, ...], progress: Progress | None) -> Split:
     """60,000 images to train on and 10,000 to test on, from the four files of MNIST and its successors."""
     arrays = []
     for file in FILES[collection]:
@@ -104,7 +101,7 @@ def mnist_like(collection: str, classes: tuple[str, ...], progress: "Progress | 
 
 
 @dataset
-def mnist(progress: "Progress | None" = None) -> Split:
+def mnist(progress: Progress | None = None) -> Split:
     """70,000 handwritten digits of 28x28 pixels (LeCun, Cortes & Burges, 1998).
 
     http://yann.lecun.com/exdb/mnist/. DataError where it is neither in a folder nor to be downloaded.
@@ -116,7 +113,7 @@ def mnist(progress: "Progress | None" = None) -> Split:
 
 
 @dataset
-def fashion_mnist(progress: "Progress | None" = None) -> Split:
+def fashion_mnist(progress: Progress | None = None) -> Split:
     """70,000 pictures of clothes in 10 classes, 28x28 pixels (Xiao, Rasul & Vollgraf, 2017).
 
     arXiv 1708.07747. DataError where it is neither in a folder nor to be downloaded.
@@ -128,7 +125,7 @@ def fashion_mnist(progress: "Progress | None" = None) -> Split:
 
 
 @dataset
-def kmnist(progress: "Progress | None" = None) -> Split:
+def kmnist(progress: Progress | None = None) -> Split:
     """70,000 cursive Japanese characters in 10 classes, 28x28 pixels (Clanuwat et al., 2018).
 
     arXiv 1812.01718. DataError where it is neither in a folder nor to be downloaded.
@@ -140,7 +137,7 @@ def kmnist(progress: "Progress | None" = None) -> Split:
 
 
 @dataset
-def emnist(split: str = "balanced", progress: "Progress | None" = None) -> Split:
+def emnist(split: str = "balanced", progress: Progress | None = None) -> Split:
     """Handwritten letters and digits, 28x28 pixels, in one of six splits (Cohen et al., 2017).
 
     `split`: balanced, bymerge, byclass, letters, digits or mnist. The files are read out of NIST's archive
@@ -161,7 +158,7 @@ def emnist(split: str = "balanced", progress: "Progress | None" = None) -> Split
     return Split(parts[0], parts[1], (28, 28), EMNIST[split])
 
 
-def emnist_file(name: str, progress: "Progress | None") -> np.ndarray:
+def emnist_file(name: str, progress: Progress | None) -> np.ndarray:
     """One file of EMNIST: by itself in a folder, or in the archive."""
     if path := find("emnist", name):
         return read_idx(path)
