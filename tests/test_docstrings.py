@@ -12,7 +12,7 @@ import microgradx as mg
 from microgradx import data, nn, optim, training
 
 ROOMS = optim, training, data
-NAMES = {"mg": mg, "np": np, "nn": nn, "optim": optim, "data": data, "training": training}
+NAMES = vars(optim) | {"mg": mg, "np": np, "nn": nn, "optim": optim, "data": data, "training": training}
 
 
 def public(room):

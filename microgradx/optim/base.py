@@ -35,7 +35,7 @@ CLOSURE = (
 
 EXAMPLE = """\
 >>> w = mg.tensor([[3.0, 4.0]], requires_grad=True)
->>> optimizer = optim.{name}([w])
+>>> optimizer = {name}([w])
 >>> (w * w).sum().backward()
 >>> optimizer.step()
 >>> (w * w).sum().item() < 25

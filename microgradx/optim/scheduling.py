@@ -29,7 +29,7 @@ class Schedule:
     memory: tuple[str, ...] = ("last_epoch", "base_lrs")  # the attributes that a resumed run needs
 
     def __init_subclass__(cls) -> None:
-        _, _, *own = signature(cls.lr).parameters.values()
+        own = list(signature(cls.lr).parameters.values())[2:] if hasattr(cls, "lr") else []
         if "lr" in vars(cls) and "__init__" not in vars(cls):
             takes = [signature(Schedule).parameters["optimizer"], *own]
             cls.__signature__ = Signature(takes)  # type: ignore[attr-defined]
@@ -43,9 +43,9 @@ class Schedule:
         base, step, *own = read_options(self.name, signature(self.lr), 0.0, 0, *args, **options).items()
         self.options = dict(own)
         self.last_epoch = 0
-        self.base_lrs: list[float] = [
-            group.setdefault(self.base, group["lr"]) for group in optimizer.param_groups
-        ]
+        for group in optimizer.param_groups:
+            group.setdefault(self.base, group["lr"])
+        self.base_lrs: list[float] = [group[self.base] for group in optimizer.param_groups]
         self.apply()
 
     def __setattr__(self, name: str, value: object) -> None:
