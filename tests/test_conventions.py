@@ -75,7 +75,7 @@ def test_every_form_has_a_naive_step():
 @pytest.mark.parametrize(("family", "library"), ROWS)
 def test_our_rule_takes_the_library_s_steps(family, library):
     form, options = forms[family][library], options_of(family, library)
-    ours = run_ours(form.rule, lambda t: conventions.enter(form, library, options, t), form.decoupled)
+    ours = run_ours(form.rule, lambda t: conventions.enter(form, options, t), form.decoupled)
     close(ours, run(family, library, lambda t: options))
 
 
@@ -83,7 +83,7 @@ def test_our_rule_takes_the_library_s_steps(family, library):
 def test_both_kinds_of_weight_decay(family):
     """PyTorch's adds to the gradient, but for AdamW."""
     form, options = forms[family]["torch"], options_of(family, "torch") | {"weight_decay": 0.1}
-    ours = run_ours(form.rule, lambda t: conventions.enter(form, "torch", options, t))
+    ours = run_ours(form.rule, lambda t: conventions.enter(form, options, t))
     close(ours, run(family, "torch", lambda t: options))
     found = optim.convert(form.rule, "torch", "microgradx", **options)
     assert found["weight_decay"] == 0.1

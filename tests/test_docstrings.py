@@ -1,6 +1,7 @@
 """Examples in docstrings run, and give what they show."""
 
 import doctest
+import inspect
 from importlib import import_module
 from pathlib import Path
 
@@ -8,7 +9,7 @@ import numpy as np
 import pytest
 
 import microgradx as mg
-from microgradx import data, nn, optim
+from microgradx import data, nn, optim, training
 
 ROOT = Path(mg.__file__).parents[1]
 TEXTS = {path: path.read_text(encoding="utf-8") for path in sorted(ROOT.glob("microgradx/**/*.py"))}
@@ -41,3 +42,24 @@ def test_examples(name, tmp_path, monkeypatch):
         mg.seed(0)
         doctest.DocTestRunner(optionflags=FLAGS).run(example, out=report.append)
     assert not report, "".join(report)
+
+ROOMS = optim, training, data
+"""Rooms of which every public name has an example."""
+
+
+def public(room):
+    """What a room offers: functions and classes of the package."""
+    found = {n: x for n, x in vars(room).items() if not n.startswith("_") and callable(x)}
+    return {n: x for n, x in found.items() if getattr(x, "__module__", "").startswith("microgradx.")}
+
+
+@pytest.mark.parametrize(
+    ("room", "name"), [(room, name) for room in ROOMS for name in public(room)], ids=lambda x: str(x)
+)
+def test_public_names_have_an_example(room, name):
+    assert ">>> " in inspect.getdoc(getattr(room, name)), f"{room.__name__}.{name}"
+
+
+def test_every_option_of_an_optimizer_or_schedule_has_a_meaning():
+    made = [c for c in public(optim).values() if isinstance(c, type)]
+    assert [c for c in made if "see the rule" in inspect.getdoc(c)] == []

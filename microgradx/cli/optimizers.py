@@ -64,4 +64,4 @@ def explain(chosen: Explained) -> None:
 
 def doc(thing: Explained) -> str:
     """The docstring, without its indentation."""
-    return inspect.cleandoc(thing.__doc__ or "")
+    return inspect.cleandoc(getattr(thing, "about", None) or thing.__doc__ or "")

@@ -1,26 +1,39 @@
 """What stands between a set and a training step: batches, and features of one scale."""
 
 from collections.abc import Iterator
-from typing import Any
+from typing import Protocol
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
 from microgradx.errors import ArgumentError, DataError
 
 
+class Shuffler(Protocol):
+    """What draws an order of rows: a generator of NumPy's, or `mg.generator`."""
+
+    def permutation(self, n: int, /) -> np.ndarray:
+        """The numbers below n, shuffled: (n,) integers."""
+
+
 def batches(
-    x: NDArray,
-    y: NDArray,
+    x: np.ndarray,
+    y: np.ndarray,
     batch_size: int,
     order: ArrayLike | None = None,
-    rng: Any = None,
+    rng: Shuffler | None = None,
     drop_last: bool = False,
-) -> Iterator[tuple[NDArray, NDArray]]:
+) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """Pairs `(x, y)` of `batch_size` rows; the last is shorter, or left out with `drop_last`.
 
     The rows come as they stand, in `order` (row numbers), or shuffled by `rng` (anything that has
     `permutation(n)`). Without either, batches are views. Raises DataError and ArgumentError at the call.
+
+    >>> x, y = np.arange(10).reshape(5, 2), np.arange(5)
+    >>> [part.tolist() for _, part in data.batches(x, y, batch_size=2)]
+    [[0, 1], [2, 3], [4]]
+    >>> [part.tolist() for _, part in data.batches(x, y, 2, order=[4, 0, 2], drop_last=True)]
+    [[4, 0]]
     """
     if len(x) != len(y) or not len(x):
         raise DataError(
@@ -47,7 +60,7 @@ def batches(
     if not stop:
         raise ArgumentError(f"{count} rows make no batch of {batch_size} with drop_last={drop_last}.")
 
-    def pairs() -> Iterator[tuple[NDArray, NDArray]]:
+    def pairs() -> Iterator[tuple[np.ndarray, np.ndarray]]:
         for first in range(0, stop, batch_size):
             part = slice(first, min(first + batch_size, stop))
             chosen = part if rows is None else rows[part]
@@ -60,13 +73,20 @@ class Standardize:
     """Shift and scale every feature to mean 0 and deviation 1, as measured on the training part.
 
     `standardize = Standardize().fit(x_train)`, then `standardize(x_test)`. A feature that is constant in the
-    training part is shifted only. `mean` and `scale` are float64 arrays, one number per feature.
+    training part is shifted only. `mean` and `scale` are float64 arrays, one number per feature. DataError
+    for features that do not fit, or are not finite.
+
+    >>> x = np.array([[1.0, 5.0], [3.0, 5.0]])
+    >>> standardize = data.Standardize().fit(x)
+    >>> standardize(x)
+    array([[-1.,  0.],
+           [ 1.,  0.]])
     """
 
-    mean: NDArray | None = None
-    scale: NDArray | None = None
+    mean: np.ndarray | None = None
+    scale: np.ndarray | None = None
 
-    def fit(self, x: NDArray) -> "Standardize":
+    def fit(self, x: np.ndarray) -> "Standardize":
         """Measure the mean and deviation of the columns of x (n, features), in float64."""
         if x.ndim != 2 or not x.size:
             raise DataError(f"Standardize.fit needs at least one row and one feature, got shape {x.shape}.")
@@ -82,17 +102,17 @@ class Standardize:
         self.mean, self.scale = mean, np.where(constant, 1.0, np.sqrt(variance))
         return self
 
-    def __call__(self, x: NDArray) -> NDArray:
+    def __call__(self, x: np.ndarray) -> np.ndarray:
         """(n, features) -> the same, standardized, in the dtype of x."""
         mean, scale = self.measured(x)
         return (x - mean) / scale
 
-    def inverse(self, x: NDArray) -> NDArray:
+    def inverse(self, x: np.ndarray) -> np.ndarray:
         """Undo it: standardized features (n, features) -> the original ones."""
         mean, scale = self.measured(x)
         return x * scale + mean
 
-    def measured(self, x: NDArray) -> tuple[NDArray, NDArray]:
+    def measured(self, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Mean and scale in the dtype of x, if they fit it."""
         if self.mean is None or self.scale is None:
             raise DataError("Standardize is not fitted: call fit(x_train) first.")
@@ -101,13 +121,13 @@ class Standardize:
         dtype = x.dtype if x.dtype.kind == "f" else np.dtype(np.float32)
         return self.mean.astype(dtype), self.scale.astype(dtype)
 
-    def state_dict(self) -> dict[str, NDArray]:
+    def state_dict(self) -> dict[str, np.ndarray]:
         """Copies of `mean` and `scale`, to save."""
         if self.mean is None or self.scale is None:
             raise DataError("Standardize is not fitted: call fit(x_train) first.")
         return {"mean": self.mean.copy(), "scale": self.scale.copy()}
 
-    def load_state_dict(self, state: dict[str, NDArray]) -> None:
+    def load_state_dict(self, state: dict[str, np.ndarray]) -> None:
         """Take over what `state_dict` returned."""
         mean, scale = (np.asarray(state.get(key, np.nan), np.float64) for key in ("mean", "scale"))
         if mean.ndim != 1 or mean.shape != scale.shape or not (np.isfinite(mean).all() and (scale > 0).all()):

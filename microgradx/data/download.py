@@ -1,9 +1,6 @@
 """Download a file from the first mirror that has it right; a broken transfer goes on where it stopped."""
 
-import http.client
 import sys
-import urllib.error
-import urllib.request
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -32,6 +29,8 @@ def download(
     process is killed, and the next call, with whatever mirror, asks only for the rest. Several processes
     may ask for the same file: one fetches it, the others wait for it. Raises DataError.
     """
+    from http.client import HTTPException  # only now: it takes a while to load
+
     part = path.with_name(path.name + ".part")
     failures = []
     with locked(path.parent / ".lock"):
@@ -49,7 +48,7 @@ def download(
                     failures.append(f"{url}: {error}")
                     if not before:
                         break
-                except (OSError, http.client.HTTPException) as error:
+                except (OSError, HTTPException) as error:
                     failures.append(
                         f"{url}: {getattr(error, 'reason', None) or error or type(error).__name__}"
                     )
@@ -65,6 +64,9 @@ def size(path: Path) -> int:
 
 def transfer(url: str, part: Path, most: int, progress: Progress, timeout: float) -> None:
     """Add to `part` what it lacks of the file at `url`."""
+    import urllib.error
+    import urllib.request
+
     have = size(part)
     request = urllib.request.Request(url, headers={"User-Agent": "microgradx"})
     if have:

@@ -9,10 +9,9 @@ import zlib
 from collections.abc import Iterator
 from itertools import chain
 from pathlib import Path
-from typing import IO, Any
+from typing import IO
 
 import numpy as np
-from numpy.typing import NDArray
 
 from microgradx.data.idx import read_idx
 from microgradx.data.images import scaled
@@ -30,7 +29,7 @@ IDX = (
     "t10k-images-idx3-ubyte",
     "t10k-labels-idx1-ubyte",
 )
-Table = tuple[NDArray, NDArray, tuple[str, ...]]  # features, targets, names of the features
+Table = tuple[np.ndarray, np.ndarray, tuple[str, ...]]  # features, targets, names of the features
 
 
 def load(
@@ -57,6 +56,10 @@ def load(
 
     Classes are names or integers, and are numbered in sorted order. With `regression`, targets are numbers.
     Where the file has one part, the share `test` of it is held out, drawn by `seed`. Raises DataError.
+
+    >>> np.savez("mine.npz", x=np.random.rand(10, 3), y=np.arange(10) % 2)
+    >>> data.load("mine.npz")
+    Split(8 + 2 rows of 3 features, 2 classes)
     """
     path = Path(path)
     try:
@@ -83,7 +86,7 @@ def load(
 
 
 def assemble(
-    arrays: dict[str, NDArray], columns: tuple[str, ...], regression: bool, test: float, seed: int
+    arrays: dict[str, np.ndarray], columns: tuple[str, ...], regression: bool, test: float, seed: int
 ) -> Split:
     """A split of `x, y` or of the four arrays of PARTS."""
     images = arrays.get("x", arrays.get("x_train"))
@@ -103,14 +106,14 @@ def assemble(
     return Split(train, held_out, image_shape, classes, columns)
 
 
-def features(x: NDArray) -> NDArray:
+def features(x: np.ndarray) -> np.ndarray:
     """(n, ...) of numbers -> (n, features) float32; bytes are pixels, and become [0, 1]."""
     if not x.size:
         raise DataError(f"x must not be empty, got shape {x.shape}.")
     return scaled(x) if x.dtype == np.uint8 else finite(x, "x").reshape(len(x), -1)
 
 
-def finite(values: NDArray, what: str) -> NDArray:
+def finite(values: np.ndarray, what: str) -> np.ndarray:
     """`values` as float32, if every one is a finite number."""
     if values.dtype.kind not in "fiub":
         raise DataError(f"{what} must hold numbers, got {values.dtype}.")
@@ -126,7 +129,7 @@ REGRESSION = "For a regression: regression=True, or `microgradx train --loss mse
 """What to write for targets that are no labels."""
 
 
-def encode(y: NDArray, regression: bool) -> tuple[NDArray, tuple[str, ...]]:
+def encode(y: np.ndarray, regression: bool) -> tuple[np.ndarray, tuple[str, ...]]:
     """Targets: float32 (n, outputs) for a regression, else labels from 0 and the names of the classes."""
     if regression:
         return finite(y, "y").reshape(len(y), -1), ()
@@ -141,7 +144,7 @@ def encode(y: NDArray, regression: bool) -> tuple[NDArray, tuple[str, ...]]:
     return codes.astype(np.int64), tuple(f"{name:.0f}" if whole else str(name) for name in names)
 
 
-def read_npz(path: Path) -> dict[str, NDArray]:
+def read_npz(path: Path) -> dict[str, np.ndarray]:
     """The arrays x and y, or x_train, y_train, x_test and y_test, of an .npz file."""
     with path.open("rb") as file:
         if not zipfile.is_zipfile(file):
@@ -165,7 +168,7 @@ def read_npz(path: Path) -> dict[str, NDArray]:
     return {key: arrays[key] for key in keys}
 
 
-def read_npy(path: Path, label: str | int) -> dict[str, NDArray]:
+def read_npy(path: Path, label: str | int) -> dict[str, np.ndarray]:
     """The arrays x and y of a table in an .npy file."""
     try:
         table = np.load(path, allow_pickle=False)
@@ -180,7 +183,7 @@ def read_npy(path: Path, label: str | int) -> dict[str, NDArray]:
     return {"x": np.delete(table, column, axis=1), "y": table[:, column]}
 
 
-def read_folder(folder: Path) -> dict[str, NDArray]:
+def read_folder(folder: Path) -> dict[str, np.ndarray]:
     """The four arrays of a folder of IDX files with the names that MNIST gave them."""
     arrays = {}
     for key, name in zip(PARTS, IDX, strict=True):
@@ -202,7 +205,7 @@ def read_csv(
     if header is None:
         header = isinstance(label, str) or all(number(cell) is None for cell in first)
     column = find_column(label, first, header)
-    rows: list[NDArray] = []
+    rows: list[np.ndarray] = []
     targets: list[str] = []
     for line, cells in lines if header else chain([(top, first)], lines):
         row = to_numbers(cells[:column] + cells[column + 1 :])
@@ -227,12 +230,12 @@ def read_csv(
     return x, y, tuple(names)
 
 
-def counts_rows(values: NDArray) -> bool:
+def counts_rows(values: np.ndarray) -> bool:
     """Whether a column holds a whole number for every row, each another: an index and no feature."""
     return bool((values == np.floor(values)).all()) and len(np.unique(values)) == len(values)
 
 
-def as_labels(targets: list[str]) -> NDArray:
+def as_labels(targets: list[str]) -> np.ndarray:
     """Labels as integers where all are; as the text that they are where not, or if one begins with 0."""
     values = [number(target) for target in targets]
     if None in values or any(LEADING_ZERO.match(target) for target in targets):
@@ -252,8 +255,9 @@ LEADING_ZERO = re.compile(r"[+-]?0\d")
 
 def open_text(path: Path) -> IO[str]:
     """A text file, compressed or not."""
-    options: dict[str, Any] = {"newline": "", "encoding": "utf-8-sig"}
-    return gzip.open(path, "rt", **options) if path.suffix.lower() == ".gz" else path.open(**options)
+    if path.suffix.lower() == ".gz":
+        return gzip.open(path, "rt", newline="", encoding="utf-8-sig")
+    return path.open("rt", newline="", encoding="utf-8-sig")
 
 
 def separator(line: str) -> str:
@@ -281,7 +285,7 @@ def records(path: Path, delimiter: str | None) -> Iterator[tuple[int, list[str]]
             raise DataError(f"the gzip stream is damaged: {error}.") from error
 
 
-def to_numbers(cells: list[str]) -> NDArray | None:
+def to_numbers(cells: list[str]) -> np.ndarray | None:
     """The cells as finite float32 numbers, or None if one of them is not."""
     try:
         with np.errstate(over="ignore"):

@@ -20,7 +20,6 @@ from pathlib import Path
 from typing import IO
 
 import numpy as np
-from numpy.typing import NDArray
 
 from microgradx.errors import DataError
 
@@ -36,11 +35,16 @@ MOST_DEFLATED = 1032  # to 1: the most that deflate can compress, by its format 
 MOST_DIMENSIONS = 64  # of a NumPy array
 
 
-def read_idx(source: str | os.PathLike[str] | IO[bytes]) -> NDArray:
+def read_idx(source: str | os.PathLike[str] | IO[bytes]) -> np.ndarray:
     """The array of an IDX file (a path, or a binary file that can seek), in the machine's byte order.
 
     Raises DataError for a file that is missing, is not IDX, is damaged, or is longer or shorter than its
     header says.
+
+    >>> data.write_idx("x.idx.gz", np.arange(6, dtype=np.uint8).reshape(2, 3))
+    >>> data.read_idx("x.idx.gz")
+    array([[0, 1, 2],
+           [3, 4, 5]], dtype=uint8)
     """
     if not isinstance(source, str | os.PathLike):
         return parse(source, getattr(source, "name", "the file"))
@@ -51,7 +55,7 @@ def read_idx(source: str | os.PathLike[str] | IO[bytes]) -> NDArray:
         raise DataError(f"cannot read {os.fspath(source)}: {error.strerror or error}.") from error
 
 
-def parse(file: IO[bytes], name: str) -> NDArray:
+def parse(file: IO[bytes], name: str) -> np.ndarray:
     """The array in a file that may be compressed; `name` is for messages."""
     size = file.seek(0, os.SEEK_END)
     file.seek(0)
@@ -64,7 +68,7 @@ def parse(file: IO[bytes], name: str) -> NDArray:
         raise DataError(f"{name}: the gzip stream is damaged ({error}). Get the file anew.") from error
 
 
-def parse_stream(stream: IO[bytes], most: int, name: str) -> NDArray:
+def parse_stream(stream: IO[bytes], most: int, name: str) -> np.ndarray:
     """Read header and elements of a stream that can hold `most` bytes at most."""
     magic = stream.read(4)
     if len(magic) < 4 or magic[:2] != b"\0\0" or magic[2] not in DTYPES or magic[3] > MOST_DIMENSIONS:
@@ -95,7 +99,7 @@ def parse_stream(stream: IO[bytes], most: int, name: str) -> NDArray:
     return array if array.dtype.isnative else array.byteswap(inplace=True).view(dtype.newbyteorder("="))
 
 
-def fill(stream: IO[bytes], array: NDArray) -> int:
+def fill(stream: IO[bytes], array: np.ndarray) -> int:
     """Read into `array`, piece by piece, and return the number of bytes that there were."""
     buffer = array.reshape(-1).view(np.uint8).data
     got = 0
@@ -108,7 +112,7 @@ def fill(stream: IO[bytes], array: NDArray) -> int:
     return got
 
 
-def idx_header(array: NDArray) -> bytes:
+def idx_header(array: np.ndarray) -> bytes:
     """The bytes that stand before the elements of `array` in an IDX file."""
     dtype = array.dtype.newbyteorder("=")
     if dtype not in CODES:
@@ -119,8 +123,16 @@ def idx_header(array: NDArray) -> bytes:
     return struct.pack(f">BBBB{array.ndim}I", 0, 0, CODES[dtype], array.ndim, *array.shape)
 
 
-def write_idx(path: str | os.PathLike[str], array: NDArray) -> None:
-    """Write `array` as IDX, compressed if the path ends in .gz; the same array gives the same bytes."""
+def write_idx(path: str | os.PathLike[str], array: np.ndarray) -> None:
+    """Write `array` as IDX, compressed if the path ends in .gz; the same array gives the same bytes.
+
+    array: any shape, of (u)int8, int16, int32, float32 or float64. DataError for another dtype, or where the
+    file cannot be written; then the older file stays.
+
+    >>> data.write_idx("labels.idx", np.array([3, 1, 2], np.uint8))
+    >>> data.read_idx("labels.idx")
+    array([3, 1, 2], dtype=uint8)
+    """
     array = np.asarray(array)
     header = idx_header(array)
     elements = np.ascontiguousarray(array, DTYPES[header[2]]).reshape(-1).view(np.uint8).data

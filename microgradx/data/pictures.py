@@ -4,7 +4,6 @@ import warnings
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
 from microgradx.errors import DataError
 
@@ -42,7 +41,7 @@ def first(folder: Path) -> Path | None:
     return next((picture for kind in classes for picture in pictures_in(kind)), None)
 
 
-def read_picture(path: Path) -> NDArray:
+def read_picture(path: Path) -> np.ndarray:
     """(height, width) or (height, width, 3), bytes; what is transparent is white."""
     try:
         from PIL import Image
@@ -67,7 +66,7 @@ def read_picture(path: Path) -> NDArray:
         raise DataError(f"{short(path)} is not a picture that can be read: {error}") from None
 
 
-def read_pictures(folder: Path) -> dict[str, NDArray]:
+def read_pictures(folder: Path) -> dict[str, np.ndarray]:
     """The arrays x, y, or x_train, y_train, x_test, y_test: (n, height, width[, 3]) bytes, and names."""
     parts = halves(folder)
     sets = [listed(part) for part in parts]
@@ -100,7 +99,7 @@ def listed(folder: Path) -> tuple[list[Path], list[str]]:
     return paths, names
 
 
-def read_alike(path: Path, shape: tuple[int, ...], example: Path) -> NDArray:
+def read_alike(path: Path, shape: tuple[int, ...], example: Path) -> np.ndarray:
     """A picture of the same size and kind as another one."""
     pixels = read_picture(path)
     if pixels.shape != shape:
@@ -111,7 +110,7 @@ def read_alike(path: Path, shape: tuple[int, ...], example: Path) -> NDArray:
     return pixels
 
 
-def read_scaled(path: Path, shape: tuple[int, ...], example: Path) -> NDArray:
+def read_scaled(path: Path, shape: tuple[int, ...], example: Path) -> np.ndarray:
     """A picture of the same kind and proportions as another one, scaled to its size by the mean."""
     from PIL import Image
 

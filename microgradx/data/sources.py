@@ -4,16 +4,12 @@ import hashlib
 import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
-from numpy.typing import NDArray
 
+from microgradx.data.download import Progress, download
 from microgradx.data.idx import idx_header, read_idx
 from microgradx.errors import DataError
-
-if TYPE_CHECKING:
-    from microgradx.data.download import Progress
 
 SYSTEM = Path("/usr/share/datasets")  # where Debian's dataset-* packages put their files
 
@@ -49,12 +45,10 @@ class PublishedFile:
     digest: str
     content: str = ""
 
-    def obtain(self, collection: str, mirrors: tuple[str, ...], progress: "Progress | None") -> Path:
+    def obtain(self, collection: str, mirrors: tuple[str, ...], progress: Progress | None) -> Path:
         """The path of this file, downloaded to the cache if no folder has it. Raises DataError."""
         if path := find(collection, self.name):
             return path
-        from microgradx.data.download import download  # only now: it needs http, ssl and the like
-
         *_, cache = places = folders(collection)
         try:
             cache.mkdir(parents=True, exist_ok=True)
@@ -76,7 +70,7 @@ class PublishedFile:
                 raise DataError(f"its SHA-256 is {digest}, not {self.digest}.")
             self.check(path, read_idx(path))
 
-    def check(self, path: Path, array: NDArray) -> NDArray:
+    def check(self, path: Path, array: np.ndarray) -> np.ndarray:
         """`array`, if it is the published one; where no digest of the IDX bytes is known, it passes."""
         if not self.content:
             return array

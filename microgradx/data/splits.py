@@ -1,16 +1,16 @@
 """A data set in two parts, the registry of all sets, and the held-out part."""
 
 from collections.abc import Callable
+from inspect import cleandoc, signature
 from typing import TypeVar
 
 import numpy as np
-from numpy.typing import NDArray
 
 from microgradx.errors import DataError
 
 __all__ = ["Split", "datasets", "hold_out"]
 
-Part = tuple[NDArray, NDArray]
+Part = tuple[np.ndarray, np.ndarray]
 
 
 class Split(tuple[Part, Part]):
@@ -18,7 +18,12 @@ class Split(tuple[Part, Part]):
 
     x: (n, features), float32. y: (n,) int64 labels from 0, or (n, outputs) float32 for a regression.
     `image_shape`: (height, width) if a row of x is an image, else None. `classes`: a name per label,
-    empty for a regression. `columns`: a name per feature, where they have names.
+    empty for a regression. `columns`: a name per feature, where they have names. DataError for parts that do
+    not fit together.
+
+    >>> train, test = (np.zeros((6, 2)), np.arange(6)), (np.ones((2, 2)), np.arange(2))
+    >>> data.Split(train, test, classes=tuple("abcdef"))
+    Split(6 + 2 rows of 2 features, 6 classes)
     """
 
     image_shape: tuple[int, int] | None
@@ -49,7 +54,7 @@ class Split(tuple[Part, Part]):
                 )
         return made
 
-    def __getnewargs__(self) -> tuple:  # for copy and pickle
+    def __getnewargs__(self) -> tuple[object, ...]:  # for copy and pickle
         return (*self, self.image_shape, self.classes, self.columns)
 
     train = property(lambda self: self[0], doc="(x, y) to learn from.")
@@ -64,16 +69,29 @@ class Split(tuple[Part, Part]):
 datasets: dict[str, Callable[..., Split]] = {}
 """Every built-in set by its name: the choices of the command line, and their help, are made from it."""
 
+meanings = {
+    "n": "rows in all.",
+    "noise": "standard deviation of what is added to every number.",
+    "test": "the share of the rows that is held out, in (0, 1).",
+    "seed": "of the random numbers: the same seed gives the same set.",
+    "progress": "called as a file is downloaded, with its name, the bytes that are there, and those in all.",
+}
+"""What the sets take, where it is the same for all. What they cannot use is an ArgumentError or DataError."""
+
 Loader = TypeVar("Loader", bound=Callable[..., Split])
 
 
 def dataset(loader: Loader) -> Loader:
-    """Enter a function that returns a Split into `datasets`."""
+    """Enter a function that returns a Split into `datasets`, and what it takes into its docstring."""
     datasets[loader.__name__] = loader
+    words, mark, example = cleandoc(loader.__doc__ or "").partition(">>> ")
+    takes = [f"{name}: {meanings[name]}" for name in signature(loader).parameters if name in meanings]
+    lines = [words.rstrip(), "", *takes, "", mark + example]
+    loader.__doc__ = "\n".join(lines if takes else [words.rstrip(), "", mark + example])
     return loader
 
 
-def check(x: NDArray, y: NDArray) -> Part:
+def check(x: np.ndarray, y: np.ndarray) -> Part:
     """`(x, y)`, if they are rows of features and as many targets."""
     if x.ndim != 2:
         raise DataError(f"x must have shape (n, features), got {x.shape}: flatten each sample to one row.")
@@ -84,8 +102,16 @@ def check(x: NDArray, y: NDArray) -> Part:
     return x, y
 
 
-def hold_out(x: NDArray, y: NDArray, test: float = 0.2, seed: int = 0) -> tuple[Part, Part]:
-    """Set the share `test` of the rows aside, drawn by `seed`; integer labels keep their proportions."""
+def hold_out(x: np.ndarray, y: np.ndarray, test: float = 0.2, seed: int = 0) -> tuple[Part, Part]:
+    """Set the share `test` of the rows aside, drawn by `seed`; integer labels keep their proportions.
+
+    x: (n, features). y: (n,) or (n, outputs). Gives (x, y) to learn from, and (x, y) held out. DataError
+    where either would be empty.
+
+    >>> train, test = data.hold_out(np.zeros((10, 2)), np.arange(10) % 2, test=0.2)
+    >>> train[1].shape, test[1]
+    ((8,), array([0, 1]))
+    """
     check(x, y)
     count = len(x)
     # RandomState, since only its stream is promised to stay the same in every version of NumPy.

@@ -4,13 +4,12 @@ import math
 
 import numpy as np
 from numpy.random import Generator
-from numpy.typing import NDArray
 
 from microgradx.data.splits import Split, dataset, hold_out
 from microgradx.errors import ArgumentError
 
 
-def start(n: int, noise: float, seed: int, classes: int = 2) -> tuple[Generator, NDArray]:
+def start(n: int, noise: float, seed: int, classes: int = 2) -> tuple[Generator, np.ndarray]:
     """The random numbers of a set, and its n labels, each class as often as the others."""
     if n < classes or classes < 1 or noise < 0:
         raise ArgumentError(
@@ -20,21 +19,25 @@ def start(n: int, noise: float, seed: int, classes: int = 2) -> tuple[Generator,
     return np.random.default_rng(seed), np.arange(n, dtype=np.int64) % classes
 
 
-def finish(x: NDArray, y: NDArray, noise: float, rng: Generator, test: float, seed: int) -> Split:
+def finish(x: np.ndarray, y: np.ndarray, noise: float, rng: Generator, test: float, seed: int) -> Split:
     """Blur the points with normal noise and set the share `test` of them aside."""
     points = (x + noise * rng.standard_normal(x.shape)).astype(np.float32)
     train, held_out = hold_out(points, y, test, seed)
     return Split(train, held_out, classes=tuple(str(label) for label in range(y.max() + 1)))
 
 
-def on_circle(angle: NDArray) -> NDArray:
+def on_circle(angle: np.ndarray) -> np.ndarray:
     """Angles (n,) -> points (n, 2) of the unit circle."""
     return np.stack([np.cos(angle), np.sin(angle)], axis=1)
 
 
 @dataset
 def moons(n: int = 1000, noise: float = 0.1, test: float = 0.2, seed: int = 0) -> Split:
-    """Two interleaving half circles in the plane."""
+    """Two interleaving half circles in the plane.
+
+    >>> data.moons(100)
+    Split(80 + 20 rows of 2 features, 2 classes)
+    """
     rng, y = start(n, noise, seed)
     upper = on_circle(rng.uniform(0, math.pi, n))
     return finish(np.where(y[:, None] == 0, upper, [1.0, 0.5] - upper), y, noise, rng, test, seed)
@@ -44,7 +47,11 @@ def moons(n: int = 1000, noise: float = 0.1, test: float = 0.2, seed: int = 0) -
 def circles(
     n: int = 1000, noise: float = 0.05, test: float = 0.2, seed: int = 0, factor: float = 0.5
 ) -> Split:
-    """A circle inside another, `factor` times as large."""
+    """A circle inside another, `factor` times as large.
+
+    >>> data.circles(100, factor=0.3)
+    Split(80 + 20 rows of 2 features, 2 classes)
+    """
     rng, y = start(n, noise, seed)
     radius = np.where(y == 0, 1.0, factor)
     return finish(radius[:, None] * on_circle(rng.uniform(0, 2 * math.pi, n)), y, noise, rng, test, seed)
@@ -54,7 +61,11 @@ def circles(
 def spirals(
     n: int = 1000, noise: float = 0.02, test: float = 0.2, seed: int = 0, classes: int = 2, turns: float = 1.0
 ) -> Split:
-    """Spiral arms around one centre, one per class."""
+    """Spiral arms around one centre, one per class. `turns`: how often an arm goes around.
+
+    >>> data.spirals(90, classes=3)
+    Split(72 + 18 rows of 2 features, 3 classes)
+    """
     rng, y = start(n, noise, seed, classes)
     radius = rng.uniform(0.05, 1.0, n)
     angle = 2 * math.pi * (turns * radius + y / classes)
@@ -65,7 +76,11 @@ def spirals(
 def blobs(
     n: int = 1000, noise: float = 0.1, test: float = 0.2, seed: int = 0, classes: int = 3, features: int = 2
 ) -> Split:
-    """Round clouds, one per class, around centres drawn from [-1, 1]."""
+    """Round clouds, one per class, around centres drawn from [-1, 1].
+
+    >>> data.blobs(100, features=5)
+    Split(80 + 20 rows of 5 features, 3 classes)
+    """
     rng, y = start(n, noise, seed, classes)
     centres = rng.uniform(-1, 1, (classes, features))
     return finish(centres[y], y, noise, rng, test, seed)
@@ -73,7 +88,11 @@ def blobs(
 
 @dataset
 def xor(n: int = 1000, noise: float = 0.05, test: float = 0.2, seed: int = 0) -> Split:
-    """Four squares in the plane; neighbours are of different classes."""
+    """Four squares in the plane; neighbours are of different classes.
+
+    >>> data.xor(100, test=0.5)
+    Split(50 + 50 rows of 2 features, 2 classes)
+    """
     rng, y = start(n, noise, seed)
     x = rng.uniform(0, 1, (n, 2)) * np.where(rng.random((n, 1)) < 0.5, 1, -1)  # both signs equal: class 0
     x[:, 1] *= 1 - 2 * y
@@ -88,6 +107,9 @@ def regression(
 
     10 sin(pi x0 x1) + 20 (x2 - 1/2)^2 + 10 x3 + 5 x4, shifted and scaled to mean 0 and deviation 1, then
     blurred by `noise`. Friedman (1991), Multivariate Adaptive Regression Splines, section 4.3.
+
+    >>> data.regression(100)
+    Split(80 + 20 rows of 10 features, targets of shape (1,))
     """
     if features < 5:
         raise ArgumentError(

@@ -4,17 +4,18 @@ from microgradx import familiar
 from microgradx.optim.averaging import EMA, SWA
 from microgradx.optim.classes import (
     ASGD, SGD, AdaBelief, Adadelta, Adagrad, Adam, Adamax, AdamW, Adan, Lion, Momentum, NAdam, RAdam, RMSprop,
-    Rprop, Yogi,
+    Rprop, Yogi, optimizer,
 )  # fmt: skip
 from microgradx.optim.clip import clip_grad_norm_, clip_grad_value_
 from microgradx.optim.conventions.conventions import convert, explain
 from microgradx.optim.lbfgs import LBFGS
 from microgradx.optim.ledgers.ledger import Ledger, ledger
-from microgradx.optim.base import Optimizer, optimizer, optimizers
+from microgradx.optim.base import Optimizer, optimizers
+from microgradx.optim.scheduling import Schedule, schedule
 from microgradx.optim.schedules import (
     ChainedScheduler, ConstantLR, CosineAnnealingLR, CosineAnnealingWarmRestarts, ExponentialLR, LambdaLR,
-    LinearLR, MultiStepLR, OneCycleLR, PolynomialLR, ReduceLROnPlateau, Schedule, SequentialLR, StepLR,
-    WarmUp, plans, schedule,
+    LinearLR, MultiStepLR, OneCycleLR, PolynomialLR, ReduceLROnPlateau, SequentialLR, StepLR,
+    WarmUp, plans,
 )  # fmt: skip
 from microgradx.optim.layerwise import LAMB, LARS, Adafactor, Muon
 

@@ -3,15 +3,26 @@
 import copy
 import warnings
 from collections.abc import Callable, Iterable
-from inspect import Parameter, Signature, signature
-from typing import Any
+from inspect import Parameter, Signature
+from typing import Any, cast
 
 from microgradx.eager.mode import mode
 from microgradx.eager.tensor import Tensor
 from microgradx.errors import ArgumentError, CheckpointError, TrainingWarning, guess
 from microgradx.kernels import sweep
-from microgradx.optim.checks import check, compare, named, read_options
-from microgradx.optim.flat import Flat, Run, span
+from microgradx.optim.checks import Parameters, State, compare, named
+from microgradx.optim.flat import Data, Flat, Run, span
+from microgradx.optim.options import (
+    Group,
+    Option,
+    Options,
+    check,
+    common,
+    declare,
+    documented,
+    read_options,
+    tuples,
+)  # fmt: skip
 from microgradx.rules import Rule
 
 optimizers: dict[str, type["Optimizer"]] = {}
@@ -22,15 +33,30 @@ CLOSURE = (
     "return loss. Then optimizer.step(closure)."
 )
 
-common = {"weight_decay": 0.0, "decoupled_weight_decay": False, "maximize": False}
-"""What every sweep can do, besides its rule."""
+EXAMPLE = """\
+>>> w = mg.tensor([[3.0, 4.0]], requires_grad=True)
+>>> optimizer = {name}([w])
+>>> (w * w).sum().backward()
+>>> optimizer.step()
+>>> (w * w).sum().item() < 25
+True
+"""
 
 kept = {"params", "param_names", "initial_lr"}
 """What a group holds beside its options: its parameters, and where a schedule started."""
 
-tuples = {"beta1": "betas", "beta2": "betas", "beta3": "betas", "etaminus": "etas", "etaplus": "etas"}
-tuples |= {"step_min": "step_sizes", "step_max": "step_sizes"}
-"""Hyperparameters that are part of one of PyTorch's tuples."""
+Closure = Callable[[], Tensor]
+"""What computes the loss anew, with its gradients."""
+
+
+class Watcher:
+    """Who is told of every step of an optimizer, before and after it: see `optim.ledger`."""
+
+    def open(self) -> None:
+        """A step is about to begin."""
+
+    def close(self) -> None:
+        """It is done."""
 
 
 class Optimizer:
@@ -40,10 +66,23 @@ class Optimizer:
     of options that differ from those given here. What is set in `param_groups` holds from the next step.
     Gradients add up until `zero_grad()`: several backward passes before a step accumulate.
     `check_finite=True` raises NonFiniteError before a NaN or infinite gradient touches anything.
-    `optimizer.source` is the program that a step runs.
+    `optimizer.source` is the program that a step runs. ArgumentError for what cannot be trained, for an
+    option out of its range, and for one that there is none of.
+
+    >>> w = mg.tensor([1.0, -2.0], requires_grad=True)
+    >>> optimizer = optim.Optimizer([("w", w)], mg.rules.sgd_momentum, lr=0.5)
+    >>> for _ in range(2):
+    ...     optimizer.zero_grad()
+    ...     (w * w).sum().backward()
+    ...     optimizer.step()
+    >>> w.numpy()
+    array([-0.9,  1.8], dtype=float32)
+    >>> optimizer.state["w"]["t"], optimizer.state["w"]["v"]
+    (2, array([ 1.8, -3.6], dtype=float32))
     """
 
-    options: dict[str, Any]  # what a class takes, and the defaults
+    options: Options  # what a class takes, and the defaults
+    about: str  # what the class does: its docstring, before the options
     choose: Callable[..., Rule]  # from the options of a group to its rule
     takes: Signature  # params and the options
 
@@ -51,9 +90,17 @@ class Optimizer:
         cls.takes = declare(cls.options)
         finite = Parameter("check_finite", Parameter.KEYWORD_ONLY, default=False)
         cls.__signature__ = Signature([*cls.takes.parameters.values(), finite])  # type: ignore[attr-defined]
+        cls.about = cls.__doc__ or ""
+        cls.__doc__ = documented(cls.__name__, cls.about, cls.options, EXAMPLE.format(name=cls.__name__))
         optimizers[cls.__name__.lower()] = cls
 
-    def __init__(self, params: Iterable[Any], *args: Any, check_finite: bool = False, **options: Any):
+    def __init__(
+        self,
+        params: Parameters | Iterable[Group],
+        *args: Option,
+        check_finite: bool = False,
+        **options: Option,
+    ):
         self.name = type(self).__name__
         if type(self) is Optimizer:
             if not args or not isinstance(args[0], Rule):
@@ -65,19 +112,18 @@ class Optimizer:
         self.check_finite = check_finite
         self.defaults = read_options(self.name, self.takes, params, *args, **options)
         del self.defaults["params"]
-        self.param_groups: list[dict[str, Any]] = []
+        self.param_groups: list[Group] = []
         self.flats: list[Flat] = []  # for each group one of each dtype
-        self.ledgers: list[Any] = []  # who writes down every step, see `optim.ledger`
+        self.ledgers: list[Watcher] = []
         self.parameters: dict[str, Tensor] = {}
-        if not isinstance(params, Tensor):
-            params = list(params)
-        grouped = isinstance(params, list) and params and isinstance(params[0], dict)
-        for group in params if grouped else [{"params": params}]:
+        given = params if isinstance(params, Tensor) else list(params)
+        grouped = isinstance(given, list) and given and isinstance(given[0], dict)
+        for group in cast(list[Group], given) if grouped else [{"params": given}]:
             self.add_param_group(group)
         if not self.parameters:
             raise ArgumentError(f"{self.name}: no parameters given; pass model.parameters().")
 
-    def __setattr__(self, name: str, value: Any) -> None:
+    def __setattr__(self, name: str, value: object) -> None:
         """What would do nothing is an error: options are those of the groups."""
         if "parameters" in vars(self) and name not in vars(self) and not hasattr(type(self), name):
             given = f"{self.name}.{name} = {value!r} would do nothing"
@@ -94,7 +140,7 @@ class Optimizer:
         options = (f"{name}={' | '.join(v if len({*v}) > 1 else v[:1])}" for name, v in values.items())
         return f"{self.name}({', '.join(options)})"
 
-    def __reduce__(self):
+    def __reduce__(self) -> tuple[Callable[..., "Optimizer"], tuple[Any, ...]]:
         """Copied and pickled with the parameters, which a copy of model and optimizer together shares."""
         own = self.choose if type(self) is Optimizer else None
         groups = []
@@ -110,7 +156,7 @@ class Optimizer:
         self.follow()
         return "\n\n".join(dict.fromkeys(flat.update.source for flat in self.flats))
 
-    def add_param_group(self, group: dict[str, Any]) -> None:
+    def add_param_group(self, group: Group) -> None:
         """Add parameters with options of their own; those of an earlier group stay there."""
         group = read_options(self.name, self.takes, **self.defaults | group)
         found = named(self.name, group["params"], self.parameters)
@@ -146,7 +192,7 @@ class Optimizer:
             numbers["weight_decay"] = options["weight_decay"]
         flat.follow(update, numbers)
 
-    def check_keys(self, group: dict[str, Any]) -> None:
+    def check_keys(self, group: Group) -> None:
         """ArgumentError for what a group was given and nobody reads: a misspelt option."""
         for key in group.keys() - self.defaults.keys() - kept:
             given = f"{self.name}: param_groups[...][{key!r}] = {group[key]!r} would do nothing."
@@ -168,7 +214,7 @@ class Optimizer:
         for parameter in self.parameters.values():
             parameter._grad = None
 
-    def step(self, closure: Callable[[], Any] | None = None) -> Any:
+    def step(self, closure: Closure | None = None) -> Tensor | None:
         """Update every parameter that has a gradient; the others, and their step counts, stay.
 
         `closure` computes loss and gradients anew before the update, and step returns its loss; else None.
@@ -177,7 +223,7 @@ class Optimizer:
         self.update(self.jobs())
         return loss
 
-    def evaluate(self, closure: Callable[[], Any]) -> Any:
+    def evaluate(self, closure: Closure) -> Tensor:
         """What a closure returns; it records for its backward pass even where nothing else is recorded."""
         if not callable(closure):
             what = f"{self.name}.step(closure): a {type(closure).__name__} is no function"
@@ -214,18 +260,18 @@ class Optimizer:
         """One step of some neighbours in a flat buffer."""
         flat.sweep(run)
 
-    def gradients(self) -> list[Any]:
+    def gradients(self) -> list[Data]:
         """All gradients that there are, as few long arrays (views): for clipping, for sharing."""
         return [flat.gradients[span(run)] for flat in self.flats for run in flat.gather()]
 
     @property
-    def state(self) -> dict[str, dict[str, Any]]:
+    def state(self) -> dict[str, State]:
         """By parameter name: the step count `t`, the rule's carried numbers and its state (views)."""
         if mode.recorder is not None:
             mode.recorder.state(self)
         return {part.name: part.clock | part.state for flat in self.flats for part in flat.parts}
 
-    def state_dict(self) -> dict[str, Any]:
+    def state_dict(self) -> State:
         """A copy of all state by parameter name, and the options of the groups with their rule's name."""
         self.follow()
         groups = [group | {"rule": self.choose(**group).name} for group in self.param_groups]
@@ -233,7 +279,7 @@ class Optimizer:
             del group["params"]
         return copy.deepcopy({"optimizer": self.name, "param_groups": groups, "state": self.state})
 
-    def load_state_dict(self, saved: dict[str, Any]) -> None:
+    def load_state_dict(self, saved: State) -> None:
         """Continue from a `state_dict()`. A CheckpointError names what does not fit; then nothing changed."""
         if mode.recorder is not None:
             mode.recorder.state(self, load=True)
@@ -257,12 +303,19 @@ class Always:
     def __init__(self, rule: Rule):
         self.rule = rule
 
-    def __call__(self, **_: Any) -> Rule:
+    def __call__(self, **_: Option) -> Rule:
         """The rule, whatever the options."""
         return self.rule
 
 
-def revived(made: type[Optimizer], choose: Any, groups: list, defaults: dict, finite: bool, state: dict):
+def revived(
+    made: type[Optimizer],
+    choose: "Always | None",
+    groups: list[tuple[list[tuple[str, Tensor]], Options]],
+    defaults: Options,
+    finite: bool,
+    state: dict[str, tuple[State, State]],
+) -> Optimizer:
     """An optimizer from what `__reduce__` gave."""
     needed = {key: value for key, value in groups[0][1].items() if key in defaults}
     rule = [] if choose is None else [choose.rule]
@@ -280,35 +333,7 @@ def revived(made: type[Optimizer], choose: Any, groups: list, defaults: dict, fi
     return found
 
 
-def outline(state: dict[str, Any]) -> dict[str, Any]:
+def outline(state: State) -> State:
     """What two states must have in common: not the options, which may differ."""
     groups = [{key: group[key] for key in ("rule", "param_names")} for group in state["param_groups"]]
     return state | {"param_groups": groups}
-
-
-def declare(options: dict[str, Any]) -> Signature:
-    """What a class takes: params and two options by position too, in PyTorch's order."""
-    kinds = [Parameter.POSITIONAL_OR_KEYWORD] * 3 + [Parameter.KEYWORD_ONLY] * len(options)
-    names, defaults = ["params", *options], [Parameter.empty, *options.values()]
-    return Signature([Parameter(n, k, default=d) for n, k, d in zip(names, kinds, defaults, strict=False)])
-
-
-def optimizer(choose: Rule | Callable[..., Rule], name: str = "", **defaults: Any) -> type[Optimizer]:
-    """Make an optimizer class, of a rule or (as a decorator) of a function from options to a rule.
-
-    The options are the rule's hyperparameters, in PyTorch's tuples, or the function's; and the common ones,
-    which the function takes as `**_`. `defaults` differ from the rule's own.
-    """
-    doc, name = choose.__doc__, name or choose.__name__
-    options: dict[str, Any] = {}
-    if isinstance(choose, Rule):
-        rule = choose
-        choose = lambda **_: rule
-        for key, default in rule.hyperparameters.items():
-            option = tuples.get(key, key)
-            options[option] = (*options.get(option, ()), default) if key in tuples else default
-    else:
-        parameters = signature(choose).parameters.values()
-        options = {p.name: p.default for p in parameters if p.kind is not p.VAR_KEYWORD}
-    space = {"choose": staticmethod(choose), "options": options | common | options | defaults}
-    return type(name, (Optimizer,), space | {"__doc__": doc, "__module__": "microgradx.optim"})

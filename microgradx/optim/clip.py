@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Iterable
-from typing import Any
 
 import numpy as np
 
@@ -11,7 +10,7 @@ from microgradx.eager.mode import mode
 from microgradx.eager.tensor import Tensor
 from microgradx.errors import ArgumentError, NonFiniteError
 from microgradx.optim.base import Optimizer
-from microgradx.optim.flat import operand, store
+from microgradx.optim.flat import Operand, operand, store
 from microgradx.primitives.indexing import stack
 from microgradx.primitives.reductions import max as max_over
 from microgradx.primitives.reductions import sum as sum_over
@@ -21,8 +20,10 @@ CHUNK = 8192  # elements: BLAS sums these on one thread, in one order, so a norm
 
 FAINT = 1e-16  # of a norm so small, float32 may have lost squares
 
+Clipped = Optimizer | Tensor | Iterable[Tensor]
 
-def norm(x: Any, order: float = 2.0) -> Any:
+
+def norm(x: Operand, order: float = 2.0) -> Operand:
     """(Σ |x|^order)^(1/order) of all elements, order inf is the largest |x|: a number of an array.
 
     The norm of a Tensor is a Tensor.
@@ -54,7 +55,7 @@ def recorded_norm(x: Tensor, order: float) -> Tensor:
     return total
 
 
-def gradients(parameters: Optimizer | Tensor | Iterable[Tensor]) -> list[Any]:
+def gradients(parameters: Clipped) -> list[Operand]:
     """What to clip: an optimizer's long arrays, or one per tensor with a gradient; Tensors for a recorder."""
     if isinstance(parameters, Optimizer):
         if mode.recorder is None:
@@ -68,11 +69,20 @@ def gradients(parameters: Optimizer | Tensor | Iterable[Tensor]) -> list[Any]:
 
 
 def clip_grad_norm_(
-    parameters: Any, max_norm: float, norm_type: float = 2.0, error_if_nonfinite: bool = False
-) -> Any:
+    parameters: Clipped, max_norm: float, norm_type: float = 2.0, error_if_nonfinite: bool = False
+) -> Operand:
     """Scale all gradients together to a norm of at most max_norm; returns the norm that it was.
 
-    An optimizer in the place of the parameters is fastest: its flat buffers are scaled.
+    parameters: an optimizer, which is fastest: its flat buffers are scaled; or tensors. norm_type: the order,
+    math.inf for the largest |g|. error_if_nonfinite: NonFiniteError before anything is scaled. ArgumentError
+    for a negative bound. Pascanu, Mikolov & Bengio (2013), arXiv 1211.5063.
+
+    >>> w = mg.tensor([3.0, 4.0], requires_grad=True)
+    >>> (w * w).sum().backward()
+    >>> optim.clip_grad_norm_([w], 1.0)
+    10.0
+    >>> w.grad.numpy().round(3)
+    array([0.6, 0.8], dtype=float32)
     """
     if not (max_norm >= 0 and norm_type > 0):
         got = f"got {max_norm} and {norm_type}"
@@ -97,8 +107,15 @@ def clip_grad_norm_(
     return total
 
 
-def clip_grad_value_(parameters: Any, clip_value: float) -> None:
-    """Clip every element of the gradients to [-clip_value, clip_value]."""
+def clip_grad_value_(parameters: Clipped, clip_value: float) -> None:
+    """Clip every element of the gradients to [-clip_value, clip_value]; ArgumentError for a negative bound.
+
+    >>> w = mg.tensor([3.0, -0.1], requires_grad=True)
+    >>> (w * w).sum().backward()
+    >>> optim.clip_grad_value_([w], 1.0)
+    >>> w.grad.numpy()
+    array([ 1. , -0.2], dtype=float32)
+    """
     if not clip_value >= 0:
         raise ArgumentError(f"clip_grad_value_: clip_value must be at least 0, got {clip_value}.")
     for g in gradients(parameters):

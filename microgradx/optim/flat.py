@@ -13,8 +13,15 @@ from microgradx.eager.box import lent, overwrite, write
 from microgradx.eager.mode import mode
 from microgradx.eager.tensor import Tensor, wrap
 from microgradx.errors import ArgumentError, DeviceError, NonFiniteError, ShapeError
+from microgradx.kernels.cpu import Sweep
+from microgradx.optim.checks import State
+from microgradx.optim.options import Group, Options
 from microgradx.rules import Rule
 
+Data = np.ndarray | Array
+"""Memory of a parameter, on the CPU or a GPU."""
+
+Operand = Any  # a NumPy array, a number of NumPy or a Tensor: arithmetic reads the same on each
 LINE = 64  # bytes: every parameter starts at a cache line of its own
 
 
@@ -25,17 +32,17 @@ class Part:
     name: str
     parameter: Tensor
     place: slice
-    value: Any
-    gradient: Any
-    state: dict[str, Any]
+    value: Data
+    gradient: Data
+    state: dict[str, Data]
     clock: dict[str, float]  # t, the steps done, and what the rule carries: no gradient, no step
-    given: dict[str, Any] = field(default_factory=dict)  # hyperparameters of its last step alone
+    given: Options = field(default_factory=dict)  # hyperparameters of its last step alone
 
-    def operands(self, rule: Rule) -> list[Any]:
+    def operands(self, rule: Rule) -> list[Data]:
         """Value, gradient, and the state that a rule takes: an optimizer may keep more."""
         return [self.value, self.gradient, *(self.state[name] for name in rule.state)]
 
-    def restore(self, saved: dict[str, Any]) -> None:
+    def restore(self, saved: State) -> None:
         """Set the clock and the state."""
         self.clock = {name: saved[name] for name in self.clock}
         for name, view in self.state.items():
@@ -51,12 +58,12 @@ def span(run: Run) -> slice:
     return slice(run[0].place.start, run[-1].place.stop)
 
 
-def operand(array: np.ndarray) -> Any:
+def operand(array: Data) -> Operand:
     """An array to compute with: itself, or a Tensor around it on a GPU and while a recorder listens."""
     return array if mode.recorder is None and type(array) is not Array else wrap(array)
 
 
-def store(place: Any, new: Any) -> None:
+def store(place: Operand, new: Operand) -> None:
     """Put into an operand what was computed from it: an array has changed in place, a Tensor has not."""
     if new is not place:
         overwrite(place, new.to(place.dtype))
@@ -68,7 +75,10 @@ class Flat:
     Backward writes gradients straight into their place (`parameter._home`). Gaps hold zeros.
     """
 
-    def __init__(self, group: dict[str, Any], parameters: dict[str, Tensor]):
+    update: Sweep  # the rule over these arrays, since `follow`
+    arrays: tuple[Operand, ...]  # values, gradients and states
+
+    def __init__(self, group: Group, parameters: dict[str, Tensor]):
         first = next(iter(parameters.values()))
         self.group, self.dtype, self.device = group, first.dtype, first.device
         unit = LINE // self.dtype.itemsize
@@ -81,9 +91,9 @@ class Flat:
             part = Part(name, p, place, value.reshape(p.shape), gradient.reshape(p.shape), {}, {"t": 0})
             self.adopt(part)
             self.parts.append(part)
-        self.update: Any = None
+        self.rule: Rule | None = None
 
-    def zeros(self, shape: tuple[int, ...] | None = None) -> Any:
+    def zeros(self, shape: tuple[int, ...] | None = None) -> Data:
         """An array of a shape, or a flat one for all parameters, starting at a cache line."""
         shape = (self.size,) if shape is None else shape
         if self.device == "cuda":
@@ -95,11 +105,11 @@ class Flat:
         lent[id(array.base)] = array.base
         return array
 
-    def number(self, look: Callable[[], float]) -> Any:
+    def number(self, look: Callable[[], float]) -> Operand:
         """A number as it is now; a recorder looks it up anew in every step."""
         return look() if mode.recorder is None else mode.recorder.number(look, self.dtype)
 
-    def option(self, name: str) -> Any:
+    def option(self, name: str) -> Operand:
         """A number among the group's options as it is now."""
         return self.number(lambda: self.group[name])
 
@@ -107,11 +117,11 @@ class Flat:
         """Whether options, and what the rule reads outside of itself, are as when `follow` was called."""
         return self.group == self.followed and self.update.outside.holds()
 
-    def follow(self, update: Any, hyperparameters: dict[str, Any]) -> None:
+    def follow(self, update: Sweep, hyperparameters: Options) -> None:
         """Step by this sweep from now on; its rule keeps the same state, or it is the first step."""
-        old, rule = self.update and self.update.rule, update.rule
+        old, rule = self.rule, update.rule
         if old is None or (old.state, old.carried) != (rule.state, rule.carried):
-            if any(part.clock["t"] for part in self.parts):
+            if old and any(part.clock["t"] for part in self.parts):
                 was = f"after steps of {old.name}, which keeps other state"
                 raise ArgumentError(f"the options ask for the rule {rule.name} {was}; make a new optimizer.")
             state = {name: self.zeros() for name in rule.state}
@@ -119,7 +129,7 @@ class Flat:
             for part in self.parts:
                 part.clock = {"t": 0} | dict.fromkeys(rule.carried, 0.0)
                 part.state = {n: flat[part.place].reshape(part.value.shape) for n, flat in state.items()}
-        self.update, self.update_all = update, update.bind(*self.arrays)
+        self.update, self.rule, self.update_all = update, rule, update.bind(*self.arrays)
         self.hyperparameters, self.followed = hyperparameters, dict(self.group)
 
     def gather(self) -> list[Run]:
@@ -157,17 +167,17 @@ class Flat:
         write(view, now)
         now._data, now._home = view, part.gradient
 
-    def sweep(self, run: Run, **more: Any) -> None:
+    def sweep(self, run: Run, **more: Operand) -> None:
         """One step of a run; `more` are hyperparameters of the moment, numbers or (recorded) Tensors."""
         if mode.recorder is not None:
             if mode.recorder.sweep(self, run, more):
                 return
             more = {name: x._data.item() if isinstance(x, Tensor) else x for name, x in more.items()}
-        t, *carried = run[0].clock.values()
+        t, *before = run[0].clock.values()
         update = self.update_all
         if len(run) < len(self.parts):
             update = self.update.bind(*(array[span(run)] for array in self.arrays))
-        carried = update(t=t + 1, carried=carried, **self.hyperparameters, **more)
+        carried = update(t=t + 1, carried=before, **self.hyperparameters, **more)
         clock = dict(zip(run[0].clock, (t + 1, *carried), strict=True))
         for part in run:
             part.clock, part.given = clock, more

@@ -1,7 +1,6 @@
 """Optimizers that look at a parameter as a whole, at its norm or as a matrix: LARS, LAMB, Muon, Adafactor."""
 
 import math
-from typing import Any
 
 import numpy as np
 
@@ -9,7 +8,7 @@ from microgradx import rules
 from microgradx.errors import ArgumentError
 from microgradx.optim.base import Optimizer
 from microgradx.optim.clip import norm
-from microgradx.optim.flat import Flat, Part, Run, operand, store
+from microgradx.optim.flat import Data, Flat, Operand, Part, Run, operand, store
 from microgradx.scalars import maximum, sqrt, where
 
 
@@ -17,6 +16,7 @@ class LARS(Optimizer):
     """Momentum whose every layer moves in proportion to its weights, by a trust as in `rules.lars`.
 
     trust = trust_coefficient · ‖p‖ / (‖g‖ + λ ‖p‖), or trust_coefficient where ‖p‖ or ‖g‖ is 0.
+    You, Gitman & Ginsburg (2017), arXiv 1708.03888.
     """
 
     options = dict(lr=1.0, momentum=0.9, weight_decay=1e-4, trust_coefficient=1e-3, maximize=False)
@@ -32,7 +32,10 @@ class LARS(Optimizer):
 
 
 class LAMB(Optimizer):
-    """Adam's direction, rescaled so that ‖step‖ = lr · ‖p‖ in every layer (lr · ‖direction‖ where p = 0)."""
+    """Adam's direction, rescaled so that ‖step‖ = lr · ‖p‖ in every layer (lr · ‖direction‖ where p = 0).
+
+    You et al. (2020), arXiv 1904.00962.
+    """
 
     options = dict(lr=1e-3, betas=(0.9, 0.999), eps=1e-6, weight_decay=1e-2, maximize=False)
     choose = staticmethod(lambda **_: rules.lamb)
@@ -54,7 +57,8 @@ class Muon(Optimizer):
     """Momentum whose step is made orthogonal, so that every direction of a matrix moves alike; matrices only.
 
     As in PyTorch, except that the iteration runs in the parameter's own dtype instead of bfloat16, and that
-    a matrix is (inputs, outputs), as in `nn.Linear`: what PyTorch does to its transpose.
+    a matrix is (inputs, outputs), as in `nn.Linear`: what PyTorch does to its transpose. ArgumentError for a
+    parameter that is no matrix. Jordan et al. (2024), https://kellerjordan.github.io/posts/muon/
     """
 
     options = dict(
@@ -94,6 +98,7 @@ class Adafactor(Optimizer):
 
     As in PyTorch: the last two axes are factored, vectors keep all of v; lr bounds the relative step 1/√t;
     eps = (ε₁, ε₂), where None is the resolution of the dtype. A matrix is (inputs, outputs) here.
+    Shazeer & Stern (2018), arXiv 1804.04235.
     """
 
     options = dict(lr=1e-2, beta2_decay=-0.8, eps=(None, 1e-3), d=1.0, weight_decay=0.0, maximize=False)
@@ -135,7 +140,7 @@ def moments(shape: tuple[int, ...]) -> dict[str, tuple[int, ...]]:
     return {"row": (*shape[:-1], 1), "column": (*shape[:-2], 1, shape[-1])}
 
 
-def second_moment(part: Part, g: Any, fresh: Any, tiny: Any) -> Any:
+def second_moment(part: Part, g: Operand, fresh: Operand, tiny: Operand) -> Operand:
     """The mean of recent g²; of a matrix, the product of its rows' and columns' means over that of all."""
     squares = g * g
     if g.ndim < 2:
@@ -145,20 +150,20 @@ def second_moment(part: Part, g: Any, fresh: Any, tiny: Any) -> Any:
     return row * column / maximum(row.mean(axis=-2, keepdims=True), tiny)
 
 
-def moved(mean: Any, new: Any, fresh: Any) -> Any:
+def moved(mean: Data, new: Operand, fresh: Operand) -> Operand:
     """m ← m + fresh · (new - m)"""
-    place = mean = operand(mean)
-    mean += fresh * (new - mean)
-    store(place, mean)
-    return mean
+    place = m = operand(mean)
+    m += fresh * (new - m)
+    store(place, m)
+    return m
 
 
-def rms(x: Any) -> Any:
+def rms(x: Operand) -> Operand:
     """√(Σ x² / n) of all elements."""
     return norm(x) / math.sqrt(max(x.size, 1))
 
 
-def orthogonal(matrix: Any, coefficients: tuple, steps: int, eps: float) -> Any:
+def orthogonal(matrix: Operand, coefficients: tuple[float, float, float], steps: int, eps: float) -> Operand:
     """(n, m) -> (n, m), singular values near 1, by Newton and Schulz: x ← ax + b(xxᵀ)x + c(xxᵀ)²x"""
     a, b, c = coefficients
     x = matrix / maximum(norm(matrix), eps)

@@ -14,17 +14,18 @@ What takes time may be compiled, `closure = mg.jit(closure)`; how it goes on dep
 """
 
 import math
-from collections.abc import Callable
-from typing import Any
 
 import numpy as np
 
 from microgradx import rules
 from microgradx.eager.mode import mode
+from microgradx.eager.tensor import Tensor
 from microgradx.errors import ArgumentError, DeviceError
-from microgradx.optim.base import CLOSURE, Optimizer
+from microgradx.optim.base import CLOSURE, Closure, Optimizer
+from microgradx.optim.checks import State
 from microgradx.optim.clip import CHUNK
-from microgradx.optim.flat import Flat, Run
+from microgradx.optim.flat import Flat, Operand, Run
+from microgradx.optim.options import Group
 from microgradx.optim.wolfe import Point, strong_wolfe
 
 CURVED = 1e-10  # y · s of a pair that is worth keeping, as in PyTorch
@@ -37,7 +38,20 @@ class LBFGS(Optimizer):
     Hessian. Then p ← p + lr · d, or, with line_search_fn="strong_wolfe", as far as the loss says. A step ends
     early after `max_eval` evaluations (5/4 max_iter), where no number of the gradient is above
     `tolerance_grad`, and where an iteration changes no weight, or not the loss, by `tolerance_change`.
-    As in PyTorch, but that a parameter without a gradient stays where it is.
+    As in PyTorch, but that a parameter without a gradient stays where it is. `step` raises ArgumentError
+    without a closure; DeviceError on a GPU. Nocedal & Wright (2006), Algorithm 7.4.
+
+    >>> w = mg.tensor([3.0, 4.0], requires_grad=True)
+    >>> optimizer = optim.LBFGS([w], line_search_fn="strong_wolfe")
+    >>> def closure():
+    ...     optimizer.zero_grad()
+    ...     loss = (w * w).sum()
+    ...     loss.backward()
+    ...     return loss
+    >>> optimizer.step(closure).item()
+    25.0
+    >>> abs(w).max().item() < 1e-6
+    True
     """
 
     options = dict(
@@ -45,11 +59,11 @@ class LBFGS(Optimizer):
         line_search_fn=None, maximize=False,
     )  # fmt: skip
     choose = staticmethod(lambda **_: rules.lbfgs)
-    pairs: Any = None  # (2, history_size, numbers): steps s and changes y of the gradient, the newest last
+    pairs: Operand = None  # (2, history_size, numbers): steps s and the gradient's changes y, newest last
     known: int | None = None  # how many there are; None: count them
     length = 1.0  # of the move under way, in directions
 
-    def add_param_group(self, group: dict[str, Any]) -> None:
+    def add_param_group(self, group: Group) -> None:
         """The one group there can be."""
         if self.param_groups:
             raise ArgumentError("LBFGS: all parameters move together, so there can be only one group.")
@@ -74,12 +88,12 @@ class LBFGS(Optimizer):
             for name, array in zip(("steps", "changes"), self.pairs, strict=True):
                 part.state[name] = array[:, part.place].reshape(rows, *part.value.shape)
 
-    def load_state_dict(self, saved: dict[str, Any]) -> None:
+    def load_state_dict(self, saved: State) -> None:
         """Continue from a `state_dict()`, as every optimizer does."""
         super().load_state_dict(saved)
         self.known = None
 
-    def step(self, closure: Callable[[], Any] | None = None) -> Any:
+    def step(self, closure: Closure | None = None) -> Tensor:
         """Iterate, and return the loss that the closure found at first."""
         if closure is None:
             raise ArgumentError(
@@ -101,9 +115,7 @@ class LBFGS(Optimizer):
             here = there
         return first
 
-    def iterate(
-        self, closure: Callable[[], Any], here: Point, most: int, last: bool
-    ) -> tuple[Point | None, int]:
+    def iterate(self, closure: Closure, here: Point, most: int, last: bool) -> tuple[Point | None, int]:
         """Move once: the point to go on from, None if that is enough; and how many evaluations it took."""
         group, flat = self.param_groups[0], self.flats[0]
         values, gradients, s, g_old = flat.arrays
@@ -126,9 +138,7 @@ class LBFGS(Optimizer):
             there, count = self.look(self.evaluate(closure)), 1
         return (there if largest(s) > group["tolerance_change"] else None), count
 
-    def search(
-        self, closure: Callable[[], Any], here: Point, d: np.ndarray, t: float, most: int
-    ) -> tuple[Point, int]:
+    def search(self, closure: Closure, here: Point, d: np.ndarray, t: float, most: int) -> tuple[Point, int]:
         """How far to go along d: the point there, and the number of evaluations. The weights stay."""
         flat, start = self.flats[0], self.flats[0].values.copy()
 
@@ -161,7 +171,7 @@ class LBFGS(Optimizer):
         """Of the loss that is minimized."""
         return -1 if self.param_groups[0]["maximize"] else 1
 
-    def look(self, loss: Any) -> Point:
+    def look(self, loss: Tensor) -> Point:
         """What a closure has found: the loss, and all gradients as one vector, 0 where there is none."""
         if loss is None:
             raise ArgumentError(f"LBFGS: the closure returned None instead of the loss. {CLOSURE}")
@@ -170,7 +180,7 @@ class LBFGS(Optimizer):
         for part in flat.parts:
             if part.parameter._grad is None:
                 part.gradient[...] = 0
-        return Point(0.0, self.sign * float(loss), 0.0, self.sign * flat.gradients)
+        return Point(0.0, self.sign * float(loss), 0.0, self.sign * flat.arrays[1])
 
     @np.errstate(all="ignore")
     def direction(self, g: np.ndarray) -> np.ndarray:

@@ -7,129 +7,85 @@ continues exactly. Names and keywords are PyTorch's; `schedule.step()` comes aft
 
 import math
 from bisect import bisect_right
-from collections.abc import Callable
-from inspect import Signature, signature
+from collections.abc import Callable, Sequence
 from itertools import pairwise
-from typing import Any
 
 from microgradx.eager.mode import mode
 from microgradx.errors import ArgumentError
 from microgradx.optim.base import Optimizer
-from microgradx.optim.checks import compare, limits, read_options
-
-
-class Schedule:
-    """Gives each group of an optimizer the learning rate of the current step."""
-
-    lr: Callable[..., float]  # (base, step, /, option=default, ...) -> learning rate
-    base = "initial_lr"  # the option of a group that it starts from
-    memory: tuple[str, ...] = ("last_epoch", "base_lrs")  # the attributes that a resumed run needs
-
-    def __init_subclass__(cls) -> None:
-        if "lr" in vars(cls) and "__init__" not in vars(cls):
-            _, _, *own = signature(cls.lr).parameters.values()
-            takes = [signature(Schedule).parameters["optimizer"], *own]
-            cls.__signature__ = Signature(takes)  # type: ignore[attr-defined]
-
-    def __init__(self, optimizer: Optimizer, *args: Any, **options: Any):
-        self.name = type(self).__name__
-        if not isinstance(optimizer, Optimizer):
-            raise ArgumentError(f"{self.name}: an optimizer comes first, not {type(optimizer).__name__}.")
-        self.optimizer = optimizer
-        base, step, *own = read_options(self.name, signature(self.lr), 0.0, 0, *args, **options).items()
-        self.options = dict(own)
-        self.last_epoch = 0
-        self.base_lrs = [group.setdefault(self.base, group["lr"]) for group in optimizer.param_groups]
-        self.apply()
-
-    def __setattr__(self, name: str, value: Any) -> None:
-        if name in vars(self).get("options", ()):
-            given = f"{self.name}.{name} = {value!r} would do nothing"
-            raise ArgumentError(f"{given}. Write `schedule.options[{name!r}] = {value!r}`.")
-        super().__setattr__(name, value)
-
-    def __repr__(self) -> str:
-        return f"{self.name}({', '.join(f'{name}={value}' for name, value in self.options.items())})"
-
-    def at(self, base: float, step: int) -> float:
-        """The learning rate of a step, for a group that starts with `base`."""
-        return self.lr(base, step, **self.options)
-
-    def apply(self) -> None:
-        """Give every group the learning rate of the current step."""
-        for group, base in zip(self.optimizer.param_groups, self.base_lrs, strict=False):
-            group["lr"] = self.at(base, self.last_epoch)
-
-    def step(self) -> None:
-        """Go on to the next step."""
-        if mode.recorder is not None:
-            mode.recorder.schedule(self)
-        self.last_epoch += 1
-        self.apply()
-
-    def get_last_lr(self) -> list[float]:
-        """The current learning rate of each group."""
-        return [group["lr"] for group in self.optimizer.param_groups]
-
-    def state_dict(self) -> dict[str, Any]:
-        """What a resumed run needs besides the schedule's options."""
-        return {"schedule": self.name} | {name: getattr(self, name) for name in self.memory}
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Continue where `state` was saved, whether the optimizer's state is loaded before or after."""
-        if mode.recorder is not None:
-            mode.recorder.state(self, load=True)
-        compare(self.name, state, self.state_dict())
-        for name in self.memory:
-            setattr(self, name, state[name])
-        self.apply()
-
-
-def schedule(lr: Callable[..., float]) -> type[Schedule]:
-    """Make a schedule of its definition, `lr(base, step, /, option=default, ...)`."""
-    space = {"lr": staticmethod(lr), "__doc__": lr.__doc__, "__module__": lr.__module__}
-    return type(lr.__name__, (Schedule,), space)
+from microgradx.optim.options import Option, limits
+from microgradx.optim.scheduling import Schedule, schedule
 
 
 @schedule
-def ConstantLR(base, step, /, factor=1 / 3, total_iters=5):
-    """base · factor for total_iters steps, then base; factor=1 is no schedule at all."""
+def ConstantLR(base: float, step: int, /, factor: float = 1 / 3, total_iters: int = 5) -> float:
+    """base · factor for total_iters steps, then base; factor=1 is no schedule at all.
+
+    >>> [optim.ConstantLR.lr(1.0, step, factor=0.5, total_iters=2) for step in range(4)]
+    [0.5, 0.5, 1.0, 1.0]
+    """
     return base * (factor if step < total_iters else 1)
 
 
 @schedule
-def LinearLR(base, step, /, start_factor=1 / 3, end_factor=1.0, total_iters=5):
-    """A straight line from base · start_factor to base · end_factor in total_iters steps."""
+def LinearLR(
+    base: float, step: int, /, start_factor: float = 1 / 3, end_factor: float = 1.0, total_iters: int = 5
+) -> float:
+    """A straight line from base · start_factor to base · end_factor in total_iters steps.
+
+    >>> [optim.LinearLR.lr(1.0, step, start_factor=0.5, total_iters=2) for step in range(4)]
+    [0.5, 0.75, 1.0, 1.0]
+    """
     return base * (start_factor + (end_factor - start_factor) * min(step / total_iters, 1))
 
 
 @schedule
-def PolynomialLR(base, step, /, total_iters=5, power=1.0):
-    """base · (1 - step / total_iters)^power, then 0"""
+def PolynomialLR(base: float, step: int, /, total_iters: int = 5, power: float = 1.0) -> float:
+    """base · (1 - step / total_iters)^power, then 0
+
+    >>> [optim.PolynomialLR.lr(1.0, step, total_iters=4, power=2) for step in range(5)]
+    [1.0, 0.5625, 0.25, 0.0625, 0.0]
+    """
     return base * (1 - min(step / total_iters, 1)) ** power
 
 
 @schedule
-def ExponentialLR(base, step, /, gamma):
-    """base · gamma^step"""
+def ExponentialLR(base: float, step: int, /, gamma: float) -> float:
+    """base · gamma^step
+
+    >>> [optim.ExponentialLR.lr(1.0, step, gamma=0.5) for step in range(4)]
+    [1.0, 0.5, 0.25, 0.125]
+    """
     return base * gamma**step
 
 
 @schedule
-def StepLR(base, step, /, step_size, gamma=0.1):
-    """base · gamma^⌊step / step_size⌋"""
+def StepLR(base: float, step: int, /, step_size: int, gamma: float = 0.1) -> float:
+    """base · gamma^⌊step / step_size⌋
+
+    >>> [optim.StepLR.lr(1.0, step, step_size=2, gamma=0.5) for step in range(5)]
+    [1.0, 1.0, 0.5, 0.5, 0.25]
+    """
     return base * gamma ** (step // step_size)
 
 
 @schedule
-def MultiStepLR(base, step, /, milestones, gamma=0.1):
-    """base · gamma^(number of milestones reached)"""
+def MultiStepLR(base: float, step: int, /, milestones: Sequence[int], gamma: float = 0.1) -> float:
+    """base · gamma^(number of milestones reached)
+
+    >>> [optim.MultiStepLR.lr(1.0, step, milestones=[1, 3], gamma=0.5) for step in range(4)]
+    [1.0, 0.5, 0.5, 0.25]
+    """
     return base * gamma ** bisect_right(sorted(milestones), step)
 
 
 @schedule
-def LambdaLR(base, step, /, lr_lambda):
-    """base · lr_lambda(step), for a function of your own"""
+def LambdaLR(base: float, step: int, /, lr_lambda: Callable[[int], float]) -> float:
+    """base · lr_lambda(step), for a function of your own
+
+    >>> [optim.LambdaLR.lr(1.0, step, lr_lambda=lambda step: 1 / (1 + step)) for step in range(2)]
+    [1.0, 0.5]
+    """
     return base * lr_lambda(step)
 
 
@@ -139,14 +95,24 @@ def cosine(start: float, end: float, part: float) -> float:
 
 
 @schedule
-def CosineAnnealingLR(base, step, /, T_max, eta_min=0.0):
-    """Half a wave from base to eta_min in T_max steps, and back: arXiv 1608.03983."""
+def CosineAnnealingLR(base: float, step: int, /, T_max: int, eta_min: float = 0.0) -> float:
+    """Half a wave from base to eta_min in T_max steps, and back: arXiv 1608.03983.
+
+    >>> [round(optim.CosineAnnealingLR.lr(1.0, step, T_max=2), 3) for step in range(4)]
+    [1.0, 0.5, 0.0, 0.5]
+    """
     return cosine(base, eta_min, step / T_max)
 
 
 @schedule
-def CosineAnnealingWarmRestarts(base, step, /, T_0, T_mult=1, eta_min=0.0):
-    """Half waves down from base, the first T_0 steps long, each T_mult times the last: arXiv 1608.03983."""
+def CosineAnnealingWarmRestarts(
+    base: float, step: int, /, T_0: int, T_mult: int = 1, eta_min: float = 0.0
+) -> float:
+    """Half waves down from base, the first T_0 steps long, each T_mult times the last: arXiv 1608.03983.
+
+    >>> [round(optim.CosineAnnealingWarmRestarts.lr(1.0, step, T_0=2), 3) for step in range(4)]
+    [1.0, 0.5, 1.0, 0.5]
+    """
     if T_mult == 1:
         step %= T_0
     while step >= T_0:
@@ -155,16 +121,28 @@ def CosineAnnealingWarmRestarts(base, step, /, T_0, T_mult=1, eta_min=0.0):
 
 
 @schedule
-def WarmUp(base, step, /, steps, after=None):
-    """base · (step + 1) / (steps + 1), then base or the schedule `after` from its step 0: arXiv 1706.02677"""
+def WarmUp(base: float, step: int, /, steps: int, after: Schedule | None = None) -> float:
+    """base · (step + 1) / (steps + 1), then base or the schedule `after` from its step 0: arXiv 1706.02677
+
+    >>> [optim.WarmUp.lr(1.0, step, steps=3) for step in range(5)]
+    [0.25, 0.5, 0.75, 1.0, 1.0]
+    """
     if step < steps:
         return base * (step + 1) / (steps + 1)
     return after.at(base, step - steps) if after else base
 
 
 @schedule
-def SequentialLR(base, step, /, schedulers, milestones):
-    """One schedule after the other; each starts from its own step 0 when its milestone is reached."""
+def SequentialLR(
+    base: float, step: int, /, schedulers: Sequence[Schedule], milestones: Sequence[int]
+) -> float:
+    """One schedule after the other; each starts from its own step 0 when its milestone is reached.
+
+    >>> optimizer = optim.SGD([mg.zeros(2, requires_grad=True)], lr=1.0)
+    >>> parts = [optim.ConstantLR(optimizer, 0.5), optim.ExponentialLR(optimizer, 0.9)]
+    >>> [round(optim.SequentialLR.lr(1.0, step, parts, milestones=[2]), 3) for step in range(5)]
+    [0.5, 0.5, 1.0, 0.9, 0.81]
+    """
     if len(milestones) != len(schedulers) - 1:
         counts = f"{len(schedulers)} schedulers and {len(milestones)} milestones"
         raise ArgumentError(f"SequentialLR: a milestone stands between two schedulers, not {counts}.")
@@ -173,20 +151,29 @@ def SequentialLR(base, step, /, schedulers, milestones):
 
 
 class ChainedScheduler(Schedule):
-    """Several schedules at once: each one's learning rate is the base of the next."""
+    """Several schedules at once: each one's learning rate is the base of the next.
+
+    >>> optimizer = optim.SGD([mg.zeros(2, requires_grad=True)], lr=1.0)
+    >>> parts = [optim.WarmUp(optimizer, 1), optim.ExponentialLR(optimizer, 0.5)]
+    >>> [optim.ChainedScheduler.lr(1.0, step, parts) for step in range(3)]
+    [0.5, 0.5, 0.25]
+    """
 
     def __init__(self, schedulers: list[Schedule], optimizer: Optimizer | None = None):
         super().__init__(optimizer or schedulers[0].optimizer, schedulers)
 
     @staticmethod
-    def lr(base, step, /, schedulers):
+    def lr(base: float, step: int, /, schedulers: Sequence[Schedule]) -> float:
         """Pass the learning rate through the schedules."""
         for scheduler in schedulers:
             base = scheduler.at(base, step)
         return base
 
 
-def cycle(step, low, high, end, total_steps, pct_start, anneal_strategy, three_phase, **_) -> float:
+def cycle(
+    step: int, low: float, high: float, end: float, total_steps: int, pct_start: float, anneal_strategy: str,
+    three_phase: bool, **_: Option,
+) -> float:  # fmt: skip
     """From low up to high, down to end; with three phases down to low as fast as up, then to end."""
     knots = [(0, low), (pct_start * total_steps - 1, high)]
     knots += [(2 * pct_start * total_steps - 2, low)] * three_phase + [(total_steps - 1, end)]
@@ -201,12 +188,18 @@ class OneCycleLR(Schedule):
 
     Starts at max_lr / div_factor, ends at 1 / final_div_factor of that, and stays there. The momentum is the
     option `momentum` or the first of `betas`; inside another schedule it stays as it is.
+
+    >>> [round(optim.OneCycleLR.lr(0.0, step, 1.0, 10), 2) for step in (0, 2, 5, 9)]
+    [0.04, 1.0, 0.61, 0.0]
     """
 
     @staticmethod
-    def lr(base, step, /, max_lr, total_steps, pct_start=0.3, anneal_strategy="cos", cycle_momentum=True,
-           base_momentum=0.85, max_momentum=0.95, div_factor=25.0, final_div_factor=1e4, three_phase=False,
-    ):  # fmt: skip
+    def lr(
+        base: float, step: int, /, max_lr: float, total_steps: int, pct_start: float = 0.3,
+        anneal_strategy: str = "cos", cycle_momentum: bool = True, base_momentum: float = 0.85,
+        max_momentum: float = 0.95, div_factor: float = 25.0, final_div_factor: float = 1e4,
+        three_phase: bool = False,
+    ) -> float:  # fmt: skip
         """Follow the cycle; the momentum follows it upside down, see `apply`."""
         low = max_lr / div_factor
         end = low / final_div_factor
@@ -230,7 +223,15 @@ class OneCycleLR(Schedule):
 
 
 class ReduceLROnPlateau(Schedule):
-    """lr · factor when a metric has not improved for more than `patience` steps: `schedule.step(loss)`."""
+    """lr · factor when a metric has not improved for more than `patience` steps: `schedule.step(loss)`.
+
+    >>> optimizer = optim.SGD([mg.zeros(2, requires_grad=True)], lr=1.0)
+    >>> schedule = optim.ReduceLROnPlateau(optimizer, patience=1)
+    >>> for loss in (3.0, 3.0, 3.0):
+    ...     schedule.step(loss)
+    >>> schedule.get_last_lr()
+    [0.1]
+    """
 
     base = "lr"
     best: float | None = None
@@ -238,9 +239,11 @@ class ReduceLROnPlateau(Schedule):
     memory = (*Schedule.memory, "best", "num_bad_epochs", "cooldown_counter")
 
     @staticmethod
-    def lr(base, step, /, mode="min", factor=0.1, patience=10, threshold=1e-4, threshold_mode="rel",
-           cooldown=0, min_lr=0.0, eps=1e-8,
-    ):  # fmt: skip
+    def lr(
+        base: float, step: int, /, mode: str = "min", factor: float = 0.1, patience: int = 10,
+        threshold: float = 1e-4, threshold_mode: str = "rel", cooldown: int = 0, min_lr: float = 0.0,
+        eps: float = 1e-8,
+    ) -> float:  # fmt: skip
         """As it is, until `step` reduces it."""
         return base
 

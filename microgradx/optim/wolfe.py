@@ -8,7 +8,9 @@ those of minFunc, as in PyTorch. The search turns back where the loss is infinit
 
 import math
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import NamedTuple
+
+import numpy as np
 
 FALL, FLAT = 1e-4, 0.9  # c₁ and c₂
 
@@ -19,7 +21,7 @@ class Point(NamedTuple):
     t: float
     loss: float
     slope: float
-    gradient: Any
+    gradient: np.ndarray
 
 
 def strong_wolfe(

@@ -7,14 +7,6 @@ from microgradx.training.metrics import accuracy, confusion_matrix, predictions
 from microgradx.training.runs import Run
 
 __all__ = [
-    "Evaluation",
-    "History",
-    "Run",
-    "accuracy",
-    "confusion_matrix",
-    "evaluate",
-    "fit",
-    "outputs",
-    "predictions",
-    "tensorboard",
-]
+    "Evaluation", "History", "Run", "accuracy", "confusion_matrix", "evaluate", "fit", "outputs",
+    "predictions", "tensorboard",
+]  # fmt: skip

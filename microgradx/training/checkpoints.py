@@ -10,6 +10,7 @@ it carries a digest, so that a damaged file is found out. Nothing in it is code:
 import hashlib
 import json
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +20,11 @@ from microgradx.errors import CheckpointError
 
 FORMAT = "microgradx 1"
 
+State = Any  # a tree of dicts, lists, arrays, numbers, strings and None
+Packed = Any  # the same as JSON has it
 
-def save(path: str | Path, state: Any) -> None:
+
+def save(path: str | Path, state: State) -> None:
     """Write `state`, a tree of dicts, lists, arrays, numbers, strings and None, all of it or nothing."""
     from safetensors import numpy as safetensors
 
@@ -30,7 +34,7 @@ def save(path: str | Path, state: Any) -> None:
     replace(Path(path), lambda new: new.write_bytes(safetensors.save(arrays, header)))
 
 
-def load(path: str | Path) -> Any:
+def load(path: str | Path) -> State:
     """The state that was saved; CheckpointError says what is wrong with a bad file."""
     from safetensors import SafetensorError, safe_open
 
@@ -53,7 +57,7 @@ def load(path: str | Path) -> Any:
     return unpack(json.loads(header["tree"]), arrays)
 
 
-def replace(path: Path, write: Any) -> None:
+def replace(path: Path, write: Callable[[Path], object]) -> None:
     """Call `write(temporary path)`, make sure that it reached the disk, and rename it to `path`."""
     new = path.with_name(f".{path.name}.{os.getpid()}")
     try:
@@ -65,7 +69,7 @@ def replace(path: Path, write: Any) -> None:
         new.unlink(missing_ok=True)
 
 
-def pack(value: Any, name: str, arrays: dict[str, np.ndarray]) -> Any:
+def pack(value: object, name: str, arrays: dict[str, np.ndarray]) -> Packed:
     """`value` as JSON, its arrays moved to `arrays` under the path that leads to them."""
     if isinstance(value, np.ndarray):
         name = f"{name} {len(arrays)}" if name in arrays else name  # "a/b" beside "a" that has a "b"
@@ -87,7 +91,7 @@ def pack(value: Any, name: str, arrays: dict[str, np.ndarray]) -> Any:
     )
 
 
-def unpack(value: Any, arrays: dict[str, np.ndarray]) -> Any:
+def unpack(value: Packed, arrays: dict[str, np.ndarray]) -> Packed:
     """The opposite of `pack`."""
     if isinstance(value, list):
         return [unpack(item, arrays) for item in value]

@@ -5,33 +5,39 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from inspect import signature
-from typing import Any
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from microgradx.eager.tensor import Tensor
 from microgradx.errors import ArgumentError, ShapeError, TrainingWarning
 from microgradx.kernels.random import generator
 from microgradx.nn import Module
 from microgradx.optim import LBFGS, Optimizer
+from microgradx.optim.flat import Data
 from microgradx.primitives.reductions import mean
 from microgradx.primitives.reductions import sum as sum_over
 from microgradx.primitives.shapes import flatten
 from microgradx.scalars import where
 from microgradx.training.evaluation import Loss, evaluate
 
-Pair = tuple[Any, Any]
+Given = ArrayLike | Tensor
+Pair = tuple[Given, Given]
+"""What a user hands over as (x, y)."""
+
+Part = tuple[Data, ...]
+"""The same as arrays, (n, ...) each: x, y, and weights of the rows where there are any."""
 
 
 def weighted(loss: Loss, outputs: Tensor, y: Tensor, weight: Tensor) -> Tensor:
     """Σ weight · loss / Σ weight over the rows of a batch."""
-    each = loss(outputs, y, reduction="none")  # type: ignore[call-arg]
+    each = loss(outputs, y, reduction="none")
     rows = each if each.ndim == 1 else mean(flatten(each, 1), 1)
     total = sum_over(weight)
     return sum_over(rows * weight) / where(total == 0, 1, total)
 
 
-def weights_of(given: Any, rows: int) -> np.ndarray:
+def weights_of(given: ArrayLike, rows: int) -> np.ndarray:
     """A number of at least 0 for each row."""
     found = np.asarray(given, np.float32)
     bad = found[~((found >= 0) & np.isfinite(found))]
@@ -58,7 +64,7 @@ def check_weighted(loss: Loss) -> None:
         )
 
 
-def not_finite(name: str, data: tuple) -> str:
+def not_finite(name: str, data: Part) -> str:
     """The first number of x or y that is not finite, as a sentence; "" where there is none."""
     for letter, part in zip("xy", data, strict=False):
         values = np.asarray(part)
@@ -81,7 +87,7 @@ def advise(optimizer: Optimizer, epochs: int, done: int, batch_size: int, rows: 
         warnings.warn(f"fit: {what}. {advice}.", TrainingWarning, stacklevel=3)
 
 
-def check_parts(model: Any, optimizer: Any, loss: Any) -> None:
+def check_parts(model: object, optimizer: object, loss: object) -> None:
     """ArgumentError for what is no model, no optimizer, or no loss."""
     wanted = {
         "model": (model, isinstance(model, Module), "an nn.Module, such as nn.MLP([784, 128, 10])"),
@@ -101,7 +107,7 @@ def positive(**values: float | None) -> None:
             raise ArgumentError(f"fit: {name} must be above 0, got {value}.")
 
 
-def arrays(name: str, pair: Pair) -> Pair:
+def arrays(name: str, pair: Pair) -> tuple[Data, Data]:
     """(x, y) as arrays of as many rows, at least one."""
     try:
         x, y = (part.data if isinstance(part, Tensor) else np.asarray(part) for part in pair)
@@ -116,7 +122,7 @@ def arrays(name: str, pair: Pair) -> Pair:
     return x, y
 
 
-def rehearse(model: Module, loss: Loss, train: tuple, valid: Pair | None, rows: int) -> None:
+def rehearse(model: Module, loss: Loss, train: Part, valid: tuple[Data, Data] | None, rows: int) -> None:
     """Some rows of each part, and nothing learned: what does not fit is told before anything starts.
 
     Gradients are recorded, as in training: a model or a loss may be made of gradients itself.
@@ -137,7 +143,7 @@ def rehearse(model: Module, loss: Loss, train: tuple, valid: Pair | None, rows: 
 
 
 @contextmanager
-def fitting(name: str, x: Any, y: Any) -> Iterator[None]:
+def fitting(name: str, x: Data, y: Data) -> Iterator[None]:
     """Inside, an error of model or loss says which data do not fit, and what to do with images."""
     try:
         yield

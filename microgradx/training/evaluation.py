@@ -1,28 +1,38 @@
 """A model on data that it does not learn from: loss, accuracy and confusion matrix, batch by batch."""
 
 from collections.abc import Callable, Iterator
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
 from microgradx.eager.mode import no_grad
 from microgradx.eager.tensor import Tensor
 from microgradx.nn import Module
+from microgradx.optim.flat import Data
 from microgradx.training.metrics import confusion_matrix, judged
 
-Loss = Callable[[Tensor, Any], Tensor]
+Loss = Callable[..., Tensor]  # (outputs, targets), and reduction="none" where rows have weights
 
 
 class Evaluation(NamedTuple):
-    """The mean loss and, for integer labels, the accuracy and the (classes, classes) counts."""
+    """The mean loss and, for integer labels, the accuracy and the (classes, classes) counts.
+
+    >>> training.Evaluation(0.5, None, None).loss
+    0.5
+    """
 
     loss: float
     accuracy: float | None
     confusion: np.ndarray | None
 
 
-def outputs(model: Module, x: Any, batch_size: int = 1024) -> Iterator[np.ndarray]:
-    """The model's outputs in evaluation mode, without gradients, a batch at a time."""
+def outputs(model: Module, x: Data, batch_size: int = 1024) -> Iterator[np.ndarray]:
+    """The model's outputs in evaluation mode, without gradients, batch by batch: x (n, ...) -> (batch, ...).
+
+    >>> model = nn.Sequential(nn.Softmax())
+    >>> [part.shape for part in training.outputs(model, np.zeros((5, 2), np.float32), batch_size=4)]
+    [(4, 2), (1, 2)]
+    """
     training, device = model.training, model.device
     model.eval()
     try:
@@ -33,8 +43,15 @@ def outputs(model: Module, x: Any, batch_size: int = 1024) -> Iterator[np.ndarra
         model.train(training)
 
 
-def evaluate(model: Module, x: np.ndarray, y: np.ndarray, loss: Loss, batch_size: int = 1024) -> Evaluation:
-    """Compare the model's outputs for x with y."""
+def evaluate(model: Module, x: Data, y: Data, loss: Loss, batch_size: int = 1024) -> Evaluation:
+    """Compare the model's outputs for x (n, ...) with y (n, ...), batch by batch, without gradients.
+
+    >>> model = nn.Sequential()  # gives back what it gets
+    >>> x, y = np.array([[2.0, 0.0], [0.0, 2.0], [0.0, 2.0]], np.float32), np.array([0, 1, 0])
+    >>> found = training.evaluate(model, x, y, nn.cross_entropy)
+    >>> round(found.accuracy, 3), found.confusion.tolist()
+    (0.667, [[1, 1], [0, 1]])
+    """
     total, counts = 0.0, None
     start = 0
     for out in outputs(model, x, batch_size):

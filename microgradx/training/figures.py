@@ -4,17 +4,21 @@ Lines differ in their dashes as well as in colour.
 """
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from microgradx.palette import BLUE, FAINT, INK, RED, blank, plain
 from microgradx.training.history import History
 
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
 TRAIN, VALID = BLUE, RED
 
 
-def figure(width: float, height: float, columns: int = 1) -> tuple[Any, list[Any]]:
+def figure(width: float, height: float, columns: int = 1) -> tuple["Figure", list["Axes"]]:
     """An empty figure of so many inches and its axes, in the house style."""
     drawing = blank(width, height)
     axes = drawing.subplots(1, columns, squeeze=False)[0]
@@ -29,13 +33,21 @@ def curves(history: History, path: str | Path) -> None:
 
     measures = [name for name in ("loss", "accuracy") if any(name in record for record in history)]
     drawing, axes = figure(4.6 * len(measures), 3.4, len(measures))
-    epochs, best = history["epoch"], history.best
+    epochs, best = np.array(history["epoch"]), history.best
     for ax, name in zip(axes, measures, strict=True):
         series = [(name, "training", TRAIN, "--"), (f"valid_{name}", "validation", VALID, "-")]
         series = [row for row in series if any(row[0] in record for record in history)]
         for column, label, color, dashes in series:
             marker = "o" if len(epochs) == 1 else None
-            ax.plot(epochs, history[column], dashes, color=color, label=label, lw=1.8, marker=marker)
+            ax.plot(
+                epochs,
+                np.array(history[column], float),
+                dashes,
+                color=color,
+                label=label,
+                lw=1.8,
+                marker=marker,
+            )
         column, _, color, _ = series[-1]
         ax.plot(best["epoch"], best[column], "o", color=color, mec="white", mew=1.5, ms=8, zorder=3)
         value = f"{best[column]:.2%}" if name == "accuracy" else f"{best[column]:.4g}"

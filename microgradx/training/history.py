@@ -11,12 +11,25 @@ from pathlib import Path
 from typing import Any
 
 from microgradx.errors import ArgumentError, DataError
+from microgradx.training.checkpoints import replace
 
-Record = dict[str, Any]
+Record = dict[str, Any]  # numbers; an observer of a run adds more of what JSON holds
+"""Of an epoch: "epoch", "step", "loss", "accuracy", "valid_loss", "valid_accuracy", "lr", "seconds"."""
 
 
 class History:
-    """The records of a run, oldest first; with a path, each is also appended to that file."""
+    """The records of a run, oldest first; with a path, each is also appended to that file.
+
+    `history[name]` is a column, `history.best` a record. ArgumentError for a column that there is none of.
+
+    >>> history = training.History("history.jsonl")
+    >>> for epoch, loss in enumerate((0.5, 0.25, 0.375), 1):
+    ...     history.append({"epoch": epoch, "loss": loss})
+    >>> history["loss"], history.best
+    ([0.5, 0.25, 0.375], {'epoch': 2, 'loss': 0.25})
+    >>> training.History.read("history.jsonl")["epoch"]
+    [1, 2, 3]
+    """
 
     def __init__(self, path: str | Path | None = None):
         self.records: list[Record] = []
@@ -31,7 +44,7 @@ class History:
     def __iter__(self) -> Iterator[Record]:
         return iter(self.records)
 
-    def __getitem__(self, name: str) -> list:
+    def __getitem__(self, name: str) -> list[Any]:
         """One column: a value per epoch, None where an epoch has none."""
         names = {key for record in self.records for key in record}
         if self.records and name not in names:
@@ -68,8 +81,6 @@ class History:
 
     def keep(self, epochs: int) -> None:
         """Forget what came after the first `epochs` epochs, in the file too."""
-        from microgradx.training.checkpoints import replace
-
         self.records = [record for record in self.records if record["epoch"] <= epochs]
         if self.path:
             text = "".join(json.dumps(record) + "\n" for record in self.records)
@@ -82,7 +93,13 @@ def watched(record: Record) -> float:
 
 
 def tensorboard(folder: str | Path) -> Callable[[History], None]:
-    """A callback for `fit` that writes every number of every epoch where TensorBoard finds it."""
+    """A callback for `fit` that writes every number of every epoch where TensorBoard finds it.
+
+    folder: where `tensorboard --logdir` looks. ArgumentError where TensorBoard is not installed.
+
+    >>> write = training.tensorboard("board")  # doctest: +SKIP
+    >>> mg.fit(model, optimizer, train, callbacks=[write])  # doctest: +SKIP
+    """
     try:
         from tensorboard.summary import Writer
     except ImportError:

@@ -6,7 +6,11 @@ from microgradx.errors import ArgumentError, ShapeError
 
 
 def predictions(outputs: np.ndarray) -> np.ndarray:
-    """Logits to labels: (n, classes, ...) -> (n, ...), the largest; (n,) or (n, 1) -> 0 or 1, by the sign."""
+    """Logits to labels: (n, classes, ...) -> (n, ...), the largest; (n,) or (n, 1) -> 0 or 1, by the sign.
+
+    >>> training.predictions(np.array([[0.1, 2.0], [3.0, -1.0]]))
+    array([1, 0])
+    """
     if outputs.ndim > 1 and outputs.shape[1] > 1:
         return outputs.argmax(axis=1)
     return (outputs > 0).astype(np.int64)
@@ -26,7 +30,13 @@ def judged(outputs: np.ndarray, targets: np.ndarray) -> tuple[np.ndarray, np.nda
 
 
 def accuracy(outputs: np.ndarray, labels: np.ndarray) -> float:
-    """The share of predictions that are right."""
+    """The share of predictions that are right: outputs (n, classes, ...), labels (n, ...) of integers.
+
+    A negative label does not count. ShapeError where there is not one label per prediction.
+
+    >>> training.accuracy(np.array([[0.1, 2.0], [3.0, -1.0]]), np.array([1, 1]))
+    0.5
+    """
     pair = judged(np.asarray(outputs), np.asarray(labels))
     if pair is None:
         raise ShapeError(
@@ -36,7 +46,15 @@ def accuracy(outputs: np.ndarray, labels: np.ndarray) -> float:
 
 
 def confusion_matrix(predicted: np.ndarray, labels: np.ndarray, classes: int | None = None) -> np.ndarray:
-    """(n,), (n,) -> (classes, classes): the count of each label (row) and prediction (column)."""
+    """(n,), (n,) -> (classes, classes): the count of each label (row) and prediction (column), of integers.
+
+    classes: how many there are, by default one more than the largest. ShapeError where there are not as many
+    labels as predictions, ArgumentError for a label outside the classes.
+
+    >>> training.confusion_matrix(np.array([0, 1, 1]), np.array([0, 0, 1]))
+    array([[1, 1],
+           [0, 1]])
+    """
     if predicted.shape != labels.shape:
         raise ShapeError(f"confusion_matrix: {predicted.shape} predictions for {labels.shape} labels.")
     largest = int(max(predicted.max(initial=0), labels.max(initial=0)))

@@ -2,9 +2,12 @@
 
 import sys
 import time
-from typing import Any
+from typing import TYPE_CHECKING
 
 from microgradx.training.history import History
+
+if TYPE_CHECKING:
+    from rich.progress import Progress as Bar
 
 LINES = 25
 """About so many epochs leave a line of their own: all of a short run, every n-th of a long one."""
@@ -15,7 +18,7 @@ class Progress:
 
     def __init__(self, epochs: int, steps: int, done: int = 0, show: bool = True):
         self.epochs, self.steps = epochs, steps
-        self.bar: Any = None
+        self.bar: Bar | None = None
         self.shown = self.since = time.perf_counter()
         self.samples = 0
         self.show = show
@@ -39,7 +42,7 @@ class Progress:
     def __enter__(self) -> "Progress":
         return self
 
-    def __exit__(self, *error: Any) -> None:
+    def __exit__(self, *error: object) -> None:
         if self.bar:
             self.bar.stop()
 

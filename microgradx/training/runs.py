@@ -25,11 +25,20 @@ from microgradx.training import figures
 from microgradx.training.checkpoints import load, replace
 from microgradx.training.history import History
 
+Settings = dict[str, Any]  # whatever JSON can hold
 PACKAGES = ("microgradx", "numba", "llvmlite", "numpy", "scipy")
 
 
 class Run:
-    """The paths of a run's files, and its configuration."""
+    """The paths of a run's files, and its configuration.
+
+    `create` raises ArgumentError where a run has begun, `read` CheckpointError where there is none.
+
+    >>> run = training.Run("runs/first")
+    >>> run.create({"epochs": 3})
+    >>> run.read()["epochs"], run.history.name
+    (3, 'history.jsonl')
+    """
 
     def __init__(self, folder: str | Path):
         self.folder = Path(folder)
@@ -40,7 +49,7 @@ class Run:
         self.curves = self.folder / "curves.png"
         self.confusion = self.folder / "confusion.png"
 
-    def create(self, config: dict[str, Any]) -> None:
+    def create(self, config: Settings) -> None:
         """Make the folder and describe the run in it; a folder with a run that has begun is left alone."""
         if self.last.exists():
             raise ArgumentError(f"{self.folder} already holds a run: resume it, or choose another folder.")
@@ -48,7 +57,7 @@ class Run:
         text = json.dumps(config | {"versions": versions(), "machine": machine()}, indent=2, default=str)
         replace(self.config, lambda new: new.write_text(text + "\n", encoding="utf-8"))
 
-    def read(self) -> dict[str, Any]:
+    def read(self) -> Settings:
         """The configuration; CheckpointError if the folder holds no run."""
         try:
             config = json.loads(self.config.read_text(encoding="utf-8"))
@@ -72,7 +81,7 @@ def versions() -> dict[str, str]:
     return found
 
 
-def machine() -> dict[str, Any]:
+def machine() -> Settings:
     """Where and when: system, processor, cores, and settings that change speed or results."""
     settings = {
         name: value for name, value in os.environ.items() if name.startswith(("MICROGRADX_", "OPENBLAS_"))

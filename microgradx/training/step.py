@@ -1,11 +1,11 @@
 """One update from one batch: what `fit`, the pictures of training and the benchmarks run."""
 
 from collections.abc import Callable
-from typing import Any
 
 from microgradx.eager.tensor import Tensor
 from microgradx.nn import Module, cross_entropy
 from microgradx.optim import LBFGS, Optimizer, Schedule
+from microgradx.optim.flat import Data
 from microgradx.training.evaluation import Loss
 
 
@@ -20,10 +20,10 @@ def updated(optimizer: Optimizer, closure: Callable[[], Tensor]) -> Tensor:
 
 def training_step(
     model: Module, optimizer: Optimizer, criterion: Loss = cross_entropy, schedule: Schedule | None = None
-) -> Callable[[Any, Any], Tensor]:
+) -> Callable[[Data | Tensor, Data | Tensor], Tensor]:
     """A function that trains on one batch and gives its loss: for `jit`, to run it or to look at it."""
 
-    def step(x: Any, y: Any) -> Tensor:
+    def step(x: Data | Tensor, y: Data | Tensor) -> Tensor:
         def closure() -> Tensor:
             optimizer.zero_grad()
             loss = criterion(model(x), y)

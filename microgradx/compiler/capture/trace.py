@@ -45,7 +45,8 @@ from microgradx.compiler.capture.refusals import (
     tensors_left_outside,
 )  # fmt: skip
 from microgradx.eager.mode import PACKAGE
-from microgradx.eager.tensor import Tensor, apply
+from microgradx.eager.apply import apply
+from microgradx.eager.tensor import Tensor
 from microgradx.kernels.free_variables import MISSING, look_into, nested
 from microgradx.nn import Module
 from microgradx.optim import Optimizer, Schedule

@@ -8,22 +8,12 @@ optim.convert("adam", "keras", "torch", step=10, epsilon=1e-7)                # 
 import inspect
 import math
 import textwrap
-from typing import Any
 
 from microgradx.errors import ArgumentError
 from microgradx.optim.base import Optimizer, optimizers
-from microgradx.optim.checks import check
-from microgradx.optim.conventions.conversions import Options, apart, bridges
-from microgradx.optim.conventions.libraries import (
-    L2,
-    REQUIRED,
-    Form,
-    families,
-    forms,
-    libraries,
-    remarks,
-    shared,
-)
+from microgradx.optim.conventions.conversions import apart, bridges
+from microgradx.optim.conventions.libraries import L2, REQUIRED, Form, families, forms, libraries, remarks
+from microgradx.optim.options import Option, Options, check
 from microgradx.rules import Rule, rules
 
 Named = str | Rule | Optimizer | type[Optimizer]
@@ -31,30 +21,38 @@ STEPS = 1, 10, 100, 1000
 """For which steps a conversion that depends on the step is shown."""
 
 
-def explain(rule: Named, convention: str = "paper", **options: Any) -> None:
+def explain(rule: Named, convention: str = "paper", **options: Option) -> None:
     """Print how a convention writes a rule, how that differs from ours, and the hyperparameters that agree.
 
     rule: a rule, an optimizer (its first group counts) or a name. options: hyperparameters of ours to
-    convert, without them the optimizer's, or defaults.
+    convert, without them the optimizer's, or defaults. ArgumentError for a name that there is none of.
+
+    >>> optim.explain("sgd", "keras", lr=0.1)  # doctest: +ELLIPSIS
+    sgd in Keras: keras.optimizers.SGD
+    ...
+    Ours with lr=0.1 takes the steps of
+        keras.optimizers.SGD(learning_rate=0.1)
     """
     print(explanation(rule, convention, **options))
 
 
-def convert(rule: Named, source: str, target: str, step: float = math.inf, **options: Any) -> Options:
+def convert(rule: Named, source: str, target: str, step: float = math.inf, **options: Option) -> Options:
     """Hyperparameters with which the target takes the steps that the source takes with `options`.
 
     Both are conventions: paper, torch, keras, sklearn, optax, mlx, or microgradx, which is the rule itself.
     Options left out have the source's defaults. Where what agrees depends on the step, it is for that step,
     by default for late ones, when bias corrections have faded. ArgumentError where no numbers agree.
+
+    >>> optim.convert("momentum", "torch", "keras", lr=0.1, momentum=0.9)
+    {'learning_rate': 0.1, 'momentum': 0.9}
     """
     if not step >= 1:
         raise ArgumentError(f"convert: step must be at least 1, got {step!r}; steps are counted from 1.")
     own, _ = chosen(rule)
     there, here = form(own, target), form(own, source)
     try:
-        check_names(here, source, target, options)
-        entered = enter(here, source, options, step)
-        return leave(there, target, cross(here.rule, there.rule, entered, step), step)
+        check_names(here, target, options)
+        return leave(there, cross(here.rule, there.rule, enter(here, options, step), step), step)
     except ArgumentError:
         raise
     except (ValueError, ZeroDivisionError) as error:
@@ -64,7 +62,7 @@ def convert(rule: Named, source: str, target: str, step: float = math.inf, **opt
         raise ArgumentError(f"convert: no hyperparameters give {steps}: {reason}. {hint}.") from None
 
 
-def explanation(rule: Named, convention: str = "paper", **options: Any) -> str:
+def explanation(rule: Named, convention: str = "paper", **options: Option) -> str:
     """What `explain` prints."""
     own, given = chosen(rule)
     if convention == "paper" and not any(own.name in members for members in families.values()):
@@ -78,9 +76,9 @@ def explanation(rule: Named, convention: str = "paper", **options: Any) -> str:
     notes = [note for note in (theirs.note, remarks.get(convention, "")) if note]
     same = theirs.rule is own and not theirs.formula and not theirs.decoupled
     parts += [textwrap.fill(note, 100) for note in notes] or ["The formula is ours."] * same
-    parts.append(table(theirs, own, convention))
+    parts.append(table(theirs, own))
     if convention != "microgradx":
-        parts += [theirs_here(theirs, convention), ours_there(own, theirs, convention, given | options)]
+        parts += [theirs_here(theirs), ours_there(own, theirs, given | options)]
     return "\n\n".join(parts)
 
 
@@ -94,34 +92,34 @@ def equations(rule: Rule) -> str:
     return "\n".join(found).partition(". ")[0].rpartition("gradient: ")[2] if found else rule.name
 
 
-def table(theirs: Form, own: Rule, convention: str) -> str:
+def table(theirs: Form, own: Rule) -> str:
     """Their names, ours, and the defaults of both, a line each."""
-    rows = [(libraries[convention], "here", "default there", "default here")]
+    rows = [(libraries[theirs.library], "here", "default there", "default here")]
+    known = {"weight_decay": 0.0, L2: 0.0} | own.hyperparameters
     for name, default in theirs.defaults.items():
-        ours = ours_of(theirs, convention, name)
-        known = {"weight_decay": 0.0, L2: 0.0} | own.hyperparameters
-        here = tuple(known[k] for k in ours if k in known)
-        rows.append((name, ", ".join(ours), shown(default), ", ".join(map(shown, here)) or "-"))
+        ours = theirs.ours(name)
+        here = [shown(known[k]) for k in ours if k in known]
+        rows.append((name, ", ".join(ours), shown(default), ", ".join(here) or "-"))
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     lines = ("   ".join(cell.ljust(w) for cell, w in zip(row, widths, strict=True)) for row in rows)
     return "\n".join(f"    {line}".rstrip() for line in lines)
 
 
-def theirs_here(theirs: Form, convention: str) -> str:
+def theirs_here(theirs: Form) -> str:
     """The optimizer of ours that takes the convention's steps, with its defaults."""
     more = {"decoupled_weight_decay": True} if theirs.decoupled else {}
-    rows = {t: enter(theirs, convention, {}, t, fill=True) | more for t in (*STEPS, math.inf)}
+    rows = {t: enter(theirs, {}, t, fill=True) | more for t in (*STEPS, math.inf)}
     for row in rows.values():
         row.pop(L2, None)  # which is 0 by default, wherever there is one
     code = f"optim.Optimizer(params, rules.{theirs.rule.name}, {arguments(rows[math.inf])[1:]}"
-    return f"With its defaults, {libraries[convention]} takes the steps of\n{by_step(code, rows)}"
+    return f"With its defaults, {libraries[theirs.library]} takes the steps of\n{by_step(code, rows)}"
 
 
-def ours_there(own: Rule, theirs: Form, convention: str, given: Options) -> str:
+def ours_there(own: Rule, theirs: Form, given: Options) -> str:
     """Hyperparameters of ours as the convention's: for every step, for some, or why there are none."""
     words = f"Ours with {arguments(given)[1:-1]}" if given else "Ours with its defaults"
     try:
-        rows = {t: convert(own, "microgradx", convention, t, **given) for t in (*STEPS, math.inf)}
+        rows = {t: convert(own, "microgradx", theirs.library, t, **given) for t in (*STEPS, math.inf)}
     except ArgumentError as error:
         return f"{words}: {str(error).partition(': ')[2]}"
     code = f"{theirs.call}{arguments(rows[math.inf] | theirs.fixed)}"
@@ -143,7 +141,7 @@ def arguments(options: Options) -> str:
     return f"({', '.join(f'{name}={shown(value)}' for name, value in options.items())})" if options else ""
 
 
-def shown(value: Any) -> str:
+def shown(value: Option) -> str:
     """A number in a few digits, several in brackets; `required` for the default that is none."""
     if isinstance(value, tuple):
         return f"({', '.join(map(shown, value))})"
@@ -160,24 +158,25 @@ def chosen(rule: Named) -> tuple[Rule, Options]:
     if isinstance(rule, Rule):
         return rule, {}
     if isinstance(rule, Optimizer):
-        rule.follow()
-        flat = rule.flats[0]
-        own, kinds = flat.update.rule, flat.update.options
-        if ("decoupled" in kinds and own.name not in ("adam", "lion")) or (
-            "l2" in kinds and own.name == "lion"
-        ):
-            what = f"{own.name} with {'decoupled' if 'decoupled' in kinds else 'L2'} weight decay"
-            raise ArgumentError(
-                f"{what} has no name of its own elsewhere; explain it without, or rules.adamw."
-            )
-        decoupled = "decoupled" in kinds and own.name == "adam"
-        return rules["adamw"] if decoupled else own, dict(flat.hyperparameters)
+        return of_optimizer(rule)
     if isinstance(rule, str):
-        known: dict[str, Any] = {**optimizers, **rules}
+        known: dict[str, Rule | type[Optimizer]] = {**optimizers, **rules}
         if rule.lower() not in known:
             raise ArgumentError(f"no rule or optimizer {rule!r}; there are {', '.join(known)}.")
         return chosen(known[rule.lower()])
     return rule.choose(**rule.options), {}
+
+
+def of_optimizer(optimizer: Optimizer) -> tuple[Rule, Options]:
+    """The rule of an optimizer's first group, and its hyperparameters."""
+    optimizer.follow()
+    flat = optimizer.flats[0]
+    own, kinds = flat.update.rule, flat.update.options
+    if ("decoupled" in kinds and own.name not in ("adam", "lion")) or ("l2" in kinds and own.name == "lion"):
+        what = f"{own.name} with {'decoupled' if 'decoupled' in kinds else 'L2'} weight decay"
+        raise ArgumentError(f"{what} has no name of its own elsewhere; explain it without, or rules.adamw.")
+    decoupled = "decoupled" in kinds and own.name == "adam"
+    return rules["adamw"] if decoupled else own, dict(flat.hyperparameters)
 
 
 def form(rule: Rule, convention: str) -> Form:
@@ -186,8 +185,8 @@ def form(rule: Rule, convention: str) -> Form:
         raise ArgumentError(f"no convention {convention!r}; there are {', '.join(libraries)}.")
     if convention == "microgradx":
         shrinks = "weight_decay" in rule.hyperparameters or rule is rules["lion"]  # by optim.Lion's default
-        names = {} if shrinks else {"weight_decay": L2}
-        return Form(f"rules.{rule.name}", rule, {"weight_decay": 0.0} | rule.hyperparameters, names=names)
+        defaults = {"weight_decay": 0.0} | rule.hyperparameters
+        return Form(convention, f"rules.{rule.name}", rule, defaults, {} if shrinks else {"weight_decay": L2})
     family = next((forms[name] for name, members in families.items() if rule.name in members), {})
     if convention not in family:
         known = ", ".join(family) or "none but the paper"
@@ -195,24 +194,18 @@ def form(rule: Rule, convention: str) -> Form:
     return family[convention]
 
 
-def check_names(here: Form, source: str, target: str, options: Options) -> None:
+def check_names(here: Form, target: str, options: Options) -> None:
     """ArgumentError where options of the call belong to another of its forms, which has a name of its own."""
     unknown = options.keys() - here.defaults.keys()
-    calls = {name: family[source] for name, family in forms.items() if source in family}
+    calls = {name: family[here.library] for name, family in forms.items() if here.library in family}
     for name, other in calls.items():
         if unknown and other.call == here.call and unknown <= other.defaults.keys() | other.fixed.keys():
             left = ", ".join(f"{key}={shown(options[key])}" for key in options if key not in other.fixed)
-            write = f'convert("{name}", "{source}", "{target}"{", " * bool(left)}{left})'
+            write = f'convert("{name}", "{here.library}", "{target}"{", " * bool(left)}{left})'
             raise ArgumentError(f"{here.call} with {', '.join(unknown)} is {name!r} here: write {write}.")
 
 
-def ours_of(theirs: Form, convention: str, name: str) -> tuple[str, ...]:
-    """Our names of one of their options."""
-    found = (shared[convention] | theirs.names).get(name, name)
-    return found if isinstance(found, tuple) else (found,)
-
-
-def enter(theirs: Form, convention: str, options: Options, step: float, fill: bool = False) -> Options:
+def enter(theirs: Form, options: Options, step: float, fill: bool = False) -> Options:
     """From options as the convention has them to the hyperparameters of the rule that takes its steps.
 
     `fill` takes our default where theirs is required.
@@ -222,7 +215,7 @@ def enter(theirs: Form, convention: str, options: Options, step: float, fill: bo
         raise ArgumentError(f"{theirs.call} has no {', '.join(unknown)}; it has {there}.")
     found: Options = dict(theirs.constant)
     for name, value in (theirs.defaults | options).items():
-        ours = ours_of(theirs, convention, name)
+        ours = theirs.ours(name)
         if value is REQUIRED and not fill:
             raise ArgumentError(f"{theirs.call} has no default for {name}: give {name}=...")
         if value is REQUIRED:
@@ -232,7 +225,7 @@ def enter(theirs: Form, convention: str, options: Options, step: float, fill: bo
             raise ArgumentError(f"{theirs.call}: {name} must be {len(ours)} numbers, got {value!r}.")
         found |= zip(ours, values, strict=True)
     check(theirs.call, found)
-    return theirs.rule.hyperparameters | theirs.enter(found, step)
+    return theirs.rule.hyperparameters | theirs.change.back(found, step)
 
 
 def cross(start: Rule, end: Rule, options: Options, step: float) -> Options:
@@ -246,15 +239,14 @@ def cross(start: Rule, end: Rule, options: Options, step: float) -> Options:
     return ways[end.name]
 
 
-def leave(theirs: Form, convention: str, options: Options, step: float) -> Options:
+def leave(theirs: Form, options: Options, step: float) -> Options:
     """From the rule's hyperparameters to the convention's options; the rest must be as theirs always is."""
-    left = dict(theirs.leave(options, step))
+    left = dict(theirs.change.there(options, step))
     found: Options = {}
     for name in theirs.defaults:
-        ours = ours_of(theirs, convention, name)
-        values = tuple(left.pop(k, 0.0) for k in ours)
-        found[name] = values if len(ours) > 1 else values[0]
-    if convention == "microgradx" and not found["weight_decay"]:
+        values = tuple(left.pop(k, 0.0) for k in theirs.ours(name))
+        found[name] = values if len(values) > 1 else values[0]
+    if theirs.library == "microgradx" and not found["weight_decay"]:
         found = {name: value for name, value in found.items() if name in theirs.rule.hyperparameters}
     for name, value in left.items():
         wanted = (theirs.rule.hyperparameters | theirs.constant).get(name, 0.0)

@@ -6,82 +6,85 @@ ValueError where no numbers do.
 
 import math
 from collections.abc import Callable
-from typing import Any
+from typing import NamedTuple
 
-Options = dict[str, Any]
-Change = Callable[[Options, float], Options]
+from microgradx.optim.options import Options
 
-
-def corrections(options: Options, t: float) -> tuple[float, float]:
-    """1-β₁ᵗ and √(1-β₂ᵗ)."""
-    return 1 - options["beta1"] ** t, math.sqrt(1 - options["beta2"] ** t)
+Move = Callable[[Options, float], Options]
+Factors = Callable[[Options, float], dict[str, float]]
 
 
-def scaled(options: Options, lr: float = 1.0, eps: float = 1.0) -> Options:
-    """lr and ε multiplied; weights still shrink by as much."""
-    new = options | {"lr": options["lr"] * lr, "eps": options["eps"] * eps}
-    return new | {"weight_decay": options["weight_decay"] / lr} if "weight_decay" in options else new
+class Change(NamedTuple):
+    """From one form's hyperparameters to another's, and back."""
+
+    there: Move
+    back: Move
 
 
-def to_raw_root(options: Options, t: float) -> Options:
-    """ε beside √v̂ as ε beside √v."""
-    return scaled(options, eps=corrections(options, t)[1])
+def scaling(factors: Factors, **names: str) -> Change:
+    """Hyperparameters times numbers that depend on the others; `names` are those that are called otherwise.
+
+    Weights still shrink by as much: where lr is multiplied, weight_decay is divided.
+    """
+
+    def scaled(options: Options, by: dict[str, float]) -> Options:
+        found = options | {name: options[name] * factor for name, factor in by.items()}
+        if "lr" in by and "weight_decay" in options:
+            found["weight_decay"] = options["weight_decay"] / by["lr"]
+        return found
+
+    def renamed(options: Options, names: dict[str, str]) -> Options:
+        return {names.get(name, name): value for name, value in options.items()}
+
+    def there(options: Options, t: float) -> Options:
+        return renamed(scaled(options, factors(options, t)), names)
+
+    def back(options: Options, t: float) -> Options:
+        options = renamed(options, {theirs: ours for ours, theirs in names.items()})
+        return scaled(options, {name: 1 / factor for name, factor in factors(options, t).items()})
+
+    return Change(there, back)
 
 
-def from_raw_root(options: Options, t: float) -> Options:
-    """The way back."""
-    return scaled(options, eps=1 / corrections(options, t)[1])
+def root(options: Options, t: float) -> float:
+    """√(1-β₂ᵗ), by which √v̂ is longer than √v."""
+    return math.sqrt(1 - options["beta2"] ** t)
 
 
-def to_uncorrected(options: Options, t: float) -> Options:
-    """Adam's bias corrections taken into lr and ε."""
-    first, second = corrections(options, t)
-    return scaled(options, second / first, second)
+def into_lr_and_eps(options: Options, t: float) -> dict[str, float]:
+    """Adam's bias corrections, taken into lr and ε."""
+    return {"lr": root(options, t) / (1 - options["beta1"] ** t), "eps": root(options, t)}
 
 
-def from_uncorrected(options: Options, t: float) -> Options:
-    """The way back."""
-    first, second = corrections(options, t)
-    return scaled(options, first / second, 1 / second)
-
-
-def summing(options: Options, t: float) -> Options:
-    """From the averaging form: the velocity is m / (1-β)."""
-    rest = {name: value for name, value in options.items() if name != "beta"}
-    return rest | {"lr": options["lr"] * (1 - options["beta"]), "momentum": options["beta"]}
-
-
-def averaging(options: Options, t: float) -> Options:
-    """The way back."""
-    rest = {name: value for name, value in options.items() if name != "momentum"}
-    return rest | {"lr": options["lr"] / (1 - options["momentum"]), "beta": options["momentum"]}
-
-
-def joined(options: Options, t: float) -> Options:
-    """√(s + ε) with s from s₀ is √s with s from s₀ + ε."""
-    start = options["initial_accumulator_value"] + options["eps"]
-    return options | {"initial_accumulator_value": start, "eps": 0.0}
-
-
-def parted(options: Options, t: float) -> Options:
-    """The way back: all in the initial value, if there is no ε outside."""
+def in_sum(options: Options, t: float) -> Options:
+    """All of ε in what the sum starts from, if there is none outside."""
     if options["eps"]:
         raise ValueError("no number inside the root does what eps does outside")
     return options
 
 
-bridges: dict[tuple[str, str], Change] = {
+def in_start(options: Options, t: float) -> Options:
+    """√(s + ε) with s from s₀ is √s with s from s₀ + ε."""
+    start = options["initial_accumulator_value"] + options["eps"]
+    return options | {"initial_accumulator_value": start, "eps": 0.0}
+
+
+same = scaling(lambda o, t: {})
+raw_root = scaling(lambda o, t: {"eps": root(o, t)})  # ε beside √v instead of √v̂
+uncorrected = scaling(into_lr_and_eps)
+summing = scaling(lambda o, t: {"lr": 1 - o["beta"]}, beta="momentum")  # the velocity is m / (1-β)
+decay_apart = scaling(lambda o, t: {"weight_decay": o["lr"]})  # weights shrink by λ alone, not by lr · λ
+eps_in_root = Change(in_sum, in_start)
+
+ways = {
     ("momentum", "sgd_momentum"): summing,
-    ("sgd_momentum", "momentum"): averaging,
-    ("sgd_momentum", "heavy_ball"): lambda o, t: o,
-    ("heavy_ball", "sgd_momentum"): lambda o, t: o,
-    ("adam", "adam_epsilon_hat"): to_raw_root,
-    ("adam_epsilon_hat", "adam"): from_raw_root,
-    ("adam", "adam_uncorrected"): to_uncorrected,
-    ("adam_uncorrected", "adam"): from_uncorrected,
-    ("adamw", "adam"): lambda o, t: o,
-    ("adam", "adamw"): lambda o, t: o,
+    ("sgd_momentum", "heavy_ball"): same,
+    ("adam", "adam_epsilon_hat"): raw_root,
+    ("adam", "adam_uncorrected"): uncorrected,
+    ("adam", "adamw"): same,
 }
+bridges: dict[tuple[str, str], Move] = {pair: change.there for pair, change in ways.items()}
+bridges |= {(b, a): change.back for (a, b), change in ways.items()}
 """From the hyperparameters of one of our rules to those of another that then takes the same steps."""
 
 apart = {

@@ -6,10 +6,12 @@ the bits of the compiled sweep. `written` turns an expression into m̂ / (√v̂
 
 import ast
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from types import CodeType
-from typing import Any
+from typing import cast
+
+import numpy as np
 
 from microgradx.kernels.free_variables import FreeVariables
 from microgradx.kernels.loop_source import before
@@ -25,6 +27,13 @@ low, high = str.maketrans("0123456789", "₀₁₂₃₄₅₆₇₈₉"), str.m
 signs = {"Add": "+", "Sub": "-", "Mod": "%", "BitAnd": "and", "BitOr": "or"}
 signs |= {"Gt": ">", "Lt": "<", "GtE": "≥", "LtE": "≤", "Eq": "=", "NotEq": "≠"}
 spoken = {"maximum": "max", "minimum": "min"}
+
+Value = float | np.floating | np.ndarray
+"""Of a line: a number, or one for each of many."""
+
+Values = Mapping[str, Value]
+Traced = tuple["Line", Values, Value]
+"""A line, what its names stood for, and what came out."""
 
 CHOICE, COMPARE, SUM, PRODUCT, MINUS, ATOM = range(6)
 """How strongly an expression holds together: what is weaker than its place asks for gets brackets."""
@@ -60,13 +69,13 @@ class Equation:
         values = last.value.elts if isinstance(last.value, ast.Tuple) else [last.value]
         self.lines: list[Line] = []
         self.elements = {"p", "g", *rule.state}
-        inside: Any = Hats(self).generic_visit  # a quotient that has a line of its own stays
+        hats = Hats(self)
         for statement in [*tree.body, *assignments]:
-            name, value = statement.targets[0].id, inside(statement.value)
+            name, value = statement.targets[0].id, hats.inside(statement.value)
             self.lines.append(line(name, value))
             self.elements |= {name} if names(value) & self.elements else set()
         targets = ("p", *rule.state, *rule.carried)
-        self.results = [line(n, inside(v)) for n, v in zip(targets, values, strict=True)]
+        self.results = [line(n, hats.inside(v)) for n, v in zip(targets, values, strict=True)]
         self.rate, self.direction = self.split()
 
     def split(self) -> tuple[Line | None, Line | None]:
@@ -86,12 +95,12 @@ class Equation:
                     return line("effective lr", rate), line("direction", moving[0])
         return None, None
 
-    def evaluate(self, values: dict[str, Any]) -> list[tuple[Line, dict[str, Any], Any]]:
+    def evaluate(self, values: Values) -> list[Traced]:
         """Every line, what its names stood for, and its value; then the results, the rate and the direction.
 
         values: all of the rule's parameters, numbers or arrays.
         """
-        known, trace = dict(values), []
+        known, trace = dict(values), list[Traced]()
         for one in self.lines:
             value = eval(one.code, self.outside, known)
             trace.append((one, dict(known), value))
@@ -123,6 +132,10 @@ class Hats(ast.NodeTransformer):
     def __init__(self, equation: Equation):
         self.equation, self.own = equation, equation.rule.function.__code__.co_varnames
 
+    def inside(self, node: ast.expr) -> ast.expr:
+        """The same for the parts of an expression: a quotient that has a line of its own stays."""
+        return cast(ast.expr, self.generic_visit(node))
+
     def visit_BinOp(self, node: ast.BinOp) -> ast.expr:
         """The name of the new line, if this is such a quotient."""
         match node:
@@ -152,7 +165,7 @@ def factors(node: ast.expr) -> tuple[list[ast.expr], list[ast.expr]]:
     return [node], []
 
 
-def number(x: Any) -> str:
+def number(x: Value) -> str:
     """Six digits of a number."""
     return str(x) if isinstance(x, bool) else f"{float(x):.6g}"
 
@@ -176,7 +189,7 @@ def written(node: ast.expr, name: Callable[[str], str]) -> str:
             case ast.Name(id=key):
                 text = name(key)
                 return text, MINUS if text.startswith("-") else ATOM
-            case ast.Constant(value=value):
+            case ast.Constant(value=int() | float() as value):
                 return number(value), ATOM
             case ast.UnaryOp(ast.USub(), operand):
                 return f"-{behind(operand, MINUS)}", MINUS

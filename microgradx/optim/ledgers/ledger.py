@@ -11,27 +11,56 @@ Inside a compiled step or scan, what is watched is one more result.
 
 import csv
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from fnmatch import fnmatchcase
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
-from microgradx.eager.tensor import wrap
+from microgradx.eager.tensor import Tensor, wrap
 from microgradx.errors import ArgumentError
-from microgradx.optim.base import Optimizer
-from microgradx.optim.flat import Flat, Part
-from microgradx.optim.ledgers.parameter_log import Account, Block
+from microgradx.kernels.cpu import Sweep
+from microgradx.optim.base import Optimizer, Watcher
+from microgradx.optim.flat import Data, Flat, Part
+from microgradx.optim.ledgers import pictures
+from microgradx.optim.ledgers.parameter_log import Account, Block, Index, Start
+
+Watch = int | str | Iterable[str] | dict[str, Index]
+Read = Data | Tensor
+"""What compiled steps have read for a page, in memory of a GPU or of the page."""
 
 BLOCK = 1 << 23  # bytes of memory that a ledger takes at a time
 unnamed = " Names such as 0.weight come from an optimizer of model.named_parameters()."
 
 
-class Ledger:
-    """Writes down the steps of an optimizer while its `with` block runs; see `ledger`."""
+class Ledger(Watcher):
+    """Writes down the steps of an optimizer while its `with` block runs.
 
-    def __init__(self, optimizer: Optimizer, watch: Any = 1000, every: int = 1):
+    `watch` is what to choose: so many numbers spread evenly; a name, or a pattern such as "*.weight", or
+    several; or a dict from names to what picks numbers of that array: an index (3, 7), a list of indices,
+    slices, a mask, or `...` for all. `every` writes down one of so many steps, the first. Each takes memory
+    for 3 + states numbers per watched one: with Adam, 20 kB for a thousand. ArgumentError for what is not
+    there, or is not watched.
+
+    >>> w = mg.tensor([1.0, -2.0], requires_grad=True)
+    >>> optimizer = optim.Momentum([("w", w)], lr=0.5, beta=0.5)
+    >>> with optim.ledger(optimizer, watch={"w": 0}) as log:
+    ...     for _ in range(2):
+    ...         optimizer.zero_grad()
+    ...         (w * w).sum().backward()
+    ...         optimizer.step()
+    >>> log["w"]["m"].tolist()
+    [[1.0], [1.0]]
+    >>> log.explain("w", 0, step=2)  # doctest: +ELLIPSIS
+    w[0] in step 2 of momentum: Follow the mean of recent gradients (averaging form).
+    ...
+      m ← β · m + (1 - β) · g
+        = 0.5 · 1 + (1 - 0.5) · 1
+        = 1
+    ...
+    """
+
+    def __init__(self, optimizer: Optimizer, watch: Watch = 1000, every: int = 1):
         if not isinstance(optimizer, Optimizer):
             raise ArgumentError(f"ledger: it takes an optimizer, not {type(optimizer).__name__}.")
         if not isinstance(every, int) or every < 1:
@@ -51,7 +80,7 @@ class Ledger:
         self.optimizer.ledgers.append(self)
         return self
 
-    def __exit__(self, *_: Any) -> None:
+    def __exit__(self, *_: object) -> None:
         self.optimizer.ledgers.remove(self)
 
     def __getitem__(self, name: str) -> Account:
@@ -76,7 +105,7 @@ class Ledger:
                 page.close()
         self.steps += 1
 
-    def write(self, found: Iterator[Any], starts: list[list[tuple]], seats: dict[int, int]) -> None:
+    def write(self, found: Iterator[Read], starts: list[list[Start]], seats: dict[int, int]) -> None:
         """Compiled steps are done: what they found on each page, and what they started from."""
         due = slice(-self.steps % self.every, None, self.every)
         for page in self.pages:
@@ -85,19 +114,19 @@ class Ledger:
 
     # Reading
 
-    def explain(self, name: str, index: Any = None, step: int | None = None) -> None:
+    def explain(self, name: str, index: Index = None, step: int | None = None) -> None:
         """Print the rule with the numbers of one step put in, line by line; `step` is the rule's own t."""
         print(self[name].explain(index, step))
 
-    def table(self) -> dict[str, Any]:
+    def table(self) -> dict[str, Sequence[object] | np.ndarray]:
         """All columns by name, a row per step and watched number; NaN where a rule has no such column."""
         accounts = [one for one in self.accounts.values() if one.names]
-        table: dict[str, Any] = {"parameter": [], "index": [], "step": []}
-        for one in accounts:
-            steps, places = one.t.tolist(), [",".join(map(str, index)) for index in one.indices]
-            table["parameter"] += [one.name] * (len(steps) * len(places))
-            table["index"] += places * len(steps)
-            table["step"] += [t for t in steps for _ in places]
+        rows = [(one, t, index) for one in accounts for t in one.t.tolist() for index in one.indices]
+        table: dict[str, Sequence[object] | np.ndarray] = {
+            "parameter": [one.name for one, _, _ in rows],
+            "index": [",".join(map(str, index)) for _, _, index in rows],
+            "step": [t for _, t, _ in rows],
+        }
         for name in dict.fromkeys(name for one in accounts for name in one.names):
             blank = [np.full((len(one.t), len(one.indices)), np.nan, np.float32) for one in accounts]
             pieces = zip(accounts, blank, strict=True)
@@ -125,10 +154,8 @@ class Ledger:
         else:
             raise ArgumentError(f"{path}: a ledger is saved as .csv or .parquet.")
 
-    def picture(self, path: str | Path, name: str | None = None, index: Any = None) -> None:
+    def picture(self, path: str | Path, name: str | None = None, index: Index = None) -> None:
         """Draw it as a PNG: all watched numbers by parameter, or the story of one number of `name`."""
-        from microgradx.optim.ledgers import pictures
-
         if name is None:
             pictures.overview(self.accounts, path)
         else:
@@ -136,13 +163,7 @@ class Ledger:
 
 
 ledger = Ledger
-"""`ledger(optimizer, watch=1000, every=1)`: write down the steps of chosen numbers.
-
-`watch` is what to choose: so many numbers spread evenly; a name, or a pattern such as "*.weight", or several;
-or a dict from names to what picks numbers of that array: an index (3, 7), a list of indices, slices, a mask,
-or `...` for all. `every` writes down one of so many steps, the first. Each takes memory for 3 + states
-numbers per watched one: with Adam, 20 kB for a thousand.
-"""
+"""Write down the steps of chosen numbers of an optimizer, inside `with ledger(optimizer) as log:`."""
 
 
 class Page:
@@ -157,8 +178,10 @@ class Page:
         for k, part in enumerate(self.parts):
             start, stop = stop, stop + len(places[part.name])
             shape = part.value.shape
-            axes: Any = np.unravel_index(places[part.name], shape) if shape else ()
-            indices: list[Any] = list(zip(*(axis.tolist() for axis in axes), strict=True)) if shape else [()]
+            indices: list[tuple[int, ...]] = [()]
+            if shape:
+                axes = np.unravel_index(places[part.name], shape)
+                indices = list(zip(*(axis.tolist() for axis in axes), strict=True))
             self.accounts.append(Account(part.name, shape, indices, self.blocks, k, slice(start, stop)))
         self.places = np.concatenate([places[part.name] for part in self.parts])
         counts = [len(places[part.name]) for part in self.parts]
@@ -202,7 +225,7 @@ class Page:
         self.free = self.free[1:]
         self.keep(self.numbers, self.sweep, [starts], [k if done else None for k, done in enumerate(stepped)])
 
-    def write(self, found: Any, starts: list[list[tuple]], seats: dict[int, int], due: slice) -> None:
+    def write(self, found: Read, starts: list[list[Start]], seats: dict[int, int], due: slice) -> None:
         """Keep what is due of what compiled steps have read, on a GPU or in this page's room."""
         numbers, kept = self.room(len(starts)), starts[due]
         if not kept:
@@ -217,12 +240,14 @@ class Page:
             self.free = self.free[len(starts) :]
         self.keep(numbers, self.flat.update, kept, [seats.get(id(part)) for part in self.parts])
 
-    def keep(self, numbers: np.ndarray, sweep: Any, starts: list[list[tuple]], seats: list) -> None:
+    def keep(
+        self, numbers: np.ndarray, sweep: Sweep, starts: list[list[Start]], seats: list[int | None]
+    ) -> None:
         """Write down some steps."""
         given = [part.given for part in self.parts]
         self.blocks.append(Block(numbers, sweep, starts, seats, given))
 
-    def read(self, array: Any, out: np.ndarray) -> None:
+    def read(self, array: Data, out: np.ndarray) -> None:
         """Gather the watched numbers of a flat array; from a GPU, these alone."""
         if isinstance(array, np.ndarray):
             array.take(self.index, out=out, mode="clip")  # in range, and faster than "raise"
@@ -230,9 +255,9 @@ class Page:
             out[...] = wrap(array)[self.index].numpy()
 
 
-def chosen(parts: dict[str, Part], watch: Any) -> dict[str, np.ndarray]:
+def chosen(parts: dict[str, Part], watch: Watch) -> dict[str, np.ndarray]:
     """The places to watch, by parameter, as positions in it."""
-    if isinstance(watch, int) and not isinstance(watch, bool):
+    if isinstance(watch, int):
         return spread(parts, watch)
     if not isinstance(watch, dict):
         watch = dict.fromkeys([watch] if isinstance(watch, str) else watch, ...)
@@ -258,7 +283,7 @@ def spread(parts: dict[str, Part], count: int) -> dict[str, np.ndarray]:
     return {name: piece - start for name, piece, start in pairs if len(piece)}
 
 
-def positions(part: Part, index: Any) -> np.ndarray:
+def positions(part: Part, index: Index) -> np.ndarray:
     """The places in a parameter that an index picks."""
     shape, size = part.value.shape, part.value.size
     if isinstance(index, list):

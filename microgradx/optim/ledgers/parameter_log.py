@@ -11,20 +11,36 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from microgradx.errors import ArgumentError
-from microgradx.optim.ledgers.equations import HAT, Equation, Line, equation, number, written
+from microgradx.kernels.cpu import Sweep
+from microgradx.optim.ledgers.equations import (
+    HAT,
+    Equation,
+    Line,
+    Traced,
+    Value,
+    Values,
+    equation,
+    number,
+    written,
+)  # fmt: skip
+from microgradx.optim.options import Options
 
 OURS = "effective_lr", "update", "ratio"
 """The columns of every rule, after its own."""
+
+
+Index = Any  # what NumPy takes: an index, slices, a mask, a list of indices
+Start = tuple[Options, dict[str, float]]  # hyperparameters and clock before a step
 
 
 class Block(NamedTuple):
     """What was read at some steps of the parameters in a flat buffer."""
 
     numbers: np.ndarray  # (steps, 3 + states, watched): p, g and the state before the step, p after it
-    sweep: Any
-    starts: list[list[tuple]]  # of every step: hyperparameters and clocks before it
+    sweep: Sweep
+    starts: list[list[Start]]  # of every step
     seats: list[int | None]  # which of these are a parameter's; None where it has not stepped
-    given: list[dict[str, Any]]
+    given: list[Options]
 
 
 @dataclass(frozen=True)
@@ -32,21 +48,21 @@ class Record:
     """One step of one parameter: its columns of the numbers, and what was the same for all of them."""
 
     numbers: np.ndarray
-    sweep: Any
-    known: dict[str, Any]  # t, carried numbers, hyperparameters
+    sweep: Sweep
+    known: dict[str, float]  # t, carried numbers, hyperparameters
 
     @property
     def equation(self) -> Equation:
         """The rule, line by line."""
         return equation(self.sweep.rule, self.sweep.options, self.sweep.outside)
 
-    def start(self) -> dict[str, Any]:
+    def start(self) -> dict[str, Value]:
         """The rule's parameters: arrays of the watched numbers, and numbers."""
         rule = self.sweep.rule
         rows = dict(zip(("p", "g", *rule.state), self.numbers, strict=False))  # the last row is p afterwards
         return rule.hyperparameters | rows | self.known
 
-    def trace(self, which: int) -> list[tuple[Line, dict[str, Any], Any]]:
+    def trace(self, which: int) -> list[Traced]:
         """The rule's lines for one of the numbers."""
         alone = {k: v[which] if isinstance(v, np.ndarray) else v for k, v in self.start().items()}
         with np.errstate(all="ignore"):
@@ -129,7 +145,7 @@ class Account:
         blank = np.full(len(self.indices), np.nan)
         return np.array([row.get(name, blank) for row in self.table])
 
-    def find(self, index: Any) -> int:
+    def find(self, index: Index) -> int:
         """Which of the watched numbers stands at an index of the parameter."""
         if index is None:
             return 0
@@ -143,7 +159,7 @@ class Account:
             raise ArgumentError(f"{self.name}{list(place)} is not watched; watched are {near}.")
         return self.indices.index(place)
 
-    def explain(self, index: Any = None, step: int | None = None) -> str:
+    def explain(self, index: Index = None, step: int | None = None) -> str:
         """The rule's lines with their numbers; by default of the first number and the last step."""
         which, steps = self.find(index), self.t.tolist()
         if not steps:
@@ -159,13 +175,13 @@ class Account:
         return explanation(title, record, which, found)
 
 
-def explanation(title: str, record: Record, which: int, found: dict[str, Any]) -> str:
+def explanation(title: str, record: Record, which: int, found: Values) -> str:
     """Title, what the step started from, every line with symbols and with numbers, and what came of it."""
     rule, symbol = record.sweep.rule, record.equation.symbol
     start, trace = record.start(), record.trace(which)
     fixed = {k: start[k] for k in (*rule.hyperparameters, "weight_decay") if k in start}
     given = [f"{symbol(k)} = {number(v)}" for k, v in fixed.items()]
-    begin = [f"{symbol(k)} = {number(start[k][which])}" for k in ("p", "g", *rule.state)]
+    begin = [f"{symbol(k)} = {number(np.asarray(start[k])[which])}" for k in ("p", "g", *rule.state)]
     begin += [f"{symbol(k)} = {number(start[k])}" for k in rule.carried]
     doc = (rule.__doc__ or rule.name).strip().splitlines()[0]
     lines = [f"{title} in step {start['t']} of {rule.name}: {doc}", "", "  " + "   ".join(given)]
@@ -184,7 +200,7 @@ def explanation(title: str, record: Record, which: int, found: dict[str, Any]) -
     return "\n".join(lines)
 
 
-def step_lines(one: Line, known: dict[str, Any], value: Any, symbol: Callable[[str], str]) -> list[str]:
+def step_lines(one: Line, known: Values, value: Value, symbol: Callable[[str], str]) -> list[str]:
     """`m ← β₁ · m + (1 - β₁) · g`, below it the same in numbers, and the result."""
     name = symbol(one.name)
     formula = written(one.expression, symbol)

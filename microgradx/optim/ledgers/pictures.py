@@ -5,7 +5,7 @@ Lines differ in their dashes as well as in their colours.
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -13,13 +13,17 @@ from microgradx.errors import ArgumentError
 from microgradx.optim.ledgers.parameter_log import Account
 from microgradx.palette import AMBER, BLUE, FAINT, GREEN, GREY, INK, PINK, RED, SKY, blank, plain
 
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
 COLORS = BLUE, RED, GREEN, PINK, AMBER, SKY
 DASHES = "-", "--", "-.", ":"
 FEW = 4  # bands that can be told apart
 MOST = 2 * len(COLORS)  # curves, each with colour and dashes of its own
 
 
-def figure(rows: int, columns: int, width: float, height: float) -> tuple[Any, np.ndarray]:
+def figure(rows: int, columns: int, width: float, height: float) -> tuple["Figure", np.ndarray]:
     """An empty figure of so many inches, and its (rows, columns) axes; each row has a step axis below."""
     drawing = blank(width, height)
     axes = drawing.subplots(rows, columns, squeeze=False, sharex=True)
@@ -32,7 +36,7 @@ def figure(rows: int, columns: int, width: float, height: float) -> tuple[Any, n
     return drawing, axes
 
 
-def headline(ax: Any, text: str) -> None:
+def headline(ax: "Axes", text: str) -> None:
     """A title at the left."""
     ax.set_title(text, loc="left", fontsize=10.5, color=INK)
 
@@ -65,13 +69,13 @@ def story(account: Account, which: int, path: str | Path) -> None:
     drawing.savefig(path, dpi=160)
 
 
-def curve(ax: Any, t: np.ndarray, values: np.ndarray, color: str) -> None:
+def curve(ax: "Axes", t: np.ndarray, values: np.ndarray, color: str) -> None:
     """One line."""
     scale(ax, values)
     ax.plot(t, values, color=color, lw=1.6)
 
 
-def scale(ax: Any, values: np.ndarray) -> None:
+def scale(ax: "Axes", values: np.ndarray) -> None:
     """A logarithmic axis for positive numbers that vary much; one that begins at 0 for a constant."""
     finite = values[np.isfinite(values)]
     if len(finite) and finite.min() > 0:
@@ -81,7 +85,7 @@ def scale(ax: Any, values: np.ndarray) -> None:
             ax.set_ylim(0, 1.5 * finite.max())
 
 
-def logarithmic(ax: Any) -> None:
+def logarithmic(ax: "Axes") -> None:
     """A logarithmic axis with plain numbers, at 1, 2 and 5 of every power of ten where there is room."""
     from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 

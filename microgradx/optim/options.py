@@ -1,0 +1,184 @@
+"""Options of optimizers and schedules: what they mean, what they may be, and how a class declares them.
+
+One table of meanings and one of ranges, both by name; docstrings and messages are made from them.
+"""
+
+import math
+from collections.abc import Callable
+from inspect import Parameter, Signature, cleandoc
+from typing import Any
+
+from microgradx.errors import ArgumentError
+
+Option = Any  # a number, several, a word, a switch; or whatever a rule or schedule of the user's takes
+Options = dict[str, Option]
+Group = Options  # options, and under "params" and "param_names" what they are for
+Limit = tuple[str, Callable[[Option], bool]]
+
+
+def one_of(*valid: str | None) -> Limit:
+    """One of a few values."""
+    return " or ".join(map(repr, valid)), valid.__contains__
+
+
+not_negative: Limit = ("a number of at least 0", lambda x: 0 <= x < math.inf)
+part: Limit = ("in [0, 1]", lambda x: 0 <= x <= 1)
+below_1: Limit = ("in [0, 1)", lambda x: 0 <= x < 1)
+count: Limit = ("a whole number of at least 1", lambda x: x >= 1 and x % 1 == 0)
+
+limits: dict[str, Limit] = {
+    **dict.fromkeys(["lr", "weight_decay", "eps", "momentum", "alpha", "lr_decay"], not_negative),
+    **dict.fromkeys(["momentum_decay", "initial_accumulator_value"], not_negative),
+    **dict.fromkeys(["trust_coefficient", "max_lr", "min_lr"], not_negative),
+    **dict.fromkeys(["rho", "factor", "end_factor", "pct_start"], part),
+    **dict.fromkeys(["beta", "beta1", "beta2", "beta3", "decay"], below_1),
+    **dict.fromkeys(["T_max", "T_0", "T_mult", "step_size", "total_iters", "total_steps", "steps"], count),
+    "betas": ("numbers in [0, 1)", lambda x: all(0 <= beta < 1 for beta in x)),
+    "etas": ("two numbers, 0 < etas[0] < 1 < etas[1]", lambda x: 0 < x[0] < 1 < x[1]),
+    "start_factor": ("in (0, 1]", lambda x: 0 < x <= 1),
+    "ns_steps": ("a whole number below 100", lambda x: 0 <= x < 100 and x % 1 == 0),
+    "ns_coefficients": ("three numbers", lambda x: len(x) == 3),
+    "adjust_lr_fn": one_of(None, "original", "match_rms_adamw"),
+    "anneal_strategy": one_of("cos", "linear"),
+    "Adafactor.eps": (
+        "two numbers of at least 0, of which the first may be None",
+        lambda x: len(x) == 2 and x[0] != math.inf and (x[0] is None or x[0] >= 0) and 0 <= x[1] < math.inf,
+    ),
+    "beta2_decay": ("a number of at most 0", lambda x: -math.inf < x <= 0),
+    "d": ("a number of at least 1", lambda x: 1 <= x < math.inf),
+    **dict.fromkeys(["tolerance_grad", "tolerance_change"], not_negative),
+    **dict.fromkeys(["max_iter", "history_size"], count),
+    "max_eval": ("None or a whole number of at least 1", lambda x: x is None or (x >= 1 and x % 1 == 0)),
+    "line_search_fn": one_of(None, "strong_wolfe"),
+    "mode": one_of("min", "max"),
+    "threshold_mode": one_of("rel", "abs"),
+}
+"""What an option of a name, or of that name in one class, must be, in words and as a test; ranges are
+PyTorch's where it has them."""
+
+
+def check(owner: str, options: Options) -> None:
+    """Raise for the first option that is outside its range."""
+    for name, limit in [(name, limits.get(f"{owner}.{name}", limits.get(name))) for name in options]:
+        if limit is None:
+            continue
+        words, holds = limit
+        try:
+            good = holds(options[name])
+        except (TypeError, ValueError, IndexError):  # not a number at all, or too few
+            good = False
+        if not good:
+            raise ArgumentError(f"{owner}: {name} must be {words}, got {options[name]!r}.")
+
+
+def read_options(owner: str, signature: Signature, /, *args: Option, **options: Option) -> Options:
+    """What a signature makes of the given options: all by name, with its defaults, checked."""
+    try:
+        bound = signature.bind(*args, **options)
+    except TypeError as error:
+        raise ArgumentError(f"{owner}: {error}; the options are {signature}.") from None
+    bound.apply_defaults()
+    check(owner, bound.arguments)
+    return bound.arguments
+
+
+tuples = {"beta1": "betas", "beta2": "betas", "beta3": "betas", "etaminus": "etas", "etaplus": "etas"}
+tuples |= {"step_min": "step_sizes", "step_max": "step_sizes"}
+"""Hyperparameters that are part of one of PyTorch's tuples."""
+
+common = {"weight_decay": 0.0, "decoupled_weight_decay": False, "maximize": False}
+"""What every sweep can do, besides its rule."""
+
+
+def declare(options: Options) -> Signature:
+    """What a class takes: params and two options by position too, in PyTorch's order."""
+    kinds = [Parameter.POSITIONAL_OR_KEYWORD] * 3 + [Parameter.KEYWORD_ONLY] * len(options)
+    names, defaults = ["params", *options], [Parameter.empty, *options.values()]
+    return Signature([Parameter(n, k, default=d) for n, k, d in zip(names, kinds, defaults, strict=False)])
+
+
+meanings = {
+    "lr": "the learning rate: the length of a step, in units of the direction",
+    "momentum": "how much of the velocity is left after a step; 0 for none",
+    "dampening": "the part of each new gradient, after the first, that does not enter the velocity",
+    "nesterov": "take the gradient as it will be after one more step of the velocity",
+    "alpha": "how much of the mean of g² is left after a step",
+    "ASGD.alpha": "the power with which the learning rate decays",
+    "eps": "added to what divides, where that is small",
+    "Adafactor.eps": "the least root of a mean square, and the least size of weights that scales steps",
+    "centered": "divide by the deviation of the gradient instead of its size",
+    "betas": "how much of each mean is left after a step, of g first",
+    "beta": "how much of the mean gradient is left after a step",
+    "amsgrad": "divide by the largest mean of g² so far: arXiv 1904.09237",
+    "bias_correction": "make up for means that start at zero",
+    "lr_decay": "the learning rate is divided by 1 + lr_decay · (t - 1)",
+    "initial_accumulator_value": "where the sum of g² starts",
+    "rho": "how much of both means of squares is left after a step",
+    "momentum_decay": "how fast the momentum reaches its full strength",
+    "etas": "what a step is multiplied by where the sign of the gradient changes, and where it stays",
+    "step_sizes": "the least and the largest step",
+    "lambd": "how fast weights and learning rate decay",
+    "t0": "the step from which weights are averaged",
+    "max_iter": "iterations in one step",
+    "max_eval": "evaluations of the closure in one step; None: 5/4 max_iter",
+    "tolerance_grad": "a step ends where no number of the gradient is above this",
+    "tolerance_change": "a step ends where loss, or all weights, change by less",
+    "history_size": "pairs of steps and gradient changes that are kept",
+    "line_search_fn": "how the length of a move is found; None: it is lr",
+    "trust_coefficient": "the length of a layer's step in units of its weights, at lr = 1",
+    "ns_coefficients": "of the polynomial that drives singular values to 1",
+    "ns_steps": "iterations of that polynomial",
+    "adjust_lr_fn": "how steps depend on a matrix's shape; match_rms_adamw: arXiv 2502.16982",
+    "beta2_decay": "the newest g² weighs t^beta2_decay in the mean",
+    "d": "the largest root of the mean square of an update",
+    "weight_decay": "by how much weights shrink, in units of lr",
+    "decoupled_weight_decay": "shrink weights on their own instead of through the gradient: arXiv 1711.05101",
+    "maximize": "climb instead of descend",
+    "factor": "what the learning rate is multiplied by",
+    "total_iters": "steps until the end of the change",
+    "start_factor": "what the learning rate is multiplied by at first",
+    "end_factor": "what the learning rate is multiplied by at the end",
+    "power": "of the polynomial; 1 is a straight line",
+    "gamma": "what the learning rate is multiplied by each time",
+    "step_size": "steps between two changes",
+    "milestones": "the steps at which it changes",
+    "lr_lambda": "a function from the step to a factor",
+    "T_max": "steps of half a wave",
+    "eta_min": "the least learning rate",
+    "T_0": "steps of the first half wave",
+    "T_mult": "how many times as long each half wave is as the last",
+    "steps": "steps until the full learning rate",
+    "after": "the schedule that follows",
+    "schedulers": "the schedules, each made with the same optimizer",
+    "max_lr": "the highest learning rate",
+    "total_steps": "steps of the whole cycle",
+    "pct_start": "the part of the cycle that goes up",
+    "anneal_strategy": "the shape of the way between two rates",
+    "cycle_momentum": "move the momentum against the learning rate",
+    "base_momentum": "the least momentum, at max_lr",
+    "max_momentum": "the largest momentum, at both ends",
+    "div_factor": "max_lr over the learning rate at the start",
+    "final_div_factor": "the learning rate at the start over that at the end",
+    "three_phase": "go down as fast as up, then to the end",
+    "mode": "whether a smaller or a larger metric is better",
+    "patience": "steps without a better metric that are let pass",
+    "threshold": "by how much a metric must be better",
+    "threshold_mode": "whether that is a part of the best, or a number",
+    "cooldown": "steps after a change that do not count",
+    "min_lr": "the least learning rate",
+    "ReduceLROnPlateau.eps": "a smaller change of the learning rate is not made",
+}
+"""What an option of a name, or of that name in one class, does."""
+
+
+def documented(owner: str, text: str, options: Options, example: str) -> str:
+    """The docstring of a class: what is written for it, its options, and an example if there is none yet."""
+    words, mark, given = cleandoc(text).partition(">>> ")
+    lines = [words.rstrip(), "", "Options:"]
+    for name, default in options.items():
+        meaning = meanings.get(f"{owner}.{name}", meanings.get(name))
+        limit, _ = limits.get(f"{owner}.{name}", limits.get(name, (None, None)))
+        shown = name if default is Parameter.empty else f"{name}={default!r}"
+        lines.append(f"    {shown}: {'; '.join(filter(None, [meaning, limit])) or 'see the rule'}")
+    lines += ["", "ArgumentError for an option that is out of its range, or that there is none of.", ""]
+    return "\n".join([*lines, mark + given or example])
