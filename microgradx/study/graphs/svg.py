@@ -1,4 +1,4 @@
-"""A graph as SVG and PNG: Graphviz places and draws, in this process as WebAssembly; here its text gets colours.
+"""A graph as SVG and PNG: Graphviz places and draws, in this process as WebAssembly; colours come from here.
 
 The Graphviz that pip installs cannot read HTML labels, and without them all lines of a box have one look. So
 the lines, which it writes as one text each, are told their roles afterwards. Needs the extra `graph`, not a
