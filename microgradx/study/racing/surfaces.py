@@ -19,6 +19,8 @@ from microgradx.errors import ArgumentError, one_of
 from microgradx.scalars import cos, exp, sin, sqrt, square
 
 Point = tuple[float, float]
+Window = tuple[float, float, float, float]
+"""Left, right, bottom, top."""
 
 
 @dataclass(frozen=True)
@@ -27,7 +29,7 @@ class Surface:
 
     name: str
     height: Callable[[Any, Any], Any]
-    window: tuple[float, float, float, float]  # left, right, bottom, top
+    window: Window
     start: Point
     rate: float  # a gradient follower's first step, per gradient
     stride: float  # how far a step goes whose length does not depend on the gradient's
@@ -175,7 +177,7 @@ surfaces: dict[str, Surface] = {
 """The surfaces by name; a race on one is as its row says unless told otherwise."""
 
 
-def load_surface(given: str, window: tuple[float, float, float, float] | None = None) -> Surface:
+def load_surface(given: str, window: Window | None = None) -> Surface:
     """A surface by its name, or of a user's function, "my_file.py:function"; seen through another window."""
     path, _, name = given.rpartition(":")
     if given in surfaces:
@@ -193,7 +195,7 @@ def load_surface(given: str, window: tuple[float, float, float, float] | None = 
     return replace(seen, minima=tuple(p for p in found.minima if seen.inside(np.array(p))))
 
 
-def own_surface(path: Path, name: str, window: tuple[float, float, float, float]) -> Surface:
+def own_surface(path: Path, name: str, window: Window) -> Surface:
     """A user's function of x and y: tried at one point, started from near the window's upper left corner."""
     if not path.is_file():
         raise ArgumentError(f"no file {path}: --surface takes my_file.py:function.")
