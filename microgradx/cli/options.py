@@ -74,7 +74,7 @@ def read_sizes(text: str) -> list[int]:
     return sizes
 
 
-KINDS: dict[str, click.ParamType] = {
+KINDS: dict[str, "click.ParamType[Any]"] = {
     "N": click.IntRange(min=1),
     "X": click.FloatRange(0, min_open=True),
     "N-N-N": Value("sizes", read_sizes, "--model {value}: give the sizes of the layers, such as 64-128-10."),

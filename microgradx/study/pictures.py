@@ -5,7 +5,7 @@ Needs the extra `plot`.
 
 from pathlib import Path
 from textwrap import fill
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
@@ -16,10 +16,10 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-TEXT = {"fontsize": 9, "color": INK}
+TEXT: dict[str, Any] = {"fontsize": 9, "color": INK}
 """Of what stands in a panel."""
 
-KEY = {"frameon": False, "fontsize": 9, "labelcolor": INK}
+KEY: dict[str, Any] = {"frameon": False, "fontsize": 9, "labelcolor": INK}
 """Of legends."""
 
 
@@ -39,7 +39,9 @@ def panels(
     return figure, figure.subplots(rows, columns, squeeze=False, **options)
 
 
-def frame(ax: "Axes", title: str, xlabel: str = "", ylabel: str = "", lines: str = "y") -> None:
+def frame(
+    ax: "Axes", title: str, xlabel: str = "", ylabel: str = "", lines: Literal["x", "y", "both"] = "y"
+) -> None:
     """Axes with a title at the left, in the house style; faint lines across "y", "x" or "both"."""
     ax.set_title(title, loc="left", fontsize=10.5, color=INK)
     ax.set_xlabel(xlabel, **TEXT)

@@ -8,7 +8,6 @@ import runpy
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -19,6 +18,7 @@ from microgradx.errors import ArgumentError, one_of
 from microgradx.scalars import cos, exp, sin, sqrt, square
 
 Point = tuple[float, float]
+Height = Callable[[Tensor, Tensor], Tensor]
 Window = tuple[float, float, float, float]
 """Left, right, bottom, top."""
 
@@ -28,7 +28,7 @@ class Surface:
     """A function of x and y, the part of the plane to look at, and a race that shows what it is like."""
 
     name: str
-    height: Callable[[Any, Any], Any]
+    height: Height
     window: Window
     start: Point
     rate: float  # a gradient follower's first step, per gradient
@@ -103,50 +103,50 @@ def rotated(small: float, large: float, degrees: float) -> np.ndarray:
 VALLEY, SADDLE = rotated(0.01, 1, 20), np.diag([1.0, -1.0])
 
 
-def quadratic(c: np.ndarray, x, y):
+def quadratic(c: np.ndarray, x: Tensor, y: Tensor) -> Tensor:
     """½ pᵀ C p at p = (x, y)"""
     (a, b), (_, d) = c.tolist()
     return 0.5 * a * x * x + b * x * y + 0.5 * d * y * y
 
 
-def valley(x, y):
+def valley(x: Tensor, y: Tensor) -> Tensor:
     """A long valley, 100 times as steep across as along"""
     return quadratic(VALLEY, x, y)
 
 
-def saddle(x, y):
+def saddle(x: Tensor, y: Tensor) -> Tensor:
     """A saddle, ½x² - ½y²"""
     return quadratic(SADDLE, x, y)
 
 
-def hollow(x, y):
+def hollow(x: Tensor, y: Tensor) -> Tensor:
     """A shallow hollow on the way to a deep one"""
     shallow = 1.1 * exp(-(square(x + 1.1) + square(y - 0.7)) / 0.5)
     deep = 3 * exp(-(square(x - 1.4) + square(y + 0.7)) / 2.5)
     return 0.12 * (square(x - 1.4) + square(y + 0.7)) - shallow - deep
 
 
-def beale(x, y):
+def beale(x: Tensor, y: Tensor) -> Tensor:
     """Beale (1958): a flat floor between steep walls"""
     return square(1.5 - x + x * y) + square(2.25 - x + x * y * y) + square(2.625 - x + x * y * y * y)
 
 
-def rosenbrock(x, y):
+def rosenbrock(x: Tensor, y: Tensor) -> Tensor:
     """Rosenbrock (1960): a valley that bends, (1-x)² + 100(y-x²)²"""
     return square(1 - x) + 100 * square(y - x * x)
 
 
-def rastrigin(x, y):
+def rastrigin(x: Tensor, y: Tensor) -> Tensor:
     """Rastrigin (1974): a bowl full of dents, 20 + x² + y² - 10cos(2πx) - 10cos(2πy)"""
     return 20 + x * x + y * y - 10 * (cos(2 * math.pi * x) + cos(2 * math.pi * y))
 
 
-def himmelblau(x, y):
+def himmelblau(x: Tensor, y: Tensor) -> Tensor:
     """Himmelblau (1972): four equal minima, (x²+y-11)² + (x+y²-7)²"""
     return square(x * x + y - 11) + square(x + y * y - 7)
 
 
-def ravine(x, y):
+def ravine(x: Tensor, y: Tensor) -> Tensor:
     """A ravine that winds, and gradients with noise"""
     return 2 * sqrt(0.02 + square(y - 0.8 * sin(x))) + 0.06 * square(x)
 
@@ -215,7 +215,7 @@ def own_surface(path: Path, name: str, window: Window) -> Surface:
     return Surface(name, functions[name], window, start, 0.01, stride)
 
 
-def trouble(function: Callable[[Any, Any], Any], start: Point) -> str:
+def trouble(function: Height, start: Point) -> str:
     """What keeps a function from being a surface; nothing if a gradient leads from two heights to x and y."""
     x, y = (tensor([value, value], requires_grad=True) for value in start)
     try:
