@@ -31,6 +31,10 @@ class Histograms:
     `mg.fit(..., callbacks=[histograms := Histograms(model)])`, then `histograms.plot("histograms.png")`. The
     gradient is that of the last step of the epoch. With a path each epoch becomes a line of JSON there too;
     `resume` goes on with what the file holds, as fit(resume=True) does with a run.
+
+    >>> histograms = Histograms(nn.MLP([2, 3, 1]))
+    >>> histograms.kept["epoch"], len(histograms.kept["weights"][0]["0.weight"])
+    ([0], 6)
     """
 
     def __init__(self, model: Module, path: str | Path | None = None, resume: bool = False):
@@ -147,8 +151,10 @@ def tiles(
 def filters(model: Module, image_shape: Sequence[int], path: str | Path, most: int = 64) -> None:
     """The first layer's weights as images, one per unit.
 
-    Of more than `most` units, those of the largest norm. All have one scale of colours. Raises ArgumentError
-    where no weight fits the images.
+    image_shape: (height, width). Of more than `most` units, those of the largest norm. All have one scale of
+    colours. Raises ArgumentError where no weight fits the images.
+
+    >>> filters(nn.MLP([64, 3, 10]), (8, 8), "filters.png")
     """
     shape = tuple(image_shape)
     size = math.prod(shape)
@@ -179,7 +185,11 @@ def mistakes(
 ) -> int:  # fmt: skip
     """The images that the model is most wrong about, each with what it is and what the model takes it for.
 
-    Sorted by the probability of the wrong answer. Returns how many mistakes there are in all.
+    x: (n, features); y: (n,) labels; image_shape: (height, width). Sorted by the probability of the wrong
+    answer. Returns how many mistakes there are in all. Raises ArgumentError where rows are no such images.
+
+    >>> mistakes(nn.MLP([4, 2]), np.zeros((3, 4), np.float32), np.array([0, 1, 1]), (2, 2), "m.png") in (1, 2)
+    True
     """
     shape = tuple(image_shape)
     if math.prod(shape) != x.reshape(len(x), -1).shape[1]:

@@ -25,7 +25,11 @@ def draw(
     A notebook shows it; `.save("graph.svg")` writes it, as .svg, .png, .dot or .mmd. Gradients are drawn
     where y is one number or `gradient` says what arrives at it; the `.grad` of parameters stays as it is.
     Modules are open `depth` levels deep; without it a large graph folds. Names are those of your variables,
-    or `names`.
+    or `names`. Raises ArgumentError for what is no Tensor, GradientError where there is no graph behind it.
+
+    >>> weight = mg.tensor(2.0, requires_grad=True)
+    >>> print(mg.draw(weight * 3).mermaid().splitlines()[1])
+      n0["weight<br>value 2<br>gradient 3"]:::leaf
     """
     if depth is not None and (not isinstance(depth, int) or depth < 0):
         raise ArgumentError(f"depth is how many levels of modules are open, 0, 1, 2 ..., not {depth!r}.")

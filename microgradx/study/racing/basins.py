@@ -137,7 +137,13 @@ def basins(
     cells: int = 160,
     device: str = "cpu",
 ) -> Basins:
-    """Let optimizers run from the middle of every cell of a grid, so many along the window's longer side."""
+    """Let optimizers run from the middle of every cell of a grid, so many along the window's longer side.
+
+    The other parameters are those of `race`. Raises ArgumentError for them, and for fewer than 2 cells.
+
+    >>> basins("himmelblau", ["sgd"], cells=4, steps=5).caption()  # doctest: +SKIP
+    '5 steps from each of 4 × 4 starts.'
+    """
     surface = load_surface(surface) if isinstance(surface, str) else surface
     if cells < 2:
         raise ArgumentError(f"cells {cells}: a grid has at least 2 along each side.")

@@ -25,7 +25,12 @@ Window = tuple[float, float, float, float]
 
 @dataclass(frozen=True)
 class Surface:
-    """A function of x and y, the part of the plane to look at, and a race that shows what it is like."""
+    """A function of x and y, the part of the plane to look at, and a race that shows what it is like.
+
+    >>> bowl = Surface("bowl", lambda x, y: x * x + y * y, (-1, 1, -1, 1), (0.5, 0.5), rate=0.3, stride=0.1)
+    >>> bowl.heights(np.array([[0.5, 0.5], [0.0, 1.0]]))
+    array([0.5, 1. ])
+    """
 
     name: str
     height: Height
@@ -178,7 +183,14 @@ surfaces: dict[str, Surface] = {
 
 
 def load_surface(given: str, window: Window | None = None) -> Surface:
-    """A surface by its name, or of a user's function, "my_file.py:function"; seen through another window."""
+    """A surface by its name, or of a user's function, "my_file.py:function"; seen through another window.
+
+    window: left, right, bottom, top. Raises ArgumentError for an unknown name, a window without an inside,
+    and a function that is no surface.
+
+    >>> load_surface("himmelblau", (0, 5, 0, 5)).minima
+    ((3.0, 2.0),)
+    """
     path, _, name = given.rpartition(":")
     if given in surfaces:
         found = surfaces[given]
