@@ -47,11 +47,21 @@ class Drawing:
 
     def dot(self) -> str:
         """Text for Graphviz."""
+
+        def node(box: Box) -> str:
+            line = INK if box.kind == "operation" else GREY
+            look = f'fillcolor="{FILLS[box.kind]}" color="{line}" penwidth=0.8'
+            return f'{self.ids[box]} [label="{label(box.lines)}" {look}]'
+
+        def opened(call: Call, name: str) -> list[str]:
+            look = f'style="rounded,filled" fillcolor="{shade(call)}" color="#c8c8c8"'
+            return [f"subgraph {name} {{", f'  label="{quoted(call.title)}" labeljust=l {look}']
+
         lines = ["digraph {", f'  graph [fontname="{FONT}" fontsize=10 nodesep=0.28 ranksep=0.42 pad=0.17]']
         lines += [
             f'  node [fontname="{FONT}" fontsize=10 shape=box style="rounded,filled" margin="0.2,0.07"]'
         ]
-        lines += ["  edge [penwidth=1.2 arrowsize=0.6]", *self.dot_lines(None, "  ")]
+        lines += ["  edge [penwidth=1.2 arrowsize=0.6]", *self.nested(node, opened, "}")]
         if legend := label(self.legend):
             lines.append(f'  label="{legend}" labelloc=b')
         for arrow in self.arrows:
@@ -61,23 +71,16 @@ class Drawing:
                 lines.append(f'  {ends} [color="{BACK}" style=dashed dir=back]')
         return "\n".join([*lines, "}"]) + "\n"
 
-    def dot_lines(self, call: Call | None, indent: str) -> list[str]:
-        """The DOT lines of what stands directly in a module, and of the modules within."""
-        lines = []
-        for box in self.boxes:
-            if box.call is call:
-                line = INK if box.kind == "operation" else GREY
-                look = f'fillcolor="{FILLS[box.kind]}" color="{line}" penwidth=0.8'
-                lines.append(f'{indent}{self.ids[box]} [label="{label(box.lines)}" {look}]')
+    def nested(
+        self, node: Callable[[Box], str], opened: Callable[[Call, str], list[str]], end: str,
+        call: Call | None = None, indent: str = "  ",
+    ) -> list[str]:  # fmt: skip
+        """The lines of what stands directly in a module, and of the modules within."""
+        lines = [indent + node(box) for box in self.boxes if box.call is call]
         for inner, name in self.clusters.items():
             if inner.outer is call:
-                lines += [
-                    f"{indent}subgraph {name} {{",
-                    f'{indent}  label="{quoted(inner.title)}" labeljust=l',
-                    f'{indent}  style="rounded,filled" fillcolor="{shade(inner)}" color="#c8c8c8"',
-                    *self.dot_lines(inner, indent + "  "),
-                    f"{indent}}}",
-                ]
+                lines += [indent + line for line in opened(inner, name)]
+                lines += [*self.nested(node, opened, end, inner, indent + "  "), indent + end]
         return lines
 
     @property
@@ -90,7 +93,15 @@ class Drawing:
 
     def mermaid(self) -> str:
         """Text for Mermaid, which GitHub and many editors draw."""
-        lines = ["flowchart TB", *self.mermaid_lines(None, "  ")]
+
+        def node(box: Box) -> str:
+            text = "<br>".join(f"{MARKS.get(role, '')}{entities(text)}" for role, text in box.lines)
+            return f'{self.ids[box]}["{text}"]:::{box.kind}'
+
+        def opened(call: Call, name: str) -> list[str]:
+            return [f'subgraph {name}["{entities(call.title)}"]']
+
+        lines = ["flowchart TB", *self.nested(node, opened, "end")]
         forward, back = [], []
         for arrow in self.arrows:
             tail, head = self.ids[arrow.tail], self.ids[arrow.head]
@@ -106,19 +117,6 @@ class Drawing:
                 which = ",".join(map(str, range(first, first + count)))
                 lines.append(f"  linkStyle {which} stroke:{colour}")
         return "\n".join(lines) + "\n"
-
-    def mermaid_lines(self, call: Call | None, indent: str) -> list[str]:
-        """The Mermaid lines of what stands directly in a module, and of the modules within."""
-        lines = []
-        for box in self.boxes:
-            if box.call is call:
-                label = "<br>".join(f"{MARKS.get(role, '')}{entities(text)}" for role, text in box.lines)
-                lines.append(f'{indent}{self.ids[box]}["{label}"]:::{box.kind}')
-        for inner, name in self.clusters.items():
-            if inner.outer is call:
-                lines.append(f'{indent}subgraph {name}["{entities(inner.title)}"]')
-                lines += [*self.mermaid_lines(inner, indent + "  "), f"{indent}end"]
-        return lines
 
     @cached_property
     def picture(self) -> str:
