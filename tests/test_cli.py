@@ -402,7 +402,7 @@ def test_what_cannot_be_done_gets_one_line_and_code_1(command, line, message):
 
 
 def test_a_bug_is_one_line_too(command, monkeypatch):
-    monkeypatch.setattr("microgradx.cli.machine.examine", lambda: 1 / 0)
+    monkeypatch.setattr("microgradx.cli.doctor.examine", lambda: 1 / 0)
     code, _, errors = command("doctor")
     assert code == 1 and errors.startswith("error: unexpected ZeroDivisionError: division by zero.")
 

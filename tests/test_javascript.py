@@ -12,9 +12,9 @@ from microgradx.errors import KernelError
 from microgradx.rules import Rule, rules
 from microgradx.scalars import Elementwise, differentiable
 from microgradx.study import Surface, race, surfaces
+from microgradx.study.racing.descent import LAYERS, descend
 from microgradx.study.racing.javascript import Script, number
 from microgradx.study.racing.page import playground
-from microgradx.study.racing.race import LAYERS, descend
 
 ABLE = {name: rule for name, rule in rules.items() if name not in LAYERS}
 START, LR, STEPS = (-0.5, -1.0), 0.003, 40
@@ -40,7 +40,8 @@ def ways(node):
     """Every rule's way on one surface, and Adam's on every surface: as the page computes them."""
     asked = f"{list(START)}, {LR}, {STEPS}, []"
     return node(
-        f"{playground(race('valley', ['sgd'], steps=3))}\nconst found = {{ rules: {{}}, surfaces: {{}} }};"
+        f"{playground(surfaces['valley'], [], np.zeros((3, 2)))}\n"
+        "const found = { rules: {}, surfaces: {} };"
         f"for (const k in rules) found.rules[k] = follow(rules[k], surfaces.himmelblau.slopes, {asked});"
         f"for (const k in surfaces) found.surfaces[k] = follow(rules.adam, surfaces[k].slopes, {asked});"
         "console.log(JSON.stringify(found));"
@@ -132,7 +133,7 @@ def test_what_has_no_words_leaves_a_page_without_controls(tmp_path):
     run = race(Surface("teeth", teeth, (-1, 1, -1, 1), (0.5, 0.5), 0.1, 0.1), ["sgd"], steps=3)
     with pytest.raises(KernelError, match=r"`x % 1\.0` cannot be compiled; JavaScript"):
         Script().surface(teeth)
-    ground = playground(run).split("const surfaces")[1]
+    ground = playground(run.surface, run.racers, run.tilts).split("const surfaces")[1]
     assert "valley" in ground and "teeth" not in ground
     run.save(tmp_path / "race.html")
 

@@ -234,3 +234,19 @@ def test_the_map_in_the_readme_names_every_room():
     text = (ROOT.parent / "README.md").read_text(encoding="utf-8").split("## Where things are")[1]
     rooms = {path.name for path in ROOT.iterdir() if path.name[0] not in "_." and path.name != "py.typed"}
     assert {room for room in rooms if f"`{room}" not in text} <= {"errors.py"}
+
+
+def test_the_readme_lists_every_layer_loss_optimizer_and_schedule():
+    text = (
+        (ROOT.parent / "README.md").read_text(encoding="utf-8").split("## What there is")[1].split("\n## ")[0]
+    )
+    kinds = {nn: nn.Module, optim: (optim.Optimizer, optim.Schedule, averaging.Average)}
+    bases = {nn.Module, nn.Function, optim.Optimizer, optim.Schedule}
+    known = {
+        f"{room.__name__.rpartition('.')[2]}.{name}"
+        for room, kind in kinds.items()
+        for name, thing in vars(room).items()
+        if (isinstance(thing, type) and issubclass(thing, kind) and thing not in bases)
+        or (inspect.isfunction(thing) and ("reduction" in parameters(thing) or name.startswith("clip_")))
+    }
+    assert set(re.findall(r"`((?:nn|optim)\.\w+)`", text)) == known

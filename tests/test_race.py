@@ -17,9 +17,9 @@ from microgradx.errors import ArgumentError
 from microgradx.rules import rules
 from microgradx.study import FIELD, Surface, basins, load_surface, race, surfaces
 from microgradx.study.racing.basins import LEFT, arrivals, gather
+from microgradx.study.racing.descent import LAYERS, descend, fair_lr, noise_of
 from microgradx.study.racing.exact import exact, transition
-from microgradx.study.racing.race import LAYERS, descend, fair_lr, noise_of
-from microgradx.study.racing.scene import Scene, animation, palette
+from microgradx.study.racing.scene import Scene, palette
 from microgradx.study.racing.style import COLORS, extent, style, view
 
 ABLE = [rule for name, rule in rules.items() if name not in LAYERS]
@@ -278,7 +278,7 @@ def run():
 
 
 def test_an_animation(run, tmp_path):
-    animation(run, tmp_path / "race.gif", count=9)
+    Scene(run.surface, run.racers, run.steps, run.caption()).animate(tmp_path / "race.gif", count=9)
     with Image.open(tmp_path / "race.gif") as film:
         times = [frame.info["duration"] for frame in ImageSequence.Iterator(film)]
         assert sum(times) == 8 * 40 + 2400 and film.info["loop"] == 0
@@ -338,8 +338,12 @@ def test_who_leaves_for_infinity_leaves_the_picture(lr, tmp_path):
     run = race("rosenbrock", ["sgd", "adam"], lr={"sgd": lr}, steps=30)
     racer = run.racers[0]
     assert racer.outcome == f"left at step {racer.last}"
-    path, levels = view(run, racer)
-    assert np.isfinite(path).all() and np.isfinite(levels).all() and np.isfinite(extent(run)).all()
+    path, levels = view(run.surface, racer)
+    assert (
+        np.isfinite(path).all()
+        and np.isfinite(levels).all()
+        and np.isfinite(extent(run.surface, run.racers)).all()
+    )
     assert not run.surface.inside(path[-1]) and np.abs(path).max() < 50
     run.save(tmp_path / "race.html")
     run.save(tmp_path / "race.png")
@@ -355,7 +359,8 @@ def test_without_matplotlib_a_picture_says_what_to_install(run, monkeypatch, tmp
 def test_many_racers_look_different_and_fit():
     looks = [style(i) for i in range(64)]
     assert len(set(looks)) == 64 and {color for color, _ in looks[:8]} == set(COLORS)
-    scene = Scene(race("hollow", ABLE[:20], steps=2))
+    run = race("hollow", ABLE[:20], steps=2)
+    scene = Scene(run.surface, run.racers, run.steps, run.caption())
     assert scene.chart.get_position().height * scene.figure.get_figheight() > 1.25  # inches
 
 

@@ -47,6 +47,15 @@ def test_the_map_names_what_is_there():
             assert (ROOT / path).exists() or (ROOT / "microgradx" / path).exists(), path
 
 
+def test_how_it_works_names_files_that_are_there_and_fits_a_screen():
+    section = TEXT.split("## How it works\n")[1].split("\n## ")[0]
+    paths = re.findall(r"`([\w/]+(?:\.py|/))`", section)
+    assert len(paths) >= 10 and len(section.splitlines()) <= 30
+    assert [
+        path for path in paths if not (ROOT / path).exists() and not (ROOT / "microgradx" / path).exists()
+    ] == []
+
+
 def test_the_pictures_are_there_and_small():
     pictures = re.findall(r"!\[.*?\]\((.*?)\)", TEXT)
     assert pictures and all((ROOT / path).stat().st_size < 1e6 for path in pictures)

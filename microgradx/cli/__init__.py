@@ -34,10 +34,7 @@ COMMANDS = {
 
 
 class Commands(click.Group):
-    """The subcommands, each in the module of its name or one of `modules`, loaded when it is asked for."""
-
-    modules = {"evaluate": "use", "predict": "use", "doctor": "machine", "cache": "machine"}
-    modules |= {"look": "study", "find-lr": "study", "adam-paper": "study"}
+    """The subcommands, each in the module of its name, loaded when it is asked for."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         """In the order of use, not of the alphabet."""
@@ -47,10 +44,12 @@ class Commands(click.Group):
         """Import the module of a command; None for a name that is not one."""
         if name not in COMMANDS:
             return None
-        module = import_module(f"microgradx.cli.{self.modules.get(name, name)}")
-        return getattr(module, name.replace("-", "_"))
+        word = name.replace("-", "_")
+        return getattr(import_module(f"microgradx.cli.{word}"), word)
 
-    def resolve_command(self, ctx, args):
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
         """A wrong name gets the valid ones."""
         if self.get_command(ctx, args[0]) is None and not args[0].startswith("-"):
             raise click.UsageError(one_of("command", args[0], COMMANDS))

@@ -9,28 +9,25 @@ import click
 import numpy as np
 
 from microgradx import nn
-from microgradx.cli.options import Name, Sizes
+from microgradx.cli.options import name_of, option
 from microgradx.cli.recipe import activations
 from microgradx.eager.tensor import Tensor
 from microgradx.kernels.random import generator
 from microgradx.study import draw, tape
 from microgradx.study.graphs.table import Step
 
+OPTIONS = [
+    option("--model", "N-N-N", "Layer sizes.", "2-4-1"),
+    option("--activation", "NAME", "Between the layers.", "tanh", type=name_of("activation", activations)),
+    option("--batch-size", "N", "Rows of random input.", 4),
+    option("--seed", "N", "Of the weights and the data.", 0, type=int),
+    option("--depth", "N", "So many levels of modules are open in the picture.", type=click.IntRange(0)),
+    option("--out", "FILE", "Write a picture: .svg, .png, .dot or .mmd (Mermaid)."),
+    option("--step-by-step", None, "Replay the way back, one node at a time."),
+]
 
-@click.command()
-@click.option(
-    "--model", type=Sizes(), default="2-4-1", metavar="N-N-N", help="Layer sizes.  [default: 2-4-1]"
-)
-@click.option("--activation", type=Name("activation", lambda: activations()), default="tanh",
-              help="Between the layers.  [default: tanh]")  # fmt: skip
-@click.option(
-    "--batch-size", type=click.IntRange(1), default=4, show_default=True, help="Rows of random input."
-)
-@click.option("--seed", type=int, default=0, show_default=True, help="Of the weights and the data.")
-@click.option("--depth", type=click.IntRange(0), help="So many levels of modules are open in the picture.")
-@click.option("--out", type=click.Path(dir_okay=False, path_type=Path), metavar="FILE",
-              help="Write a picture: .svg, .png, .dot or .mmd (Mermaid).")  # fmt: skip
-@click.option("--step-by-step", is_flag=True, help="Replay the way back, one node at a time.")
+
+@click.command(params=OPTIONS)
 def graph(
     model: list[int], activation: str, batch_size: int, seed: int, depth: int | None, out: Path | None,
     step_by_step: bool,

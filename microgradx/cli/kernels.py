@@ -5,11 +5,10 @@ from typing import Any
 
 import click
 import numpy as np
-from click.shell_completion import CompletionItem
 from rich.console import Console
 from rich.table import Table
 
-from microgradx.cli.options import REQUIRED, Name, Sizes, completed
+from microgradx.cli.options import OPTIMIZER, Value, needed, option
 from microgradx.compiler import jit
 from microgradx.compiler.report.kernel_list import GPUS, Gpu, Kernel, library, of_step
 from microgradx.compiler.report.machine_limits import limits
@@ -19,60 +18,39 @@ from microgradx.nn import MLP
 from microgradx.optim import optimizers
 from microgradx.training.step import training_step
 
-optimizer = Name("optimizer", lambda: optimizers)
 
-
-class GpuName(click.ParamType):
+def gpu_of(text: str) -> Gpu:
     """A GPU of the table, in any spelling: `h100`, `RTX 4090`."""
-
-    name = "gpu"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Gpu:
-        """The GPU; the valid names where there is none."""
-        if isinstance(value, Gpu):
-            return value
-        names = {name.lower(): gpu for name, gpu in GPUS.items()}
-        if gpu := names.get(value.lower().replace(" ", "").replace("-", "")):
-            return gpu
-        raise click.UsageError(one_of("GPU", value, GPUS), ctx)
-
-    def shell_complete(
-        self, ctx: click.Context, param: click.Parameter, incomplete: str
-    ) -> list[CompletionItem]:
-        """As the table spells them."""
-        return completed(GPUS, incomplete)
+    names = {name.lower(): gpu for name, gpu in GPUS.items()}
+    if gpu := names.get(text.lower().replace(" ", "").replace("-", "")):
+        return gpu
+    raise ValueError(one_of("GPU", text, GPUS))
 
 
-class Capability(click.ParamType):
-    """A compute capability: `9.0`."""
-
-    name = "capability"
-
-    def convert(
-        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
-    ) -> tuple[int, int]:
-        """Its two numbers."""
-        major, _, minor = str(value).partition(".")
-        if not (major.isdecimal() and minor.isdecimal()):
-            raise click.UsageError(f"--capability {value}: give two numbers, such as 9.0.", ctx)
-        return int(major), int(minor)
+def capability_of(text: str) -> tuple[int, int]:
+    """The two numbers of a compute capability: `9.0`."""
+    major, minor = map(int, text.split("."))
+    return major, minor
 
 
-@click.command()
-@click.argument("name", required=False)
-@click.option(
-    "--model", type=Sizes(), metavar="N-N-N", help="The kernels of a training step of this network."
-)
-@click.option("--optimizer", type=optimizer, default="adam", help="Of that step.  [default: adam]")
-@click.option("--batch-size", type=click.IntRange(1), default=128, show_default=True, help="Of that step.")
-@click.option("--device", type=click.Choice(["cpu", "cuda"]), help="Only the kernels of one.")
-@click.option("--gpu", type=GpuName(), default="H100", metavar="NAME",
-              help=f"Whose limits count.  [default: H100] One of {', '.join(GPUS)}.")  # fmt: skip
-@click.option("--capability", type=Capability(), metavar="X.Y", help="To compile for.  [default: the GPU's]")
-@click.option("--bias/--no-bias", default=True, help="Whether the network's layers add a bias.")
-@click.option("--source", "show", flag_value="source", help="Print the text of the kernel NAME.")
-@click.option("--ptx", "show", flag_value="ptx", help="Print its PTX, for the capability of the GPU.")
-@click.option("--asm", "show", flag_value="asm", help="Print its instructions, of this processor or the GPU.")
+GPU = Value("gpu", gpu_of, choices=lambda: GPUS)
+CAPABILITY = Value("capability", capability_of, "--capability {value}: give two numbers, such as 9.0.")
+OPTIONS = [
+    click.Argument(["name"], required=False),
+    option("--model", "N-N-N", "The kernels of a training step of this network."),
+    option("--optimizer", "NAME", "Of that step.", "adam", type=OPTIMIZER),
+    option("--batch-size", "N", "Of that step.", 128),
+    option("--device", "cpu|cuda", "Only the kernels of one."),
+    option("--gpu", "NAME", f"Whose limits count, one of {', '.join(GPUS)}.", "H100", type=GPU),
+    option("--capability", "X.Y", "To compile for.  [default: the GPU's]", type=CAPABILITY),
+    option("--bias/--no-bias", None, "Whether the network's layers add a bias.", True),
+    option("--source show", None, "Print the text of the kernel NAME.", flag_value="source"),
+    option("--ptx show", None, "Print its PTX, for the capability of the GPU.", flag_value="ptx"),
+    option("--asm show", None, "Print its instructions, of processor or GPU.", flag_value="asm"),
+]
+
+
+@click.command(params=OPTIONS)
 def kernels(
     name: str | None, model: list[int] | None, optimizer: str, batch_size: int, device: str | None, gpu: Gpu,
     capability: tuple[int, int] | None, bias: bool, show: str | None,
@@ -116,18 +94,13 @@ def of(
     for full, parameter in model.named_parameters():
         place, _, last = full.partition(".")
         parameter.name = f"{last}_{place}"
-    options: dict[str, Any] = needed(name)
+    options: dict[str, Any] = needed(optimizers[name].options)
     made = optimizers[name](model.named_parameters(), **options)
     batch = np.zeros((rows, sizes[0]), np.float32), np.zeros(rows, np.int64)
     made_of = jit(training_step(model, made))
     for instruction in made_of.captured(*batch).program.instructions:
         instruction.line = None  # this is no user's step
     return list(of_step(made_of, *batch, devices=devices, processors=gpu.processors))
-
-
-def needed(name: str) -> dict[str, float]:
-    """The options that an optimizer has no default for."""
-    return {key: 1e-3 for key, default in optimizers[name].options.items() if default is REQUIRED}
 
 
 def table(found: list[Kernel], gpu: Gpu) -> None:

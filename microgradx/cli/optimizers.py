@@ -4,7 +4,7 @@ import inspect
 
 import click
 
-from microgradx.cli.options import REQUIRED, Name, typed
+from microgradx.cli.options import REQUIRED, name_of, needed, option, typed
 from microgradx.optim import Optimizer
 from microgradx.optim import optimizers as registry
 from microgradx.optim.conventions.conventions import explanation
@@ -19,12 +19,14 @@ def known() -> dict[str, Explained]:
     return {**rules, **registry}
 
 
-@click.command()
-@click.argument("name", required=False, type=Name("optimizer", known))
-@click.option(
-    "--convention", type=Name("convention", lambda: libraries), metavar="LIBRARY",
-    help=f"How NAME differs there, and hyperparameters that agree: {', '.join(libraries)}.",
+NAME = click.Argument(["name"], required=False, type=name_of("optimizer", known))
+CONVENTION = option(
+    "--convention", "LIBRARY", f"How NAME differs there, and what agrees: {', '.join(libraries)}.",
+    type=name_of("convention", lambda: libraries),
 )  # fmt: skip
+
+
+@click.command(params=[NAME, CONVENTION])
 def optimizers(name: str | None, convention: str | None) -> None:
     """List the optimizers with their equations, or explain NAME and its hyperparameters."""
     if convention and not name:
@@ -47,8 +49,7 @@ def rule_of(chosen: Explained) -> Rule:
     """The rule that an optimizer follows by default; a rule itself."""
     if isinstance(chosen, Rule):
         return chosen
-    needed = {key: 1e-3 for key, default in chosen.options.items() if default is REQUIRED}
-    return chosen.choose(**chosen.options | needed)
+    return chosen.choose(**chosen.options | needed(chosen.options))
 
 
 def explain(chosen: Explained) -> None:

@@ -1,7 +1,7 @@
-"""Option types whose choices come from a registry, and the options that an optimizer's signature declares."""
+"""Options of commands: what a metavar stands for, and what an optimizer's signature declares."""
 
 import inspect
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -9,96 +9,141 @@ import click
 from click.shell_completion import CompletionItem
 
 from microgradx.errors import one_of
+from microgradx.optim import optimizers
 
 REQUIRED = inspect.Parameter.empty
 """The default of an option that has none."""
 
-
-def completed(names: Iterable[str], incomplete: str, files: bool = False) -> list[CompletionItem]:
-    """What TAB offers: the names that begin so, behind the last comma; files where there may be one."""
-    before, comma, begun = incomplete.rpartition(",")
-    fitting = (name for name in names if name.lower().startswith(begun.lower()))
-    found = [CompletionItem(f"{before}{comma}{name}") for name in fitting]
-    return found + [CompletionItem(incomplete, type="file")] * files
+Default = Any
+"""Of an option: what a rule's signature has there, a number, a tuple, a word, a switch, None or REQUIRED."""
 
 
-class Name(click.ParamType):
-    """A key of a registry, read when it is needed; or a file with one of the suffixes, or a folder."""
+class Value(click.ParamType):  # type: ignore[type-arg]  # it takes one only in the newest click
+    """What a function reads from a text, and what TAB offers; a ValueError of the function is the user's.
 
-    def __init__(self, what: str, registry: Callable[[], Iterable[str]], files: tuple[str, ...] = ()):
-        self.name, self.registry, self.files = what, registry, files
+    `complaint` says what is wrong; {option}, {value} and {error} stand in it for what was typed and raised.
+    """
 
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
-        """The name as the registry has it, or the path from the root, so that it holds in any folder."""
-        if value.lower() in self.registry():
-            return value.lower()
-        if self.files and (value.lower().endswith(self.files) or Path(value).is_dir()):
-            return str(Path(value).absolute())
-        more = (f"a {suffix} file" for suffix in self.files)
-        raise click.UsageError(one_of(self.name, value, [*self.registry(), *more]), ctx)
+    def __init__(
+        self, name: str, read: Callable[[str], Any], complaint: str = "{error}",
+        choices: Callable[[], Iterable[str]] = tuple, files: bool = False,
+    ):  # fmt: skip
+        self.name, self.read, self.complaint = name, read, complaint
+        self.choices, self.files = choices, files
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """What was read; a default that is no text stays as it is."""
+        if not isinstance(value, str):
+            return value
+        try:
+            return self.read(value)
+        except ValueError as error:
+            option = param.opts[0] if param else self.name
+            complaint = self.complaint.format(option=option, value=value, error=error)
+            raise click.UsageError(complaint, ctx) from None
 
     def shell_complete(
         self, ctx: click.Context, param: click.Parameter, incomplete: str
     ) -> list[CompletionItem]:
-        """The names that begin so; files where there may be one."""
-        return completed(self.registry(), incomplete, bool(self.files))
+        """The names that begin so, behind the last comma; files where there may be one."""
+        before, comma, begun = incomplete.rpartition(",")
+        fitting = (name for name in self.choices() if name.lower().startswith(begun.lower()))
+        found = [CompletionItem(f"{before}{comma}{name}") for name in fitting]
+        return found + [CompletionItem(incomplete, type="file")] * self.files
 
 
-class Sizes(click.ParamType):
-    """Layer sizes: `784-128-10`."""
+def name_of(what: str, registry: Callable[[], Iterable[str]], files: tuple[str, ...] = ()) -> Value:
+    """A key of a registry, read when it is needed; or a file with one of the suffixes, or a folder."""
 
-    name = "sizes"
+    def read(text: str) -> str:
+        """The name as the registry has it, or the path from the root, so that it holds in any folder."""
+        if text.lower() in registry():
+            return text.lower()
+        if files and (text.lower().endswith(files) or Path(text).is_dir()):
+            return str(Path(text).absolute())
+        raise ValueError(one_of(what, text, [*registry(), *(f"a {suffix} file" for suffix in files)]))
 
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> list[int]:
-        """At least two positive integers."""
-        parts = value.split("-")
-        if len(parts) < 2 or not all(part.isdecimal() and int(part) > 0 for part in parts):
-            raise click.UsageError(f"--model {value}: give the sizes of the layers, such as 64-128-10.", ctx)
-        return [int(part) for part in parts]
+    return Value(what, read, choices=registry, files=bool(files))
 
 
-class Like(click.ParamType):
+def read_sizes(text: str) -> list[int]:
+    """At least two positive integers: `784-128-10`."""
+    sizes = [int(part) for part in text.split("-")]
+    if len(sizes) < 2 or min(sizes) < 1:
+        raise ValueError
+    return sizes
+
+
+KINDS: dict[str, "click.ParamType[Any]"] = {
+    "N": click.IntRange(min=1),
+    "X": click.FloatRange(0, min_open=True),
+    "N-N-N": Value("sizes", read_sizes, "--model {value}: give the sizes of the layers, such as 64-128-10."),
+    "FILE": click.Path(path_type=Path, dir_okay=False),
+    "FOLDER": click.Path(path_type=Path),
+    "RUN": click.Path(path_type=Path),
+    "cpu|cuda": click.Choice(["cpu", "cuda"]),
+}
+"""What a metavar stands for, unless an option says otherwise; without one an option is a switch."""
+
+SHARE = click.FloatRange(0, 1, max_open=True)
+SEED = click.IntRange(0, 2**64 - 1)
+OPTIMIZER = name_of("optimizer", lambda: optimizers)
+
+
+def option(flag: str, metavar: str | None, text: str, default: Default = None, **more: Any) -> click.Option:
+    """An option whose help shows its default. `more` is for click, such as `type`, in place of the metavar's.
+
+    Behind a space the flag may say what the command's parameter is called: "--clear empty".
+    """
+    switch = metavar is None and not more
+    more = {
+        "type": KINDS.get(metavar or ""),
+        "metavar": metavar,
+        "default": default,
+        "is_flag": switch,
+    } | more
+    more = {name: value for name, value in more.items() if value is not None and value is not False}
+    return click.Option(flag.split(), help=text, show_default=default is not None and not switch, **more)
+
+
+RUN = click.Argument(["run"], type=KINDS["RUN"])
+LAST = option("--last", None, "Use the last weights, not those of the best epoch.")
+
+
+def like(default: Default) -> Value:
     """A value of the same kind as a default: a number, several (`0.9,0.999`), or a word."""
 
-    name = "value"
-
-    def __init__(self, default: Any):
-        self.default = default
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        """Of the default's type, a number if that is None; the optimizer says whether it is in range."""
+    def read(text: str) -> Any:
+        if isinstance(default, tuple):
+            parts = [part.strip() for part in text.strip("()").split(",")]
+            return tuple(None if part.lower() == "none" else float(part) for part in parts)
         try:
-            if isinstance(self.default, tuple):
-                parts = [part.strip() for part in value.strip("()").split(",")]
-                return tuple(None if part.lower() == "none" else float(part) for part in parts)
-            kind = type(self.default)
-            return kind(value) if kind in (int, str) else float(value)
+            return type(default)(text) if type(default) in (int, str) else float(text)
         except ValueError:
-            if self.default is None:
-                return value
-            option, like = param.opts[0] if param else self.name, typed(self.default)
-            raise click.UsageError(f"{option} takes a value like {like}, got {value!r}.", ctx) from None
+            if default is None:
+                return text
+            raise
+
+    return Value("value", read, f"{{option}} takes a value like {typed(default)}, got {{value!r}}.")
 
 
-def metavar(default: Any) -> str:
-    """What the help shows for a value of this kind: `X`, `X,X`."""
-    return ",".join("X" for _ in default) if isinstance(default, tuple) else "X"
-
-
-def typed(default: Any) -> str:
+def typed(default: Default) -> str:
     """A default as it is typed: `0.9,0.999`."""
     parts = default if isinstance(default, tuple) else ()
     return ",".join("None" if part is None else f"{part:g}" for part in parts) if parts else f"{default}"
 
 
+def needed(options: Mapping[str, Default]) -> dict[str, float]:
+    """A value for every hyperparameter of these that has no default."""
+    return {name: 1e-3 for name, default in options.items() if default is REQUIRED}
+
+
 def hyperparameters(optimizer: str) -> list[click.Option]:
     """One option per hyperparameter of an optimizer, as its signature declares them."""
-    from microgradx.optim import optimizers
-
     return [hyperparameter(name, default) for name, default in optimizers[optimizer].options.items()]
 
 
-def hyperparameter(name: str, default: Any) -> click.Option:
+def hyperparameter(name: str, default: Default) -> click.Option:
     """The option of a hyperparameter: a switch, required, or with a default that the help shows."""
     flag = f"--{name.replace('_', '-')}"
     if default is False:
@@ -107,6 +152,5 @@ def hyperparameter(name: str, default: Any) -> click.Option:
         return click.Option([f"{flag}/--no-{flag[2:]}", name], default=None)
     if default is REQUIRED:
         return click.Option([flag, name], type=float, metavar="X", required=True, help="[required]")
-    return click.Option(
-        [flag, name], type=Like(default), metavar=metavar(default), help=f"[{typed(default)}]"
-    )
+    metavar = ",".join("X" for _ in default) if isinstance(default, tuple) else "X"
+    return click.Option([flag, name], type=like(default), metavar=metavar, help=f"[{typed(default)}]")

@@ -5,94 +5,64 @@ from pathlib import Path
 from typing import Any
 
 import click
-from click.shell_completion import CompletionItem
 
 from microgradx import study
-from microgradx.cli.options import completed
+from microgradx.cli.options import SEED, Value, option
 from microgradx.errors import ArgumentError
 from microgradx.optim import optimizers as known
 from microgradx.study import FIELD, surfaces
+from microgradx.study.racing.surfaces import Point, Window
 
 
-class Numbers(click.ParamType):
+def numbers(count: int) -> Value:
     """So many numbers with commas between them: `1.5,-2`."""
 
-    name = "numbers"
+    def read(text: str) -> tuple[float, ...]:
+        found = tuple(map(float, text.split(",")))
+        if len(found) != count:
+            raise ValueError
+        return found
 
-    def __init__(self, count: int):
-        self.count = count
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple:
-        """The numbers."""
-        try:
-            numbers = tuple(float(part) for part in value.split(","))
-        except ValueError:
-            numbers = ()
-        if len(numbers) != self.count:
-            option = param.opts[0] if param else self.name
-            like = ",".join(["1.5", "-2", "0.5", "3"][: self.count])
-            raise click.UsageError(f"{option} takes {self.count} numbers like {like}, got {value!r}.", ctx)
-        return numbers
+    like = ",".join(["1.5", "-2", "0.5", "3"][:count])
+    return Value("numbers", read, f"{{option}} takes {count} numbers like {like}, got {{value!r}}.")
 
 
-class Rate(click.ParamType):
+def rate(text: str) -> tuple[str, float]:
     """A learning rate of one optimizer: `adam=0.1`."""
-
-    name = "rate"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple:
-        """The name and the number."""
-        name, _, text = value.partition("=")
-        try:
-            return name, float(text)
-        except ValueError:
-            raise click.UsageError(f"--lr takes values like adam=0.1, got {value!r}.", ctx) from None
+    name, _, value = text.partition("=")
+    return name, float(value)
 
 
-class Names(click.ParamType):
-    """Names with commas between them: `sgd,adam`."""
-
-    name = "names"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple:
-        """The names; whether there are such optimizers is known once a surface's file has been read."""
-        parts = value if isinstance(value, tuple) else value.split(",")
-        return tuple(part.strip() for part in parts if part.strip())
-
-    def shell_complete(
-        self, ctx: click.Context, param: click.Parameter, incomplete: str
-    ) -> list[CompletionItem]:
-        """The library's own; those of a file are not known yet."""
-        return completed(known, incomplete)
+def names(text: str) -> tuple[str, ...]:
+    """Names with commas between them; whether there are such is known once a surface's file has been read."""
+    return tuple(part.strip() for part in text.split(",") if part.strip())
 
 
-file = click.Path(path_type=Path, dir_okay=False)
+OWN = f"A function of your own, in arithmetic and mg.sin, ...; or {', '.join(surfaces)}."
+SURFACE = Value("surface", str, choices=lambda: surfaces, files=True)
+NAMES = Value("names", names, choices=lambda: known)
+RATE = Value("rate", rate, "--lr takes values like adam=0.1, got {value!r}.")
 OPTIONS = [
-    click.Option(["--surface"], metavar="NAME|FILE.py:F", default="hollow", show_default=True,
-        shell_complete=lambda ctx, param, incomplete: completed(surfaces, incomplete, files=True),
-        help=f"A function of your own, in arithmetic and mg.sin, ...; or {', '.join(surfaces)}."),
-    click.Option(["--optimizers"], type=Names(), metavar="NAME,NAME", default=FIELD,
-        help=f"Who races: names of `microgradx optimizers`.  [default: {', '.join(FIELD)}]"),
-    click.Option(["--start"], type=Numbers(2), metavar="X,Y", help="Where all start."),
-    click.Option(["--window"], type=Numbers(4), metavar="X,X,Y,Y",
-        help="What to look at: left, right, bottom, top."),
-    click.Option(["--lr"], type=Rate(), multiple=True, metavar="NAME=X",
-        help="An optimizer's learning rate; may be said for each."),
-    click.Option(["--steps"], type=click.IntRange(min=1), metavar="N", help="How many."),
-    click.Option(["--noise"], type=click.FloatRange(min=0), metavar="X",
-        help="Deviation of noise on every gradient."),
-    click.Option(["--seed"], type=click.IntRange(min=0), default=0, metavar="N", help="Of the noise."),
-    click.Option(["--basins"], is_flag=True, help="Colour every start by where it ends and how fast."),
-    click.Option(["--cells"], type=click.IntRange(2, 1000), default=160, show_default=True, metavar="N",
-        help="Starts of --basins along the longer side."),
-    click.Option(["--device"], type=click.Choice(["cpu", "cuda"]), default="cpu", help="Where to compute."),
-    click.Option(["--out"], type=file, metavar="FILE",
-        help="A .gif, .html, .png, .svg or .pdf.  [default: race.gif; basins.png]"),
-]  # fmt: skip
+    option("--surface", "NAME|FILE.py:F", OWN, "hollow", type=SURFACE),
+    option("--optimizers", "NAME,NAME", "Names of `microgradx optimizers`.", ",".join(FIELD), type=NAMES),
+    option("--start", "X,Y", "Where all start.", type=numbers(2)),
+    option("--window", "X,X,Y,Y", "What to look at: left, right, bottom, top.", type=numbers(4)),
+    option("--lr", "NAME=X", "An optimizer's learning rate; may be said for each.", multiple=True, type=RATE),
+    option("--steps", "N", "How many."),
+    option("--noise", "X", "Deviation of noise on every gradient.", type=click.FloatRange(min=0)),
+    option("--seed", "N", "Of the noise.", 0, type=SEED),
+    option("--basins", None, "Colour every start by where it ends and how fast."),
+    option("--cells", "N", "Starts of --basins along the longer side.", 160, type=click.IntRange(2, 1000)),
+    option("--device", "cpu|cuda", "Where to compute.", "cpu"),
+    option("--out", "FILE", "A .gif, .html, .png, .svg or .pdf.  [default: race.gif; basins.png]"),
+]
 
 
 @click.command(params=OPTIONS)
-def race(surface, optimizers, start, window, lr, basins, cells, out, **options) -> None:
+def race(
+    surface: str, optimizers: tuple[str, ...], start: Point | None, window: Window | None,
+    lr: tuple[tuple[str, float], ...], basins: bool, cells: int, out: Path | None, **options: Any,
+) -> None:  # fmt: skip
     """Let optimizers race on a surface, by the library's own rules, kernels and gradients.
 
     Learning rates, steps, start and noise are as the surface has them unless given.

@@ -21,6 +21,7 @@ from microgradx.optim import Optimizer, Schedule, optimizers, plans
 from microgradx.primitives.indexing import one_hot
 from microgradx.primitives.reductions import log_softmax
 from microgradx.training import Run
+from microgradx.training.checkpoints import load
 
 
 @dataclass
@@ -125,6 +126,14 @@ class Recipe:
             "frame": frame(x.reshape(-1, *shape)) if shape and not own else None,
             "pixels": pictures.read_picture(own).shape if own else None,  # pictures are taken as they are
         }
+
+
+def restore(run: Run, last: bool) -> tuple[Recipe, dict[str, Any], nn.Module]:
+    """The recipe, the configuration and the trained model of a run."""
+    recipe, config = Recipe.read(run), run.read()
+    model = recipe.network()
+    model.load_state_dict(load(run.last if last else run.best)["model"])
+    return recipe, config, model
 
 
 class Standardized(nn.Module):

@@ -10,12 +10,13 @@ from typing import Any
 import click
 from click.core import ParameterSource
 
-from microgradx.cli.options import Name, Sizes, hyperparameters, typed
+from microgradx.cli.options import OPTIMIZER, SEED, SHARE, hyperparameters, name_of, option, typed
 from microgradx.cli.recipe import Recipe, activations, losses
 from microgradx.data.files import FILES
 from microgradx.data.splits import datasets
 from microgradx.errors import ArgumentError
 from microgradx.optim import optimizers, plans
+from microgradx.study import Histograms
 from microgradx.training import History, Run, fit, tensorboard
 
 CHANGEABLE = {"resume", "epochs", "patience", "histograms", "tensorboard", "quiet"}
@@ -29,10 +30,10 @@ class Train(click.Command):
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         """Look for `--optimizer` first: it decides which options there are."""
-        for option, value in zip(args, [*args[1:], ""], strict=False):
-            name, _, joined = option.partition("=")
+        for word, value in zip(args, [*args[1:], ""], strict=False):
+            name, _, joined = word.partition("=")
             if name == "--optimizer" and (not ctx.resilient_parsing or (joined or value) in optimizers):
-                ctx.meta["optimizer"] = optimizer.convert(joined or value, None, ctx)
+                ctx.meta["optimizer"] = OPTIMIZER.convert(joined or value, None, ctx)
         return super().parse_args(ctx, args)
 
     def get_params(self, ctx: click.Context) -> list[click.Parameter]:
@@ -52,54 +53,41 @@ class Train(click.Command):
                 formatter.write_dl(rows, col_max=24)
 
 
-def option(flag: str, kind: Any, metavar: str | None, text: str, registry: Any = ()) -> click.Option:
-    """An option whose default is the recipe's; the names in `registry` stand in the help."""
+def setting(flag: str, metavar: str | None, text: str, **more: Any) -> click.Option:
+    """An option whose default is the recipe's; the names that it may take stand in the help."""
     default = getattr(START, flag[2:].partition("/")[0].replace("-", "_"), None)
-    text += f" {', '.join(registry)}." if registry else ""
-    shown = default is not None and kind is not bool
-    return click.Option(
-        [flag],
-        type=kind,
-        metavar=metavar,
-        default=default,
-        show_default=shown,
-        is_flag=kind is bool,
-        help=text,
-    )
+    if names := ", ".join(getattr(more.get("type"), "choices", tuple)()):
+        text += f" {names}."
+    return option(flag, metavar, text, default, **more)
 
 
-whole, number, path = click.IntRange(min=1), click.FloatRange(0, min_open=True), click.Path(path_type=Path)
-data_set, optimizer = Name("data set", lambda: datasets, FILES), Name("optimizer", lambda: optimizers)
+FILE_KINDS = (
+    "A .csv, .tsv or .npy (label last), .npz (x and y), folder of IDX files or of pictures by class, or"
+)
 OPTIONS = [
-    option(
-        "--data",
-        data_set,
-        "NAME|FILE",
-        "A .csv, .tsv or .npy (label last), .npz (x and y), folder of IDX files or of pictures by class, or",
-        datasets,
-    ),
-    option("--model", Sizes(), "N-N-N", "Sizes of the layers.  [default: one hidden layer of 128]"),
-    option("--activation", Name("activation", activations), "NAME", "Between the layers:", activations()),
-    option("--dropout", click.FloatRange(0, 1, max_open=True), "X", "Share of hidden values to leave out."),
-    option("--bias/--no-bias", bool, None, "Whether layers add a bias; Muon trains only those that do not."),
-    option("--loss", Name("loss", losses), "NAME", "Cross_entropy, mse_loss for a regression; or", losses()),
-    option("--optimizer", optimizer, "NAME", "Its own options are listed below:", optimizers),
-    option("--schedule", Name("schedule", lambda: plans), "NAME", "Of the learning rate:", plans),
-    option("--epochs", whole, "N", "Passes over the training data."),
-    option("--batch-size", whole, "N", "Rows per step."),
-    option("--clip-norm", number, "X", "Bound of the norm of the gradients."),
-    option("--drop-last", bool, None, "Leave out a last batch that is shorter, such as one row alone."),
-    option("--patience", whole, "N", "Stop after so many epochs without a smaller validation loss."),
-    option("--standardize", bool, None, "Give every feature mean 0 and deviation 1."),
-    option("--seed", click.IntRange(0, 2**64 - 1), "N", "Of the first weights, the shuffle and dropout."),
-    option("--device", click.Choice(["cpu", "cuda"]), None, "Where to compute."),
-    option("--threads", whole, "N", "Cores to use.  [default: all]"),
-    option("--eager", bool, None, "Run every operation on its own instead of compiled steps."),
-    option("--out", path, "FOLDER", "The run folder.  [default: runs/DATA-OPTIMIZER-N]"),
-    option("--resume", path, "RUN", "Go on with a run, to the same bits; --epochs may be more."),
-    option("--histograms", bool, None, "Draw how weights and gradients lie over time, as histograms.png."),
-    option("--tensorboard", bool, None, "Write the curves for TensorBoard too."),
-    option("--quiet", bool, None, "No progress bar, and no line per epoch."),
+    setting("--data", "NAME|FILE", FILE_KINDS, type=name_of("data set", lambda: datasets, FILES)),
+    setting("--model", "N-N-N", "Sizes of the layers.  [default: one hidden layer of 128]"),
+    setting("--activation", "NAME", "Between the layers:", type=name_of("activation", activations)),
+    setting("--dropout", "X", "Share of hidden values to leave out.", type=SHARE),
+    setting("--bias/--no-bias", None, "Whether layers add a bias; Muon trains only those that do not."),
+    setting("--loss", "NAME", "Cross_entropy, mse_loss for a regression; or", type=name_of("loss", losses)),
+    setting("--optimizer", "NAME", "Its own options are listed below:", type=OPTIMIZER),
+    setting("--schedule", "NAME", "Of the learning rate:", type=name_of("schedule", lambda: plans)),
+    setting("--epochs", "N", "Passes over the training data."),
+    setting("--batch-size", "N", "Rows per step."),
+    setting("--clip-norm", "X", "Bound of the norm of the gradients."),
+    setting("--drop-last", None, "Leave out a last batch that is shorter, such as one row alone."),
+    setting("--patience", "N", "Stop after so many epochs without a smaller validation loss."),
+    setting("--standardize", None, "Give every feature mean 0 and deviation 1."),
+    setting("--seed", "N", "Of the first weights, the shuffle and dropout.", type=SEED),
+    setting("--device", "cpu|cuda", "Where to compute."),
+    setting("--threads", "N", "Cores to use.  [default: all]"),
+    setting("--eager", None, "Run every operation on its own instead of compiled steps."),
+    setting("--out", "FOLDER", "The run folder.  [default: runs/DATA-OPTIMIZER-N]"),
+    setting("--resume", "RUN", "Go on with a run, to the same bits; --epochs may be more."),
+    setting("--histograms", None, "Draw how weights and gradients lie over time, as histograms.png."),
+    setting("--tensorboard", None, "Write the curves for TensorBoard too."),
+    setting("--quiet", None, "No progress bar, and no line per epoch."),
 ]
 
 
@@ -141,8 +129,6 @@ def go(recipe: Recipe, run: Run, given: dict[str, Any]) -> None:
     click.echo(f"{split!r}; {sizes} {recipe.activation}, {recipe.optimizer}{hyper}, seed {recipe.seed}")
     callbacks: list[Any] = [tensorboard(run.folder)] if given["tensorboard"] else []
     if given["histograms"]:
-        from microgradx.study import Histograms
-
         histograms = Histograms(model, run.folder / "histograms.jsonl", bool(given["resume"]))
         callbacks.append(histograms)
     started = time.perf_counter()

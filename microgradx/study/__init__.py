@@ -9,7 +9,9 @@ from microgradx.study.racing.basins import Basin, Basins, basins
 from microgradx.study.graphs.drawing import Drawing, draw
 from microgradx.study.inspection import Histograms, filters, mistakes
 from microgradx.study.bias_correction.moments import Moments, distributions, moments
-from microgradx.study.racing.race import FIELD, Race, Racer, race
+from microgradx.study.racing.descent import FIELD
+from microgradx.study.racing.race import Race, race
+from microgradx.study.racing.racer import Racer
 from microgradx.study.lr_finder import Rates, find_lr
 from microgradx.study.racing.surfaces import Surface, load_surface, surfaces
 from microgradx.study.graphs.table import Tape, tape

@@ -23,8 +23,8 @@ from microgradx.errors import ArgumentError
 from microgradx.kernels.random import generator
 from microgradx.nn import MLP
 from microgradx.optim import SGD, Adadelta, Adagrad, Adam, LambdaLR, Optimizer, RMSprop
-from microgradx.palette import BLUE, FAINT, GREEN, INK, PINK, RED, SKY
-from microgradx.training.figures import figure
+from microgradx.palette import BLUE, GREEN, INK, PINK, RED, SKY
+from microgradx.study.pictures import frame, keep, panels
 from microgradx.training.step import training_step
 
 BATCH = 128
@@ -211,7 +211,9 @@ class Findings:
 
     def plot(self, path: str | Path) -> None:
         """The training cost by epoch: the mean of the seeds, and a band from the least to the largest."""
-        drawing, (ax,) = figure(5.6, 3.9)
+        title = f"section {self.experiment.section}: {self.experiment.title}"
+        figure, ((ax,),) = panels(1, 1, 5.6, 3.9, title)
+        frame(ax, "", "iterations over the entire data", "training cost", lines="both")
         for one in self.experiment.contenders:
             costs = self.costs[one.name]
             epochs = np.arange(1, costs.shape[1] + 1)
@@ -221,10 +223,5 @@ class Findings:
         ax.set_yscale("log")
         for axis in (ax.yaxis.set_major_formatter, ax.yaxis.set_minor_formatter):
             axis(lambda cost, _: f"{cost:g}")
-        ax.set_xlabel("iterations over the entire data", color=INK)
-        ax.set_ylabel("training cost", color=INK)
-        title = f"section {self.experiment.section}: {self.experiment.title}"
-        ax.set_title(title, loc="left", fontsize=11, color=INK)
-        ax.grid(color=FAINT, lw=0.8, which="both")
         ax.legend(edgecolor="none", framealpha=1, fontsize=8.5, labelcolor=INK)  # on white, not on the grid
-        drawing.savefig(path, dpi=160)
+        keep(figure, path)

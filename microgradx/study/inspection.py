@@ -6,17 +6,21 @@ Pictures are PNG, SVG or PDF files, by the path's ending. Needs the extra `plot`
 import math
 from collections.abc import Sequence
 from pathlib import Path
-from textwrap import fill
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from microgradx.errors import ArgumentError
 from microgradx.nn import Module
-from microgradx.palette import INK, blank
+from microgradx.palette import INK
 from microgradx.primitives.reductions import softmax
+from microgradx.study.pictures import frame, keep, panels
 from microgradx.training.evaluation import outputs
 from microgradx.training.history import History
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 BINS = 60
 
@@ -27,6 +31,10 @@ class Histograms:
     `mg.fit(..., callbacks=[histograms := Histograms(model)])`, then `histograms.plot("histograms.png")`. The
     gradient is that of the last step of the epoch. With a path each epoch becomes a line of JSON there too;
     `resume` goes on with what the file holds, as fit(resume=True) does with a run.
+
+    >>> histograms = Histograms(nn.MLP([2, 3, 1]))
+    >>> histograms.kept["epoch"], len(histograms.kept["weights"][0]["0.weight"])
+    ([0], 6)
     """
 
     def __init__(self, model: Module, path: str | Path | None = None, resume: bool = False):
@@ -61,22 +69,19 @@ class Histograms:
             raise ArgumentError(f"no parameter {unknown[0]!r}; the model has {known}.")
         if not len(self.kept):
             raise ArgumentError("no histograms to draw: no epoch was trained since they were asked for.")
-        drawing = blank(2.3 * len(chosen) + 0.6, 5)
-        axes = drawing.subplots(2, len(chosen), squeeze=False, sharex=True)
+        caption = "solid: the median, dotted: 5 % and 95 %"
+        if not names and len(chosen) < len(self.parameters):
+            caption += f"; the first {len(chosen)} of {len(self.parameters)} parameters"
+        size = 2.3 * len(chosen) + 0.6, 5.2
+        figure, axes = panels(2, len(chosen), *size, "weights and gradients", caption, sharex=True)
         for (line, column), ax in np.ndenumerate(axes):
             kind, name = ("weights", "gradients")[line], chosen[column]
+            frame(ax, name * (line == 0), "epoch" * (line == 1), kind * (column == 0))
             heat(ax, self.kept["epoch"], [kept[name] for kept in self.kept[kind]])
-            ax.set_title(name if line == 0 else "", fontsize=10, color=INK)
-            ax.set_ylabel(kind if column == 0 else "", color=INK)
-            ax.set_xlabel("epoch" if line == 1 else "", color=INK)
-        title = "solid: the median, dotted: 5 % and 95 %"
-        if not names and len(chosen) < len(self.parameters):
-            title += f"; the first {len(chosen)} of {len(self.parameters)} parameters"
-        drawing.suptitle(title, fontsize=9, color=INK, x=0.01, ha="left")
-        drawing.savefig(path, dpi=160)
+        keep(figure, path)
 
 
-def heat(ax: Any, epochs: list[int], series: list[list[float]]) -> None:
+def heat(ax: "Axes", epochs: list[int], series: list[list[float]]) -> None:
     """Densities side by side, each scaled to its own highest."""
     from matplotlib.ticker import MaxNLocator
 
@@ -95,12 +100,13 @@ def heat(ax: Any, epochs: list[int], series: list[list[float]]) -> None:
     for share, dashes in ((0.5, "-"), (0.05, ":"), (0.95, ":")):
         line = [np.quantile(row, share) if row else np.nan for row in series]
         ax.plot(epochs, line, dashes, color=INK, lw=0.9)
-    ax.tick_params(labelsize=8, colors=INK)
+    ax.tick_params(labelsize=8)
+    ax.grid(visible=False)
     ax.xaxis.set_major_locator(MaxNLocator(5, integer=True))
     ax.spines[:].set_visible(False)
 
 
-def bins(ax: Any, values: np.ndarray, count: int) -> np.ndarray:
+def bins(ax: "Axes", values: np.ndarray, count: int) -> np.ndarray:
     """So many bins' edges, equally high on the axis, which has powers of ten where values need several."""
     low, high = np.quantile(values, [0.002, 0.998])
     margin = 0.05 * (high - low) or 1e-6
@@ -132,11 +138,23 @@ def grid(count: int, across: int | None = None) -> tuple[int, int]:
     return math.ceil(count / columns), columns
 
 
+def tiles(
+    rows: int, columns: int, width: float, height: float, title: str, caption: str = ""
+) -> tuple["Figure", np.ndarray]:
+    """A figure for small pictures, and (rows * columns,) axes without lines."""
+    figure, axes = panels(rows, columns, width, height, title, caption)
+    for ax in axes.flat:
+        ax.axis("off")
+    return figure, axes.ravel()
+
+
 def filters(model: Module, image_shape: Sequence[int], path: str | Path, most: int = 64) -> None:
     """The first layer's weights as images, one per unit.
 
-    Of more than `most` units, those of the largest norm. All have one scale of colours. Raises ArgumentError
-    where no weight fits the images.
+    image_shape: (height, width). Of more than `most` units, those of the largest norm. All have one scale of
+    colours. Raises ArgumentError where no weight fits the images.
+
+    >>> filters(nn.MLP([64, 3, 10]), (8, 8), "filters.png")
     """
     shape = tuple(image_shape)
     size = math.prod(shape)
@@ -149,20 +167,16 @@ def filters(model: Module, image_shape: Sequence[int], path: str | Path, most: i
     weights = matrices[0].numpy()
     order = np.argsort(-np.linalg.norm(weights, axis=0))[:most]
     rows, columns = grid(len(order))
-    width = max(0.62 * columns + 0.2, 3.6)
-    drawing = blank(width, 0.62 * rows + 0.8)
-    axes = drawing.subplots(rows, columns, squeeze=False).ravel()
-    for ax in axes:
-        ax.axis("off")
+    shown = f"the {len(order)} units of the largest weights" if len(order) < weights.shape[1] else "all units"
+    title, caption = (
+        f"what the first layer looks for: {shown}",
+        "red: ink counts for the unit, blue: against it",
+    )
+    figure, axes = tiles(rows, columns, max(0.62 * columns + 0.2, 3.6), 0.62 * rows + 0.9, title, caption)
     extreme = np.quantile(np.abs(weights[:, order]), 0.999) or 1
     for ax, unit in zip(axes, order, strict=False):
-        image = weights[:, unit].reshape(shape[:2])
-        ax.imshow(image, cmap="RdBu_r", vmin=-extreme, vmax=extreme)
-    shown = f"the {len(order)} units of the largest weights" if len(order) < weights.shape[1] else "all units"
-    title = fill(f"what the first layer looks for: {shown}", int(12 * width))
-    title += "\nred: ink counts for the unit, blue: against it"
-    drawing.suptitle(title, fontsize=10, color=INK, x=0.01, ha="left")
-    drawing.savefig(path, dpi=160)
+        ax.imshow(weights[:, unit].reshape(shape[:2]), cmap="RdBu_r", vmin=-extreme, vmax=extreme)
+    keep(figure, path)
 
 
 def mistakes(
@@ -171,7 +185,11 @@ def mistakes(
 ) -> int:  # fmt: skip
     """The images that the model is most wrong about, each with what it is and what the model takes it for.
 
-    Sorted by the probability of the wrong answer. Returns how many mistakes there are in all.
+    x: (n, features); y: (n,) labels; image_shape: (height, width). Sorted by the probability of the wrong
+    answer. Returns how many mistakes there are in all. Raises ArgumentError where rows are no such images.
+
+    >>> mistakes(nn.MLP([4, 2]), np.zeros((3, 4), np.float32), np.array([0, 1, 1]), (2, 2), "m.png") in (1, 2)
+    True
     """
     shape = tuple(image_shape)
     if math.prod(shape) != x.reshape(len(x), -1).shape[1]:
@@ -182,16 +200,12 @@ def mistakes(
     order = wrong[np.argsort(-probabilities[wrong, taken[wrong]])][:most]
     names = list(classes) or [str(label) for label in range(probabilities.shape[1])]
     rows, columns = grid(max(len(order), 1), across=min(8, max(len(order), 4)))
-    drawing = blank(1.25 * columns + 0.2, 1.5 * rows + 0.5)
-    axes = drawing.subplots(rows, columns, squeeze=False).ravel()
-    for ax in axes:
-        ax.axis("off")
+    title = f"{len(wrong):,} of {len(x):,} wrong ({len(wrong) / max(len(x), 1):.2%})"
+    title += f", the {len(order)} surest first" if 0 < len(order) < len(wrong) else ""
+    figure, axes = tiles(rows, columns, 1.25 * columns + 0.2, 1.5 * rows + 0.5, title)
     for ax, k in zip(axes, order, strict=False):
         ax.imshow(x[k].reshape(shape[:2]), cmap="Greys")
         sure = probabilities[k, taken[k]]
         ax.set_title(f"{names[y[k]]},\nnot {names[taken[k]]} {sure:.0%}", fontsize=8, color=INK)
-    title = f"{len(wrong):,} of {len(x):,} wrong ({len(wrong) / max(len(x), 1):.2%})"
-    title += f", the {len(order)} surest first" if 0 < len(order) < len(wrong) else ""
-    drawing.suptitle(title, fontsize=11, color=INK, x=0.01, ha="left")
-    drawing.savefig(path, dpi=160)
+    keep(figure, path)
     return len(wrong)

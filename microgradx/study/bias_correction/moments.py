@@ -13,12 +13,20 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from microgradx import rules
 from microgradx.errors import ArgumentError
 from microgradx.kernels import sweep
+from microgradx.palette import BLUE, GREY, INK, RED
+from microgradx.study.pictures import KEY, TEXT, frame, keep, panels
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+CORRECTED, PLAIN = BLUE, RED
 
 CLOSE = 0.01
 """How near to what it estimates a moment counts as right."""
@@ -111,10 +119,12 @@ class Moments:
         )
 
     def save(self, path: str | Path) -> None:
-        """As a picture."""
-        from microgradx.study.bias_correction.curves import draw_moments
-
-        draw_moments(self, path)
+        """As a picture, .png, .svg or .pdf: both moments as shares of what they estimate, and the step."""
+        figure, axes = panels(1, 3, 12, 4.5, "What bias correction corrects", self.caption(), sharex=True)
+        for ax, moment, goal in zip(axes[0], (self.m, self.v), ("E[g]", "E[g²]"), strict=False):
+            draw_moment(ax, moment, goal)
+        draw_stretch(axes[0, 2], self.stretch, self.stretch_exact)
+        keep(figure, path)
 
 
 def moments(
@@ -127,7 +137,13 @@ def moments(
 ) -> Moments:
     """Let Adam's own kernel, with and without the correction, take gradients from a distribution.
 
-    Without `steps`, as many as it takes the slower moment to come within 1 %, and a little more.
+    gradients: a name of `distributions`, of which every step draws `samples`. Without `steps`, as many as it
+    takes the slower moment to come within 1 %, and a little more. Raises ArgumentError for an unknown
+    distribution and what is out of range. Source: Kingma & Ba (2015), section 3.
+
+    >>> run = moments("normal", beta1=0.9, beta2=0.999, steps=60, samples=100)
+    >>> run.m.close, int(run.stretch.argmax()) + 1  # the step that is stretched most
+    (44, 12)
     """
     if gradients not in distributions:
         raise ArgumentError(f"no gradients {gradients!r}. Choose from {', '.join(distributions)}.")
@@ -187,3 +203,47 @@ def settled(course: np.ndarray) -> int | None:
 def at(step: int | None) -> str:
     """A step, if it was seen."""
     return f"step {step:,}" if step else "later"
+
+
+def draw_moment(ax: "Axes", moment: Moment, goal: str) -> None:
+    """One moment as it is and corrected, simulated and exact."""
+    t = np.arange(1, len(moment.exact) + 1)
+    few, share = spaced(len(t)), moment.simulated / moment.target
+    over_steps(ax, f"{moment.symbol} as a share of {goal}, β = {moment.beta:g}", len(t))
+    ax.axhspan(1 - CLOSE, 1 + CLOSE, color=CORRECTED, alpha=0.12, lw=0)
+    ax.plot(t[few], (share / moment.correction)[few], color=CORRECTED, lw=1.8, label="corrected")
+    ax.plot(t[few], share[few], color=PLAIN, lw=4, alpha=0.45, label="uncorrected")
+    ax.plot(t, moment.correction, "--", color=INK, lw=1.2, label="exact, 1 - βᵗ")
+    ax.set_ylim(0, 1.18)
+    if moment.close <= len(t):
+        ax.axvline(moment.close, ymax=0.85, color=GREY, lw=0.8, ls=":")
+        text = f"within 1 % from step {moment.close:,}"
+        ax.text(0.96 * moment.close, 0.06, text, fontsize=9, color=GREY, ha="right", rotation=90)
+    ax.legend(**KEY, loc="center left" if moment.beta > 0.97 else "lower right")
+
+
+def draw_stretch(ax: "Axes", stretch: np.ndarray, exact: np.ndarray) -> None:
+    """(steps,) each: how much longer a step is without the correction, measured and exact."""
+    t, top = np.arange(1, len(stretch) + 1), int(np.nanargmax(stretch))
+    few, most = spaced(len(t)), stretch[top]
+    over_steps(ax, "length of a step, uncorrected / corrected", len(t))
+    ax.plot(t[few], stretch[few], color=PLAIN, lw=4, alpha=0.45, label="measured")
+    ax.plot(t, exact, "--", color=INK, lw=1.2, label="(1-β₁ᵗ) / √(1-β₂ᵗ)")
+    ax.axhline(1, color=CORRECTED, lw=1.6)
+    ax.plot(t[top], most, "o", color=PLAIN, mec="white", mew=1.2, ms=8, zorder=4)
+    ax.text(t[top], 1.04 * most, f"{most:.3g} times at step {t[top]}", **TEXT, ha="center", va="bottom")
+    ax.set_ylim(0, 1.45 * most)
+    ax.legend(**KEY, loc="upper right")
+
+
+def spaced(steps: int, count: int = 120) -> np.ndarray:
+    """Steps, from 0, that are evenly spaced on a logarithmic axis: more would only blacken the line."""
+    return np.unique(np.geomspace(1, steps, count).astype(int)) - 1
+
+
+def over_steps(ax: "Axes", title: str, steps: int) -> None:
+    """Axes over a logarithm of the steps."""
+    ax.set_xscale("log")
+    ax.set_xlim(1, max(2, steps))
+    ax.xaxis.set_major_formatter("{x:,.0f}")
+    frame(ax, title, "step")

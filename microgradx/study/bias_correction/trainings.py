@@ -11,6 +11,7 @@ https://arxiv.org/abs/1412.6980. The paper trains a variational autoencoder; the
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -20,7 +21,14 @@ from microgradx.data.images import digits
 from microgradx.errors import ArgumentError
 from microgradx.kernels.random import generator
 from microgradx.optim import Adam
+from microgradx.optim.ledgers.pictures import logarithmic
+from microgradx.palette import GREY
+from microgradx.study.bias_correction.moments import CORRECTED, PLAIN
+from microgradx.study.pictures import KEY, frame, keep, panels
 from microgradx.training.step import training_step
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 BETA1, BETA2 = (0.0, 0.9), (0.99, 0.999, 0.9999)
 RATES = tuple(10.0 ** (k / 2) for k in range(-10, -1))
@@ -67,10 +75,32 @@ class Trainings:
         )
 
     def save(self, path: str | Path) -> None:
-        """As a picture."""
-        from microgradx.study.bias_correction.curves import draw_trainings
+        """As a picture, .png, .svg or .pdf, like the paper's figure 4: a panel for each pair of β."""
+        rows, columns = len(self.beta1), len(self.beta2)
+        title = "Adam with and without bias correction: loss over learning rate"
+        size = 3.5 * columns + 0.8, 2.35 * rows + 1.5
+        figure, axes = panels(rows, columns, *size, title, self.caption(), sharex=True, sharey=True)
+        for (i, j), ax in np.ndenumerate(axes):
+            bottom, left = i == rows - 1, j == 0
+            title = f"β₁ = {self.beta1[i]:g}, β₂ = {self.beta2[j]:g}"
+            frame(ax, title, "learning rate" * bottom, "training loss" * left)
+            self.draw(ax, self.losses[:, i, j])
+        axes[0, 0].text(
+            self.rates[-1], self.chance, "chance ", color=GREY, fontsize=8.5, ha="right", va="bottom"
+        )
+        axes[0, 0].legend(**KEY, title="bias correction", loc="lower left")
+        keep(figure, path)
 
-        draw_trainings(self, path)
+    def draw(self, ax: "Axes", losses: np.ndarray) -> None:
+        """(2, rates): the losses without the correction and with it."""
+        ax.axhline(self.chance, color=GREY, lw=0.9, ls=":")
+        looks = zip(losses, (PLAIN, CORRECTED), ("s--", "o-"), ("without", "with"), strict=True)
+        for course, color, style, label in looks:
+            shown = np.clip(course, None, 2 * self.chance)
+            ax.plot(self.rates, shown, style, color=color, lw=1.8, ms=5.5, mec="white", mew=0.8, label=label)
+        ax.set_xscale("log")
+        logarithmic(ax)
+        ax.set_ylim(max(self.losses.min() / 1.6, 1e-6), 2.2 * self.chance)
 
 
 def trainings(
@@ -82,7 +112,14 @@ def trainings(
     batch_size: int = 32,
     seeds: int = 3,
 ) -> Trainings:
-    """Train every combination; its loss is the mean over the last epoch, or chance's if not finite."""
+    """Train every combination; its loss is the mean over the last epoch, or chance's if not finite.
+
+    hidden: units of the one hidden layer. The random numbers are afterwards as they were. Raises
+    ArgumentError for counts below 1. Source: Kingma & Ba (2015), section 6.4.
+
+    >>> trainings(rates=[1e-3, 1e-2], epochs=2, seeds=1).losses.shape  # doctest: +SKIP
+    (2, 2, 3, 2)
+    """
     if min(epochs, seeds, hidden) < 1:
         raise ArgumentError(f"epochs {epochs}, seeds {seeds}, hidden {hidden}: at least 1 each.")
     (x, y), _ = digits()

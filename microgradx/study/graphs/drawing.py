@@ -1,7 +1,7 @@
 """`mg.draw(loss)`: the graph behind a tensor as SVG, PNG, Mermaid or DOT."""
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import cached_property
 from html import escape
 from pathlib import Path
@@ -9,11 +9,12 @@ from typing import Any
 
 from microgradx.eager.tensor import Tensor
 from microgradx.errors import ArgumentError, MicrogradxError
-from microgradx.palette import BACK, FILLS, FORWARD, INK
+from microgradx.palette import BACK, FILLS, FORWARD, GREY, INK
 from microgradx.study.graphs import svg
 from microgradx.study.graphs.folding import Arrow, Box, fold
 from microgradx.study.graphs.graph import Call, trace
-from microgradx.study.graphs.layout import place
+
+FONT = "Helvetica, Arial, Liberation Sans, DejaVu Sans, sans-serif"
 
 
 def draw(
@@ -24,7 +25,11 @@ def draw(
     A notebook shows it; `.save("graph.svg")` writes it, as .svg, .png, .dot or .mmd. Gradients are drawn
     where y is one number or `gradient` says what arrives at it; the `.grad` of parameters stays as it is.
     Modules are open `depth` levels deep; without it a large graph folds. Names are those of your variables,
-    or `names`.
+    or `names`. Raises ArgumentError for what is no Tensor, GradientError where there is no graph behind it.
+
+    >>> weight = mg.tensor(2.0, requires_grad=True)
+    >>> print(mg.draw(weight * 3).mermaid().splitlines()[1])
+      n0["weight<br>value 2<br>gradient 3"]:::leaf
     """
     if depth is not None and (not isinstance(depth, int) or depth < 0):
         raise ArgumentError(f"depth is how many levels of modules are open, 0, 1, 2 ..., not {depth!r}.")
@@ -42,9 +47,23 @@ class Drawing:
 
     def dot(self) -> str:
         """Text for Graphviz."""
-        lines = ["digraph {", '  graph [fontname="Helvetica" fontsize=11 nodesep=0.28 ranksep=0.42]']
-        lines += ['  node [fontname="Helvetica" fontsize=10 shape=box style="rounded,filled" fixedsize=true]']
-        lines += ["  edge [penwidth=1.3 arrowsize=0.7]", *self.dot_lines(None, "  ")]
+
+        def node(box: Box) -> str:
+            line = INK if box.kind == "operation" else GREY
+            look = f'fillcolor="{FILLS[box.kind]}" color="{line}" penwidth=0.8'
+            return f'{self.ids[box]} [label="{label(box.lines)}" {look}]'
+
+        def opened(call: Call, name: str) -> list[str]:
+            look = f'style="rounded,filled" fillcolor="{shade(call)}" color="#c8c8c8"'
+            return [f"subgraph {name} {{", f'  label="{quoted(call.title)}" labeljust=l {look}']
+
+        lines = ["digraph {", f'  graph [fontname="{FONT}" fontsize=10 nodesep=0.28 ranksep=0.42 pad=0.17]']
+        lines += [
+            f'  node [fontname="{FONT}" fontsize=10 shape=box style="rounded,filled" margin="0.2,0.07"]'
+        ]
+        lines += ["  edge [penwidth=1.2 arrowsize=0.6]", *self.nested(node, opened, "}")]
+        if legend := label(self.legend):
+            lines.append(f'  label="{legend}" labelloc=b')
         for arrow in self.arrows:
             ends = f"{self.ids[arrow.tail]} -> {self.ids[arrow.head]}"
             lines.append(f'  {ends} [color="{FORWARD}"]')
@@ -52,29 +71,37 @@ class Drawing:
                 lines.append(f'  {ends} [color="{BACK}" style=dashed dir=back]')
         return "\n".join([*lines, "}"]) + "\n"
 
-    def dot_lines(self, call: Call | None, indent: str) -> list[str]:
-        """The DOT lines of what stands directly in a module, and of the modules within."""
-        lines = []
-        for box in self.boxes:
-            if box.call is call:
-                width, height = svg.size(box)
-                label = r"\n".join(quoted(text) for _, text in box.lines)
-                inches = f"width={width / 72:.2f} height={height / 72:.2f}"
-                look = f'fillcolor="{FILLS[box.kind]}" color="{INK}" {inches}'
-                lines.append(f'{indent}{self.ids[box]} [label="{label}" {look}]')
+    def nested(
+        self, node: Callable[[Box], str], opened: Callable[[Call, str], list[str]], end: str,
+        call: Call | None = None, indent: str = "  ",
+    ) -> list[str]:  # fmt: skip
+        """The lines of what stands directly in a module, and of the modules within."""
+        lines = [indent + node(box) for box in self.boxes if box.call is call]
         for inner, name in self.clusters.items():
             if inner.outer is call:
-                lines += [
-                    f"{indent}subgraph {name} {{",
-                    f'{indent}  label="{quoted(inner.title)}" labeljust=l',
-                ]
-                lines += [f'{indent}  style="rounded,filled" fillcolor="{svg.shade(inner)}" color="#c8c8c8"']
-                lines += [*self.dot_lines(inner, indent + "  "), f"{indent}}}"]
+                lines += [indent + line for line in opened(inner, name)]
+                lines += [*self.nested(node, opened, end, inner, indent + "  "), indent + end]
         return lines
+
+    @property
+    def legend(self) -> list[tuple[str, str]]:
+        """What the colours of arrows mean; nothing where there are none."""
+        if not self.arrows:
+            return []
+        said = [("about", " "), ("value", "→ values, forward")]  # an empty line would crash Graphviz 16.1
+        return said + [("gradient", "← gradients, backward")] * any(arrow.back for arrow in self.arrows)
 
     def mermaid(self) -> str:
         """Text for Mermaid, which GitHub and many editors draw."""
-        lines = ["flowchart TB", *self.mermaid_lines(None, "  ")]
+
+        def node(box: Box) -> str:
+            text = "<br>".join(f"{MARKS.get(role, '')}{entities(text)}" for role, text in box.lines)
+            return f'{self.ids[box]}["{text}"]:::{box.kind}'
+
+        def opened(call: Call, name: str) -> list[str]:
+            return [f'subgraph {name}["{entities(call.title)}"]']
+
+        lines = ["flowchart TB", *self.nested(node, opened, "end")]
         forward, back = [], []
         for arrow in self.arrows:
             tail, head = self.ids[arrow.tail], self.ids[arrow.head]
@@ -84,33 +111,19 @@ class Drawing:
         for kind in dict.fromkeys(box.kind for box in self.boxes):
             lines.append(f"  classDef {kind} fill:{FILLS[kind]},stroke:{INK},color:{INK}")
         for call, name in self.clusters.items():
-            lines.append(f"  style {name} fill:{svg.shade(call)},stroke:#c8c8c8")
+            lines.append(f"  style {name} fill:{shade(call)},stroke:#c8c8c8")
         for first, count, colour in (0, len(forward), FORWARD), (len(forward), len(back), BACK):
             if count:
                 which = ",".join(map(str, range(first, first + count)))
                 lines.append(f"  linkStyle {which} stroke:{colour}")
         return "\n".join(lines) + "\n"
 
-    def mermaid_lines(self, call: Call | None, indent: str) -> list[str]:
-        """The Mermaid lines of what stands directly in a module, and of the modules within."""
-        lines = []
-        for box in self.boxes:
-            if box.call is call:
-                label = "<br>".join(f"{MARKS.get(role, '')}{entities(text)}" for role, text in box.lines)
-                lines.append(f'{indent}{self.ids[box]}["{label}"]:::{box.kind}')
-        for inner, name in self.clusters.items():
-            if inner.outer is call:
-                lines.append(f'{indent}subgraph {name}["{entities(inner.title)}"]')
-                lines += [*self.mermaid_lines(inner, indent + "  "), f"{indent}end"]
-        return lines
-
     @cached_property
     def picture(self) -> str:
         """The SVG text, made once."""
-        clusters = {name: call for call, name in self.clusters.items()}
-        return svg.picture(
-            place(self.dot()), {name: box for box, name in self.ids.items()}, clusters, self.arrows
-        )
+        roles = {name: [role for role, _ in box.lines] for box, name in self.ids.items()}
+        roles |= {name: ["module"] for name in self.clusters.values()}
+        return svg.drawn(self.dot(), roles | {"": [role for role, _ in self.legend]})
 
     def svg(self) -> str:
         """The picture as SVG. Needs the extra `graph`."""
@@ -142,9 +155,19 @@ MARKS = {"value": "value ", "gradient": "gradient "}
 """What distinguishes lines where text has one colour."""
 
 
+def shade(call: Call) -> str:
+    """The fill of a module's box: darker the deeper it lies."""
+    return ("#f8f8f8", "#f1f1f1", "#eaeaea")[min(len(call.path), 3) - 1]
+
+
+def label(lines: Iterable[tuple[str, str]]) -> str:
+    """Lines of text, whatever their roles, within DOT's quotation marks."""
+    return r"\n".join(quoted(text) for _, text in lines)
+
+
 def quoted(text: str) -> str:
     """Text within DOT's quotation marks."""
-    return text.replace("\\", r"\\").replace('"', r"\"")
+    return text.replace("\\", r"\\").replace('"', r"\"").replace("\n", " ")
 
 
 def entities(text: str) -> str:

@@ -29,7 +29,13 @@ def tape(y: Tensor, gradient: Any = None, names: dict[str, Any] | None = None) -
 
     `.steps()` replays the way back, one node at a time. Gradients are there where y is one number or
     `gradient` says what arrives at it; the `.grad` of parameters stays as it is. Names are those of your
-    variables, or `names`.
+    variables, or `names`. Raises ArgumentError for what is no Tensor, GradientError without a graph.
+
+    >>> weight = mg.tensor(2.0, requires_grad=True)
+    >>> print(mg.tape(weight * 3))
+    step  name    operation  inputs     shape  value  gradient
+    1     weight  leaf                         2      3
+    2     v2      multiply   weight, 3         6      1
     """
     return Tape(trace(y, gradient, names))
 

@@ -8,17 +8,29 @@ All ways from all starts are one compiled program: a step over the whole grid, s
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import zip_longest
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from microgradx.errors import ArgumentError
+from microgradx.palette import GREY, INK
 from microgradx.rules import Rule
-from microgradx.study.racing.race import FIELD, NEAR, contestants, descend, learning_rates, noise_of
+from microgradx.study.pictures import KEY, keep, panels
+from microgradx.study.racing.descent import FIELD, contestants, descend, learning_rates, noise_of
+from microgradx.study.racing.racer import NEAR
+from microgradx.study.racing.style import COLORS
 from microgradx.study.racing.surfaces import Surface, load_surface
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 LEFT, ELSEWHERE = -2, -1
 """What is said of a start that ends at no destination."""
+
+OUTSIDE, INSIDE = "#8a8a8a", "#e4e4e0"
+"""The colours of LEFT and ELSEWHERE."""
 
 MOST = 8
 """How many destinations have a colour of their own."""
@@ -65,10 +77,54 @@ class Basins:
         return f"{self.steps} steps from each of {columns} × {rows} starts{noise}."
 
     def save(self, path: str | Path) -> None:
-        """As a picture, one panel for each optimizer."""
-        from microgradx.study.racing.panels import draw_basins
+        """As a picture: a panel for each optimizer, every start in the colour of where it ends."""
+        from matplotlib.colors import to_rgb
+        from matplotlib.patches import Patch
 
-        draw_basins(self, path)
+        left, right, bottom, top = self.surface.window
+        columns = min(3, len(self.maps))
+        rows = -(-len(self.maps) // columns)
+        width = 3.5 if columns > 1 else 5.6  # of a panel, in inches
+        size = columns * width + 0.4, rows * (0.5 + width * (top - bottom) / (right - left)) + 1
+        figure, axes = panels(rows, columns, *size, self.surface.about)
+        colors = np.array([to_rgb(color) for color in [*COLORS[:MOST], OUTSIDE, INSIDE]])
+        for ax, basin in zip_longest(axes.flat, self.maps):
+            ax.set_axis_off()
+            if basin:
+                self.draw(ax, basin, colors)
+        key = [(colors[k], f"({x:.2f}, {y:.2f})") for k, (x, y) in enumerate(self.destinations + 0.0)]
+        for kind, name in (LEFT, "left the picture"), (ELSEWHERE, "elsewhere"):
+            if any((basin.where == kind).any() for basin in self.maps):
+                key.append((colors[kind], name))
+        noise = f", noise of deviation {self.noise:g}" if self.noise else ""
+        key.append((paler(key[0][0], PALE), f"there only by step {self.steps}{noise}"))
+        handles = [Patch(color=color, label=name) for color, name in key]
+        few = min(len(key), max(1, int(size[0] // 1.5)))
+        figure.legend(handles=handles, loc="outside lower left", ncols=few, **KEY)
+        keep(figure, path)
+
+    def draw(self, ax: "Axes", basin: Basin, colors: np.ndarray) -> None:
+        """One optimizer's panel, under the contour lines; known minima are stars. colors: (MOST + 2, 3)."""
+        surface, grid = self.surface, self.surface.grid(240, 240)
+        ax.imshow(
+            shades(basin, self.steps, colors), origin="lower", extent=surface.window, interpolation="nearest"
+        )
+        lines: dict[str, Any] = {"colors": INK, "linewidths": 0.4, "alpha": 0.3, "linestyles": "solid"}
+        ax.contour(grid[0, :, 0], grid[:, 0, 1], surface.heights(grid), surface.levels(14), **lines)
+        for k, point in enumerate(self.destinations):
+            mark, size = ("*", 12) if k < len(surface.minima) else ("o", 6)
+            ax.plot(*point, mark, ms=size, color=colors[k], mec="white", mew=1.1, clip_on=False)
+        left, right, bottom, top = surface.window
+        ax.set(xlim=(left, right), ylim=(bottom, top))
+        ax.set_title(basin.name, loc="left", fontsize=10, weight="bold", color=INK, pad=17)
+        ax.set_title(f"lr {basin.lr:.3g}", loc="right", fontsize=9, color=GREY, pad=17)
+        above: dict[str, Any] = {
+            "xy": (0, 1),
+            "xycoords": "axes fraction",
+            "xytext": (0, 4),
+            "textcoords": "offset points",
+        }
+        ax.annotate(basin.summary(), **above, fontsize=8, color=GREY)
 
 
 def basins(
@@ -81,7 +137,13 @@ def basins(
     cells: int = 160,
     device: str = "cpu",
 ) -> Basins:
-    """Let optimizers run from the middle of every cell of a grid, so many along the window's longer side."""
+    """Let optimizers run from the middle of every cell of a grid, so many along the window's longer side.
+
+    The other parameters are those of `race`. Raises ArgumentError for them, and for fewer than 2 cells.
+
+    >>> basins("himmelblau", ["sgd"], cells=4, steps=5).caption()  # doctest: +SKIP
+    '5 steps from each of 4 × 4 starts.'
+    """
     surface = load_surface(surface) if isinstance(surface, str) else surface
     if cells < 2:
         raise ArgumentError(f"cells {cells}: a grid has at least 2 along each side.")
@@ -107,15 +169,8 @@ def basins(
         for k, point in enumerate(destinations):
             where[np.hypot(*(end - point).T) <= near] = k
         shape = grid.shape[:2]
-        maps.append(
-            Basin(
-                rule.name,
-                rates[rule.name],
-                end.reshape(grid.shape),
-                where.reshape(shape),
-                when.reshape(shape),
-            )
-        )
+        there = where.reshape(shape), when.reshape(shape)
+        maps.append(Basin(rule.name, rates[rule.name], end.reshape(grid.shape), *there))
     return Basins(surface, len(tilts), surface.noise if noise is None else noise, destinations, tuple(maps))
 
 
@@ -153,5 +208,9 @@ def arrivals(way: np.ndarray, near: float) -> np.ndarray:
 def shades(basin: Basin, steps: int, colors: np.ndarray) -> np.ndarray:
     """(k + 2, 3) colours, the last for LEFT and ELSEWHERE -> (rows, columns, 3): the paler the later."""
     pale = np.where(basin.where == ELSEWHERE, 0, PALE * np.sqrt(basin.when / steps))[..., None]
-    picked = colors[basin.where]  # negative ones count from the end
-    return picked + pale * (1 - picked)
+    return paler(colors[basin.where], pale)  # negative ones count from the end
+
+
+def paler(colors: np.ndarray, share: np.ndarray | float) -> np.ndarray:
+    """(..., 3) colours, mixed with white."""
+    return colors + share * (1 - colors)

@@ -16,11 +16,13 @@ from microgradx import scalars
 from microgradx.codegen.ir.program import Program
 from microgradx.compiler import jit
 from microgradx.eager.creation import tensor
+from microgradx.eager.tensor import Tensor
 from microgradx.errors import MicrogradxError
 from microgradx.kernels.source import names, parse, refuse, scope, word
 from microgradx.primitives.core import ElementwisePrimitive
 from microgradx.rules import Rule
 from microgradx.scalars import Elementwise
+from microgradx.study.racing.surfaces import Height
 
 SIGNS = {"Add": "+", "Sub": "-", "Mult": "*", "Div": "/", "Pow": "**", "BitAnd": "&&", "BitOr": "||"}
 SIGNS |= {"And": "&&", "Or": "||", "USub": "-", "UAdd": "+", "Not": "!", "Invert": "!"}
@@ -74,14 +76,14 @@ class Script:
         update = self.function(rule.function, first, hyper)
         return f"{{ state: {len(rule.state)}, carried: {len(rule.carried)}, update: {update} }}"
 
-    def surface(self, height: Callable[[Any, Any], Any]) -> str:
+    def surface(self, height: Height) -> str:
         """A function from x and y to height, slope along x, slope along y."""
 
-        def slopes(x, y):
-            x, y = tensor(x, requires_grad=True), tensor(y, requires_grad=True)
-            z = height(x, y)
+        def slopes(x: np.ndarray, y: np.ndarray) -> tuple[Tensor, ...]:
+            a, b = tensor(x, requires_grad=True), tensor(y, requires_grad=True)
+            z = height(a, b)
             z.sum().backward()
-            return z.detach(), x.grad, y.grad
+            return z.detach(), a.grad, b.grad
 
         points = [np.array([0.3]), np.array([0.4])]
         return self.program(jit(slopes).captured(*points).program)

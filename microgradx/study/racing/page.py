@@ -7,6 +7,7 @@ optimizers run on the page, by the library's definitions as JavaScript.
 
 import html
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +15,9 @@ import numpy as np
 
 from microgradx.errors import MicrogradxError
 from microgradx.rules import Rule, rules
+from microgradx.study.racing.descent import LAYERS, fair_lr, noise_of
 from microgradx.study.racing.javascript import Script
-from microgradx.study.racing.race import LAYERS, Race, Racer, fair_lr, noise_of
+from microgradx.study.racing.racer import Racer
 from microgradx.study.racing.style import CONTOUR, HIGH, LOW, extent, style, view
 from microgradx.study.racing.surfaces import Surface, surfaces
 
@@ -23,11 +25,15 @@ DETAIL = 160
 """Cells of the page's grid of heights along each side."""
 
 
-def write_page(race: Race, path: str | Path) -> None:
-    """Write the page."""
+def write_page(
+    path: str | Path, surface: Surface, racers: Sequence[Racer], tilts: np.ndarray, caption: str
+) -> None:
+    """Write the page of a race; tilts: (steps, 2), what was added to the gradients."""
     page = Path(__file__).with_suffix(".html").read_text(encoding="utf-8")
-    page = page.replace("/*TITLE*/", html.escape(race.surface.about)).replace("/*PLAY*/", playground(race))
-    Path(path).write_text(page.replace("/*RACE*/null", packed(contents(race))), encoding="utf-8")
+    page = page.replace("/*TITLE*/", html.escape(surface.about))
+    page = page.replace("/*PLAY*/", playground(surface, racers, tilts))
+    data = packed(contents(surface, racers, len(tilts), caption))
+    Path(path).write_text(page.replace("/*RACE*/null", data), encoding="utf-8")
 
 
 def packed(data: Any) -> str:
@@ -35,26 +41,25 @@ def packed(data: Any) -> str:
     return json.dumps(data, separators=(",", ":"), allow_nan=False).replace("</", "<\\/")
 
 
-def contents(race: Race) -> dict[str, Any]:
+def contents(surface: Surface, racers: Sequence[Racer], steps: int, caption: str) -> dict[str, Any]:
     """What the page shows, as JSON has it; numbers as exact as a screen is."""
-    surface = race.surface
     heights, knots = surface.heights(surface.grid(DETAIL, DETAIL)), contour_knots(surface)
     stripes = np.interp(np.nan_to_num(heights, nan=knots[-1]), knots, np.arange(len(knots)))
     return {
         "title": surface.about,
-        "caption": race.caption(),
+        "caption": caption,
         "surface": surface.name,
-        "start": race.racers[0].path[0].tolist(),
+        "start": racers[0].path[0].tolist(),
         "window": surface.window,
         "minima": surface.minima,
-        "steps": race.steps,
+        "steps": steps,
         "logarithmic": surface.floor is not None,
-        "range": extent(race),
+        "range": extent(surface, racers),
         "looks": [style(i) for i in range(64)],
         "shades": [LOW, HIGH, CONTOUR],
         "stripes": len(knots) - 1,
         "grid": np.round(stripes, 3).tolist(),
-        "racers": [entry(race, i, racer) for i, racer in enumerate(race.racers)],
+        "racers": [entry(surface, i, racer) for i, racer in enumerate(racers)],
     }
 
 
@@ -65,24 +70,23 @@ def contour_knots(surface: Surface) -> list[float]:
     return [min(finite.min(), levels[0]) - 1e-9, *levels, max(finite.max(), levels[-1]) + 1e-9]
 
 
-def playground(race: Race) -> str:
+def playground(ground: Surface, racers: Sequence[Racer], tilts: np.ndarray) -> str:
     """JavaScript with `rules`, `surfaces` and `follow`; without a surface where there are no words for it."""
     script, field, places = Script(), {}, {}
     able = [rule for name, rule in rules.items() if name not in LAYERS]
-    for rule in [*able, *(racer.rule for racer in race.racers)]:
+    for rule in [*able, *(racer.rule for racer in racers)]:
         if text := said(script.rule, rule):
             field[rule.name] = rule, text
     chosen = {rule.name: rule for rule, _ in field.values()}
-    for surface in (surfaces | {race.surface.name: race.surface}).values():
-        own = surface is race.surface
+    for surface in (surfaces | {ground.name: ground}).values():
         if text := said(script.surface, surface.height):
-            tilts = race.tilts if own else noise_of(surface, None, None, seed=0)
-            places[surface.name] = place(surface, chosen, tilts, race.steps if own else surface.steps), text
+            noise = tilts if surface is ground else noise_of(surface, None, None, seed=0)
+            places[surface.name] = place(surface, chosen, noise), text
     lines = [f"{packed(name)}: {text}," for name, (_, text) in field.items()]
-    ground = [
+    grounds = [
         f"{packed(k)}: {{ ...{packed(facts)}, slopes: {text} }}," for k, (facts, text) in places.items()
     ]
-    return "\n".join([str(script), "const rules = {", *lines, "};", "const surfaces = {", *ground, "};"])
+    return "\n".join([str(script), "const rules = {", *lines, "};", "const surfaces = {", *grounds, "};"])
 
 
 def said(say: Any, definition: Any) -> str:
@@ -93,14 +97,14 @@ def said(say: Any, definition: Any) -> str:
         return ""
 
 
-def place(surface: Surface, field: dict[str, Rule], tilts: np.ndarray, steps: int) -> dict[str, Any]:
+def place(surface: Surface, field: dict[str, Rule], tilts: np.ndarray) -> dict[str, Any]:
     """What a race on a surface begins with."""
     return {
         "title": surface.about,
         "window": surface.window,
         "minima": surface.minima,
         "start": surface.start,
-        "steps": steps,
+        "steps": len(tilts),
         "floor": surface.floor,
         "knots": contour_knots(surface),
         "tilts": tilts.tolist() if tilts.any() else [],
@@ -108,11 +112,11 @@ def place(surface: Surface, field: dict[str, Rule], tilts: np.ndarray, steps: in
     }
 
 
-def entry(race: Race, i: int, racer: Racer) -> dict[str, Any]:
+def entry(surface: Surface, i: int, racer: Racer) -> dict[str, Any]:
     """One racer."""
-    (color, mark), (path, levels) = style(i), view(race, racer)
+    (color, mark), (path, levels) = style(i), view(surface, racer)
     heights = np.clip(np.nan_to_num(racer.heights[: racer.last + 1]), -1e300, 1e300)  # JSON has no infinity
-    digits = 5 - int(np.ceil(np.log10(race.surface.diagonal)))
+    digits = 5 - int(np.ceil(np.log10(surface.diagonal)))
     return {
         "name": racer.name,
         "color": color,

@@ -4,17 +4,22 @@ Left the surface from above, with a way for each optimizer; right how high each 
 stands.
 """
 
-import textwrap
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from textwrap import fill
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from microgradx.errors import ArgumentError
-from microgradx.palette import FAINT, GREY, INK, blank, plain
-from microgradx.study.racing.race import Race, Racer
+from microgradx.palette import GREY, INK, blank
+from microgradx.study.pictures import frame, keep
+from microgradx.study.racing.racer import Racer
 from microgradx.study.racing.style import COLORS, CONTOUR, HIGH, LOW, LOWEST, extent, style, view
 from microgradx.study.racing.surfaces import Surface
+
+if TYPE_CHECKING:
+    from matplotlib.artist import Artist
+    from matplotlib.axes import Axes
 
 ROW = 0.28
 """Inches between the lines of the standings."""
@@ -23,14 +28,7 @@ FRAMES, PAUSE, HOLD = 120, 40, 2400
 """How many pictures an animation has, and how many milliseconds each and the last stay."""
 
 
-def keep(figure: Any, path: str | Path) -> None:
-    """Write a figure to a file."""
-    if Path(path).suffix.lower() not in (".png", ".svg", ".pdf"):
-        raise ArgumentError(f"{path}: pictures are .png, .svg or .pdf; only a race can be .gif or .html.")
-    figure.savefig(path, dpi=160)
-
-
-def draw_surface(ax: Any, surface: Surface, detail: int = 300) -> None:
+def draw_surface(ax: "Axes", surface: Surface, detail: int = 300) -> None:
     """Stripes of equal height with their contour lines, over the whole window; minima as small crosses."""
     from matplotlib.colors import LinearSegmentedColormap
 
@@ -51,38 +49,35 @@ def draw_surface(ax: Any, surface: Surface, detail: int = 300) -> None:
 class Scene:
     """The figure of a race: what stays is drawn once, what moves is set to any moment of the race."""
 
-    def __init__(self, race: Race):
-        self.race, surface, rows = race, race.surface, len(race.racers)
+    def __init__(self, surface: Surface, racers: Sequence[Racer], steps: int, caption: str):
+        self.surface, self.racers, self.steps, rows = surface, racers, steps, len(racers)
         height = 5.4 + ROW * max(0, rows - 7)  # inches; so that the chart keeps its room
         self.figure = blank(9.6, height, layout=None)
         self.figure.text(0.035, 1 - 0.3 / height, surface.about, fontsize=13, color=INK, weight="bold")
-        caption = textwrap.fill(race.caption(), 125)
-        self.figure.text(0.035, 0.16 / height, caption, fontsize=8.5, color=GREY, linespacing=1.4)
+        wrapped = fill(caption, 125)
+        self.figure.text(0.035, 0.16 / height, wrapped, fontsize=8.5, color=GREY, linespacing=1.4)
         self.map = self.figure.add_axes((0.035, 0.8 / height, 0.54, 1 - 1.3 / height))
         self.map.set_anchor("NW")
         draw_surface(self.map, surface)
         base = 0.8 + ROW * rows + 0.6
         self.chart = self.figure.add_axes((0.66, base / height, 0.315, 1 - (base + 0.75) / height))
-        self.views = [view(race, racer) for racer in race.racers]
+        self.views = [view(surface, racer) for racer in racers]
         self.frame_chart()
-        self.moving: list[tuple[Any, Any]] = []  # axes and what moves on them
-        self.racers = [self.enter(i, racer) for i, racer in enumerate(race.racers)]
+        self.moving: list[tuple[Axes, Artist]] = []  # axes and what moves on them
+        self.parts = [self.enter(i, racer) for i, racer in enumerate(racers)]
 
     def frame_chart(self) -> None:
         """The axes of heights over steps."""
-        ax, known, (low, high) = self.chart, self.race.surface.floor is not None, extent(self.race)
-        least = f"$10^{{{np.log10(LOWEST):.0f}}}$ or more"  # a logarithmic axis has no zero
-        if known:
+        ax, (low, high) = self.chart, extent(self.surface, self.racers)
+        title = "height"
+        if self.surface.floor is not None:
+            title += f" above the minimum, $10^{{{np.log10(LOWEST):.0f}}}$ or more"  # log has no zero
             ax.set_yscale("log")
-        ax.set_ylim(*(10.0**low, 10.0**high) if known else (low, high))
-        ax.set_xlim(0, self.race.steps)
-        ax.set_title(
-            f"height above the minimum, {least}" if known else "height", loc="left", fontsize=10, color=INK
-        )
-        ax.set_xlabel("step", fontsize=9, color=INK, labelpad=1)
-        plain(ax, which="both")
+            low, high = 10.0**low, 10.0**high
+        ax.set_ylim(low, high)
+        ax.set_xlim(0, self.steps)
+        frame(ax, title, "step")
         ax.tick_params(which="both", labelsize=8)
-        ax.grid(axis="y", color=FAINT, lw=0.6)
 
     def enter(self, i: int, racer: Racer) -> dict[str, Any]:
         """The lines, marks and texts of one racer."""
@@ -90,7 +85,7 @@ class Scene:
 
         color, mark = style(i)
         halo = [Stroke(linewidth=3.4, foreground="white", alpha=0.9), Normal()]
-        under = len(self.race.racers) - 1 - i  # so many are drawn over it: the larger, to be seen under them
+        under = len(self.racers) - 1 - i  # so many are drawn over it: the larger, to be seen under them
         order = {"zorder": 3 + 0.01 * i, "animated": True, "color": color}
         head = order | {"zorder": 5 + 0.01 * i, "marker": mark, "ms": 8, "mec": "white", "mew": 1.2, "ls": ""}
         parts = {
@@ -115,8 +110,8 @@ class Scene:
 
     def at(self, moment: float) -> None:
         """Set everything that moves to a moment, in steps; between two steps it is on the straight line."""
-        logarithmic = self.race.surface.floor is not None
-        for racer, parts, (path, levels) in zip(self.race.racers, self.racers, self.views, strict=True):
+        logarithmic = self.surface.floor is not None
+        for racer, parts, (path, levels) in zip(self.racers, self.parts, self.views, strict=True):
             now = min(moment, racer.last)
             step = int(now)
             ahead, part = min(step + 1, racer.last), now - step
@@ -128,46 +123,38 @@ class Scene:
             parts["drop"].set_data([*range(step + 1), now], high)
             parts["point"].set_data([now], high[-1:])
             for name in ("head", "point"):
-                parts[name].set_visible(bool(self.race.surface.inside(here)))
-            done = moment >= self.race.steps or moment > racer.last
+                parts[name].set_visible(bool(self.surface.inside(here)))
+            done = moment >= self.steps or moment > racer.last
             parts["state"].set_text(racer.outcome if done else f"at {racer.heights[step]:.3g}")
 
-    def still(self) -> Any:
-        """The figure with everything on it."""
+    def save(self, path: str | Path) -> None:
+        """The end of the race as a picture."""
+        self.at(self.steps)
         for _, part in self.moving:
             part.set_animated(False)
-        return self.figure
+        keep(self.figure, path)
 
+    def animate(self, path: str | Path, count: int = FRAMES) -> None:
+        """The race as an animated GIF that starts again after a pause."""
+        from matplotlib.backends.backend_agg import FigureCanvasAgg
+        from PIL import Image
 
-def picture(race: Race, path: str | Path) -> None:
-    """The end of a race."""
-    scene = Scene(race)
-    scene.at(race.steps)
-    keep(scene.still(), path)
-
-
-def animation(race: Race, path: str | Path, count: int = FRAMES) -> None:
-    """A race as an animated GIF that starts again after a pause."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from PIL import Image
-
-    scene = Scene(race)
-    canvas = FigureCanvasAgg(scene.figure)
-    canvas.draw()
-    ground = canvas.copy_from_bbox(scene.figure.bbox)
-    moving = sorted(scene.moving, key=lambda pair: pair[1].get_zorder())
-    frames = []
-    for moment in np.linspace(0, race.steps, count):
-        scene.at(moment)
-        canvas.restore_region(ground)
-        for ax, part in moving:
-            ax.draw_artist(part)
-        frames.append(Image.fromarray(np.asarray(canvas.buffer_rgba())[..., :3]))
-    colors = Image.new("P", (1, 1))
-    colors.putpalette(palette(len(race.racers)))
-    first, *rest = (frame.quantize(palette=colors, dither=Image.Dither.NONE) for frame in frames)
-    times = [PAUSE] * (len(frames) - 1) + [HOLD]
-    first.save(path, save_all=True, append_images=rest, duration=times, loop=0, optimize=True)
+        canvas = FigureCanvasAgg(self.figure)
+        canvas.draw()
+        ground = canvas.copy_from_bbox(self.figure.bbox)
+        moving = sorted(self.moving, key=lambda pair: pair[1].get_zorder())
+        frames = []
+        for moment in np.linspace(0, self.steps, count):
+            self.at(moment)
+            canvas.restore_region(ground)
+            for ax, part in moving:
+                ax.draw_artist(part)
+            frames.append(Image.fromarray(np.asarray(canvas.buffer_rgba())[..., :3]))
+        colors = Image.new("P", (1, 1))
+        colors.putpalette(palette(len(self.racers)))
+        first, *rest = (frame.quantize(palette=colors, dither=Image.Dither.NONE) for frame in frames)
+        times = [PAUSE] * (len(frames) - 1) + [HOLD]
+        first.save(path, save_all=True, append_images=rest, duration=times, loop=0, optimize=True)
 
 
 def palette(racers: int) -> list[int]:

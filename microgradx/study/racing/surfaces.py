@@ -8,7 +8,6 @@ import runpy
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -19,15 +18,23 @@ from microgradx.errors import ArgumentError, one_of
 from microgradx.scalars import cos, exp, sin, sqrt, square
 
 Point = tuple[float, float]
+Height = Callable[[Tensor, Tensor], Tensor]
+Window = tuple[float, float, float, float]
+"""Left, right, bottom, top."""
 
 
 @dataclass(frozen=True)
 class Surface:
-    """A function of x and y, the part of the plane to look at, and a race that shows what it is like."""
+    """A function of x and y, the part of the plane to look at, and a race that shows what it is like.
+
+    >>> bowl = Surface("bowl", lambda x, y: x * x + y * y, (-1, 1, -1, 1), (0.5, 0.5), rate=0.3, stride=0.1)
+    >>> bowl.heights(np.array([[0.5, 0.5], [0.0, 1.0]]))
+    array([0.5, 1. ])
+    """
 
     name: str
-    height: Callable[[Any, Any], Any]
-    window: tuple[float, float, float, float]  # left, right, bottom, top
+    height: Height
+    window: Window
     start: Point
     rate: float  # a gradient follower's first step, per gradient
     stride: float  # how far a step goes whose length does not depend on the gradient's
@@ -101,50 +108,50 @@ def rotated(small: float, large: float, degrees: float) -> np.ndarray:
 VALLEY, SADDLE = rotated(0.01, 1, 20), np.diag([1.0, -1.0])
 
 
-def quadratic(c: np.ndarray, x, y):
+def quadratic(c: np.ndarray, x: Tensor, y: Tensor) -> Tensor:
     """½ pᵀ C p at p = (x, y)"""
     (a, b), (_, d) = c.tolist()
     return 0.5 * a * x * x + b * x * y + 0.5 * d * y * y
 
 
-def valley(x, y):
+def valley(x: Tensor, y: Tensor) -> Tensor:
     """A long valley, 100 times as steep across as along"""
     return quadratic(VALLEY, x, y)
 
 
-def saddle(x, y):
+def saddle(x: Tensor, y: Tensor) -> Tensor:
     """A saddle, ½x² - ½y²"""
     return quadratic(SADDLE, x, y)
 
 
-def hollow(x, y):
+def hollow(x: Tensor, y: Tensor) -> Tensor:
     """A shallow hollow on the way to a deep one"""
     shallow = 1.1 * exp(-(square(x + 1.1) + square(y - 0.7)) / 0.5)
     deep = 3 * exp(-(square(x - 1.4) + square(y + 0.7)) / 2.5)
     return 0.12 * (square(x - 1.4) + square(y + 0.7)) - shallow - deep
 
 
-def beale(x, y):
+def beale(x: Tensor, y: Tensor) -> Tensor:
     """Beale (1958): a flat floor between steep walls"""
     return square(1.5 - x + x * y) + square(2.25 - x + x * y * y) + square(2.625 - x + x * y * y * y)
 
 
-def rosenbrock(x, y):
+def rosenbrock(x: Tensor, y: Tensor) -> Tensor:
     """Rosenbrock (1960): a valley that bends, (1-x)² + 100(y-x²)²"""
     return square(1 - x) + 100 * square(y - x * x)
 
 
-def rastrigin(x, y):
+def rastrigin(x: Tensor, y: Tensor) -> Tensor:
     """Rastrigin (1974): a bowl full of dents, 20 + x² + y² - 10cos(2πx) - 10cos(2πy)"""
     return 20 + x * x + y * y - 10 * (cos(2 * math.pi * x) + cos(2 * math.pi * y))
 
 
-def himmelblau(x, y):
+def himmelblau(x: Tensor, y: Tensor) -> Tensor:
     """Himmelblau (1972): four equal minima, (x²+y-11)² + (x+y²-7)²"""
     return square(x * x + y - 11) + square(x + y * y - 7)
 
 
-def ravine(x, y):
+def ravine(x: Tensor, y: Tensor) -> Tensor:
     """A ravine that winds, and gradients with noise"""
     return 2 * sqrt(0.02 + square(y - 0.8 * sin(x))) + 0.06 * square(x)
 
@@ -175,8 +182,15 @@ surfaces: dict[str, Surface] = {
 """The surfaces by name; a race on one is as its row says unless told otherwise."""
 
 
-def load_surface(given: str, window: tuple[float, float, float, float] | None = None) -> Surface:
-    """A surface by its name, or of a user's function, "my_file.py:function"; seen through another window."""
+def load_surface(given: str, window: Window | None = None) -> Surface:
+    """A surface by its name, or of a user's function, "my_file.py:function"; seen through another window.
+
+    window: left, right, bottom, top. Raises ArgumentError for an unknown name, a window without an inside,
+    and a function that is no surface.
+
+    >>> load_surface("himmelblau", (0, 5, 0, 5)).minima
+    ((3.0, 2.0),)
+    """
     path, _, name = given.rpartition(":")
     if given in surfaces:
         found = surfaces[given]
@@ -193,7 +207,7 @@ def load_surface(given: str, window: tuple[float, float, float, float] | None = 
     return replace(seen, minima=tuple(p for p in found.minima if seen.inside(np.array(p))))
 
 
-def own_surface(path: Path, name: str, window: tuple[float, float, float, float]) -> Surface:
+def own_surface(path: Path, name: str, window: Window) -> Surface:
     """A user's function of x and y: tried at one point, started from near the window's upper left corner."""
     if not path.is_file():
         raise ArgumentError(f"no file {path}: --surface takes my_file.py:function.")
@@ -213,7 +227,7 @@ def own_surface(path: Path, name: str, window: tuple[float, float, float, float]
     return Surface(name, functions[name], window, start, 0.01, stride)
 
 
-def trouble(function: Callable[[Any, Any], Any], start: Point) -> str:
+def trouble(function: Height, start: Point) -> str:
     """What keeps a function from being a surface; nothing if a gradient leads from two heights to x and y."""
     x, y = (tensor([value, value], requires_grad=True) for value in start)
     try:

@@ -1,4 +1,4 @@
-"""`microgradx evaluate` and `microgradx predict`: what a trained network is good for."""
+"""`microgradx predict`: what a trained network makes of a picture, a folder of them, or rows of a file."""
 
 import zipfile
 from pathlib import Path
@@ -6,60 +6,19 @@ from typing import Any
 
 import click
 import numpy as np
-from rich.console import Console
-from rich.table import Table
 
 from microgradx.cli import picture
-from microgradx.cli.recipe import Recipe
+from microgradx.cli.options import KINDS, LAST, RUN
+from microgradx.cli.recipe import Recipe, restore
 from microgradx.data import pictures, read_idx
 from microgradx.data.files import FILES, number, records, to_numbers
 from microgradx.data.images import scaled
 from microgradx.errors import DataError
-from microgradx.nn import Module
 from microgradx.primitives.reductions import softmax
 from microgradx.training import Run, outputs, predictions
-from microgradx.training import evaluate as measure
-from microgradx.training.checkpoints import load
-
-RUN = click.argument("run", type=click.Path(path_type=Path))
-LAST = click.option("--last", is_flag=True, help="Use the last weights, not those of the best epoch.")
 
 
-def restore(run: Run, last: bool) -> tuple[Recipe, dict[str, Any], Module]:
-    """The recipe, the configuration and the trained model of a run."""
-    recipe, config = Recipe.read(run), run.read()
-    model = recipe.network()
-    model.load_state_dict(load(run.last if last else run.best)["model"])
-    return recipe, config, model
-
-
-@click.command()
-@RUN
-@LAST
-def evaluate(run: Path, last: bool) -> None:
-    """Measure the network in the folder RUN on the held-out part of its data."""
-    recipe, _, model = restore(Run(run), last)
-    split = recipe.split()
-    x, y = split.test
-    loss, accuracy, confusion = measure(model, x, y, recipe.criterion(split))
-    hits = "" if accuracy is None else f"accuracy {accuracy:.2%}, "
-    result = click.style(f"{hits}loss {loss:.4f}", bold=True)
-    click.echo(f"{result} on {len(x):,} held-out rows of {recipe.data}")
-    if confusion is None:
-        return
-    table = Table("class", "rows", "found", "precision", box=None)
-    for name, row, column, right in zip(
-        split.classes, confusion, confusion.T, confusion.diagonal(), strict=True
-    ):
-        found, precision = right / max(1, row.sum()), right / max(1, column.sum())
-        table.add_row(name, f"{row.sum():,}", f"{found:.1%}", f"{precision:.1%}")
-    Console(highlight=False).print(table)
-
-
-@click.command()
-@RUN
-@click.argument("file", type=click.Path(path_type=Path))
-@LAST
+@click.command(params=[RUN, click.Argument(["file"], type=KINDS["FOLDER"]), LAST])
 def predict(run: Path, file: Path, last: bool) -> None:
     """Say what the network in the folder RUN makes of FILE, a line for each thing in it.
 

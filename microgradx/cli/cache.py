@@ -1,4 +1,4 @@
-"""`microgradx doctor` and `cache`: a look at this machine and at the compiled kernels."""
+"""`microgradx cache`: where the compiled kernels are, and how much they take."""
 
 import time
 
@@ -7,31 +7,17 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from microgradx.doctor import examine
+from microgradx.cli.options import option
 from microgradx.kernels.cache import clear, entries, folder, limit
 
 FEW = 3
-"""How many kernels `microgradx cache` lists."""
+"""How many kernels are listed."""
 
 
-@click.command()
-def doctor() -> None:
-    """Report versions, processor, BLAS, threads, CUDA and folders, and advise."""
-    table = Table.grid(padding=(0, 2))
-    findings = list(examine())
-    for finding in findings:
-        text = Text(finding.text)
-        if finding.advice:
-            text.append(f"\n-> {finding.advice}", "yellow")
-        table.add_row(Text(finding.topic, "bold"), text)
-    console = Console(highlight=False)
-    console.print(table)
-    count = sum(bool(finding.advice) for finding in findings)
-    console.print(f"\n[yellow]{count} could be better[/]" if count else "\n[green]all well[/]")
+CLEAR = option("--clear empty", None, "Remove them; what is needed again is compiled again.")
 
 
-@click.command()
-@click.option("--clear", "empty", is_flag=True, help="Remove them; what is needed again is compiled again.")
+@click.command(params=[CLEAR])
 def cache(empty: bool) -> None:
     """Show where compiled kernels are kept and how much they take, or clear them."""
     path = folder()

@@ -1,0 +1,33 @@
+"""`microgradx evaluate`: what a trained network is good for, on data that it has not seen."""
+
+from pathlib import Path
+
+import click
+from rich.console import Console
+from rich.table import Table
+
+from microgradx.cli.options import LAST, RUN
+from microgradx.cli.recipe import restore
+from microgradx.training import Run
+from microgradx.training import evaluate as measure
+
+
+@click.command(params=[RUN, LAST])
+def evaluate(run: Path, last: bool) -> None:
+    """Measure the network in the folder RUN on the held-out part of its data."""
+    recipe, _, model = restore(Run(run), last)
+    split = recipe.split()
+    x, y = split.test
+    loss, accuracy, confusion = measure(model, x, y, recipe.criterion(split))
+    hits = "" if accuracy is None else f"accuracy {accuracy:.2%}, "
+    result = click.style(f"{hits}loss {loss:.4f}", bold=True)
+    click.echo(f"{result} on {len(x):,} held-out rows of {recipe.data}")
+    if confusion is None:
+        return
+    table = Table("class", "rows", "found", "precision", box=None)
+    for name, row, column, right in zip(
+        split.classes, confusion, confusion.T, confusion.diagonal(), strict=True
+    ):
+        found, precision = right / max(1, row.sum()), right / max(1, column.sum())
+        table.add_row(name, f"{row.sum():,}", f"{found:.1%}", f"{precision:.1%}")
+    Console(highlight=False).print(table)
