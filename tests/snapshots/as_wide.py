@@ -47,7 +47,7 @@ def adam(start, stop, ps, gs, ms, vs, numbers, step, first):
 
 
 def make_affine(
-    start, stop, order, step, all_x, x, all_y, y, gathering, affine_product, weight_0, bias_0,
+    start, stop, x, y, gathering, order, step, all_x, all_y, affine_product, weight_0, bias_0,
     affine
 ):
     if gathering:
@@ -63,7 +63,7 @@ def make_affine(
             affine[i, j] = affine_product[i, j] + bias_0[j]
 
 
-def make_total(start, stop, affine, total):
+def make_total(start, stop, total, affine):
     # test_compiler_source.py:41  logits = model(x)
     for j in range(start, stop):
         total[j] = float32(0)
@@ -85,7 +85,7 @@ def make_subtract_1(affine, mean, subtract_1):
             subtract_1[i, j] = affine[i, j] - mean[0, j]
 
 
-def make_sum_1(start, stop, subtract_1, sum_1):
+def make_sum_1(start, stop, sum_1, subtract_1):
     # test_compiler_source.py:41  logits = model(x)
     for j in range(start, stop):
         sum_1[j] = float32(0)
@@ -147,8 +147,8 @@ def make_loss_out(total_2, labelled, total_3, loss_out, step):
 
 
 def back_and_update(
-    start, stop, g_weight_3, relu_1, g_logits, g_add_4, g_reshape_4, multiply_5, g_reshape_3,
-    g_multiply_5, subtract_1, g_rsqrt_1, g_subtract_4, g_mean, weight_1, weight_1_m, weight_1_v,
+    start, stop, g_weight_3, relu_1, g_logits, g_reshape_4, g_reshape_3, g_add_4, multiply_5,
+    g_rsqrt_1, g_multiply_5, subtract_1, g_mean, g_subtract_4, weight_1, weight_1_m, weight_1_v,
     numbers, step, bias_1, bias_1_m, bias_1_v, weight_3, weight_3_m, weight_3_v, mean,
     running_mean_1, divide_1, running_var_1, g_weight_1_home, g_bias_1_home
 ):
@@ -194,7 +194,7 @@ def back_and_update(
         g_bias_1_home[i] = g_reshape_4[i]
 
 
-def back_and_update_bias_3(g_logits, g_bias_3, bias_3, bias_3_m, bias_3_v, numbers, step):
+def back_and_update_bias_3(g_bias_3, g_logits, bias_3, bias_3_m, bias_3_v, numbers, step):
     # test_compiler_source.py:41  logits = model(x)
     for j in range(10):
         g_bias_3[j] = float32(0)
@@ -222,7 +222,7 @@ def make_g_subtract_1(g_sum_1, subtract_1, g_subtract_1):
             g_subtract_1[i, j] = multiply_7 + multiply_7
 
 
-def make_g_mean_2(start, stop, g_subtract_1, g_mean_2):
+def make_g_mean_2(start, stop, g_mean_2, g_subtract_1):
     # test_compiler_source.py:41  logits = model(x)
     for j in range(start, stop):
         g_mean_2[j] = float32(0)
@@ -258,7 +258,7 @@ def back_and_update_weight_0(
 
 
 def back_and_update_bias_0(
-    start, stop, g_affine, g_bias_0, bias_0, bias_0_m, bias_0_v, numbers, step
+    start, stop, g_bias_0, g_affine, bias_0, bias_0_m, bias_0_v, numbers, step
 ):
     # test_compiler_source.py:41  logits = model(x)
     for j in range(start, stop):
@@ -277,11 +277,11 @@ def run(steps, gathering, gate, status, table):
     """Run some steps, piece by piece: any number of threads may call this at once."""
     numbers = block_at(table, 1, (1, 8), float64)
     order = block_at(table, 2, (1,), int64)
-    all_x = block_at(table, 4, (128, 784), float32)
-    all_y = block_at(table, 5, (128,), int64)
     arena = block_at(table, 0, (1,), uint8)
-    x = block_at(table, 6, (128, 784), float32)
-    y = block_at(table, 7, (128,), int64)
+    x = block_at(table, 4, (128, 784), float32)
+    y = block_at(table, 5, (128,), int64)
+    all_x = block_at(table, 6, (128, 784), float32)
+    all_y = block_at(table, 7, (128,), int64)
     affine_product = block(arena, 0, (128, 128), float32)
     weight_0 = block_at(table, 8, (784, 128), float32)
     bias_0 = block_at(table, 9, (128,), float32)
@@ -350,13 +350,13 @@ def run(steps, gathering, gate, status, table):
             if status[0] == 0:
                 status[1] = step
                 make_affine(
-                    64 * piece, 64 * piece + 64, order, step, all_x, x, all_y, y, gathering, affine_product,
+                    64 * piece, 64 * piece + 64, x, y, gathering, order, step, all_x, all_y, affine_product,
                     weight_0, bias_0, affine
                 )
         elif piece < 4:
             wait(gate, 45 * step + 2)
             if status[0] == 0:
-                make_total(64 * (piece - 2), 64 * (piece - 2) + 64, affine, total)
+                make_total(64 * (piece - 2), 64 * (piece - 2) + 64, total, affine)
         elif piece < 5:
             wait(gate, 45 * step + 4)
             if status[0] == 0:
@@ -368,7 +368,7 @@ def run(steps, gathering, gate, status, table):
         elif piece < 9:
             wait(gate, 45 * step + 6)
             if status[0] == 0:
-                make_sum_1(43 * (piece - 6), min(43 * (piece - 6) + 43, 128), subtract_1, sum_1)
+                make_sum_1(43 * (piece - 6), min(43 * (piece - 6) + 43, 128), sum_1, subtract_1)
         elif piece < 10:
             wait(gate, 45 * step + 9)
             if status[0] == 0:
@@ -386,8 +386,8 @@ def run(steps, gathering, gate, status, table):
             if status[0] == 0:
                 back_and_update(
                     12 * (piece - 14), min(12 * (piece - 14) + 12, 128), g_weight_3, relu_1, g_logits,
-                    g_add_4, g_reshape_4, multiply_5, g_reshape_3, g_multiply_5, subtract_1, g_rsqrt_1,
-                    g_subtract_4, g_mean, weight_1, weight_1_m, weight_1_v, numbers, step, bias_1, bias_1_m,
+                    g_reshape_4, g_reshape_3, g_add_4, multiply_5, g_rsqrt_1, g_multiply_5, subtract_1,
+                    g_mean, g_subtract_4, weight_1, weight_1_m, weight_1_v, numbers, step, bias_1, bias_1_m,
                     bias_1_v, weight_3, weight_3_m, weight_3_v, mean, running_mean_1, divide_1,
                     running_var_1, g_weight_1_home, g_bias_1_home
                 )
@@ -395,7 +395,7 @@ def run(steps, gathering, gate, status, table):
             wait(gate, 45 * step + 14)
             if status[0] == 0:
                 make_loss_out(total_2, labelled, total_3, loss_out, step)
-                back_and_update_bias_3(g_logits, g_bias_3, bias_3, bias_3_m, bias_3_v, numbers, step)
+                back_and_update_bias_3(g_bias_3, g_logits, bias_3, bias_3_m, bias_3_v, numbers, step)
         elif piece < 27:
             wait(gate, 45 * step + 26)
             if status[0] == 0:
@@ -407,7 +407,7 @@ def run(steps, gathering, gate, status, table):
         elif piece < 31:
             wait(gate, 45 * step + 28)
             if status[0] == 0:
-                make_g_mean_2(43 * (piece - 28), min(43 * (piece - 28) + 43, 128), g_subtract_1, g_mean_2)
+                make_g_mean_2(43 * (piece - 28), min(43 * (piece - 28) + 43, 128), g_mean_2, g_subtract_1)
         elif piece < 32:
             wait(gate, 45 * step + 31)
             if status[0] == 0:
@@ -427,7 +427,7 @@ def run(steps, gathering, gate, status, table):
             wait(gate, 45 * step + 33)
             if status[0] == 0:
                 back_and_update_bias_0(
-                    64 * (piece - 43), 64 * (piece - 43) + 64, g_affine, g_bias_0, bias_0, bias_0_m,
+                    64 * (piece - 43), 64 * (piece - 43) + 64, g_bias_0, g_affine, bias_0, bias_0_m,
                     bias_0_v, numbers, step
                 )
         done(gate)

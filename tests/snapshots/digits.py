@@ -42,7 +42,7 @@ def adam(start, stop, ps, gs, ms, vs, numbers, step, first):
 
 
 def forward_and_back(
-    start, stop, order, step, all_x, x, all_y, y, gathering, affine_product, weight_0, bias_0,
+    start, stop, x, y, gathering, order, step, all_x, all_y, affine_product, weight_0, bias_0,
     relu_1, logits_product, weight_2, bias_2, logits, exp_shifted, total, status, labelled,
     positions, g_logits, g_relu_1, g_affine
 ):
@@ -90,7 +90,7 @@ def make_loss_out(total, labelled, total_2, loss_out, step):
 
 
 def back_and_update(
-    start, stop, g_weight_2, relu_1, g_logits, g_affine, g_bias_0, bias_0, bias_0_m, bias_0_v,
+    start, stop, g_weight_2, relu_1, g_logits, g_bias_0, g_affine, bias_0, bias_0_m, bias_0_v,
     numbers, step, weight_2, weight_2_m, weight_2_v
 ):
     # test_compiler_source.py:41  logits = model(x)
@@ -111,7 +111,7 @@ def back_and_update(
     )
 
 
-def back_and_update_bias_2(g_logits, g_bias_2, bias_2, bias_2_m, bias_2_v, numbers, step):
+def back_and_update_bias_2(g_bias_2, g_logits, bias_2, bias_2_m, bias_2_v, numbers, step):
     # test_compiler_source.py:41  logits = model(x)
     for j in range(10):
         g_bias_2[j] = float32(0)
@@ -138,11 +138,11 @@ def run(steps, gathering, gate, status, table):
     """Run some steps, piece by piece: any number of threads may call this at once."""
     numbers = block_at(table, 1, (1, 8), float64)
     order = block_at(table, 2, (1,), int64)
-    all_x = block_at(table, 4, (128, 784), float32)
-    all_y = block_at(table, 5, (128,), int64)
     arena = block_at(table, 0, (1,), uint8)
-    x = block_at(table, 6, (128, 784), float32)
-    y = block_at(table, 7, (128,), int64)
+    x = block_at(table, 4, (128, 784), float32)
+    y = block_at(table, 5, (128,), int64)
+    all_x = block_at(table, 6, (128, 784), float32)
+    all_y = block_at(table, 7, (128,), int64)
     affine_product = block(arena, 0, (128, 128), float32)
     weight_0 = block_at(table, 8, (784, 128), float32)
     bias_0 = block_at(table, 9, (128,), float32)
@@ -180,7 +180,7 @@ def run(steps, gathering, gate, status, table):
             if status[0] == 0:
                 status[1] = step
                 forward_and_back(
-                    64 * piece, 64 * piece + 64, order, step, all_x, x, all_y, y, gathering, affine_product,
+                    64 * piece, 64 * piece + 64, x, y, gathering, order, step, all_x, all_y, affine_product,
                     weight_0, bias_0, relu_1, logits_product, weight_2, bias_2, logits, exp_shifted, total,
                     status, labelled, positions, g_logits, g_relu_1, g_affine
                 )
@@ -189,7 +189,7 @@ def run(steps, gathering, gate, status, table):
             if status[0] == 0:
                 back_and_update(
                     43 * (piece - 2), min(43 * (piece - 2) + 43, 128), g_weight_2, relu_1, g_logits,
-                    g_affine, g_bias_0, bias_0, bias_0_m, bias_0_v, numbers, step, weight_2, weight_2_m,
+                    g_bias_0, g_affine, bias_0, bias_0_m, bias_0_v, numbers, step, weight_2, weight_2_m,
                     weight_2_v
                 )
         elif piece < 15:
@@ -203,7 +203,7 @@ def run(steps, gathering, gate, status, table):
             wait(gate, 16 * step + 2)
             if status[0] == 0:
                 make_loss_out(total, labelled, total_2, loss_out, step)
-                back_and_update_bias_2(g_logits, g_bias_2, bias_2, bias_2_m, bias_2_v, numbers, step)
+                back_and_update_bias_2(g_bias_2, g_logits, bias_2, bias_2_m, bias_2_v, numbers, step)
         done(gate)
         ticket = claim(gate)
     wait(gate, 16 * steps)

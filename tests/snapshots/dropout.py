@@ -73,7 +73,7 @@ def units(start, stop, out, block, k0, k1):
 
 
 def forward_and_back(
-    order, step, all_x, x, all_y, y, gathering, affine_product, weight_0, bias_0, relu_1,
+    x, y, gathering, order, step, all_x, all_y, affine_product, weight_0, bias_0, relu_1,
     uniform, random, multiply_1, multiply_2, logits_product, weight_3, bias_3, logits,
     exp_shifted, total, status, labelled, total_2, positions, g_logits, g_multiply_2,
     multiply_matrices_2, sum_1, g_affine, multiply_matrices, sum_2, sum_3, sum_4, sum_5, sum_6,
@@ -203,11 +203,11 @@ def run(steps, gathering, gate, status, table):
     numbers = block_at(table, 1, (1, 9), float64)
     order = block_at(table, 2, (1,), int64)
     random = block_at(table, 3, (3,), int64)
-    all_x = block_at(table, 4, (32, 64), float32)
-    all_y = block_at(table, 5, (32,), int64)
     arena = block_at(table, 0, (1,), uint8)
-    x = block_at(table, 6, (32, 64), float32)
-    y = block_at(table, 7, (32,), int64)
+    x = block_at(table, 4, (32, 64), float32)
+    y = block_at(table, 5, (32,), int64)
+    all_x = block_at(table, 6, (32, 64), float32)
+    all_y = block_at(table, 7, (32,), int64)
     affine_product = block(arena, 0, (32, 32), float32)
     weight_0 = block_at(table, 8, (64, 32), float32)
     bias_0 = block_at(table, 9, (32,), float32)
@@ -254,7 +254,7 @@ def run(steps, gathering, gate, status, table):
     for step in range(steps):
         status[1] = step
         forward_and_back(
-            order, step, all_x, x, all_y, y, gathering, affine_product, weight_0, bias_0, relu_1,
+            x, y, gathering, order, step, all_x, all_y, affine_product, weight_0, bias_0, relu_1,
             uniform, random, multiply_1, multiply_2, logits_product, weight_3, bias_3, logits,
             exp_shifted, total, status, labelled, total_2, positions, g_logits, g_multiply_2,
             multiply_matrices_2, sum_1, g_affine, multiply_matrices, sum_2, sum_3, sum_4, sum_5,

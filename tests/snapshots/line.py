@@ -13,7 +13,7 @@ def sgd(start, stop, ps, gs, numbers, step, first):
 
 
 def forward_back_and_update(
-    order, step, all_x, x, all_y, y, gathering, multiply_matrices, weight, bias, error, g_error,
+    x, y, gathering, order, step, all_x, all_y, multiply_matrices, weight, bias, error, g_error,
     total, sum_1, g_leaf, numbers, loss_out, g_leaf_home_2
 ):
     if gathering:
@@ -52,11 +52,11 @@ def run(steps, gathering, gate, status, table):
     """Run some steps, one after the other."""
     numbers = block_at(table, 1, (1, 1), float64)
     order = block_at(table, 2, (1,), int64)
-    all_x = block_at(table, 4, (64, 3), float32)
-    all_y = block_at(table, 5, (64, 1), float32)
     arena = block_at(table, 0, (1,), uint8)
-    x = block_at(table, 6, (64, 3), float32)
-    y = block_at(table, 7, (64, 1), float32)
+    x = block_at(table, 4, (64, 3), float32)
+    y = block_at(table, 5, (64, 1), float32)
+    all_x = block_at(table, 6, (64, 3), float32)
+    all_y = block_at(table, 7, (64, 1), float32)
     multiply_matrices = block(arena, 0, (64, 1), float32)
     weight = block_at(table, 8, (3, 1), float32)
     bias = block_at(table, 9, (1,), float32)
@@ -69,6 +69,6 @@ def run(steps, gathering, gate, status, table):
     g_leaf_home_2 = block_at(table, 12, (1,), float32)
     for step in range(steps):
         forward_back_and_update(
-            order, step, all_x, x, all_y, y, gathering, multiply_matrices, weight, bias, error,
+            x, y, gathering, order, step, all_x, all_y, multiply_matrices, weight, bias, error,
             g_error, total, sum_1, g_leaf, numbers, loss_out, g_leaf_home_2
         )

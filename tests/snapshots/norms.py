@@ -46,7 +46,7 @@ def lion(start, stop, ps, gs, ms, numbers, step, first):
 
 
 def forward_and_back(
-    order, step, all_x, x, all_y, y, gathering, affine_product, weight_0, bias_0, affine, total,
+    x, y, gathering, order, step, all_x, all_y, affine_product, weight_0, bias_0, affine, total,
     mean, subtract_1, sum_1, divide_1, add_3, rsqrt_1, multiply_5, weight_1, bias_1, relu_1,
     subtract_5, add_5, rsqrt_2, multiply_8, weight_3, bias_3, add_6, logits_product, weight_4,
     bias_4, logits, exp_shifted, total_3, status, labelled, total_4, positions, g_logits,
@@ -238,11 +238,11 @@ def run(steps, gathering, gate, status, table):
     """Run some steps, one after the other."""
     numbers = block_at(table, 1, (1, 5), float64)
     order = block_at(table, 2, (1,), int64)
-    all_x = block_at(table, 4, (50, 8), float32)
-    all_y = block_at(table, 5, (50,), int64)
     arena = block_at(table, 0, (1,), uint8)
-    x = block_at(table, 6, (50, 8), float32)
-    y = block_at(table, 7, (50,), int64)
+    x = block_at(table, 4, (50, 8), float32)
+    y = block_at(table, 5, (50,), int64)
+    all_x = block_at(table, 6, (50, 8), float32)
+    all_y = block_at(table, 7, (50,), int64)
     affine_product = block(arena, 0, (50, 16), float32)
     weight_0 = block_at(table, 8, (8, 16), float32)
     bias_0 = block_at(table, 9, (16,), float32)
@@ -315,7 +315,7 @@ def run(steps, gathering, gate, status, table):
     for step in range(steps):
         status[1] = step
         forward_and_back(
-            order, step, all_x, x, all_y, y, gathering, affine_product, weight_0, bias_0, affine,
+            x, y, gathering, order, step, all_x, all_y, affine_product, weight_0, bias_0, affine,
             total, mean, subtract_1, sum_1, divide_1, add_3, rsqrt_1, multiply_5, weight_1, bias_1,
             relu_1, subtract_5, add_5, rsqrt_2, multiply_8, weight_3, bias_3, add_6, logits_product,
             weight_4, bias_4, logits, exp_shifted, total_3, status, labelled, total_4, positions,

@@ -28,7 +28,7 @@ def momentum(start, stop, ps, gs, ms, numbers, step, first):
 
 
 def forward_and_back(
-    order, step, all_x, x, all_y, y, gathering, affine_product, weight_0, bias_0, tanh_1,
+    x, y, gathering, order, step, all_x, all_y, affine_product, weight_0, bias_0, tanh_1,
     affine_2_product, weight_2, bias_2, tanh_2, logits_product, weight_4, bias_4, logits,
     exp_shifted, total, status, labelled, total_2, positions, g_logits, g_tanh_2, g_affine_2,
     g_tanh_1, g_affine, loss_out
@@ -119,11 +119,11 @@ def run(steps, gathering, gate, status, table):
     """Run some steps, one after the other."""
     numbers = block_at(table, 1, (1, 3), float64)
     order = block_at(table, 2, (1,), int64)
-    all_x = block_at(table, 4, (100, 2), float32)
-    all_y = block_at(table, 5, (100,), int64)
     arena = block_at(table, 0, (1,), uint8)
-    x = block_at(table, 6, (100, 2), float32)
-    y = block_at(table, 7, (100,), int64)
+    x = block_at(table, 4, (100, 2), float32)
+    y = block_at(table, 5, (100,), int64)
+    all_x = block_at(table, 6, (100, 2), float32)
+    all_y = block_at(table, 7, (100,), int64)
     affine_product = block(arena, 0, (100, 16), float32)
     weight_0 = block_at(table, 8, (2, 16), float32)
     bias_0 = block_at(table, 9, (16,), float32)
@@ -162,7 +162,7 @@ def run(steps, gathering, gate, status, table):
     for step in range(steps):
         status[1] = step
         forward_and_back(
-            order, step, all_x, x, all_y, y, gathering, affine_product, weight_0, bias_0, tanh_1,
+            x, y, gathering, order, step, all_x, all_y, affine_product, weight_0, bias_0, tanh_1,
             affine_2_product, weight_2, bias_2, tanh_2, logits_product, weight_4, bias_4, logits,
             exp_shifted, total, status, labelled, total_2, positions, g_logits, g_tanh_2,
             g_affine_2, g_tanh_1, g_affine, loss_out
