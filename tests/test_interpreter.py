@@ -17,7 +17,7 @@ from microgradx.kernels import interpreter
 
 HEAD = """
 from numpy import float32, int64, uint8
-from microgradx.kernels.block import block, block_at, claim, done, flat, inside, matmul, wait, within
+from microgradx.kernels.runtime import block, block_at, claim, done, flat, inside, matmul, wait, within
 
 
 def run(steps, gathering, gate, status, table):

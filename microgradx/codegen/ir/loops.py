@@ -89,12 +89,16 @@ class Read:
 
     view: View
 
+    dtype = property(lambda self: self.view.dtype)
+
 
 @dataclass(frozen=True)
 class Index:
     """The loop variable of an axis of the domain."""
 
     axis: int
+
+    dtype = np.dtype(np.int64)
 
 
 @dataclass(frozen=True)
@@ -105,6 +109,8 @@ class Bounded:
     size: int
     wrap: bool
 
+    dtype = np.dtype(np.int64)
+
 
 @dataclass(frozen=True)
 class Pick:
@@ -112,6 +118,8 @@ class Pick:
 
     view: View
     at: tuple[Any, ...]
+
+    dtype = property(lambda self: self.view.dtype)
 
 
 @dataclass(eq=False)

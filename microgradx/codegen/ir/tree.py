@@ -1,14 +1,15 @@
 """What the body of an emitted function says: statements on single elements, and the expressions in them.
 
 `passes.statements` makes this tree of loops, once for all devices. The printers decide how a `For` is walked,
-where an `Accumulator` lives and what an `Element` looks like, and write it down.
+where an `Accumulator` lives and what an element looks like, and write it down. The operands of loops are
+expressions too: `Read`, `Pick`, `Index` and `Bounded` (see `ir.loops`).
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 
-from microgradx.codegen.ir.loops import View
+from microgradx.codegen.ir.loops import Bounded, Buffer, Index, Pick, Read
 from microgradx.scalars import Elementwise
 
 AXES = "ijklmnopqrst"
@@ -37,38 +38,6 @@ class Number:
 
 
 @dataclass(frozen=True)
-class Element:
-    """An element of a view, by an index for each of its axes."""
-
-    view: View
-    at: tuple["Expression", ...]
-
-    @property
-    def dtype(self) -> np.dtype:
-        """That of the view."""
-        return self.view.dtype
-
-
-@dataclass(frozen=True)
-class Sum:
-    """`3 * i + j + 1`: a whole number from variables, each with a factor."""
-
-    terms: tuple[tuple[int, str], ...]
-    offset: int = 0
-    dtype: np.dtype = INT
-
-
-@dataclass(frozen=True)
-class Checked:
-    """An index that must be below `size`; with `wrap`, negative ones count from the end."""
-
-    index: "Expression"
-    size: int
-    wrap: bool
-    dtype: np.dtype = INT
-
-
-@dataclass(frozen=True)
 class Cast:
     """A number in another dtype."""
 
@@ -82,7 +51,7 @@ class Operator:
 
     sign: str
     args: tuple["Expression", ...]
-    dtype: np.dtype
+    dtype: np.dtype = BOOL
 
 
 @dataclass(frozen=True)
@@ -105,27 +74,19 @@ class Apply:
     dtype: np.dtype
 
 
-Expression = Name | Number | Element | Sum | Checked | Cast | Operator | Choose | Apply
+Expression = Name | Number | Read | Pick | Index | Bounded | Cast | Operator | Choose | Apply
 
 
 # Statements
 
 
 @dataclass(frozen=True)
-class Axis:
-    """A loop variable with the size of its axis; `cut`: its rows may be shared out to threads."""
-
-    name: str
-    size: int
-    cut: bool = False
-
-
-@dataclass(frozen=True)
 class Let:
-    """`name = value`; with `once`, which stands where it is used instead if it is short."""
+    """`name = value`, for a value of a buffer; if `once` and short, it stands where it is used instead."""
 
     name: str
     value: Expression
+    buffer: Buffer | None = None
     once: bool = False
 
 
@@ -133,7 +94,7 @@ class Let:
 class Store:
     """`place = value`"""
 
-    place: Element
+    place: Read | Pick
     value: Expression
 
 
@@ -146,15 +107,8 @@ class If:
 
 
 @dataclass(frozen=True)
-class Comment:
-    """A line for the reader."""
-
-    text: str
-
-
-@dataclass(frozen=True)
 class Line:
-    """A line as it stands, such as a call of another function; `uses` are the names in it."""
+    """A line as it stands: a comment, or a call of another function; `uses` are the names in it."""
 
     text: str
     uses: tuple[str, ...] = ()
@@ -165,31 +119,38 @@ class Accumulator:
     """What a reduction has taken up so far: a variable, or the place in memory where the result belongs."""
 
     name: str
-    place: Element
-    kind: str  # sum, prod, max, min, argmax or argmin
+    place: Pick
+    kind: str  # sum, prod, max, min, argmax, argmin; prefix: a sum in order
     start: Number
     passed_on: bool = False  # whether the result stays in its variable, for the rest of the row
     in_memory: bool = False
 
     @property
-    def so_far(self) -> Name | Element:
+    def so_far(self) -> Name | Pick:
         """What has been taken up."""
         return self.place if self.in_memory else Name(self.name, self.start.dtype)
 
     @property
-    def result(self) -> Name | Element:
-        """What it has come to: of the best of some numbers, where it is."""
-        return Name(f"{self.name}_at", INT) if self.kind.startswith("arg") else self.so_far
+    def result(self) -> Name:
+        """The variable with the result: of argmax and argmin it is where the number is."""
+        return Name(f"{self.name}_at") if self.kind.startswith("arg") else Name(self.name, self.start.dtype)
 
 
 @dataclass(frozen=True)
 class Accumulate:
-    """One more number for an accumulator; `at` is where it is."""
+    """One more number for an accumulator."""
 
     into: Accumulator
     value: Expression
-    at: Sum
-    first: Expression | None = None  # whether it is the first one, where the kind needs to know
+
+
+@dataclass(frozen=True)
+class Axis:
+    """A loop variable with the size of its axis; `cut`: its rows may be shared out to threads."""
+
+    name: str
+    size: int
+    cut: bool = False
 
 
 @dataclass(frozen=True)
@@ -212,13 +173,12 @@ class Reduction:
     trailing: bool  # whether the axes that are kept come first
 
 
-Statement = Let | Store | If | Comment | Line | Accumulate | For | Reduction
+Statement = Let | Store | If | Line | Accumulate | For | Reduction
 Body = list[Statement]
 
 
-@dataclass
-class Row:
-    """What is done with one row: the nests that it goes through, each with its own statements."""
-
-    axis: Axis
-    parts: list[Body] = field(default_factory=list)
+def plus(terms: list[tuple[int, str]], offset: int = 0) -> str:
+    """`3 * i + j + 1`: factors and variables."""
+    parts = [v if f == 1 else f"{f} * {v}" for f, v in terms if f and v != "0"]
+    parts += [str(offset)] if offset or not parts else []
+    return " + ".join(parts).replace("+ -", "- ")

@@ -1,5 +1,6 @@
 """Functions of elements as expressions: plain arithmetic, in the dtypes that NumPy computes in."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -24,7 +25,9 @@ def plain(x: Operand) -> bool:
     return isinstance(x, bool | int | float | np.generic)
 
 
-def applied(function: Any, args: list[Operand], constants: dict[str, float], dtype: np.dtype) -> Expression:
+def applied(
+    function: Any, args: Sequence[Operand], constants: dict[str, float], dtype: np.dtype
+) -> Expression:
     """A function of operands, with a result of some dtype; None: the operand itself."""
     if function is None:
         return cast(args[0], dtype)
@@ -51,7 +54,7 @@ def applied(function: Any, args: list[Operand], constants: dict[str, float], dty
     return cast(result, dtype)
 
 
-def computed_in(name: str, args: list[Operand], dtype: np.dtype) -> np.dtype:
+def computed_in(name: str, args: Sequence[Operand], dtype: np.dtype) -> np.dtype:
     """The dtype that NumPy computes a function in, whose result has a dtype."""
     given = [a.dtype for a in args if not plain(a)]  # type: ignore[union-attr]
     kind = np.result_type(*given) if given else dtype

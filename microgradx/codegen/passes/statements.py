@@ -3,196 +3,69 @@
 import math
 from collections import Counter
 from operator import itemgetter
-from typing import Any
 
 import numpy as np
 
-from microgradx.codegen.ir.loops import Bounded, Buffer, Index, Nest, Pick, Read, Reduce, Rows, operands
-from microgradx.codegen.ir.loops import Statement as Elementwise
+from microgradx.codegen.ir import tree
+from microgradx.codegen.ir.loops import Buffer, Index, Nest, Pick, Read, Reduce, Rows, operands
+from microgradx.codegen.ir.loops import Statement as OnElements
 from microgradx.codegen.ir.ops import Look, Running, Scatter
-from microgradx.codegen.ir.tree import (
-    AXES,
-    BOOL,
-    INT,
-    Accumulate,
-    Accumulator,
-    Axis,
-    Body,
-    Checked,
-    Comment,
-    Element,
-    Expression,
-    For,
-    Let,
-    Name,
-    Number,
-    Operator,
-    Reduction,
-    Row,
-    Store,
-    Sum,
-)
-from microgradx.codegen.passes.arithmetic import Operand, applied, cast
+from microgradx.codegen.ir.tree import AXES, INT, Accumulator, Axis, Body, Name, Number, Operator
+from microgradx.codegen.passes.arithmetic import applied, cast
 from microgradx.codegen.passes.fuse import arguments, one_per_row
 
 
-class Statements:
-    """Writes loops as statements; `stored` are the buffers that are in memory."""
-
-    def __init__(self, stored: set[Buffer]):
-        self.stored = stored
-        self.local: dict[Buffer, Name] = {}  # values that are not in memory
-        self.passed_on: set[Buffer] = set()  # numbers of the row under way, which stay in variables
-
-    # Loops
-
-    def nest(self, nest: Nest) -> Body:
-        """Loops around the statements of a nest."""
-        self.local, self.passed_on = {}, set()
-        return self.loops(nest, [nest])
-
-    def row(self, rows: Rows) -> Row:
-        """What each of some rows goes through."""
-        self.local, self.passed_on = {}, one_per_row(rows.nests) - self.stored
-        row, said = Row(Axis("i", rows.rows, cut=True)), rows.line
-        for nest in rows.nests:
-            comment: Body = [Comment(str(nest.line))] if nest.line not in (None, said) else []
-            said = nest.line or said
-            row.parts.append([*comment, *self.loops(nest, rows.nests, inside=True)])
-            self.local = {b: name for b, name in self.local.items() if b in self.passed_on}
-        return row
-
-    def loops(self, nest: Nest, together: list[Nest], inside: bool = False) -> Body:
-        """The loops of a nest, `inside` those over rows; it shares variables with other nests."""
-        axes = [Axis(AXES[a], n, a == nest.axis) for a, n in enumerate(nest.domain)]
-        over = next((s.axes for s in nest.statements if isinstance(s, Reduce)), ())
-        kept = [a for a in range(len(axes)) if a not in over]
-        into = {s: self.accumulator(s, kept) for s in nest.statements if isinstance(s, Reduce)}
-        body = self.elements(nest, readings(together), into)
-        for s, accumulator in into.items():
-            if accumulator.passed_on:
-                self.local[s.out.buffer] = Name(accumulator.result.name, s.out.dtype)  # type: ignore
-        outer = tuple(axes[a] for a in kept[inside:])
-        if not into:
-            return [For(outer, body)] if outer or not inside else body
-        trailing = all(a < b for a in kept for b in over)
-        return [Reduction(outer, tuple(axes[a] for a in over), (*into.values(),), body, trailing)]
-
-    def elements(self, nest: Nest, uses: Counter[Buffer], into: dict[Reduce, Accumulator]) -> Body:
-        """The statements of a nest for one element."""
-        at = variables(len(nest.domain))
-        body: Body = []
-        behind: dict[Buffer, set[Buffer]] = {}  # the memory that an expression written where it is used reads
-        for k, s in enumerate(nest.statements):
-            if isinstance(s, Reduce):
-                body.append(self.accumulate(s, into[s], nest.domain))
-                continue
-            value = applied(s.function, [self.operand(a, at) for a in s.args], s.constants, s.out.dtype)
-            buffer = s.out.buffer
-            reads = set().union(*(behind.get(v.buffer, {v.buffer}) for v in operands(s.args)))
-            behind[buffer] = set()
-            if buffer in self.stored:
-                body.append(Store(Element(s.out, at), value))
-                behind[buffer] = {buffer}
-                continue
-            once = uses[buffer] == 1 and not buffer.named and lasts(nest.statements[k + 1 :], buffer, reads)
-            if once:
-                behind[buffer] = reads
-            body.append(Let(buffer.name, value, once))
-            self.local[buffer] = Name(buffer.name, s.out.dtype)
-        return body
-
-    # Reductions
-
-    def accumulator(self, s: Reduce, kept: list[int]) -> Accumulator:
-        """Where a reduction is taken up."""
-        buffer, passed_on = s.out.buffer, s.out.buffer in self.passed_on
-        name = buffer.name + ("" if passed_on else "_sum" if s.kind == "sum" else "_so_far")
-        place = Element(s.out, tuple(Name(AXES[a]) for a in kept))
-        return Accumulator(name, place, s.kind, Number(beginning(s), taken_in(s)), passed_on)
-
-    def accumulate(self, s: Reduce, into: Accumulator, domain: tuple[int, ...]) -> Accumulate:
-        """Take one more element into a reduction."""
-        value = cast(self.operand(s.arg, variables(len(domain))), taken_in(s))
-        place = Sum(tuple((math.prod(domain[b] for b in s.axes if b > a), AXES[a]) for a in s.axes))
-        first: Expression | None = None
-        if s.kind.startswith("arg"):
-            zeros = tuple(Operator("==", (Name(AXES[a]), Number(0, INT)), BOOL) for a in s.axes)
-            first = Operator("and", zeros, BOOL) if len(zeros) > 1 else zeros[0]
-        return Accumulate(into, value, place, first)
-
-    # Other work
-
-    def added(self, item: Scatter) -> tuple[list[Expression], Expression]:
-        """Of a scattered sum: the place that one element is added to, and what is added."""
-        at = variables(len(item.domain))
-        value = cast(self.operand(item.value, at), item.out.dtype)
-        return [index(self.operand(place, at)) for place in item.at], value
-
-    def running(self, item: Running) -> For:
-        """Sum up along the last axis, for each row on its own."""
-        axes = tuple(Axis(AXES[k], n) for k, n in enumerate(item.arg.shape))
-        at, zero = variables(len(axes)), Number(0, item.out.dtype)
-        so_far = Accumulator("so_far", Element(item.out, at), "prefix", zero)
-        value = cast(self.operand(Read(item.arg), at), item.out.dtype)
-        inner: Body = [Accumulate(so_far, value, Sum(())), Store(so_far.place, so_far.so_far)]
-        return For(axes[:-1], [Let("so_far", zero), For(axes[-1:], inner)])
-
-    def look(self, item: Look) -> list[For]:
-        """Copy what a ledger watches: numbers at computed places, a loop for each part."""
-        loops, at = [], variables(1)
-        for columns, rows in item.parts:
-            places = item.positions.through(itemgetter(columns))
-            body: Body = [
-                Store(Element(item.out.through(itemgetter((row, columns))), at),
-                      Element(array, (Element(places, at),)))
-                for row, array in rows
-            ]  # fmt: skip
-            loops.append(For((Axis("i", places.size),), body))
-        return loops
-
-    def operand(self, arg: Any, at: tuple[Name, ...]) -> Operand:
-        """An operand where the loops stand; plain numbers stay plain."""
-        match arg:
-            case Read(view):
-                return self.local.get(view.buffer) or Element(view, at)
-            case Index(axis):
-                return at[axis]
-            case Bounded(int(inner), size, wrap):
-                return Number(inner % size if wrap else inner, INT)
-            case Bounded(inner, size, wrap):
-                return Checked(index(self.operand(inner, at)), size, wrap)
-            case Pick(view, places):
-                return Element(view, tuple(index(self.operand(p, at)) for p in places))
-        return arg
+def of_row(rows: Rows, stored: set[Buffer]) -> list[Body]:
+    """What one of some rows goes through: a body for each nest. Numbers of the row stay in variables."""
+    bodies: list[Body] = []
+    numbers, said = one_per_row(rows.nests) - stored, rows.line
+    for nest in rows.nests:
+        comment: Body = [tree.Line(f"# {nest.line}")] if nest.line not in (None, said) else []
+        said = nest.line or said
+        bodies.append([*comment, *of_nest(nest, stored, rows.nests, numbers)])
+    return bodies
 
 
-def index(x: Operand) -> Expression:
-    """An operand as a whole number."""
-    return Number(x, INT) if isinstance(x, int | float) else x
+def of_nest(
+    nest: Nest, stored: set[Buffer], together: list[Nest] | None = None, numbers: set[Buffer] | None = None
+) -> Body:
+    """Loops around the statements of a nest; those inside rows, where it goes `together` with others.
+
+    numbers: of each row, which stay in variables.
+    """
+    axes = [Axis(AXES[a], n, a == nest.axis) for a, n in enumerate(nest.domain)]
+    over = next((s.axes for s in nest.statements if isinstance(s, Reduce)), ())
+    kept = [a for a in range(len(axes)) if a not in over]
+    outer = tuple(axes[a] for a in kept[together is not None :])
+    reductions = [s for s in nest.statements if isinstance(s, Reduce)]
+    into = {s: accumulator(s, kept, s.out.buffer in (numbers or ())) for s in reductions}
+    body = of_elements(nest, stored, readings(together or [nest]), into)
+    if not into:
+        return [tree.For(outer, body)] if outer or together is None else body
+    trailing = all(a < b for a in kept for b in over)
+    return [tree.Reduction(outer, tuple(axes[a] for a in over), (*into.values(),), body, trailing)]
 
 
-def variables(ndim: int) -> tuple[Name, ...]:
-    """The loop variables of a domain."""
-    return tuple(Name(variable) for variable in AXES[:ndim])
-
-
-def taken_in(s: Reduce) -> np.dtype:
-    """The dtype that a reduction takes its elements in."""
-    return s.arg.view.dtype if s.kind.startswith("arg") else s.out.dtype
-
-
-def beginning(s: Reduce) -> float:
-    """What a reduction begins with."""
-    dtype = taken_in(s)
-    if s.kind in ("sum", "prod"):
-        return s.kind == "prod"
-    lowest = s.kind.endswith("max")
-    if dtype.kind == "f":
-        return -math.inf if lowest else math.inf
-    if dtype.kind == "b":
-        return not lowest
-    return int(np.iinfo(dtype).min if lowest else np.iinfo(dtype).max)
+def of_elements(
+    nest: Nest, stored: set[Buffer], uses: Counter[Buffer], into: dict[Reduce, Accumulator]
+) -> Body:
+    """The statements of a nest for one element."""
+    body: Body = []
+    behind: dict[Buffer, set[Buffer]] = {}  # the memory that an expression written where it is used reads
+    for k, s in enumerate(nest.statements):
+        if isinstance(s, Reduce):
+            body.append(taken_in(s, into[s], nest.domain))
+            continue
+        buffer, value = s.out.buffer, applied(s.function, s.args, s.constants, s.out.dtype)
+        if buffer in stored:
+            body.append(tree.Store(Read(s.out), value))
+            behind[buffer] = {buffer}
+            continue
+        reads = set().union(*(behind.get(v.buffer, {v.buffer}) for v in operands(s.args)))
+        once = uses[buffer] == 1 and not buffer.named and lasts(nest.statements[k + 1 :], buffer, reads)
+        behind[buffer] = reads if once else set()
+        body.append(tree.Let(buffer.name, value, buffer, once))
+    return body
 
 
 def readings(nests: list[Nest]) -> Counter[Buffer]:
@@ -200,7 +73,7 @@ def readings(nests: list[Nest]) -> Counter[Buffer]:
     return Counter(view.buffer for nest in nests for arg in nest.args() for view in operands((arg,)))
 
 
-def lasts(later: list[Elementwise], buffer: Buffer, reads: set[Buffer]) -> bool:
+def lasts(later: list[OnElements], buffer: Buffer, reads: set[Buffer]) -> bool:
     """Whether all that a value was computed from is still in memory where later statements use the value."""
     for s in later:
         if any(view.buffer is buffer for view in operands(arguments(s))):
@@ -208,3 +81,76 @@ def lasts(later: list[Elementwise], buffer: Buffer, reads: set[Buffer]) -> bool:
         if s.out.buffer in reads:
             return False
     return False
+
+
+# Reductions
+
+
+def accumulator(s: Reduce, kept: list[int], passed_on: bool) -> Accumulator:
+    """Where a reduction is taken up."""
+    name = s.out.buffer.name + ("" if passed_on else "_sum" if s.kind == "sum" else "_so_far")
+    dtype = s.arg.view.dtype if s.kind.startswith("arg") else s.out.dtype
+    place = Pick(s.out, tuple(map(Index, kept)))
+    return Accumulator(name, place, s.kind, Number(beginning(s.kind, dtype), dtype), passed_on)
+
+
+def beginning(kind: str, dtype: np.dtype) -> float:
+    """What a reduction begins with."""
+    if kind in ("sum", "prod"):
+        return kind == "prod"
+    lowest = kind.endswith("max")
+    if dtype.kind == "f":
+        return -math.inf if lowest else math.inf
+    if dtype.kind == "b":
+        return not lowest
+    return int(np.iinfo(dtype).min if lowest else np.iinfo(dtype).max)
+
+
+def taken_in(s: Reduce, into: Accumulator, domain: tuple[int, ...]) -> tree.Statement:
+    """Take one more element into a reduction; of equal ones the first is the best, NaN before all."""
+    value, so_far = cast(s.arg, into.start.dtype), into.so_far
+    if not s.kind.startswith("arg"):
+        return tree.Accumulate(into, value)
+    place = tree.plus([(math.prod(domain[b] for b in s.axes if b > a), AXES[a]) for a in s.axes])
+    zeros = tuple(Operator("==", (Index(a), Number(0, INT))) for a in s.axes)
+    better: list[tree.Expression] = [Operator(">" if s.kind == "argmax" else "<", (value, so_far))]
+    better.append(Operator("and", zeros) if len(zeros) > 1 else zeros[0])
+    if so_far.dtype.kind == "f":
+        alone = Operator("!=", (value, value)), Operator("==", (so_far, so_far))
+        better.append(Operator("and", alone))
+    found: Body = [tree.Let(into.name, value), tree.Let(into.result.name, Name(place))]
+    return tree.If(Operator("or", tuple(better)), found)
+
+
+# Other work
+
+
+def added(item: Scatter, places: tuple[tree.Expression, ...]) -> tree.Accumulate:
+    """Add one element of a scattered sum at a place."""
+    zero = Number(0, item.out.dtype)
+    into = Accumulator("", Pick(item.out, places), "prefix", zero, in_memory=True)
+    return tree.Accumulate(into, cast(item.value, item.out.dtype))
+
+
+def of_running(item: Running) -> tree.For:
+    """Sum up along the last axis, for each row on its own."""
+    axes = tuple(Axis(AXES[k], n) for k, n in enumerate(item.arg.shape))
+    place, zero = Pick(item.out, tuple(map(Index, range(len(axes))))), Number(0, item.out.dtype)
+    so_far = Accumulator("so_far", place, "prefix", zero)
+    more = tree.Accumulate(so_far, cast(Read(item.arg), item.out.dtype))
+    inner = tree.For(axes[-1:], [more, tree.Store(place, so_far.so_far)])
+    return tree.For(axes[:-1], [tree.Let("so_far", zero), inner])
+
+
+def of_look(item: Look) -> list[tree.For]:
+    """Copy what a ledger watches: numbers at computed places, a loop for each part."""
+    loops = []
+    for columns, rows in item.parts:
+        places = item.positions.through(itemgetter(columns))
+        outs = [item.out.through(itemgetter((row, columns))) for row, _ in rows]
+        body: Body = [
+            tree.Store(Read(out), Pick(array, (Read(places),)))
+            for out, (_, array) in zip(outs, rows, strict=True)
+        ]
+        loops.append(tree.For((Axis("i", places.size),), body))
+    return loops

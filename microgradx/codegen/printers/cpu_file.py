@@ -10,11 +10,12 @@ from typing import Any
 
 from microgradx.codegen.ir.loops import Buffer
 from microgradx.codegen.ir.ops import Host
+from microgradx.codegen.ir.tree import plus
 from microgradx.codegen.passes.schedule import PIECE, Chain, Schedule
 from microgradx.codegen.printers.cpu_printer import CpuPrinter
 from microgradx.codegen.printers.file import DTYPES, dtype_name, wrapped_call
 from microgradx.codegen.printers.function_names import called, left
-from microgradx.codegen.printers.text import indent, plus, times
+from microgradx.codegen.printers.text import indent, times
 from microgradx.errors import CompileError
 from microgradx.kernels import random
 from microgradx.kernels.source import define

@@ -4,22 +4,12 @@ import math
 from collections.abc import Iterable
 
 from microgradx.codegen.ir.loops import Buffer, Rows, View
-from microgradx.codegen.ir.ops import Gather, Look, Matmul, Scatter, Sweep, Uniform
-from microgradx.codegen.ir.tree import (
-    AXES,
-    Accumulate,
-    Accumulator,
-    Axis,
-    Body,
-    Element,
-    For,
-    Line,
-    Number,
-    Sum,
-)
+from microgradx.codegen.ir.ops import Gather, Look, Matmul, Running, Scatter, Sweep, Uniform
+from microgradx.codegen.ir.tree import AXES, Accumulator, Axis, Body, For, Line, plus
 from microgradx.codegen.passes.schedule import Schedule
+from microgradx.codegen.passes.statements import added, of_look, of_row, of_running
 from microgradx.codegen.printers.file import File, wrapped_call
-from microgradx.codegen.printers.text import indent, plus, times
+from microgradx.codegen.printers.text import indent, times
 from microgradx.kernels.strided import contiguous
 
 
@@ -78,18 +68,17 @@ class CpuPrinter(File):
         """From where to where a function of `size` numbers goes, of which each row has `row`."""
         return f"0, {size}" if self.whole else f"{times(row, 'start')}, {times(row, 'stop')}"
 
-    def add(self, target: str, value: str, more: Accumulate) -> str:
+    def add(self, target: str, value: str, into: Accumulator) -> str:
         """Take one more number into a sum; where it is a variable, in any order."""
-        into = more.into
         if into.kind == "sum" and not into.in_memory and into.start.dtype.kind == "f":
             self.vocabulary.add("plus")
             return f"{target} = plus({target}, {value})"
-        return super().add(target, value, more)
+        return super().add(target, value, into)
 
     def rows(self, item: Rows) -> list[str]:
         """One loop over rows around the rest of several nests."""
-        row = self.statements.row(item)
-        return self.loop(For((row.axis,), [statement for part in row.parts for statement in part]))
+        body = [statement for part in of_row(item, self.plan.stored) for statement in part]
+        return self.loop(For((Axis("i", item.rows, cut=True),), body))
 
     # Other work
 
@@ -127,15 +116,16 @@ class CpuPrinter(File):
 
     def scatter(self, item: Scatter) -> list[str]:
         """Add one after the other."""
-        places, value = self.statements.added(item)
-        into = Accumulator("", Element(item.out, tuple(places)), "prefix", Number(0, item.out.dtype))
-        into.in_memory = True
         axes = tuple(Axis(AXES[k], n) for k, n in enumerate(item.domain))
-        return self.loop(For(axes, [Accumulate(into, value, Sum(()))]))
+        return self.loop(For(axes, [added(item, item.at)]))
+
+    def running(self, item: Running) -> list[str]:
+        """Sum up along the last axis."""
+        return self.loop(of_running(item))
 
     def look(self, item: Look) -> list[str]:
         """Copy what a ledger watches; no loop around a single number."""
-        loops = self.statements.look(item)
+        loops = of_look(item)
         return self.lines([s for loop in loops for s in ([loop] if loop.axes[0].size > 1 else loop.body)])
 
     def gather(self, item: Gather) -> list[str]:

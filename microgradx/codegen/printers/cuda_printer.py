@@ -14,17 +14,13 @@ from typing import Any
 import numpy as np
 
 from microgradx import scalars
-from microgradx.codegen.ir.loops import Buffer, Compute, Index, Nest, Rows, View
+from microgradx.codegen.ir.loops import Buffer, Compute, Index, Nest, Read, Rows, View
 from microgradx.codegen.ir.ops import Gather, Look, Matmul, Running, Scatter, Sweep, Uniform
 from microgradx.codegen.ir.tree import (
     AXES,
-    BOOL,
-    Accumulate,
-    Accumulator,
+    INT,
     Axis,
     Body,
-    Comment,
-    Element,
     For,
     If,
     Let,
@@ -35,13 +31,14 @@ from microgradx.codegen.ir.tree import (
     Reduction,
     Statement,
     Store,
-    Sum,
-)
+    plus,
+)  # fmt: skip
 from microgradx.codegen.passes.collapse import collapsed
 from microgradx.codegen.passes.launches import Chunked, Parts
 from microgradx.codegen.passes.schedule import Schedule
+from microgradx.codegen.passes.statements import added, of_look, of_nest, of_row, of_running
 from microgradx.codegen.printers.file import File, wrapped_call
-from microgradx.codegen.printers.text import indent, plus
+from microgradx.codegen.printers.text import indent
 from microgradx.cuda import device_functions
 from microgradx.cuda.device import Shape
 from microgradx.kernels import random
@@ -144,7 +141,7 @@ class CudaPrinter(File):
     def nest(self, item: Nest) -> list[str]:
         """Loops around statements, over the threads of the grid or, for long sums, by blocks."""
         chunks = item.chunks if isinstance(item, Chunked) else 1
-        (loops,) = self.statements.nest(item if isinstance(item, Chunked) else collapsed(item))
+        (loops,) = of_nest(item if isinstance(item, Chunked) else collapsed(item), self.plan.stored)
         if isinstance(loops, For):
             return self.loop(self.over(loops.axes, loops.body))
         assert isinstance(loops, Reduction)
@@ -161,7 +158,7 @@ class CudaPrinter(File):
         if chunks > 1:
             part = -(-size(reduction.over) // chunks)
             walk = f"range({part} * c + cuda.threadIdx.x, min({part} * (c + 1), {{}}), cuda.blockDim.x)"
-            places = [Element(i.place.view, (*i.place.at, Name("c"))) for i in reduction.into]
+            places = [replace(i.place, at=(*i.place.at, Name("c"))) for i in reduction.into]
             into = tuple(replace(i, place=p) for i, p in zip(reduction.into, places, strict=True))
         lines = self.lines([*self.begun(reduction), For(reduction.over, reduction.body, walk)])
         for one in reduction.into:
@@ -173,23 +170,23 @@ class CudaPrinter(File):
             else:
                 lines.append(f"{name} = {self.word('over_block', dtype, one.kind)}({name})")
         ends = self.finished(replace(reduction, into=into) if chunks > 1 else reduction)
-        first = Operator("==", (Name("cuda.threadIdx.x"), Number(0, np.dtype(np.int64))), BOOL)
+        first = Operator("==", (Name("cuda.threadIdx.x"), Number(0, INT)))
         return [*lines, *(self.statement(If(first, ends)) if ends else [])]
 
     def rows(self, item: Rows) -> list[str]:
         """Rows that go through several nests: each by a thread, or by a block where they are long."""
         width = sum(math.prod(nest.domain[1:]) for nest in item.nests)
-        row = self.statements.row(item)
+        row, parts = Axis("i", item.rows), of_row(item, self.plan.stored)
         if width <= 16 * self.shape.block // 4 and (width <= 64 or item.rows >= 4096) or racing(item):
-            return self.loop(self.over([row.axis], [s for part in row.parts for s in part]))
+            return self.loop(self.over([row], [s for part in parts for s in part]))
         self.want(item.rows, 1)
         lines: list[str] = []
-        for k, part in enumerate(row.parts):
-            comments = [s for s in part if isinstance(s, Comment)]
-            rest = [s for s in part if not isinstance(s, Comment)]
+        for k, part in enumerate(parts):
+            comments = [s for s in part if isinstance(s, Line)]
+            rest = [s for s in part if not isinstance(s, Line)]
             lines += [*self.lines([*comments]), *["cuda.syncthreads()"] * (k > 0)]
             lines += [line for s in rest for line in self.in_row(s)]
-        head, _ = self.shared((row.axis,), BLOCKS)
+        head, _ = self.shared((row,), BLOCKS)
         return [head, *indent(lines)]
 
     def in_row(self, statement: Statement) -> list[str]:
@@ -224,11 +221,11 @@ class CudaPrinter(File):
         """A product of small matrices: its first readers are in the cache, and so are they."""
         a = item.a.through(np.transpose) if item.form == "tn" else item.a
         b = item.b.through(np.transpose) if item.form == "nt" else item.b
-        result, at = Name(f"{item.out.buffer.name}_sum", item.out.dtype), (Name("i"), Name("j"))
+        result, out = Name(f"{item.out.buffer.name}_sum", item.out.dtype), Read(item.out)
         left, right = self.element(a, ["i", "p"]), self.element(b, ["p", "j"])
         more: Body = [Line(f"{result.name} = cuda.fma({left}, {right}, {result.name})")]
-        start, stop = Let(result.name, Number(0, result.dtype)), Store(Element(item.out, at), result)
-        return self.loop(self.over([Axis("i", n), Axis("j", m)], [start, For((Axis("p", k),), more), stop]))
+        sum_up: Body = [Let(result.name, Number(0, result.dtype)), For((Axis("p", k),), more)]
+        return self.loop(self.over([Axis("i", n), Axis("j", m)], [*sum_up, Store(out, result)]))
 
     def sweep(self, item: Sweep) -> list[str]:
         """Call the rule's loop."""
@@ -260,30 +257,26 @@ class CudaPrinter(File):
 
     def scatter(self, item: Scatter) -> list[str]:
         """Add at computed places: a thread has some places of its own, and looks who adds there, in order."""
-        places, value = self.statements.added(item)
         own = {p.axis: k for k, p in enumerate(item.at) if isinstance(p, Index)}
         first = next((k for k, p in enumerate(item.at) if not isinstance(p, Index)), None)
-        mine = [Axis(AXES[a], item.out.shape[k]) for a, k in own.items()]
-        target = None
+        mine, places = [Axis(AXES[a], item.out.shape[k]) for a, k in own.items()], [*item.at]
         if first is not None:
             mine.append(Axis("c", item.out.shape[first]))
-            target, places[first] = places[first], Name("c")
-        into = Accumulator("", Element(item.out, tuple(places)), "prefix", Number(0, item.out.dtype))
-        into.in_memory = True
-        body: Body = [Accumulate(into, value, Sum(()))]
-        if target is not None:
-            body = [If(Operator("==", (target, Name("c")), BOOL), body)]
+            places[first] = Name("c")
+        body: Body = [added(item, tuple(places))]
+        if first is not None:
+            body = [If(Operator("==", (item.at[first], Name("c"))), body)]
         serial = tuple(Axis(AXES[a], n) for a, n in enumerate(item.domain) if a not in own)
         return self.loop(self.over(mine, [For(serial, body)]))
 
     def running(self, item: Running) -> list[str]:
         """Sum up along the last axis, a row by a thread."""
-        loop = self.statements.running(item)
+        loop = of_running(item)
         return self.loop(self.over(loop.axes, loop.body))
 
     def look(self, item: Look) -> list[str]:
         """Copy what a ledger watches."""
-        return self.lines([self.over(loop.axes, loop.body) for loop in self.statements.look(item)])
+        return self.lines([self.over(loop.axes, loop.body) for loop in of_look(item)])
 
     def gather(self, item: Gather) -> list[str]:
         """Copy the rows that the order names."""

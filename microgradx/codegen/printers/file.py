@@ -11,7 +11,7 @@ from microgradx import scalars
 from microgradx.codegen.ir.loops import Item, Nest, Rows
 from microgradx.codegen.ir.ops import Gather, Look, Matmul, Running, Scatter, Sweep, Uniform
 from microgradx.codegen.passes.schedule import Schedule
-from microgradx.codegen.passes.statements import Statements
+from microgradx.codegen.passes.statements import of_nest
 from microgradx.codegen.printers.function_names import last_line
 from microgradx.codegen.printers.text import Text, indent
 from microgradx.kernels.loop_source import Lifted, smallest
@@ -21,6 +21,12 @@ DTYPES = {"bool_", "float32", "float64"} | {
     f"{kind}{bits}" for kind in ("int", "uint") for bits in (8, 16, 32, 64)
 }
 """The dtypes of blocks and numbers."""
+
+WORK = {
+    Nest: "nest", Rows: "rows", Matmul: "matmul", Sweep: "sweep", Gather: "gather", Uniform: "uniform",
+    Scatter: "scatter", Running: "running", Look: "look",
+}  # fmt: skip
+"""The methods of the printers that write each kind of work."""
 
 
 class File(Text):
@@ -33,7 +39,6 @@ class File(Text):
         super().__init__()
         self.plan, self.blocks, self.title = plan, blocks, title
         self.taken |= {*taken}
-        self.statements = Statements(plan.stored)
         self.rules: dict[Any, str] = {}
         self.rule_texts: list[str] = []
         self.exact: set[str] = set()  # functions whose arithmetic must not be contracted
@@ -61,7 +66,7 @@ class File(Text):
         lines: list[str] = []
         said = None
         for item in items:
-            self.inlined = {}
+            self.local = {}
             written = self.item(item)
             if item.line is not None and item.line != said:
                 lines.append(f"# {item.line}")
@@ -71,30 +76,12 @@ class File(Text):
 
     def item(self, item: Item) -> list[str]:
         """The lines of one item."""
-        match item:
-            case Nest():
-                return self.nest(item)
-            case Rows():
-                return self.rows(item)
-            case Matmul():
-                return self.matmul(item)
-            case Sweep():
-                return self.sweep(item)
-            case Gather():
-                return self.gather(item)
-            case Uniform():
-                return self.uniform(item)
-            case Scatter():
-                return self.scatter(item)
-            case Running():
-                return self.running(item)
-            case Look():
-                return self.look(item)
-        raise TypeError(item)
+        how = next(method for kind, method in WORK.items() if isinstance(item, kind))
+        return getattr(self, how)(item)
 
     def nest(self, item: Nest) -> list[str]:
         """The loops of a nest."""
-        return self.lines(self.statements.nest(item))
+        return self.lines(of_nest(item, self.plan.stored))
 
     # Functions that they call
 
@@ -134,40 +121,6 @@ class File(Text):
         values = dict.fromkeys(value for name, value in constants.items() if name in used)
         heads = ["\n".join(part) for part in (lines, values) if part]
         return "\n\n\n".join(["\n\n".join([quoted(self.title), *heads]), *body]) + "\n"
-
-    # What the devices have each in their way
-
-    def rows(self, item: Rows) -> list[str]:
-        """Rows that go through several nests."""
-        raise NotImplementedError
-
-    def matmul(self, item: Matmul) -> list[str]:
-        """A product of matrices."""
-        raise NotImplementedError
-
-    def sweep(self, item: Sweep) -> list[str]:
-        """Call the rule's loop."""
-        raise NotImplementedError
-
-    def gather(self, item: Gather) -> list[str]:
-        """Copy the rows that the order names."""
-        raise NotImplementedError
-
-    def uniform(self, item: Uniform) -> list[str]:
-        """Call the generator."""
-        raise NotImplementedError
-
-    def scatter(self, item: Scatter) -> list[str]:
-        """Add numbers at computed places."""
-        raise NotImplementedError
-
-    def running(self, item: Running) -> list[str]:
-        """Sum up along the last axis."""
-        return self.lines([self.statements.running(item)])
-
-    def look(self, item: Look) -> list[str]:
-        """Copy what a ledger watches."""
-        return self.lines([*self.statements.look(item)])
 
 
 def dtype_name(dtype: np.dtype) -> str:

@@ -10,31 +10,9 @@ from typing import Any
 import numpy as np
 
 from microgradx import scalars
-from microgradx.codegen.ir.loops import View
-from microgradx.codegen.ir.tree import (
-    BOOL,
-    Accumulate,
-    Apply,
-    Axis,
-    Body,
-    Cast,
-    Checked,
-    Choose,
-    Comment,
-    Element,
-    Expression,
-    For,
-    If,
-    Let,
-    Line,
-    Name,
-    Number,
-    Operator,
-    Reduction,
-    Statement,
-    Store,
-    Sum,
-)
+from microgradx.codegen.ir import tree
+from microgradx.codegen.ir.loops import Bounded, Buffer, Index, Pick, Read, View
+from microgradx.codegen.ir.tree import AXES, BOOL, INT, Axis, Body, Expression, Name, Number, plus
 from microgradx.codegen.passes.arithmetic import cast
 from microgradx.kernels.source import Typed, text, word
 
@@ -55,7 +33,7 @@ class Text:
         self.typed: dict[str, Typed] = {}
         self.taken: set[str] = set()
         self.used: dict[str, None] = {}  # names that the function under way uses, in order
-        self.inlined: dict[str, tuple[str, int]] = {}  # values that stand where they are used
+        self.local: dict[Buffer, tuple[str, int]] = {}  # values that are not in memory
         self.imports: set[str] = set()
         self.columns: dict[int, int] = {}  # first column of the numbers of an event
         self.width = 0  # columns so far
@@ -94,25 +72,29 @@ class Text:
         """An expression, and how loosely its outermost operator binds."""
         match expression:
             case Name(name):
-                return self.inlined.get(name) or (name, 0)
+                return name, 0
             case Number(value, dtype):
                 return self.number(value, dtype), 0
-            case Element(view, at):
+            case Index(axis):
+                return AXES[axis], 0
+            case Read(view):
+                return self.local.get(view.buffer) or (self.place(view, [*AXES[: view.ndim]]), 0)
+            case Pick(view, at):
                 return self.place(view, [self.text(index) for index in at]), 0
-            case Sum(terms, offset):
-                return plus([*terms], offset), 3
-            case Checked(index, size, wrap):
+            case Bounded(int(index), size, wrap):
+                return str(index % size if wrap else index), 0
+            case Bounded(index, size, wrap):
                 function = "inside" if wrap else "within"
                 self.imports.add(function)
                 return f"{function}({self.text(index)}, {size}, {self.use('status')})", 0
-            case Cast(arg, dtype):
+            case tree.Cast(arg, dtype):
                 self.imports.add(dtype.name)
                 return f"{dtype.name}({self.text(arg)})", 0
-            case Choose(condition, yes, no):
+            case tree.Choose(condition, yes, no):
                 return f"{self.text(yes, 7)} if {self.text(condition, 7)} else {self.text(no, 7)}", CHOICE
-            case Operator(sign, args):
+            case tree.Operator(sign, args):
                 return self.operator(sign, *args)
-            case Apply(function, args, constants, dtype):
+            case tree.Apply(function, args, constants, dtype):
                 return self.applied(function, [self.leveled(a) for a in args], constants, dtype)
         raise TypeError(expression)
 
@@ -177,74 +159,67 @@ class Text:
         """The lines of some statements."""
         return [line for statement in body for line in self.statement(statement)]
 
-    def statement(self, statement: Statement) -> list[str]:
+    def statement(self, statement: tree.Statement) -> list[str]:
         """The lines of a statement."""
         match statement:
-            case Let(name, value, once):
+            case tree.Let(name, value, buffer, once):
                 words, level = self.leveled(value)
-                if once and len(words) < SHORT:
-                    self.inlined[name] = words, level
-                    return []
-                return [f"{name} = {words}"]
-            case Store(place, value):
-                written = self.text(value)
-                return [f"{self.text(place)} = {written}"]
-            case If(condition, body):
+                short = once and len(words) < SHORT
+                if buffer is not None:
+                    self.local[buffer] = (words, level) if short else (name, 0)
+                return [] if short else [f"{name} = {words}"]
+            case tree.Store(place, value):
+                words = self.text(value)
+                return [f"{self.place_of(place)} = {words}"]
+            case tree.If(condition, body):
                 return [f"if {self.text(condition)}:", *indent(self.lines(body))]
-            case Comment(words):
-                return [f"# {words}"]
-            case Line(words, uses):
+            case tree.Line(words, uses):
                 self.used |= dict.fromkeys(uses)
                 return [words]
-            case Accumulate():
-                return self.accumulate(statement)
-            case For():
+            case tree.Accumulate(into, value):
+                return self.accumulate(into, value)
+            case tree.For():
                 return self.loop(statement)
-            case Reduction():
+            case tree.Reduction():
                 return self.reduction(statement)
         raise TypeError(statement)
 
-    def accumulate(self, more: Accumulate) -> list[str]:
-        """Take one more number into a reduction."""
-        into, value = more.into, more.value
-        so_far = into.so_far
-        dtype = so_far.dtype
-        match into.kind:
-            case "sum" | "prod" | "prefix":
-                target = self.text(so_far)
-                return [self.add(target, self.text(value), more)]
-            case "max" | "min":
-                function = scalars.maximum if into.kind == "max" else scalars.minimum
-                return self.statement(Let(self.text(so_far), Apply(function, (so_far, value), (), dtype)))
-        assert more.first is not None
-        conditions: list[Expression] = [
-            Operator(">" if into.kind == "argmax" else "<", (value, so_far), BOOL), more.first
-        ]  # fmt: skip
-        if dtype.kind == "f":  # NaN comes before all
-            unequal, equal = Operator("!=", (value, value), BOOL), Operator("==", (so_far, so_far), BOOL)
-            conditions.append(Operator("and", (unequal, equal), BOOL))
-        better = Operator("or", tuple(conditions), BOOL)
-        return self.statement(If(better, [Let(into.name, value), Let(into.result.name, more.at)]))  # type: ignore
+    def place_of(self, place: Read | Pick) -> str:
+        """Where a value is stored."""
+        at = place.at if isinstance(place, Pick) else map(Index, range(place.view.ndim))
+        return self.place(place.view, [self.text(index) for index in at])
 
-    def begun(self, reduction: Reduction) -> Body:
+    def accumulate(self, into: tree.Accumulator, value: Expression) -> list[str]:
+        """Take one more number into a reduction."""
+        target = self.text(into.so_far)
+        if into.kind in ("max", "min"):
+            function = scalars.maximum if into.kind == "max" else scalars.minimum
+            more = tree.Apply(function, (into.so_far, value), (), into.start.dtype)
+            return [f"{target} = {self.text(more)}"]
+        return [self.add(target, self.text(value), into)]
+
+    def by_one(self, reduction: tree.Reduction) -> Body:
+        """A reduction in variables, in loops."""
+        loop = tree.For(reduction.over, reduction.body)
+        return [*self.begun(reduction), loop, *self.finished(reduction)]
+
+    def begun(self, reduction: tree.Reduction) -> Body:
         """What the variables of a reduction begin with."""
         body: Body = []
         for into in reduction.into:
-            body.append(Let(into.name, into.start))
-            body += [Let(f"{into.name}_at", Number(0, np.dtype(np.int64)))] * into.kind.startswith("arg")
+            body.append(tree.Let(into.name, into.start))
+            body += [tree.Let(into.result.name, Number(0, INT))] * into.kind.startswith("arg")
         return body
 
-    def finished(self, reduction: Reduction) -> Body:
-        """Where the results of a reduction go."""
-        return [
-            Store(into.place, cast(into.result, into.place.dtype))
-            for into in reduction.into
-            if not into.passed_on
-        ]
-
-    def by_one(self, reduction: Reduction) -> Body:
-        """A reduction in variables, in loops."""
-        return [*self.begun(reduction), For(reduction.over, reduction.body), *self.finished(reduction)]
+    def finished(self, reduction: tree.Reduction) -> Body:
+        """Where the results of a reduction go: some stay in their variables."""
+        body: Body = []
+        for into in reduction.into:
+            if into.passed_on:
+                self.local[into.place.view.buffer] = into.result.name, 0
+            else:
+                body.append(tree.Store(into.place, cast(into.result, into.place.dtype)))
+        return body
 
     # What the devices have each in their way
 
@@ -256,11 +231,11 @@ class Text:
         """A number of the step under way."""
         raise NotImplementedError
 
-    def add(self, target: str, value: str, more: Accumulate) -> str:
+    def add(self, target: str, value: str, into: tree.Accumulator) -> str:
         """Take one more number into a sum or a product."""
-        return f"{target} {'*' if more.into.kind == 'prod' else '+'}= {value}"
+        return f"{target} {'*' if into.kind == 'prod' else '+'}= {value}"
 
-    def loop(self, loop: For) -> list[str]:
+    def loop(self, loop: tree.For) -> list[str]:
         """The lines of loops."""
         body = self.lines(loop.body)
         for axis in reversed(loop.axes):
@@ -271,31 +246,24 @@ class Text:
         """The steps of a loop variable."""
         return f"range({axis.size})"
 
-    def reduction(self, reduction: Reduction) -> list[str]:
+    def reduction(self, reduction: tree.Reduction) -> list[str]:
         """The lines of a reduction: in variables where they can be, or in memory, row after row."""
         if reduction.trailing:
-            return self.loop(For(reduction.kept, self.by_one(reduction)))
+            return self.loop(tree.For(reduction.kept, self.by_one(reduction)))
         for into in reduction.into:
             into.in_memory = True
-        start: Body = [Store(into.place, into.start) for into in reduction.into]
+        start: Body = [tree.Store(into.place, into.start) for into in reduction.into]
         both = sorted([*reduction.kept, *reduction.over], key=lambda axis: axis.name)
-        return self.lines([For(reduction.kept, start), For(tuple(both), reduction.body)])
+        return self.lines([tree.For(reduction.kept, start), tree.For(tuple(both), reduction.body)])
 
 
 def nothing() -> None:
     """Where functions that are written out have no surroundings of their own."""
 
 
-def plus(terms: list[tuple[int, str]], offset: int) -> str:
-    """`3 * i + j + 1`"""
-    parts = [v if f == 1 else f"{f} * {v}" for f, v in terms if f and v != "0"]
-    parts += [str(offset)] if offset or not parts else []
-    return " + ".join(parts).replace("+ -", "- ")
-
-
 def times(factor: int, name: str) -> str:
     """`3 * name`, or the name."""
-    return plus([(factor, name)], 0)
+    return plus([(factor, name)])
 
 
 def indent(lines: list[str]) -> list[str]:
