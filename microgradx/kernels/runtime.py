@@ -294,6 +294,13 @@ def wait(gate, count):
             give_way()
 
 
+@register_jitable
+def ready(gate, count, status):
+    """Wait for `count` pieces: whether all is well, so that there is something to do."""
+    wait(gate, count)
+    return status[0] == 0
+
+
 # Gathering rows
 
 

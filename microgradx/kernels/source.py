@@ -49,6 +49,7 @@ RESERVED = (
             "claim",
             "done",
             "wait",
+            "ready",
             "inside",
             "within",
             "plus",

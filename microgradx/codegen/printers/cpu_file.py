@@ -14,7 +14,7 @@ from microgradx.codegen.ir.tree import plus
 from microgradx.codegen.passes.schedule import PIECE, Chain, Schedule
 from microgradx.codegen.printers.cpu_printer import CpuPrinter
 from microgradx.codegen.printers.file import DTYPES, dtype_name, wrapped_call
-from microgradx.codegen.printers.function_names import called, left
+from microgradx.codegen.printers.function_names import called, does, left
 from microgradx.codegen.printers.text import indent, times
 from microgradx.errors import CompileError
 from microgradx.kernels import random
@@ -28,8 +28,11 @@ TAKEN = {
 }  # fmt: skip
 """Names of `run`, and of what its functions share."""
 
-WORDS = {"claim", "done", "wait", "inside", "within", "plus"}
+WORDS = {"claim", "done", "ready", "wait", "inside", "within", "plus"}
 """Words that a file may use beside those that `Bodies.vocabulary` collects."""
+
+GIVEN = "step", "gathering", "status"
+"""What `run` has for its functions, beside the table of addresses."""
 
 RUN = "int64 int64 int64* int64* int64*"
 """The types of `run(steps, gathering, gate, status, table)`."""
@@ -54,7 +57,7 @@ class Emitter(CpuPrinter):
     def __init__(self, plan: Schedule, title: str, blocks: int):
         super().__init__(plan, blocks, title, TAKEN)
         self.addresses: list[Any] = [("arena",), ("numbers",), ("order",), ("random",)]
-        self.functions: dict[Chain, tuple[str, list[str]]] = {}
+        self.given: dict[Chain, list[str]] = {}  # the parameters of a chain's function, but for its bounds
 
     def emit(self, apart: bool = False) -> Emitted:
         """The whole file; `apart` has a function `run` for every stage, to measure it."""
@@ -108,19 +111,27 @@ class Emitter(CpuPrinter):
         }
 
     def chain(self, chain: Chain, name: str) -> str:
-        """A function that takes some rows through the items of a chain."""
+        """A function that takes some rows through the items of a chain, in memory that it finds itself."""
         self.used, self.whole = {}, chain.pieces == 1
         lines = self.body(chain.items)
-        chain.name, names = self.name(name), list(self.used)
-        self.functions[chain] = chain.name, names
-        return define(chain.name, [*([] if self.whole else ["start", "stop"]), *names], lines)
+        memory = self.memory(self.used)
+        chain.name = self.name(name)
+        given = [word for word in GIVEN if word in self.used]
+        self.given[chain] = [*given, *["table"] * bool(memory)]
+        bounds = [] if self.whole else ["start", "stop"]
+        doc = f'"""{self.about(chain)}"""'
+        return define(chain.name, [*bounds, *self.given[chain]], [doc, *memory, *[""] * bool(memory), *lines])
+
+    def about(self, chain: Chain) -> str:
+        """The docstring of a function."""
+        rows = "all rows" if self.whole else f"rows start to stop of {chain.rows}"
+        return f"{does(chain.items)}: {rows}."
 
     # The function that runs steps
 
     def run(self, name: str, stages: list[list[Chain]]) -> str:
         """`run`: in order on one thread, or by pieces that any number of threads take."""
-        names = dict.fromkeys(n for stage in stages for chain in stage for n in self.functions[chain][1])
-        lines = [f'"""{self.does()}"""', *self.memory(names)]
+        lines = [f'"""{self.does()}"""']
         checks = {k for k, stage in enumerate(stages) for c in stage for item in c.items if item.checks}
         if self.plan.serial:
             lines.append("for step in range(steps):" if stages else "pass")
@@ -142,13 +153,12 @@ class Emitter(CpuPrinter):
 
     def call(self, chain: Chain, piece: str) -> list[str]:
         """The call of a chain for one of its pieces."""
-        name, names = self.functions[chain]
         bounds = []
         if chain.pieces > 1:
             start = times(chain.piece, piece)
             stop = f"{start} + {chain.piece}"
             bounds = [start, stop if chain.rows % chain.piece == 0 else f"min({stop}, {chain.rows})"]
-        return wrapped_call(name, [*bounds, *names])
+        return wrapped_call(chain.name, [*bounds, *self.given[chain]])
 
     def tickets(self, stages: list[list[Chain]], checks: bool) -> list[str]:
         """The loop in which a thread takes pieces until none is left."""
@@ -175,11 +185,12 @@ class Emitter(CpuPrinter):
             pieces = chains[0].pieces if len(chains) == 1 else 1
             end = at + pieces
             inner.append("else:" if k == len(groups) - 1 and k else f"{'el' * (k > 0)}if piece < {end}:")
-            body = [f"wait(gate, {plus([(total, 'step')], first)})"]
+            before = plus([(total, "step")], first)
+            body = [f"if ready(gate, {before}, status):" if checks else f"wait(gate, {before})"]
             piece = "piece" if at == 0 else f"(piece - {at})"
             work = [line for chain in chains for line in self.call(chain, piece)]
             if checks:
-                work = ["if status[0] == 0:", *(["    status[1] = step"] * (k == 0)), *indent(work)]
+                work = indent([*(["status[1] = step"] * (k == 0)), *work])
             inner += indent(body + work)
             at = end
         inner += ["done(gate)", "ticket = claim(gate)"]
