@@ -47,7 +47,7 @@ def adam(start, stop, ps, gs, ms, vs, numbers, step, first):
 
 
 def make_affine(start, stop, step, gathering, table):
-    """Values: rows start to stop of 128."""
+    """Forward, for rows start to stop of 128."""
     order = block_at(table, 2, (1,), int64)
     arena = block_at(table, 0, (1,), uint8)
     x = block_at(table, 4, (128, 784), float32)
@@ -73,7 +73,7 @@ def make_affine(start, stop, step, gathering, table):
 
 
 def make_total(start, stop, table):
-    """Values: rows start to stop of 128."""
+    """Forward, for rows start to stop of 128."""
     arena = block_at(table, 0, (1,), uint8)
     total = block(arena, 0, (128,), float32)
     affine = block(arena, 65536, (128, 128), float32)
@@ -87,7 +87,7 @@ def make_total(start, stop, table):
 
 
 def make_mean(table):
-    """Values: all rows."""
+    """Forward."""
     arena = block_at(table, 0, (1,), uint8)
     total = block(arena, 0, (128,), float32)
     mean = block(arena, 479232, (1, 128), float32)
@@ -98,7 +98,7 @@ def make_mean(table):
 
 
 def make_subtract_1(table):
-    """Values: all rows."""
+    """Forward."""
     arena = block_at(table, 0, (1,), uint8)
     affine = block(arena, 65536, (128, 128), float32)
     mean = block(arena, 479232, (1, 128), float32)
@@ -111,7 +111,7 @@ def make_subtract_1(table):
 
 
 def make_sum_1(start, stop, table):
-    """Values: rows start to stop of 128."""
+    """Forward, for rows start to stop of 128."""
     arena = block_at(table, 0, (1,), uint8)
     sum_1 = block(arena, 65536, (128,), float32)
     subtract_1 = block(arena, 0, (128, 128), float32)
@@ -125,7 +125,7 @@ def make_sum_1(start, stop, table):
 
 
 def forward(table):
-    """Values: all rows."""
+    """Forward."""
     arena = block_at(table, 0, (1,), uint8)
     sum_1 = block(arena, 65536, (128,), float32)
     divide_1 = block(arena, 479744, (1, 128), float32)
@@ -140,7 +140,7 @@ def forward(table):
 
 
 def forward_and_back(start, stop, status, table):
-    """Values and gradients: rows start to stop of 128."""
+    """Forward and gradients, for rows start to stop of 128."""
     arena = block_at(table, 0, (1,), uint8)
     subtract_1 = block(arena, 0, (128, 128), float32)
     rsqrt_1 = block(arena, 480768, (1, 128), float32)
@@ -181,10 +181,11 @@ def forward_and_back(start, stop, status, table):
             total_2_sum = plus(total_2_sum, exp_shifted[i, j])
         total_2[i] = total_2_sum
         labelled[i] = logits[i, within(y[i], 10, status)] - top
+        # gradient of: test_compiler_source.py:42  loss = nn.cross_entropy(logits, y)
         for j in range(10):
             subtract_5 = exp_shifted[i, j] / total_2[i] - (float32(1) if y[i] == positions[j] else float32(0))
             g_logits[i, j] = subtract_5 * float32(0.0078125)
-    # test_compiler_source.py:41  logits = model(x)
+    # gradient of: test_compiler_source.py:41  logits = model(x)
     matmul_nt(g_relu_1, g_logits, weight_3, start, stop)
     for i in range(start, stop):
         for j in range(128):
@@ -194,7 +195,7 @@ def forward_and_back(start, stop, status, table):
 
 
 def make_loss_out(step, table):
-    """Values: all rows."""
+    """Forward."""
     arena = block_at(table, 0, (1,), uint8)
     total_2 = block(arena, 481280, (128,), float32)
     labelled = block(arena, 481792, (128,), float32)
@@ -210,7 +211,7 @@ def make_loss_out(step, table):
 
 
 def back_and_update(start, stop, step, table):
-    """Values, gradients and adam on 1,536 parameters: rows start to stop of 128."""
+    """Forward, gradients and adam on 1,536 parameters, for rows start to stop of 128."""
     numbers = block_at(table, 1, (1, 8), float64)
     arena = block_at(table, 0, (1,), uint8)
     g_weight_3 = block_at(table, 16, (128, 10), float32)
@@ -241,7 +242,7 @@ def back_and_update(start, stop, step, table):
     g_weight_1_home = block_at(table, 25, (128,), float32)
     g_bias_1_home = block_at(table, 26, (128,), float32)
 
-    # test_compiler_source.py:41  logits = model(x)
+    # gradient of: test_compiler_source.py:41  logits = model(x)
     matmul_tn(g_weight_3, relu_1, g_logits, start, stop)
     for j in range(start, stop):
         g_reshape_4[j] = float32(0)
@@ -284,7 +285,7 @@ def back_and_update(start, stop, step, table):
 
 
 def back_and_update_bias_3(step, table):
-    """Gradients and adam on 10 parameters: all rows."""
+    """Gradients and adam on 10 parameters."""
     numbers = block_at(table, 1, (1, 8), float64)
     arena = block_at(table, 0, (1,), uint8)
     g_bias_3 = block_at(table, 27, (10,), float32)
@@ -293,7 +294,7 @@ def back_and_update_bias_3(step, table):
     bias_3_m = block_at(table, 28, (10,), float32)
     bias_3_v = block_at(table, 29, (10,), float32)
 
-    # test_compiler_source.py:41  logits = model(x)
+    # gradient of: test_compiler_source.py:41  logits = model(x)
     for j in range(10):
         g_bias_3[j] = float32(0)
     for i in range(128):
@@ -304,7 +305,7 @@ def back_and_update_bias_3(step, table):
 
 
 def make_g_sum_1_and_divide_5(table):
-    """Gradients: all rows."""
+    """Gradients."""
     arena = block_at(table, 0, (1,), uint8)
     rsqrt_1 = block(arena, 480768, (1, 128), float32)
     add_3 = block(arena, 480256, (1, 128), float32)
@@ -313,7 +314,7 @@ def make_g_sum_1_and_divide_5(table):
     g_mean = block(arena, 468992, (128,), float32)
     divide_5 = block(arena, 196608, (1, 128), float32)
 
-    # test_compiler_source.py:41  logits = model(x)
+    # gradient of: test_compiler_source.py:41  logits = model(x)
     for i in range(128):
         g_add_3 = g_rsqrt_1[i] * (float32(-0.5) * rsqrt_1[0, i] / add_3[0, i])
         g_sum_1[0, i] = g_add_3 * float32(0.0078125)
@@ -322,13 +323,13 @@ def make_g_sum_1_and_divide_5(table):
 
 
 def make_g_subtract_1(table):
-    """Gradients: all rows."""
+    """Gradients."""
     arena = block_at(table, 0, (1,), uint8)
     g_sum_1 = block(arena, 131072, (1, 128), float32)
     subtract_1 = block(arena, 0, (128, 128), float32)
     g_subtract_1 = block(arena, 65536, (128, 128), float32)
 
-    # test_compiler_source.py:41  logits = model(x)
+    # gradient of: test_compiler_source.py:41  logits = model(x)
     for i in range(128):
         for j in range(128):
             multiply_7 = g_sum_1[0, j] * subtract_1[i, j]
@@ -336,12 +337,12 @@ def make_g_subtract_1(table):
 
 
 def make_g_mean_2(start, stop, table):
-    """Gradients: rows start to stop of 128."""
+    """Gradients, for rows start to stop of 128."""
     arena = block_at(table, 0, (1,), uint8)
     g_mean_2 = block(arena, 0, (128,), float32)
     g_subtract_1 = block(arena, 65536, (128, 128), float32)
 
-    # test_compiler_source.py:41  logits = model(x)
+    # gradient of: test_compiler_source.py:41  logits = model(x)
     for j in range(start, stop):
         g_mean_2[j] = float32(0)
     for i in range(128):
@@ -350,18 +351,18 @@ def make_g_mean_2(start, stop, table):
 
 
 def make_divide_4(table):
-    """Gradients: all rows."""
+    """Gradients."""
     arena = block_at(table, 0, (1,), uint8)
     g_mean_2 = block(arena, 0, (128,), float32)
     divide_4 = block(arena, 131072, (1, 128), float32)
 
-    # test_compiler_source.py:41  logits = model(x)
+    # gradient of: test_compiler_source.py:41  logits = model(x)
     for i in range(128):
         divide_4[0, i] = g_mean_2[i] / float32(128)
 
 
 def make_g_affine(table):
-    """Gradients: all rows."""
+    """Gradients."""
     arena = block_at(table, 0, (1,), uint8)
     g_subtract_4 = block(arena, 393216, (128, 128), float32)
     g_subtract_1 = block(arena, 65536, (128, 128), float32)
@@ -369,7 +370,7 @@ def make_g_affine(table):
     divide_5 = block(arena, 196608, (1, 128), float32)
     g_affine = block(arena, 0, (128, 128), float32)
 
-    # test_compiler_source.py:41  logits = model(x)
+    # gradient of: test_compiler_source.py:41  logits = model(x)
     for i in range(128):
         for j in range(128):
             add_6 = g_subtract_4[i, j] + g_subtract_1[i, j] + divide_4[0, j]
@@ -377,7 +378,7 @@ def make_g_affine(table):
 
 
 def back_and_update_weight_0(start, stop, step, table):
-    """Gradients and adam on 100,352 parameters: rows start to stop of 784."""
+    """Gradients and adam on 100,352 parameters, for rows start to stop of 784."""
     numbers = block_at(table, 1, (1, 8), float64)
     arena = block_at(table, 0, (1,), uint8)
     g_weight_0 = block_at(table, 30, (784, 128), float32)
@@ -387,7 +388,7 @@ def back_and_update_weight_0(start, stop, step, table):
     weight_0_m = block_at(table, 31, (784, 128), float32)
     weight_0_v = block_at(table, 32, (784, 128), float32)
 
-    # test_compiler_source.py:41  logits = model(x)
+    # gradient of: test_compiler_source.py:41  logits = model(x)
     matmul_tn(g_weight_0, x, g_affine, start, stop)
     # test_compiler_source.py:46  optimizer.step()
     adam(
@@ -397,7 +398,7 @@ def back_and_update_weight_0(start, stop, step, table):
 
 
 def back_and_update_bias_0(start, stop, step, table):
-    """Gradients and adam on 128 parameters: rows start to stop of 128."""
+    """Gradients and adam on 128 parameters, for rows start to stop of 128."""
     numbers = block_at(table, 1, (1, 8), float64)
     arena = block_at(table, 0, (1,), uint8)
     g_bias_0 = block_at(table, 33, (128,), float32)
@@ -406,7 +407,7 @@ def back_and_update_bias_0(start, stop, step, table):
     bias_0_m = block_at(table, 34, (128,), float32)
     bias_0_v = block_at(table, 35, (128,), float32)
 
-    # test_compiler_source.py:41  logits = model(x)
+    # gradient of: test_compiler_source.py:41  logits = model(x)
     for j in range(start, stop):
         g_bias_0[j] = float32(0)
     for i in range(128):
@@ -425,53 +426,69 @@ def run(steps, gathering, gate, status, table):
     while ticket < 45 * steps:
         step, piece = ticket // 45, ticket % 45
         if piece < 2:
+            # forward: 128 rows in 2 pieces
             if ready(gate, 45 * step, status):
                 status[1] = step
                 make_affine(64 * piece, 64 * piece + 64, step, gathering, table)
         elif piece < 4:
+            # forward: 128 rows in 2 pieces
             if ready(gate, 45 * step + 2, status):
                 make_total(64 * (piece - 2), 64 * (piece - 2) + 64, table)
         elif piece < 5:
+            # forward
             if ready(gate, 45 * step + 4, status):
                 make_mean(table)
         elif piece < 6:
+            # forward
             if ready(gate, 45 * step + 5, status):
                 make_subtract_1(table)
         elif piece < 9:
+            # forward: 128 rows in 3 pieces
             if ready(gate, 45 * step + 6, status):
                 make_sum_1(43 * (piece - 6), min(43 * (piece - 6) + 43, 128), table)
         elif piece < 10:
+            # forward
             if ready(gate, 45 * step + 9, status):
                 forward(table)
         elif piece < 14:
+            # forward and gradients: 128 rows in 4 pieces
             if ready(gate, 45 * step + 10, status):
                 forward_and_back(32 * (piece - 10), 32 * (piece - 10) + 32, status, table)
         elif piece < 25:
+            # forward, gradients and adam on 1,536 parameters: 128 rows in 11 pieces
             if ready(gate, 45 * step + 14, status):
                 back_and_update(12 * (piece - 14), min(12 * (piece - 14) + 12, 128), step, table)
         elif piece < 26:
+            # forward; gradients and adam on 10 parameters
             if ready(gate, 45 * step + 14, status):
                 make_loss_out(step, table)
                 back_and_update_bias_3(step, table)
         elif piece < 27:
+            # gradients
             if ready(gate, 45 * step + 26, status):
                 make_g_sum_1_and_divide_5(table)
         elif piece < 28:
+            # gradients
             if ready(gate, 45 * step + 27, status):
                 make_g_subtract_1(table)
         elif piece < 31:
+            # gradients: 128 rows in 3 pieces
             if ready(gate, 45 * step + 28, status):
                 make_g_mean_2(43 * (piece - 28), min(43 * (piece - 28) + 43, 128), table)
         elif piece < 32:
+            # gradients
             if ready(gate, 45 * step + 31, status):
                 make_divide_4(table)
         elif piece < 33:
+            # gradients
             if ready(gate, 45 * step + 32, status):
                 make_g_affine(table)
         elif piece < 43:
+            # gradients and adam on 100,352 parameters: 784 rows in 10 pieces
             if ready(gate, 45 * step + 33, status):
                 back_and_update_weight_0(80 * (piece - 33), min(80 * (piece - 33) + 80, 784), step, table)
         else:
+            # gradients and adam on 128 parameters: 128 rows in 2 pieces
             if ready(gate, 45 * step + 33, status):
                 back_and_update_bias_0(64 * (piece - 43), 64 * (piece - 43) + 64, step, table)
         done(gate)

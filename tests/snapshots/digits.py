@@ -42,7 +42,7 @@ def adam(start, stop, ps, gs, ms, vs, numbers, step, first):
 
 
 def forward_and_back(start, stop, step, gathering, status, table):
-    """Values and gradients: rows start to stop of 128."""
+    """Forward and gradients, for rows start to stop of 128."""
     order = block_at(table, 2, (1,), int64)
     arena = block_at(table, 0, (1,), uint8)
     x = block_at(table, 4, (128, 784), float32)
@@ -89,10 +89,11 @@ def forward_and_back(start, stop, step, gathering, status, table):
             total_sum = plus(total_sum, exp_shifted[i, j])
         total[i] = total_sum
         labelled[i] = logits[i, within(y[i], 10, status)] - top
+        # gradient of: test_compiler_source.py:42  loss = nn.cross_entropy(logits, y)
         for j in range(10):
             subtract_1 = exp_shifted[i, j] / total[i] - (float32(1) if y[i] == positions[j] else float32(0))
             g_logits[i, j] = subtract_1 * float32(0.0078125)
-    # test_compiler_source.py:41  logits = model(x)
+    # gradient of: test_compiler_source.py:41  logits = model(x)
     matmul_nt(g_relu_1, g_logits, weight_2, start, stop)
     for i in range(start, stop):
         for j in range(128):
@@ -100,7 +101,7 @@ def forward_and_back(start, stop, step, gathering, status, table):
 
 
 def make_loss_out(step, table):
-    """Values: all rows."""
+    """Forward."""
     arena = block_at(table, 0, (1,), uint8)
     total = block(arena, 282624, (128,), float32)
     labelled = block(arena, 283136, (128,), float32)
@@ -116,7 +117,7 @@ def make_loss_out(step, table):
 
 
 def back_and_update(start, stop, step, table):
-    """Gradients and adam on 1,408 parameters: rows start to stop of 128."""
+    """Gradients and adam on 1,408 parameters, for rows start to stop of 128."""
     numbers = block_at(table, 1, (1, 8), float64)
     arena = block_at(table, 0, (1,), uint8)
     g_weight_2 = block_at(table, 14, (128, 10), float32)
@@ -131,7 +132,7 @@ def back_and_update(start, stop, step, table):
     weight_2_m = block_at(table, 18, (128, 10), float32)
     weight_2_v = block_at(table, 19, (128, 10), float32)
 
-    # test_compiler_source.py:41  logits = model(x)
+    # gradient of: test_compiler_source.py:41  logits = model(x)
     matmul_tn(g_weight_2, relu_1, g_logits, start, stop)
     for j in range(start, stop):
         g_bias_0[j] = float32(0)
@@ -150,7 +151,7 @@ def back_and_update(start, stop, step, table):
 
 
 def back_and_update_bias_2(step, table):
-    """Gradients and adam on 10 parameters: all rows."""
+    """Gradients and adam on 10 parameters."""
     numbers = block_at(table, 1, (1, 8), float64)
     arena = block_at(table, 0, (1,), uint8)
     g_bias_2 = block_at(table, 20, (10,), float32)
@@ -159,7 +160,7 @@ def back_and_update_bias_2(step, table):
     bias_2_m = block_at(table, 21, (10,), float32)
     bias_2_v = block_at(table, 22, (10,), float32)
 
-    # test_compiler_source.py:41  logits = model(x)
+    # gradient of: test_compiler_source.py:41  logits = model(x)
     for j in range(10):
         g_bias_2[j] = float32(0)
     for i in range(128):
@@ -170,7 +171,7 @@ def back_and_update_bias_2(step, table):
 
 
 def back_and_update_weight_0(start, stop, step, table):
-    """Gradients and adam on 100,352 parameters: rows start to stop of 784."""
+    """Gradients and adam on 100,352 parameters, for rows start to stop of 784."""
     numbers = block_at(table, 1, (1, 8), float64)
     arena = block_at(table, 0, (1,), uint8)
     g_weight_0 = block_at(table, 23, (784, 128), float32)
@@ -180,7 +181,7 @@ def back_and_update_weight_0(start, stop, step, table):
     weight_0_m = block_at(table, 24, (784, 128), float32)
     weight_0_v = block_at(table, 25, (784, 128), float32)
 
-    # test_compiler_source.py:41  logits = model(x)
+    # gradient of: test_compiler_source.py:41  logits = model(x)
     matmul_tn(g_weight_0, x, g_affine, start, stop)
     # test_compiler_source.py:46  optimizer.step()
     adam(
@@ -195,16 +196,20 @@ def run(steps, gathering, gate, status, table):
     while ticket < 16 * steps:
         step, piece = ticket // 16, ticket % 16
         if piece < 2:
+            # forward and gradients: 128 rows in 2 pieces
             if ready(gate, 16 * step, status):
                 status[1] = step
                 forward_and_back(64 * piece, 64 * piece + 64, step, gathering, status, table)
         elif piece < 5:
+            # gradients and adam on 1,408 parameters: 128 rows in 3 pieces
             if ready(gate, 16 * step + 2, status):
                 back_and_update(43 * (piece - 2), min(43 * (piece - 2) + 43, 128), step, table)
         elif piece < 15:
+            # gradients and adam on 100,352 parameters: 784 rows in 10 pieces
             if ready(gate, 16 * step + 2, status):
                 back_and_update_weight_0(80 * (piece - 5), min(80 * (piece - 5) + 80, 784), step, table)
         else:
+            # forward; gradients and adam on 10 parameters
             if ready(gate, 16 * step + 2, status):
                 make_loss_out(step, table)
                 back_and_update_bias_2(step, table)

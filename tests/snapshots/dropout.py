@@ -73,7 +73,7 @@ def units(start, stop, out, block, k0, k1):
 
 
 def forward_and_back(step, gathering, status, table):
-    """Values and gradients: all rows."""
+    """Forward and gradients."""
     order = block_at(table, 2, (1,), int64)
     random = block_at(table, 3, (3,), int64)
     arena = block_at(table, 0, (1,), uint8)
@@ -147,11 +147,12 @@ def forward_and_back(step, gathering, status, table):
     for i in range(32):
         total_2_sum = plus(total_2_sum, log(total[i]) - labelled[i])
     total_2[0] = total_2_sum
+    # gradient of: test_compiler_source.py:42  loss = nn.cross_entropy(logits, y)
     for i in range(32):
         for j in range(10):
             subtract_1 = exp_shifted[i, j] / total[i] - (float32(1) if y[i] == positions[j] else float32(0))
             g_logits[i, j] = subtract_1 * float32(0.03125)
-    # test_compiler_source.py:41  logits = model(x)
+    # gradient of: test_compiler_source.py:41  logits = model(x)
     matmul_nt(g_multiply_2, g_logits, weight_3, 0, 32)
     matmul_tn(multiply_matrices_2, multiply_2, g_logits, 0, 32)
     for j in range(10):
@@ -205,7 +206,7 @@ def forward_and_back(step, gathering, status, table):
 
 
 def back_and_update(step, table):
-    """Gradients and adamw on 2,410 parameters: all rows."""
+    """Gradients and adamw on 2,410 parameters."""
     numbers = block_at(table, 1, (1, 9), float64)
     arena = block_at(table, 0, (1,), uint8)
     multiply_matrices = block(arena, 0, (64, 32), float32)
@@ -257,7 +258,9 @@ def run(steps, gathering, gate, status, table):
     """Run some steps, one after the other."""
     for step in range(steps):
         status[1] = step
+        # forward and gradients
         forward_and_back(step, gathering, status, table)
         if status[0] != 0:
             return
+        # gradients and adamw on 2,410 parameters
         back_and_update(step, table)

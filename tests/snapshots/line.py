@@ -13,7 +13,7 @@ def sgd(start, stop, ps, gs, numbers, step, first):
 
 
 def forward_back_and_update(step, gathering, table):
-    """Values, gradients and sgd on 4 parameters: all rows."""
+    """Forward, gradients and sgd on 4 parameters."""
     numbers = block_at(table, 1, (1, 1), float64)
     order = block_at(table, 2, (1,), int64)
     arena = block_at(table, 0, (1,), uint8)
@@ -50,7 +50,7 @@ def forward_back_and_update(step, gathering, table):
     for i in range(64):
         total_sum = plus(total_sum, error[i, 0] * error[i, 0])
     total[0] = total_sum
-    # test_compiler_source.py:27  error = x @ weight + bias - y
+    # gradient of: test_compiler_source.py:27  error = x @ weight + bias - y
     sum_1_sum = float32(0)
     for i in range(64):
         sum_1_sum = plus(sum_1_sum, g_error[i, 0])
@@ -67,4 +67,5 @@ def forward_back_and_update(step, gathering, table):
 def run(steps, gathering, gate, status, table):
     """Run some steps, one after the other."""
     for step in range(steps):
+        # forward, gradients and sgd on 4 parameters
         forward_back_and_update(step, gathering, table)

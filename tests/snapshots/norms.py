@@ -46,7 +46,7 @@ def lion(start, stop, ps, gs, ms, numbers, step, first):
 
 
 def forward_and_back(step, gathering, status, table):
-    """Values and gradients: all rows."""
+    """Forward and gradients."""
     order = block_at(table, 2, (1,), int64)
     arena = block_at(table, 0, (1,), uint8)
     x = block_at(table, 4, (50, 8), float32)
@@ -168,11 +168,12 @@ def forward_and_back(step, gathering, status, table):
     for i in range(50):
         total_4_sum = plus(total_4_sum, log(total_3[i]) - labelled[i])
     total_4[0] = total_4_sum
+    # gradient of: test_compiler_source.py:42  loss = nn.cross_entropy(logits, y)
     for i in range(50):
         for j in range(3):
             subtract_7 = exp_shifted[i, j] / total_3[i] - (float32(1) if y[i] == positions[j] else float32(0))
             g_logits[i, j] = subtract_7 * float32(0.02)
-    # test_compiler_source.py:41  logits = model(x)
+    # gradient of: test_compiler_source.py:41  logits = model(x)
     matmul_nt(g_add_6, g_logits, weight_4, 0, 50)
     for j in range(16):
         sum_4[j] = float32(0)
@@ -245,7 +246,7 @@ def forward_and_back(step, gathering, status, table):
 
 
 def back_and_update(step, table):
-    """Values, gradients and lion on 259 parameters: all rows."""
+    """Forward, gradients and lion on 259 parameters."""
     numbers = block_at(table, 1, (1, 5), float64)
     arena = block_at(table, 0, (1,), uint8)
     g_weight_4 = block_at(table, 18, (16, 3), float32)
@@ -285,7 +286,7 @@ def back_and_update(step, table):
     g_weight_3_home = block_at(table, 34, (16,), float32)
     g_bias_3_home = block_at(table, 35, (16,), float32)
 
-    # test_compiler_source.py:41  logits = model(x)
+    # gradient of: test_compiler_source.py:41  logits = model(x)
     matmul_tn(g_weight_4, add_6, g_logits, 0, 16)
     for j in range(3):
         g_bias_4[j] = float32(0)
@@ -323,7 +324,9 @@ def run(steps, gathering, gate, status, table):
     """Run some steps, one after the other."""
     for step in range(steps):
         status[1] = step
+        # forward and gradients
         forward_and_back(step, gathering, status, table)
         if status[0] != 0:
             return
+        # forward, gradients and lion on 259 parameters
         back_and_update(step, table)

@@ -28,7 +28,7 @@ def momentum(start, stop, ps, gs, ms, numbers, step, first):
 
 
 def forward_and_back(step, gathering, status, table):
-    """Values and gradients: all rows."""
+    """Forward and gradients."""
     order = block_at(table, 2, (1,), int64)
     arena = block_at(table, 0, (1,), uint8)
     x = block_at(table, 4, (100, 2), float32)
@@ -91,11 +91,12 @@ def forward_and_back(step, gathering, status, table):
     for i in range(100):
         total_2_sum = plus(total_2_sum, log(total[i]) - labelled[i])
     total_2[0] = total_2_sum
+    # gradient of: test_compiler_source.py:42  loss = nn.cross_entropy(logits, y)
     for i in range(100):
         for j in range(2):
             subtract_1 = exp_shifted[i, j] / total[i] - (float32(1) if y[i] == positions[j] else float32(0))
             g_logits[i, j] = subtract_1 * float32(0.01)
-    # test_compiler_source.py:41  logits = model(x)
+    # gradient of: test_compiler_source.py:41  logits = model(x)
     matmul_nt(g_tanh_2, g_logits, weight_4, 0, 100)
     for i in range(100):
         for j in range(16):
@@ -109,7 +110,7 @@ def forward_and_back(step, gathering, status, table):
 
 
 def back_and_update(step, table):
-    """Gradients and momentum on 354 parameters: all rows."""
+    """Gradients and momentum on 354 parameters."""
     numbers = block_at(table, 1, (1, 3), float64)
     arena = block_at(table, 0, (1,), uint8)
     g_weight_4 = block_at(table, 16, (16, 2), float32)
@@ -137,7 +138,7 @@ def back_and_update(step, table):
     bias_4 = block_at(table, 13, (2,), float32)
     bias_4_m = block_at(table, 27, (2,), float32)
 
-    # test_compiler_source.py:41  logits = model(x)
+    # gradient of: test_compiler_source.py:41  logits = model(x)
     matmul_tn(g_weight_4, tanh_2, g_logits, 0, 16)
     for j in range(2):
         g_bias_4[j] = float32(0)
@@ -169,7 +170,9 @@ def run(steps, gathering, gate, status, table):
     """Run some steps, one after the other."""
     for step in range(steps):
         status[1] = step
+        # forward and gradients
         forward_and_back(step, gathering, status, table)
         if status[0] != 0:
             return
+        # gradients and momentum on 354 parameters
         back_and_update(step, table)

@@ -6,6 +6,7 @@ transpose, slices, broadcasting) become views; normalisations and losses become 
 
 import math
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -98,6 +99,8 @@ class Lowering:
             return
         item = squeezed(item) if isinstance(item, Nest) else item
         item.line = self.at.line if self.at else None
+        if item.line is not None and self.at.back:
+            item.line = replace(item.line, back=True)
         back = (self.at and self.at.back) or any(view.buffer.phase == "back" for view, _ in item.reads())
         for view, _ in item.writes():
             view.buffer.phase = "update" if view.buffer in self.state else "back" if back else "forward"

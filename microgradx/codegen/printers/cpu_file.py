@@ -124,8 +124,8 @@ class Emitter(CpuPrinter):
 
     def about(self, chain: Chain) -> str:
         """The docstring of a function."""
-        rows = "all rows" if self.whole else f"rows start to stop of {chain.rows}"
-        return f"{does(chain.items)}: {rows}."
+        rows = "" if self.whole else f", for rows start to stop of {chain.rows}"
+        return f"{does(chain.items).capitalize()}{rows}."
 
     # The function that runs steps
 
@@ -138,7 +138,7 @@ class Emitter(CpuPrinter):
             lines += ["    status[1] = step"] * bool(checks)
             for k, stage in enumerate(stages):
                 for chain in stage:
-                    lines += indent(self.call(chain, "0"))
+                    lines += indent([f"# {does(chain.items)}", *self.call(chain, "0")])
                 if k in checks:
                     lines += ["    if status[0] != 0:", "        return"]
         else:
@@ -187,6 +187,9 @@ class Emitter(CpuPrinter):
             inner.append("else:" if k == len(groups) - 1 and k else f"{'el' * (k > 0)}if piece < {end}:")
             before = plus([(total, "step")], first)
             body = [f"if ready(gate, {before}, status):" if checks else f"wait(gate, {before})"]
+            what = "; ".join(does(chain.items) for chain in chains)
+            rows = f": {chains[0].rows} rows in {pieces} pieces" * (pieces > 1)
+            body.insert(0, f"# {what}{rows}")
             piece = "piece" if at == 0 else f"(piece - {at})"
             work = [line for chain in chains for line in self.call(chain, piece)]
             if checks:

@@ -52,14 +52,13 @@ def last_line(item: Item) -> Line | None:
 
 
 def does(items: list[Item]) -> str:
-    """What the functions of some items do, in a few words: values, gradients, adam on 1,408 parameters."""
+    """What the functions of some items do: "gradients and adam on 1,408 parameters"."""
     written = {view.buffer.phase for item in items for view, _ in item.writes()}
-    words = [name for phase, name in (("forward", "values"), ("back", "gradients")) if phase in written]
+    words = [name for phase, name in (("forward", "forward"), ("back", "gradients")) if phase in written]
     rules: dict[str, int] = defaultdict(int)
     for item in items:
         if isinstance(item, Sweep):
             rules[item.update.name] += item.arrays[0].size
     words += [f"{rule} on {count:,} parameters" for rule, count in rules.items()]
-    words = words or ["what stays from step to step"]
-    *first, last = words
-    return (", ".join(first) + " and " + last if first else last).capitalize()
+    *first, last = words or ["what stays from step to step"]
+    return f"{', '.join(first)} and {last}" if first else last
