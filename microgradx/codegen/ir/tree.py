@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from microgradx.codegen.ir.loops import Bounded, Buffer, Index, Pick, Read
+from microgradx.codegen.ir.loops import Bounded, Buffer, Index, Name, Pick, Read
 from microgradx.scalars import Elementwise
 
 AXES = "ijklmnopqrst"
@@ -19,14 +19,6 @@ INT, BOOL = np.dtype(np.int64), np.dtype(bool)
 
 
 # Expressions
-
-
-@dataclass(frozen=True)
-class Name:
-    """A variable."""
-
-    name: str
-    dtype: np.dtype = INT
 
 
 @dataclass(frozen=True)

@@ -25,7 +25,7 @@ lowerings: dict[Any, Callable[..., Any]] = {}
 """How each primitive is lowered: `(lowering, *inputs, **params) -> View`."""
 
 
-def lowers(*primitives: Any):
+def lowers(*primitives: Any) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     """Declare how primitives are lowered."""
 
     def declare(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -79,7 +79,7 @@ class Lowering:
         for here, (_, there) in zip(sources, pairs, strict=True):
             self.nest(there, None, Read(here))
 
-    def outside(self, value: Value, source: tuple) -> View:
+    def outside(self, value: Value, source: tuple[Any, ...]) -> View:
         """Memory outside of the arena."""
         return Buffer(value.name, value.shape, value.dtype, source).view()
 

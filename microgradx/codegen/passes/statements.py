@@ -7,7 +7,7 @@ from operator import itemgetter
 import numpy as np
 
 from microgradx.codegen.ir import tree
-from microgradx.codegen.ir.loops import Buffer, Index, Nest, Pick, Read, Reduce, Rows, operands
+from microgradx.codegen.ir.loops import Buffer, Index, Nest, Operand, Pick, Read, Reduce, Rows, operands
 from microgradx.codegen.ir.loops import Statement as OnElements
 from microgradx.codegen.ir.ops import Look, Running, Scatter
 from microgradx.codegen.ir.tree import AXES, INT, Accumulator, Axis, Body, Name, Number, Operator
@@ -125,7 +125,7 @@ def taken_in(s: Reduce, into: Accumulator, domain: tuple[int, ...]) -> tree.Stat
 # Other work
 
 
-def added(item: Scatter, places: tuple[tree.Expression, ...]) -> tree.Accumulate:
+def added(item: Scatter, places: tuple[Operand, ...]) -> tree.Accumulate:
     """Add one element of a scattered sum at a place."""
     zero = Number(0, item.out.dtype)
     into = Accumulator("", Pick(item.out, places), "prefix", zero, in_memory=True)

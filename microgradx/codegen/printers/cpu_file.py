@@ -155,46 +155,27 @@ class Emitter(CpuPrinter):
         """The call of a chain for one of its pieces."""
         bounds = []
         if chain.pieces > 1:
-            start = times(chain.piece, piece)
+            start = times(chain.piece, piece if piece == "piece" else f"({piece})")
             stop = f"{start} + {chain.piece}"
             bounds = [start, stop if chain.rows % chain.piece == 0 else f"min({stop}, {chain.rows})"]
         return wrapped_call(chain.name, [*bounds, *self.given[chain]])
 
     def tickets(self, stages: list[list[Chain]], checks: bool) -> list[str]:
         """The loop in which a thread takes pieces until none is left."""
-        groups: list[
-            tuple[int, list[Chain]]
-        ] = []  # (first ticket of the stage, chains in one piece or one chain)
-        total = 0
-        for stage in stages:
-            first = total
-            small: list[Chain] = []
-            for chain in stage:
-                if chain.pieces == 1 and sum(c.cost for c in small) + chain.cost < PIECE:
-                    small.append(chain)
-                else:
-                    groups.append((first, [chain]))
-                    total += chain.pieces
-            if small:
-                groups.append((first, small))
-                total += 1
+        groups, total = grouped(stages)
         lines = ["ticket = claim(gate)", f"while ticket < {total} * steps:"]
         inner = [f"step, piece = ticket // {total}, ticket % {total}"]
         at = 0
         for k, (first, chains) in enumerate(groups):
-            pieces = chains[0].pieces if len(chains) == 1 else 1
-            end = at + pieces
+            end = at + pieces_of(chains)
             inner.append("else:" if k == len(groups) - 1 and k else f"{'el' * (k > 0)}if piece < {end}:")
             before = plus([(total, "step")], first)
-            body = [f"if ready(gate, {before}, status):" if checks else f"wait(gate, {before})"]
-            what = "; ".join(does(chain.items) for chain in chains)
-            rows = f": {chains[0].rows} rows in {pieces} pieces" * (pieces > 1)
-            body.insert(0, f"# {what}{rows}")
-            piece = "piece" if at == 0 else f"(piece - {at})"
-            work = [line for chain in chains for line in self.call(chain, piece)]
+            work = [line for chain in chains for line in self.call(chain, plus([(1, "piece")], -at))]
             if checks:
-                work = indent([*(["status[1] = step"] * (k == 0)), *work])
-            inner += indent(body + work)
+                work = [f"if ready(gate, {before}, status):", *indent(["status[1] = step"] * (k == 0) + work)]
+            else:
+                work = [f"wait(gate, {before})", *work]
+            inner += indent([f"# {about(chains)}", *work])
             at = end
         inner += ["done(gate)", "ticket = claim(gate)"]
         return [*lines, *indent(inner), f"wait(gate, {total} * steps)"]
@@ -235,3 +216,36 @@ class Emitter(CpuPrinter):
         if source not in self.addresses:
             self.addresses.append(source)
         return self.addresses.index(source)
+
+
+def grouped(stages: list[list[Chain]]) -> tuple[list[tuple[int, list[Chain]]], int]:
+    """What threads take in turn: a chain's pieces, or several small chains as one piece.
+
+    Returns the groups, each with the first ticket of its stage, and the number of tickets of a step.
+    """
+    groups: list[tuple[int, list[Chain]]] = []
+    total = 0
+    for stage in stages:
+        first, small = total, list[Chain]()
+        for chain in stage:
+            if chain.pieces == 1 and sum(c.cost for c in small) + chain.cost < PIECE:
+                small.append(chain)
+            else:
+                groups.append((first, [chain]))
+                total += chain.pieces
+        if small:
+            groups.append((first, small))
+            total += 1
+    return groups, total
+
+
+def pieces_of(chains: list[Chain]) -> int:
+    """Into how many pieces a group is cut."""
+    return chains[0].pieces if len(chains) == 1 else 1
+
+
+def about(chains: list[Chain]) -> str:
+    """What a group does, for the reader of `run`."""
+    pieces = pieces_of(chains)
+    cut = f": {chains[0].rows} rows in {pieces} pieces" if pieces > 1 else ""
+    return "; ".join(does(chain.items) for chain in chains) + cut

@@ -33,6 +33,7 @@ from microgradx.codegen.ir.tree import (
     Store,
     plus,
 )  # fmt: skip
+from microgradx.codegen.passes.arithmetic import cast
 from microgradx.codegen.passes.collapse import collapsed
 from microgradx.codegen.passes.launches import Chunked, Parts
 from microgradx.codegen.passes.schedule import Schedule
@@ -265,7 +266,7 @@ class CudaPrinter(File):
             places[first] = Name("c")
         body: Body = [added(item, tuple(places))]
         if first is not None:
-            body = [If(Operator("==", (item.at[first], Name("c"))), body)]
+            body = [If(Operator("==", (cast(item.at[first], INT), Name("c"))), body)]
         serial = tuple(Axis(AXES[a], n) for a, n in enumerate(item.domain) if a not in own)
         return self.loop(self.over(mine, [For(serial, body)]))
 

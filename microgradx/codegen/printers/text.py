@@ -13,7 +13,7 @@ from microgradx import scalars
 from microgradx.codegen.ir import tree
 from microgradx.codegen.ir.loops import Bounded, Buffer, Index, Pick, Read, View
 from microgradx.codegen.ir.tree import AXES, BOOL, INT, Axis, Body, Expression, Name, Number, plus
-from microgradx.codegen.passes.arithmetic import cast
+from microgradx.codegen.passes.arithmetic import Operand, cast
 from microgradx.kernels.source import Typed, text, word
 
 LEVELS = {
@@ -63,12 +63,12 @@ class Text:
 
     # Expressions
 
-    def text(self, expression: Expression, level: int = CHOICE) -> str:
+    def text(self, expression: Operand, level: int = CHOICE) -> str:
         """An expression, in brackets where it binds more loosely than what stands around it."""
         written, own = self.leveled(expression)
         return written if own <= level else f"({written})"
 
-    def leveled(self, expression: Expression) -> tuple[str, int]:
+    def leveled(self, expression: Operand) -> tuple[str, int]:
         """An expression, and how loosely its outermost operator binds."""
         match expression:
             case Name(name):
