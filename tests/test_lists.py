@@ -18,7 +18,7 @@ from microgradx.cli import COMMANDS, cli
 from microgradx.cli.recipe import Recipe
 from microgradx.cli.train import OPTIONS
 from microgradx.codegen.passes import schedule
-from microgradx.codegen.printers import cpu_file, cpu_printer
+from microgradx.codegen.printers import cpu_file, cpu_printer, file
 from microgradx.compiler.capture import names
 from microgradx.eager import autograd, creation
 from microgradx.kernels import vector_math
@@ -212,7 +212,7 @@ def test_every_word_that_emitted_files_are_written_in_is_reserved():
     """A parameter of the user's that is called `flat` gets another name in a file that calls `flat`."""
     texts = [inspect.getsource(m) for m in (cpu_printer, cpu_file)]
     words = {w for text in texts for w in re.findall(r'vocabulary.add\("(\w+)"\)', text)}
-    assert not (words | cpu_file.DTYPES | cpu_file.WORDS) - names.RESERVED
+    assert not (words | file.DTYPES | cpu_file.WORDS) - names.RESERVED
 
 
 def test_the_compilers_lists_of_functions_name_functions():

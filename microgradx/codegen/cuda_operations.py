@@ -36,7 +36,7 @@ class Strided(Lowering):
         self.low: dict[Any, int] = {}  # where the elements of an argument begin, before its first
         super().__init__(program)
 
-    def outside(self, value: Value, source: tuple) -> View:
+    def outside(self, value: Value, source: tuple[Any, ...]) -> View:
         """An argument as it lies in memory."""
         shape, strides, dtype = self.layouts[source[1]]
         low, high = extent(shape, strides)
@@ -50,8 +50,8 @@ class Operation:
     kernels: dict[str, Any] | None = None
 
     def __init__(
-        self, op: Any, inputs: list[Any], params: dict[str, Any], shape: tuple, dtype: np.dtype, gpu: Shape,
-        copies: bool = False, library: bool = False,
+        self, op: Any, inputs: list[Any], params: dict[str, Any], shape: tuple[int, ...],
+        dtype: np.dtype, gpu: Shape, copies: bool = False, library: bool = False,
     ):  # fmt: skip
         self.name = op.name
         places = [k for k, x in enumerate(inputs) if isinstance(x, Array)]

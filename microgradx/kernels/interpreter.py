@@ -190,7 +190,7 @@ def fault(what: str) -> NoReturn:
 
 
 def called() -> str:
-    """The name that a line of `run` gives to its block."""
+    """The name that a line gives to its block."""
     frame = sys._getframe(2)
     return linecache.getline(frame.f_code.co_filename, frame.f_lineno).partition(" = ")[0].strip()
 
@@ -260,6 +260,12 @@ def wait(gate: Gate, count: int) -> None:
     gate.waited = count
 
 
+def ready(gate: Gate, count: int, status: np.ndarray) -> bool:
+    """The same, and whether no index has been out of range."""
+    wait(gate, count)
+    return bool(status[0] == 0)
+
+
 def done(gate: Gate) -> None:
     """One more piece is finished."""
     gate.finished += 1
@@ -279,7 +285,7 @@ def inside(index: int, size: int, status: np.ndarray) -> int:
 
 
 WORDS = SimpleNamespace(
-    block_at=block_at, block=block, flat=flat, plus=plus, claim=claim, wait=wait, done=done, within=within,
+    block_at=block_at, block=block, flat=flat, plus=plus, claim=claim, wait=wait, ready=ready, done=done, within=within,
     inside=inside, matmul=product("NN"), matmul_nt=product("NT"), matmul_tn=product("TN"),
 )  # fmt: skip
 """What `microgradx.kernels.runtime` has for machine code."""

@@ -290,6 +290,13 @@ def wait(gate: Kind, count: int) -> None:
             give_way()
 
 
+@register_jitable
+def ready(gate, count, status):
+    """Wait for `count` pieces: whether all is well, so that there is something to do."""
+    wait(gate, count)
+    return status[0] == 0
+
+
 # Gathering rows
 
 

@@ -4,7 +4,7 @@
 from math import inf, sqrt
 from numpy import float32, float64, int64, uint8
 from microgradx.kernels.runtime import (
-    block, block_at, claim, done, flat, matmul, matmul_nt, matmul_tn, plus, wait, within
+    block, block_at, claim, done, flat, matmul, matmul_nt, matmul_tn, plus, ready, wait, within
 )
 from microgradx.kernels.vector_math import exp, log
 
@@ -46,10 +46,19 @@ def adam(start, stop, ps, gs, ms, vs, numbers, step, first):
         vs[i] = float32(0) if abs(v) < tiny else v
 
 
-def make_affine(
-    start, stop, order, step, all_x, x, all_y, y, gathering, affine_product, weight_0, bias_0,
-    affine
-):
+def make_affine(start, stop, step, gathering, table):
+    """Forward, for rows start to stop of 128."""
+    order = block_at(table, 2, (1,), int64)
+    arena = block_at(table, 0, (1,), uint8)
+    x = block_at(table, 4, (128, 784), float32)
+    y = block_at(table, 5, (128,), int64)
+    all_x = block_at(table, 6, (128, 784), float32)
+    all_y = block_at(table, 7, (128,), int64)
+    affine_product = block(arena, 0, (128, 128), float32)
+    weight_0 = block_at(table, 8, (784, 128), float32)
+    bias_0 = block_at(table, 9, (128,), float32)
+    affine = block(arena, 65536, (128, 128), float32)
+
     if gathering:
         for i in range(start, stop):
             row = order[128 * step + i]
@@ -63,7 +72,12 @@ def make_affine(
             affine[i, j] = affine_product[i, j] + bias_0[j]
 
 
-def make_total(start, stop, affine, total):
+def make_total(start, stop, table):
+    """Forward, for rows start to stop of 128."""
+    arena = block_at(table, 0, (1,), uint8)
+    total = block(arena, 0, (128,), float32)
+    affine = block(arena, 65536, (128, 128), float32)
+
     # test_compiler_source.py:41  logits = model(x)
     for j in range(start, stop):
         total[j] = float32(0)
@@ -72,20 +86,36 @@ def make_total(start, stop, affine, total):
             total[j] += affine[i, j]
 
 
-def make_mean(total, mean):
+def make_mean(table):
+    """Forward."""
+    arena = block_at(table, 0, (1,), uint8)
+    total = block(arena, 0, (128,), float32)
+    mean = block(arena, 479232, (1, 128), float32)
+
     # test_compiler_source.py:41  logits = model(x)
     for i in range(128):
         mean[0, i] = total[i] / float32(128)
 
 
-def make_subtract_1(affine, mean, subtract_1):
+def make_subtract_1(table):
+    """Forward."""
+    arena = block_at(table, 0, (1,), uint8)
+    affine = block(arena, 65536, (128, 128), float32)
+    mean = block(arena, 479232, (1, 128), float32)
+    subtract_1 = block(arena, 0, (128, 128), float32)
+
     # test_compiler_source.py:41  logits = model(x)
     for i in range(128):
         for j in range(128):
             subtract_1[i, j] = affine[i, j] - mean[0, j]
 
 
-def make_sum_1(start, stop, subtract_1, sum_1):
+def make_sum_1(start, stop, table):
+    """Forward, for rows start to stop of 128."""
+    arena = block_at(table, 0, (1,), uint8)
+    sum_1 = block(arena, 65536, (128,), float32)
+    subtract_1 = block(arena, 0, (128, 128), float32)
+
     # test_compiler_source.py:41  logits = model(x)
     for j in range(start, stop):
         sum_1[j] = float32(0)
@@ -94,7 +124,14 @@ def make_sum_1(start, stop, subtract_1, sum_1):
             sum_1[j] += subtract_1[i, j] * subtract_1[i, j]
 
 
-def forward(sum_1, divide_1, add_3, rsqrt_1):
+def forward(table):
+    """Forward."""
+    arena = block_at(table, 0, (1,), uint8)
+    sum_1 = block(arena, 65536, (128,), float32)
+    divide_1 = block(arena, 479744, (1, 128), float32)
+    add_3 = block(arena, 480256, (1, 128), float32)
+    rsqrt_1 = block(arena, 480768, (1, 128), float32)
+
     # test_compiler_source.py:41  logits = model(x)
     for i in range(128):
         divide_1[0, i] = sum_1[i] / float32(128)
@@ -102,11 +139,30 @@ def forward(sum_1, divide_1, add_3, rsqrt_1):
         rsqrt_1[0, i] = rsqrt(add_3[0, i])
 
 
-def forward_and_back(
-    start, stop, subtract_1, rsqrt_1, multiply_5, weight_1, bias_1, relu_1, logits_product,
-    weight_3, bias_3, logits, exp_shifted, total_2, y, status, labelled, positions, g_logits,
-    g_relu_1, g_add_4, g_multiply_5, g_subtract_4
-):
+def forward_and_back(start, stop, status, table):
+    """Forward and gradients, for rows start to stop of 128."""
+    arena = block_at(table, 0, (1,), uint8)
+    subtract_1 = block(arena, 0, (128, 128), float32)
+    rsqrt_1 = block(arena, 480768, (1, 128), float32)
+    multiply_5 = block(arena, 131072, (128, 128), float32)
+    weight_1 = block_at(table, 10, (128,), float32)
+    bias_1 = block_at(table, 11, (128,), float32)
+    relu_1 = block(arena, 196608, (128, 128), float32)
+    logits_product = block(arena, 458752, (128, 10), float32)
+    weight_3 = block_at(table, 12, (128, 10), float32)
+    bias_3 = block_at(table, 13, (10,), float32)
+    logits = block(arena, 463872, (128, 10), float32)
+    exp_shifted = block(arena, 468992, (128, 10), float32)
+    total_2 = block(arena, 481280, (128,), float32)
+    y = block_at(table, 5, (128,), int64)
+    labelled = block(arena, 481792, (128,), float32)
+    positions = block_at(table, 14, (10,), int64)
+    g_logits = block(arena, 474112, (128, 10), float32)
+    g_relu_1 = block(arena, 65536, (128, 128), float32)
+    g_add_4 = block(arena, 262144, (128, 128), float32)
+    g_multiply_5 = block(arena, 327680, (128, 128), float32)
+    g_subtract_4 = block(arena, 393216, (128, 128), float32)
+
     # test_compiler_source.py:41  logits = model(x)
     for i in range(start, stop):
         for j in range(128):
@@ -125,10 +181,11 @@ def forward_and_back(
             total_2_sum = plus(total_2_sum, exp_shifted[i, j])
         total_2[i] = total_2_sum
         labelled[i] = logits[i, within(y[i], 10, status)] - top
+        # gradient of: test_compiler_source.py:42  loss = nn.cross_entropy(logits, y)
         for j in range(10):
             subtract_5 = exp_shifted[i, j] / total_2[i] - (float32(1) if y[i] == positions[j] else float32(0))
             g_logits[i, j] = subtract_5 * float32(0.0078125)
-    # test_compiler_source.py:41  logits = model(x)
+    # gradient of: test_compiler_source.py:41  logits = model(x)
     matmul_nt(g_relu_1, g_logits, weight_3, start, stop)
     for i in range(start, stop):
         for j in range(128):
@@ -137,7 +194,14 @@ def forward_and_back(
             g_subtract_4[i, j] = g_multiply_5[i, j] * rsqrt_1[0, j]
 
 
-def make_loss_out(total_2, labelled, total_3, loss_out, step):
+def make_loss_out(step, table):
+    """Forward."""
+    arena = block_at(table, 0, (1,), uint8)
+    total_2 = block(arena, 481280, (128,), float32)
+    labelled = block(arena, 481792, (128,), float32)
+    total_3 = block(arena, 482304, (1,), float32)
+    loss_out = block_at(table, 15, (1,), float32)
+
     # test_compiler_source.py:42  loss = nn.cross_entropy(logits, y)
     total_3_sum = float32(0)
     for i in range(128):
@@ -146,13 +210,39 @@ def make_loss_out(total_2, labelled, total_3, loss_out, step):
     loss_out[step] = total_3[0] / float32(128)
 
 
-def back_and_update(
-    start, stop, g_weight_3, relu_1, g_logits, g_add_4, g_reshape_4, multiply_5, g_reshape_3,
-    g_multiply_5, subtract_1, g_rsqrt_1, g_subtract_4, g_mean, weight_1, weight_1_m, weight_1_v,
-    numbers, step, bias_1, bias_1_m, bias_1_v, weight_3, weight_3_m, weight_3_v, mean,
-    running_mean_1, divide_1, running_var_1, g_weight_1_home, g_bias_1_home
-):
-    # test_compiler_source.py:41  logits = model(x)
+def back_and_update(start, stop, step, table):
+    """Forward, gradients and adam on 1,536 parameters, for rows start to stop of 128."""
+    numbers = block_at(table, 1, (1, 8), float64)
+    arena = block_at(table, 0, (1,), uint8)
+    g_weight_3 = block_at(table, 16, (128, 10), float32)
+    relu_1 = block(arena, 196608, (128, 128), float32)
+    g_logits = block(arena, 474112, (128, 10), float32)
+    g_reshape_4 = block(arena, 65536, (128,), float32)
+    g_reshape_3 = block(arena, 458752, (128,), float32)
+    g_add_4 = block(arena, 262144, (128, 128), float32)
+    multiply_5 = block(arena, 131072, (128, 128), float32)
+    g_rsqrt_1 = block(arena, 463872, (128,), float32)
+    g_multiply_5 = block(arena, 327680, (128, 128), float32)
+    subtract_1 = block(arena, 0, (128, 128), float32)
+    g_mean = block(arena, 468992, (128,), float32)
+    g_subtract_4 = block(arena, 393216, (128, 128), float32)
+    weight_1 = block_at(table, 10, (128,), float32)
+    weight_1_m = block_at(table, 17, (128,), float32)
+    weight_1_v = block_at(table, 18, (128,), float32)
+    bias_1 = block_at(table, 11, (128,), float32)
+    bias_1_m = block_at(table, 19, (128,), float32)
+    bias_1_v = block_at(table, 20, (128,), float32)
+    weight_3 = block_at(table, 12, (128, 10), float32)
+    weight_3_m = block_at(table, 21, (128, 10), float32)
+    weight_3_v = block_at(table, 22, (128, 10), float32)
+    mean = block(arena, 479232, (1, 128), float32)
+    running_mean_1 = block_at(table, 23, (128,), float32)
+    divide_1 = block(arena, 479744, (1, 128), float32)
+    running_var_1 = block_at(table, 24, (128,), float32)
+    g_weight_1_home = block_at(table, 25, (128,), float32)
+    g_bias_1_home = block_at(table, 26, (128,), float32)
+
+    # gradient of: test_compiler_source.py:41  logits = model(x)
     matmul_tn(g_weight_3, relu_1, g_logits, start, stop)
     for j in range(start, stop):
         g_reshape_4[j] = float32(0)
@@ -194,8 +284,17 @@ def back_and_update(
         g_bias_1_home[i] = g_reshape_4[i]
 
 
-def back_and_update_bias_3(g_logits, g_bias_3, bias_3, bias_3_m, bias_3_v, numbers, step):
-    # test_compiler_source.py:41  logits = model(x)
+def back_and_update_bias_3(step, table):
+    """Gradients and adam on 10 parameters."""
+    numbers = block_at(table, 1, (1, 8), float64)
+    arena = block_at(table, 0, (1,), uint8)
+    g_bias_3 = block_at(table, 27, (10,), float32)
+    g_logits = block(arena, 474112, (128, 10), float32)
+    bias_3 = block_at(table, 13, (10,), float32)
+    bias_3_m = block_at(table, 28, (10,), float32)
+    bias_3_v = block_at(table, 29, (10,), float32)
+
+    # gradient of: test_compiler_source.py:41  logits = model(x)
     for j in range(10):
         g_bias_3[j] = float32(0)
     for i in range(128):
@@ -205,8 +304,17 @@ def back_and_update_bias_3(g_logits, g_bias_3, bias_3, bias_3_m, bias_3_v, numbe
     adam(0, 10, flat(bias_3), flat(g_bias_3), flat(bias_3_m), flat(bias_3_v), numbers, step, 0)
 
 
-def make_g_sum_1_and_divide_5(rsqrt_1, add_3, g_rsqrt_1, g_sum_1, g_mean, divide_5):
-    # test_compiler_source.py:41  logits = model(x)
+def make_g_sum_1_and_divide_5(table):
+    """Gradients."""
+    arena = block_at(table, 0, (1,), uint8)
+    rsqrt_1 = block(arena, 480768, (1, 128), float32)
+    add_3 = block(arena, 480256, (1, 128), float32)
+    g_rsqrt_1 = block(arena, 463872, (128,), float32)
+    g_sum_1 = block(arena, 131072, (1, 128), float32)
+    g_mean = block(arena, 468992, (128,), float32)
+    divide_5 = block(arena, 196608, (1, 128), float32)
+
+    # gradient of: test_compiler_source.py:41  logits = model(x)
     for i in range(128):
         g_add_3 = g_rsqrt_1[i] * (float32(-0.5) * rsqrt_1[0, i] / add_3[0, i])
         g_sum_1[0, i] = g_add_3 * float32(0.0078125)
@@ -214,16 +322,27 @@ def make_g_sum_1_and_divide_5(rsqrt_1, add_3, g_rsqrt_1, g_sum_1, g_mean, divide
         divide_5[0, i] = g_mean[i] / float32(128)
 
 
-def make_g_subtract_1(g_sum_1, subtract_1, g_subtract_1):
-    # test_compiler_source.py:41  logits = model(x)
+def make_g_subtract_1(table):
+    """Gradients."""
+    arena = block_at(table, 0, (1,), uint8)
+    g_sum_1 = block(arena, 131072, (1, 128), float32)
+    subtract_1 = block(arena, 0, (128, 128), float32)
+    g_subtract_1 = block(arena, 65536, (128, 128), float32)
+
+    # gradient of: test_compiler_source.py:41  logits = model(x)
     for i in range(128):
         for j in range(128):
             multiply_7 = g_sum_1[0, j] * subtract_1[i, j]
             g_subtract_1[i, j] = multiply_7 + multiply_7
 
 
-def make_g_mean_2(start, stop, g_subtract_1, g_mean_2):
-    # test_compiler_source.py:41  logits = model(x)
+def make_g_mean_2(start, stop, table):
+    """Gradients, for rows start to stop of 128."""
+    arena = block_at(table, 0, (1,), uint8)
+    g_mean_2 = block(arena, 0, (128,), float32)
+    g_subtract_1 = block(arena, 65536, (128, 128), float32)
+
+    # gradient of: test_compiler_source.py:41  logits = model(x)
     for j in range(start, stop):
         g_mean_2[j] = float32(0)
     for i in range(128):
@@ -231,24 +350,45 @@ def make_g_mean_2(start, stop, g_subtract_1, g_mean_2):
             g_mean_2[j] += -g_subtract_1[i, j]
 
 
-def make_divide_4(g_mean_2, divide_4):
-    # test_compiler_source.py:41  logits = model(x)
+def make_divide_4(table):
+    """Gradients."""
+    arena = block_at(table, 0, (1,), uint8)
+    g_mean_2 = block(arena, 0, (128,), float32)
+    divide_4 = block(arena, 131072, (1, 128), float32)
+
+    # gradient of: test_compiler_source.py:41  logits = model(x)
     for i in range(128):
         divide_4[0, i] = g_mean_2[i] / float32(128)
 
 
-def make_g_affine(g_subtract_4, g_subtract_1, divide_4, divide_5, g_affine):
-    # test_compiler_source.py:41  logits = model(x)
+def make_g_affine(table):
+    """Gradients."""
+    arena = block_at(table, 0, (1,), uint8)
+    g_subtract_4 = block(arena, 393216, (128, 128), float32)
+    g_subtract_1 = block(arena, 65536, (128, 128), float32)
+    divide_4 = block(arena, 131072, (1, 128), float32)
+    divide_5 = block(arena, 196608, (1, 128), float32)
+    g_affine = block(arena, 0, (128, 128), float32)
+
+    # gradient of: test_compiler_source.py:41  logits = model(x)
     for i in range(128):
         for j in range(128):
             add_6 = g_subtract_4[i, j] + g_subtract_1[i, j] + divide_4[0, j]
             g_affine[i, j] = add_6 + divide_5[0, j]
 
 
-def back_and_update_weight_0(
-    start, stop, g_weight_0, x, g_affine, weight_0, weight_0_m, weight_0_v, numbers, step
-):
-    # test_compiler_source.py:41  logits = model(x)
+def back_and_update_weight_0(start, stop, step, table):
+    """Gradients and adam on 100,352 parameters, for rows start to stop of 784."""
+    numbers = block_at(table, 1, (1, 8), float64)
+    arena = block_at(table, 0, (1,), uint8)
+    g_weight_0 = block_at(table, 30, (784, 128), float32)
+    x = block_at(table, 4, (128, 784), float32)
+    g_affine = block(arena, 0, (128, 128), float32)
+    weight_0 = block_at(table, 8, (784, 128), float32)
+    weight_0_m = block_at(table, 31, (784, 128), float32)
+    weight_0_v = block_at(table, 32, (784, 128), float32)
+
+    # gradient of: test_compiler_source.py:41  logits = model(x)
     matmul_tn(g_weight_0, x, g_affine, start, stop)
     # test_compiler_source.py:46  optimizer.step()
     adam(
@@ -257,10 +397,17 @@ def back_and_update_weight_0(
     )
 
 
-def back_and_update_bias_0(
-    start, stop, g_affine, g_bias_0, bias_0, bias_0_m, bias_0_v, numbers, step
-):
-    # test_compiler_source.py:41  logits = model(x)
+def back_and_update_bias_0(start, stop, step, table):
+    """Gradients and adam on 128 parameters, for rows start to stop of 128."""
+    numbers = block_at(table, 1, (1, 8), float64)
+    arena = block_at(table, 0, (1,), uint8)
+    g_bias_0 = block_at(table, 33, (128,), float32)
+    g_affine = block(arena, 0, (128, 128), float32)
+    bias_0 = block_at(table, 9, (128,), float32)
+    bias_0_m = block_at(table, 34, (128,), float32)
+    bias_0_v = block_at(table, 35, (128,), float32)
+
+    # gradient of: test_compiler_source.py:41  logits = model(x)
     for j in range(start, stop):
         g_bias_0[j] = float32(0)
     for i in range(128):
@@ -275,161 +422,75 @@ def back_and_update_bias_0(
 
 def run(steps, gathering, gate, status, table):
     """Run some steps, piece by piece: any number of threads may call this at once."""
-    numbers = block_at(table, 1, (1, 8), float64)
-    order = block_at(table, 2, (1,), int64)
-    all_x = block_at(table, 4, (128, 784), float32)
-    all_y = block_at(table, 5, (128,), int64)
-    arena = block_at(table, 0, (1,), uint8)
-    x = block_at(table, 6, (128, 784), float32)
-    y = block_at(table, 7, (128,), int64)
-    affine_product = block(arena, 0, (128, 128), float32)
-    weight_0 = block_at(table, 8, (784, 128), float32)
-    bias_0 = block_at(table, 9, (128,), float32)
-    affine = block(arena, 65536, (128, 128), float32)
-    total = block(arena, 0, (128,), float32)
-    mean = block(arena, 479232, (1, 128), float32)
-    subtract_1 = block(arena, 0, (128, 128), float32)
-    sum_1 = block(arena, 65536, (128,), float32)
-    divide_1 = block(arena, 479744, (1, 128), float32)
-    add_3 = block(arena, 480256, (1, 128), float32)
-    rsqrt_1 = block(arena, 480768, (1, 128), float32)
-    multiply_5 = block(arena, 131072, (128, 128), float32)
-    weight_1 = block_at(table, 10, (128,), float32)
-    bias_1 = block_at(table, 11, (128,), float32)
-    relu_1 = block(arena, 196608, (128, 128), float32)
-    logits_product = block(arena, 458752, (128, 10), float32)
-    weight_3 = block_at(table, 12, (128, 10), float32)
-    bias_3 = block_at(table, 13, (10,), float32)
-    logits = block(arena, 463872, (128, 10), float32)
-    exp_shifted = block(arena, 468992, (128, 10), float32)
-    total_2 = block(arena, 481280, (128,), float32)
-    labelled = block(arena, 481792, (128,), float32)
-    positions = block_at(table, 14, (10,), int64)
-    g_logits = block(arena, 474112, (128, 10), float32)
-    g_relu_1 = block(arena, 65536, (128, 128), float32)
-    g_add_4 = block(arena, 262144, (128, 128), float32)
-    g_multiply_5 = block(arena, 327680, (128, 128), float32)
-    g_subtract_4 = block(arena, 393216, (128, 128), float32)
-    total_3 = block(arena, 482304, (1,), float32)
-    loss_out = block_at(table, 15, (1,), float32)
-    g_weight_3 = block_at(table, 16, (128, 10), float32)
-    g_reshape_4 = block(arena, 65536, (128,), float32)
-    g_reshape_3 = block(arena, 458752, (128,), float32)
-    g_rsqrt_1 = block(arena, 463872, (128,), float32)
-    g_mean = block(arena, 468992, (128,), float32)
-    weight_1_m = block_at(table, 17, (128,), float32)
-    weight_1_v = block_at(table, 18, (128,), float32)
-    bias_1_m = block_at(table, 19, (128,), float32)
-    bias_1_v = block_at(table, 20, (128,), float32)
-    weight_3_m = block_at(table, 21, (128, 10), float32)
-    weight_3_v = block_at(table, 22, (128, 10), float32)
-    running_mean_1 = block_at(table, 23, (128,), float32)
-    running_var_1 = block_at(table, 24, (128,), float32)
-    g_weight_1_home = block_at(table, 25, (128,), float32)
-    g_bias_1_home = block_at(table, 26, (128,), float32)
-    g_bias_3 = block_at(table, 27, (10,), float32)
-    bias_3_m = block_at(table, 28, (10,), float32)
-    bias_3_v = block_at(table, 29, (10,), float32)
-    g_sum_1 = block(arena, 131072, (1, 128), float32)
-    divide_5 = block(arena, 196608, (1, 128), float32)
-    g_subtract_1 = block(arena, 65536, (128, 128), float32)
-    g_mean_2 = block(arena, 0, (128,), float32)
-    divide_4 = block(arena, 131072, (1, 128), float32)
-    g_affine = block(arena, 0, (128, 128), float32)
-    g_weight_0 = block_at(table, 30, (784, 128), float32)
-    weight_0_m = block_at(table, 31, (784, 128), float32)
-    weight_0_v = block_at(table, 32, (784, 128), float32)
-    g_bias_0 = block_at(table, 33, (128,), float32)
-    bias_0_m = block_at(table, 34, (128,), float32)
-    bias_0_v = block_at(table, 35, (128,), float32)
     ticket = claim(gate)
     while ticket < 45 * steps:
         step, piece = ticket // 45, ticket % 45
         if piece < 2:
-            wait(gate, 45 * step)
-            if status[0] == 0:
+            # forward: 128 rows in 2 pieces
+            if ready(gate, 45 * step, status):
                 status[1] = step
-                make_affine(
-                    64 * piece, 64 * piece + 64, order, step, all_x, x, all_y, y, gathering, affine_product,
-                    weight_0, bias_0, affine
-                )
+                make_affine(64 * piece, 64 * piece + 64, step, gathering, table)
         elif piece < 4:
-            wait(gate, 45 * step + 2)
-            if status[0] == 0:
-                make_total(64 * (piece - 2), 64 * (piece - 2) + 64, affine, total)
+            # forward: 128 rows in 2 pieces
+            if ready(gate, 45 * step + 2, status):
+                make_total(64 * (piece - 2), 64 * (piece - 2) + 64, table)
         elif piece < 5:
-            wait(gate, 45 * step + 4)
-            if status[0] == 0:
-                make_mean(total, mean)
+            # forward
+            if ready(gate, 45 * step + 4, status):
+                make_mean(table)
         elif piece < 6:
-            wait(gate, 45 * step + 5)
-            if status[0] == 0:
-                make_subtract_1(affine, mean, subtract_1)
+            # forward
+            if ready(gate, 45 * step + 5, status):
+                make_subtract_1(table)
         elif piece < 9:
-            wait(gate, 45 * step + 6)
-            if status[0] == 0:
-                make_sum_1(43 * (piece - 6), min(43 * (piece - 6) + 43, 128), subtract_1, sum_1)
+            # forward: 128 rows in 3 pieces
+            if ready(gate, 45 * step + 6, status):
+                make_sum_1(43 * (piece - 6), min(43 * (piece - 6) + 43, 128), table)
         elif piece < 10:
-            wait(gate, 45 * step + 9)
-            if status[0] == 0:
-                forward(sum_1, divide_1, add_3, rsqrt_1)
+            # forward
+            if ready(gate, 45 * step + 9, status):
+                forward(table)
         elif piece < 14:
-            wait(gate, 45 * step + 10)
-            if status[0] == 0:
-                forward_and_back(
-                    32 * (piece - 10), 32 * (piece - 10) + 32, subtract_1, rsqrt_1, multiply_5, weight_1,
-                    bias_1, relu_1, logits_product, weight_3, bias_3, logits, exp_shifted, total_2, y,
-                    status, labelled, positions, g_logits, g_relu_1, g_add_4, g_multiply_5, g_subtract_4
-                )
+            # forward and gradients: 128 rows in 4 pieces
+            if ready(gate, 45 * step + 10, status):
+                forward_and_back(32 * (piece - 10), 32 * (piece - 10) + 32, status, table)
         elif piece < 25:
-            wait(gate, 45 * step + 14)
-            if status[0] == 0:
-                back_and_update(
-                    12 * (piece - 14), min(12 * (piece - 14) + 12, 128), g_weight_3, relu_1, g_logits,
-                    g_add_4, g_reshape_4, multiply_5, g_reshape_3, g_multiply_5, subtract_1, g_rsqrt_1,
-                    g_subtract_4, g_mean, weight_1, weight_1_m, weight_1_v, numbers, step, bias_1, bias_1_m,
-                    bias_1_v, weight_3, weight_3_m, weight_3_v, mean, running_mean_1, divide_1,
-                    running_var_1, g_weight_1_home, g_bias_1_home
-                )
+            # forward, gradients and adam on 1,536 parameters: 128 rows in 11 pieces
+            if ready(gate, 45 * step + 14, status):
+                back_and_update(12 * (piece - 14), min(12 * (piece - 14) + 12, 128), step, table)
         elif piece < 26:
-            wait(gate, 45 * step + 14)
-            if status[0] == 0:
-                make_loss_out(total_2, labelled, total_3, loss_out, step)
-                back_and_update_bias_3(g_logits, g_bias_3, bias_3, bias_3_m, bias_3_v, numbers, step)
+            # forward; gradients and adam on 10 parameters
+            if ready(gate, 45 * step + 14, status):
+                make_loss_out(step, table)
+                back_and_update_bias_3(step, table)
         elif piece < 27:
-            wait(gate, 45 * step + 26)
-            if status[0] == 0:
-                make_g_sum_1_and_divide_5(rsqrt_1, add_3, g_rsqrt_1, g_sum_1, g_mean, divide_5)
+            # gradients
+            if ready(gate, 45 * step + 26, status):
+                make_g_sum_1_and_divide_5(table)
         elif piece < 28:
-            wait(gate, 45 * step + 27)
-            if status[0] == 0:
-                make_g_subtract_1(g_sum_1, subtract_1, g_subtract_1)
+            # gradients
+            if ready(gate, 45 * step + 27, status):
+                make_g_subtract_1(table)
         elif piece < 31:
-            wait(gate, 45 * step + 28)
-            if status[0] == 0:
-                make_g_mean_2(43 * (piece - 28), min(43 * (piece - 28) + 43, 128), g_subtract_1, g_mean_2)
+            # gradients: 128 rows in 3 pieces
+            if ready(gate, 45 * step + 28, status):
+                make_g_mean_2(43 * (piece - 28), min(43 * (piece - 28) + 43, 128), table)
         elif piece < 32:
-            wait(gate, 45 * step + 31)
-            if status[0] == 0:
-                make_divide_4(g_mean_2, divide_4)
+            # gradients
+            if ready(gate, 45 * step + 31, status):
+                make_divide_4(table)
         elif piece < 33:
-            wait(gate, 45 * step + 32)
-            if status[0] == 0:
-                make_g_affine(g_subtract_4, g_subtract_1, divide_4, divide_5, g_affine)
+            # gradients
+            if ready(gate, 45 * step + 32, status):
+                make_g_affine(table)
         elif piece < 43:
-            wait(gate, 45 * step + 33)
-            if status[0] == 0:
-                back_and_update_weight_0(
-                    80 * (piece - 33), min(80 * (piece - 33) + 80, 784), g_weight_0, x, g_affine, weight_0,
-                    weight_0_m, weight_0_v, numbers, step
-                )
+            # gradients and adam on 100,352 parameters: 784 rows in 10 pieces
+            if ready(gate, 45 * step + 33, status):
+                back_and_update_weight_0(80 * (piece - 33), min(80 * (piece - 33) + 80, 784), step, table)
         else:
-            wait(gate, 45 * step + 33)
-            if status[0] == 0:
-                back_and_update_bias_0(
-                    64 * (piece - 43), 64 * (piece - 43) + 64, g_affine, g_bias_0, bias_0, bias_0_m,
-                    bias_0_v, numbers, step
-                )
+            # gradients and adam on 128 parameters: 128 rows in 2 pieces
+            if ready(gate, 45 * step + 33, status):
+                back_and_update_bias_0(64 * (piece - 43), 64 * (piece - 43) + 64, step, table)
         done(gate)
         ticket = claim(gate)
     wait(gate, 45 * steps)

@@ -4,7 +4,7 @@
 from math import inf, sqrt
 from numpy import float32, float64, int64, uint8
 from microgradx.kernels.runtime import (
-    block, block_at, claim, done, flat, matmul, matmul_nt, matmul_tn, plus, wait, within
+    block, block_at, claim, done, flat, matmul, matmul_nt, matmul_tn, plus, ready, wait, within
 )
 from microgradx.kernels.vector_math import exp, log
 
@@ -41,11 +41,30 @@ def adam(start, stop, ps, gs, ms, vs, numbers, step, first):
         vs[i] = float32(0) if abs(v) < tiny else v
 
 
-def forward_and_back(
-    start, stop, order, step, all_x, x, all_y, y, gathering, affine_product, weight_0, bias_0,
-    relu_1, logits_product, weight_2, bias_2, logits, exp_shifted, total, status, labelled,
-    positions, g_logits, g_relu_1, g_affine
-):
+def forward_and_back(start, stop, step, gathering, status, table):
+    """Forward and gradients, for rows start to stop of 128."""
+    order = block_at(table, 2, (1,), int64)
+    arena = block_at(table, 0, (1,), uint8)
+    x = block_at(table, 4, (128, 784), float32)
+    y = block_at(table, 5, (128,), int64)
+    all_x = block_at(table, 6, (128, 784), float32)
+    all_y = block_at(table, 7, (128,), int64)
+    affine_product = block(arena, 0, (128, 128), float32)
+    weight_0 = block_at(table, 8, (784, 128), float32)
+    bias_0 = block_at(table, 9, (128,), float32)
+    relu_1 = block(arena, 131072, (128, 128), float32)
+    logits_product = block(arena, 262144, (128, 10), float32)
+    weight_2 = block_at(table, 10, (128, 10), float32)
+    bias_2 = block_at(table, 11, (10,), float32)
+    logits = block(arena, 267264, (128, 10), float32)
+    exp_shifted = block(arena, 272384, (128, 10), float32)
+    total = block(arena, 282624, (128,), float32)
+    labelled = block(arena, 283136, (128,), float32)
+    positions = block_at(table, 12, (10,), int64)
+    g_logits = block(arena, 277504, (128, 10), float32)
+    g_relu_1 = block(arena, 65536, (128, 128), float32)
+    g_affine = block(arena, 196608, (128, 128), float32)
+
     if gathering:
         for i in range(start, stop):
             row = order[128 * step + i]
@@ -70,17 +89,25 @@ def forward_and_back(
             total_sum = plus(total_sum, exp_shifted[i, j])
         total[i] = total_sum
         labelled[i] = logits[i, within(y[i], 10, status)] - top
+        # gradient of: test_compiler_source.py:42  loss = nn.cross_entropy(logits, y)
         for j in range(10):
             subtract_1 = exp_shifted[i, j] / total[i] - (float32(1) if y[i] == positions[j] else float32(0))
             g_logits[i, j] = subtract_1 * float32(0.0078125)
-    # test_compiler_source.py:41  logits = model(x)
+    # gradient of: test_compiler_source.py:41  logits = model(x)
     matmul_nt(g_relu_1, g_logits, weight_2, start, stop)
     for i in range(start, stop):
         for j in range(128):
             g_affine[i, j] = g_relu_1[i, j] * (float32(1) if relu_1[i, j] > float32(0) else float32(0))
 
 
-def make_loss_out(total, labelled, total_2, loss_out, step):
+def make_loss_out(step, table):
+    """Forward."""
+    arena = block_at(table, 0, (1,), uint8)
+    total = block(arena, 282624, (128,), float32)
+    labelled = block(arena, 283136, (128,), float32)
+    total_2 = block(arena, 0, (1,), float32)
+    loss_out = block_at(table, 13, (1,), float32)
+
     # test_compiler_source.py:42  loss = nn.cross_entropy(logits, y)
     total_2_sum = float32(0)
     for i in range(128):
@@ -89,11 +116,23 @@ def make_loss_out(total, labelled, total_2, loss_out, step):
     loss_out[step] = total_2[0] / float32(128)
 
 
-def back_and_update(
-    start, stop, g_weight_2, relu_1, g_logits, g_affine, g_bias_0, bias_0, bias_0_m, bias_0_v,
-    numbers, step, weight_2, weight_2_m, weight_2_v
-):
-    # test_compiler_source.py:41  logits = model(x)
+def back_and_update(start, stop, step, table):
+    """Gradients and adam on 1,408 parameters, for rows start to stop of 128."""
+    numbers = block_at(table, 1, (1, 8), float64)
+    arena = block_at(table, 0, (1,), uint8)
+    g_weight_2 = block_at(table, 14, (128, 10), float32)
+    relu_1 = block(arena, 131072, (128, 128), float32)
+    g_logits = block(arena, 277504, (128, 10), float32)
+    g_bias_0 = block_at(table, 15, (128,), float32)
+    g_affine = block(arena, 196608, (128, 128), float32)
+    bias_0 = block_at(table, 9, (128,), float32)
+    bias_0_m = block_at(table, 16, (128,), float32)
+    bias_0_v = block_at(table, 17, (128,), float32)
+    weight_2 = block_at(table, 10, (128, 10), float32)
+    weight_2_m = block_at(table, 18, (128, 10), float32)
+    weight_2_v = block_at(table, 19, (128, 10), float32)
+
+    # gradient of: test_compiler_source.py:41  logits = model(x)
     matmul_tn(g_weight_2, relu_1, g_logits, start, stop)
     for j in range(start, stop):
         g_bias_0[j] = float32(0)
@@ -111,8 +150,17 @@ def back_and_update(
     )
 
 
-def back_and_update_bias_2(g_logits, g_bias_2, bias_2, bias_2_m, bias_2_v, numbers, step):
-    # test_compiler_source.py:41  logits = model(x)
+def back_and_update_bias_2(step, table):
+    """Gradients and adam on 10 parameters."""
+    numbers = block_at(table, 1, (1, 8), float64)
+    arena = block_at(table, 0, (1,), uint8)
+    g_bias_2 = block_at(table, 20, (10,), float32)
+    g_logits = block(arena, 277504, (128, 10), float32)
+    bias_2 = block_at(table, 11, (10,), float32)
+    bias_2_m = block_at(table, 21, (10,), float32)
+    bias_2_v = block_at(table, 22, (10,), float32)
+
+    # gradient of: test_compiler_source.py:41  logits = model(x)
     for j in range(10):
         g_bias_2[j] = float32(0)
     for i in range(128):
@@ -122,10 +170,18 @@ def back_and_update_bias_2(g_logits, g_bias_2, bias_2, bias_2_m, bias_2_v, numbe
     adam(0, 10, flat(bias_2), flat(g_bias_2), flat(bias_2_m), flat(bias_2_v), numbers, step, 0)
 
 
-def back_and_update_weight_0(
-    start, stop, g_weight_0, x, g_affine, weight_0, weight_0_m, weight_0_v, numbers, step
-):
-    # test_compiler_source.py:41  logits = model(x)
+def back_and_update_weight_0(start, stop, step, table):
+    """Gradients and adam on 100,352 parameters, for rows start to stop of 784."""
+    numbers = block_at(table, 1, (1, 8), float64)
+    arena = block_at(table, 0, (1,), uint8)
+    g_weight_0 = block_at(table, 23, (784, 128), float32)
+    x = block_at(table, 4, (128, 784), float32)
+    g_affine = block(arena, 196608, (128, 128), float32)
+    weight_0 = block_at(table, 8, (784, 128), float32)
+    weight_0_m = block_at(table, 24, (784, 128), float32)
+    weight_0_v = block_at(table, 25, (784, 128), float32)
+
+    # gradient of: test_compiler_source.py:41  logits = model(x)
     matmul_tn(g_weight_0, x, g_affine, start, stop)
     # test_compiler_source.py:46  optimizer.step()
     adam(
@@ -136,74 +192,27 @@ def back_and_update_weight_0(
 
 def run(steps, gathering, gate, status, table):
     """Run some steps, piece by piece: any number of threads may call this at once."""
-    numbers = block_at(table, 1, (1, 8), float64)
-    order = block_at(table, 2, (1,), int64)
-    all_x = block_at(table, 4, (128, 784), float32)
-    all_y = block_at(table, 5, (128,), int64)
-    arena = block_at(table, 0, (1,), uint8)
-    x = block_at(table, 6, (128, 784), float32)
-    y = block_at(table, 7, (128,), int64)
-    affine_product = block(arena, 0, (128, 128), float32)
-    weight_0 = block_at(table, 8, (784, 128), float32)
-    bias_0 = block_at(table, 9, (128,), float32)
-    relu_1 = block(arena, 131072, (128, 128), float32)
-    logits_product = block(arena, 262144, (128, 10), float32)
-    weight_2 = block_at(table, 10, (128, 10), float32)
-    bias_2 = block_at(table, 11, (10,), float32)
-    logits = block(arena, 267264, (128, 10), float32)
-    exp_shifted = block(arena, 272384, (128, 10), float32)
-    total = block(arena, 282624, (128,), float32)
-    labelled = block(arena, 283136, (128,), float32)
-    positions = block_at(table, 12, (10,), int64)
-    g_logits = block(arena, 277504, (128, 10), float32)
-    g_relu_1 = block(arena, 65536, (128, 128), float32)
-    g_affine = block(arena, 196608, (128, 128), float32)
-    total_2 = block(arena, 0, (1,), float32)
-    loss_out = block_at(table, 13, (1,), float32)
-    g_weight_2 = block_at(table, 14, (128, 10), float32)
-    g_bias_0 = block_at(table, 15, (128,), float32)
-    bias_0_m = block_at(table, 16, (128,), float32)
-    bias_0_v = block_at(table, 17, (128,), float32)
-    weight_2_m = block_at(table, 18, (128, 10), float32)
-    weight_2_v = block_at(table, 19, (128, 10), float32)
-    g_bias_2 = block_at(table, 20, (10,), float32)
-    bias_2_m = block_at(table, 21, (10,), float32)
-    bias_2_v = block_at(table, 22, (10,), float32)
-    g_weight_0 = block_at(table, 23, (784, 128), float32)
-    weight_0_m = block_at(table, 24, (784, 128), float32)
-    weight_0_v = block_at(table, 25, (784, 128), float32)
     ticket = claim(gate)
     while ticket < 16 * steps:
         step, piece = ticket // 16, ticket % 16
         if piece < 2:
-            wait(gate, 16 * step)
-            if status[0] == 0:
+            # forward and gradients: 128 rows in 2 pieces
+            if ready(gate, 16 * step, status):
                 status[1] = step
-                forward_and_back(
-                    64 * piece, 64 * piece + 64, order, step, all_x, x, all_y, y, gathering, affine_product,
-                    weight_0, bias_0, relu_1, logits_product, weight_2, bias_2, logits, exp_shifted, total,
-                    status, labelled, positions, g_logits, g_relu_1, g_affine
-                )
+                forward_and_back(64 * piece, 64 * piece + 64, step, gathering, status, table)
         elif piece < 5:
-            wait(gate, 16 * step + 2)
-            if status[0] == 0:
-                back_and_update(
-                    43 * (piece - 2), min(43 * (piece - 2) + 43, 128), g_weight_2, relu_1, g_logits,
-                    g_affine, g_bias_0, bias_0, bias_0_m, bias_0_v, numbers, step, weight_2, weight_2_m,
-                    weight_2_v
-                )
+            # gradients and adam on 1,408 parameters: 128 rows in 3 pieces
+            if ready(gate, 16 * step + 2, status):
+                back_and_update(43 * (piece - 2), min(43 * (piece - 2) + 43, 128), step, table)
         elif piece < 15:
-            wait(gate, 16 * step + 2)
-            if status[0] == 0:
-                back_and_update_weight_0(
-                    80 * (piece - 5), min(80 * (piece - 5) + 80, 784), g_weight_0, x, g_affine, weight_0,
-                    weight_0_m, weight_0_v, numbers, step
-                )
+            # gradients and adam on 100,352 parameters: 784 rows in 10 pieces
+            if ready(gate, 16 * step + 2, status):
+                back_and_update_weight_0(80 * (piece - 5), min(80 * (piece - 5) + 80, 784), step, table)
         else:
-            wait(gate, 16 * step + 2)
-            if status[0] == 0:
-                make_loss_out(total, labelled, total_2, loss_out, step)
-                back_and_update_bias_2(g_logits, g_bias_2, bias_2, bias_2_m, bias_2_v, numbers, step)
+            # forward; gradients and adam on 10 parameters
+            if ready(gate, 16 * step + 2, status):
+                make_loss_out(step, table)
+                back_and_update_bias_2(step, table)
         done(gate)
         ticket = claim(gate)
     wait(gate, 16 * steps)

@@ -72,13 +72,47 @@ def units(start, stop, out, block, k0, k1):
         out[4 * i + 2], out[4 * i + 3] = step * float32(c >> 8), step * float32(d >> 8)
 
 
-def forward_and_back(
-    order, step, all_x, x, all_y, y, gathering, affine_product, weight_0, bias_0, relu_1,
-    uniform, random, multiply_1, multiply_2, logits_product, weight_3, bias_3, logits,
-    exp_shifted, total, status, labelled, total_2, positions, g_logits, g_multiply_2,
-    multiply_matrices_2, sum_1, g_affine, multiply_matrices, sum_2, sum_3, sum_4, sum_5, sum_6,
-    concatenate, sum_7, cast_6, loss_out
-):
+def forward_and_back(step, gathering, status, table):
+    """Forward and gradients."""
+    order = block_at(table, 2, (1,), int64)
+    random = block_at(table, 3, (3,), int64)
+    arena = block_at(table, 0, (1,), uint8)
+    x = block_at(table, 4, (32, 64), float32)
+    y = block_at(table, 5, (32,), int64)
+    all_x = block_at(table, 6, (32, 64), float32)
+    all_y = block_at(table, 7, (32,), int64)
+    affine_product = block(arena, 0, (32, 32), float32)
+    weight_0 = block_at(table, 8, (64, 32), float32)
+    bias_0 = block_at(table, 9, (32,), float32)
+    relu_1 = block(arena, 8192, (32, 32), float32)
+    uniform = block(arena, 0, (32, 32), float32)
+    multiply_1 = block(arena, 16384, (32, 32), float32)
+    multiply_2 = block(arena, 12288, (32, 32), float32)
+    logits_product = block(arena, 0, (32, 10), float32)
+    weight_3 = block_at(table, 10, (32, 10), float32)
+    bias_3 = block_at(table, 11, (10,), float32)
+    logits = block(arena, 20480, (32, 10), float32)
+    exp_shifted = block(arena, 21760, (32, 10), float32)
+    total = block(arena, 23168, (32,), float32)
+    labelled = block(arena, 23040, (32,), float32)
+    total_2 = block(arena, 23360, (1,), float32)
+    positions = block_at(table, 12, (10,), int64)
+    g_logits = block(arena, 20480, (32, 10), float32)
+    g_multiply_2 = block(arena, 0, (32, 32), float32)
+    multiply_matrices_2 = block(arena, 21760, (32, 10), float32)
+    sum_1 = block(arena, 23040, (10,), float32)
+    g_affine = block(arena, 12288, (32, 32), float32)
+    multiply_matrices = block(arena, 0, (64, 32), float32)
+    sum_2 = block(arena, 8192, (32,), float32)
+    sum_3 = block(arena, 16384, (1,), float64)
+    sum_4 = block(arena, 20480, (1,), float64)
+    sum_5 = block(arena, 23168, (1,), float64)
+    sum_6 = block(arena, 23296, (1,), float64)
+    concatenate = block(arena, 12288, (4,), float64)
+    sum_7 = block(arena, 16384, (1,), float64)
+    cast_6 = block(arena, 12288, (1,), float32)
+    loss_out = block_at(table, 13, (1,), float32)
+
     if gathering:
         for i in range(32):
             row = order[32 * step + i]
@@ -113,11 +147,12 @@ def forward_and_back(
     for i in range(32):
         total_2_sum = plus(total_2_sum, log(total[i]) - labelled[i])
     total_2[0] = total_2_sum
+    # gradient of: test_compiler_source.py:42  loss = nn.cross_entropy(logits, y)
     for i in range(32):
         for j in range(10):
             subtract_1 = exp_shifted[i, j] / total[i] - (float32(1) if y[i] == positions[j] else float32(0))
             g_logits[i, j] = subtract_1 * float32(0.03125)
-    # test_compiler_source.py:41  logits = model(x)
+    # gradient of: test_compiler_source.py:41  logits = model(x)
     matmul_nt(g_multiply_2, g_logits, weight_3, 0, 32)
     matmul_tn(multiply_matrices_2, multiply_2, g_logits, 0, 32)
     for j in range(10):
@@ -170,11 +205,32 @@ def forward_and_back(
     loss_out[step] = total_2[0] / float32(32)
 
 
-def back_and_update(
-    multiply_matrices, cast_6, g_weight_0, sum_2, g_bias_0, multiply_matrices_2, g_weight_3,
-    sum_1, g_bias_3, weight_0, weight_0_m, weight_0_v, numbers, step, bias_0, bias_0_m,
-    bias_0_v, weight_3, weight_3_m, weight_3_v, bias_3, bias_3_m, bias_3_v
-):
+def back_and_update(step, table):
+    """Gradients and adamw on 2,410 parameters."""
+    numbers = block_at(table, 1, (1, 9), float64)
+    arena = block_at(table, 0, (1,), uint8)
+    multiply_matrices = block(arena, 0, (64, 32), float32)
+    cast_6 = block(arena, 12288, (1,), float32)
+    g_weight_0 = block_at(table, 14, (64, 32), float32)
+    sum_2 = block(arena, 8192, (32,), float32)
+    g_bias_0 = block_at(table, 15, (32,), float32)
+    multiply_matrices_2 = block(arena, 21760, (32, 10), float32)
+    g_weight_3 = block_at(table, 16, (32, 10), float32)
+    sum_1 = block(arena, 23040, (10,), float32)
+    g_bias_3 = block_at(table, 17, (10,), float32)
+    weight_0 = block_at(table, 8, (64, 32), float32)
+    weight_0_m = block_at(table, 18, (64, 32), float32)
+    weight_0_v = block_at(table, 19, (64, 32), float32)
+    bias_0 = block_at(table, 9, (32,), float32)
+    bias_0_m = block_at(table, 20, (32,), float32)
+    bias_0_v = block_at(table, 21, (32,), float32)
+    weight_3 = block_at(table, 10, (32, 10), float32)
+    weight_3_m = block_at(table, 22, (32, 10), float32)
+    weight_3_v = block_at(table, 23, (32, 10), float32)
+    bias_3 = block_at(table, 11, (10,), float32)
+    bias_3_m = block_at(table, 24, (10,), float32)
+    bias_3_v = block_at(table, 25, (10,), float32)
+
     # test_compiler_source.py:45  optim.clip_grad_norm_(optimizer, clip)
     for i in range(64):
         for j in range(32):
@@ -200,70 +256,11 @@ def back_and_update(
 
 def run(steps, gathering, gate, status, table):
     """Run some steps, one after the other."""
-    numbers = block_at(table, 1, (1, 9), float64)
-    order = block_at(table, 2, (1,), int64)
-    random = block_at(table, 3, (3,), int64)
-    all_x = block_at(table, 4, (32, 64), float32)
-    all_y = block_at(table, 5, (32,), int64)
-    arena = block_at(table, 0, (1,), uint8)
-    x = block_at(table, 6, (32, 64), float32)
-    y = block_at(table, 7, (32,), int64)
-    affine_product = block(arena, 0, (32, 32), float32)
-    weight_0 = block_at(table, 8, (64, 32), float32)
-    bias_0 = block_at(table, 9, (32,), float32)
-    relu_1 = block(arena, 8192, (32, 32), float32)
-    uniform = block(arena, 0, (32, 32), float32)
-    multiply_1 = block(arena, 16384, (32, 32), float32)
-    multiply_2 = block(arena, 12288, (32, 32), float32)
-    logits_product = block(arena, 0, (32, 10), float32)
-    weight_3 = block_at(table, 10, (32, 10), float32)
-    bias_3 = block_at(table, 11, (10,), float32)
-    logits = block(arena, 20480, (32, 10), float32)
-    exp_shifted = block(arena, 21760, (32, 10), float32)
-    total = block(arena, 23168, (32,), float32)
-    labelled = block(arena, 23040, (32,), float32)
-    total_2 = block(arena, 23360, (1,), float32)
-    positions = block_at(table, 12, (10,), int64)
-    g_logits = block(arena, 20480, (32, 10), float32)
-    g_multiply_2 = block(arena, 0, (32, 32), float32)
-    multiply_matrices_2 = block(arena, 21760, (32, 10), float32)
-    sum_1 = block(arena, 23040, (10,), float32)
-    g_affine = block(arena, 12288, (32, 32), float32)
-    multiply_matrices = block(arena, 0, (64, 32), float32)
-    sum_2 = block(arena, 8192, (32,), float32)
-    sum_3 = block(arena, 16384, (1,), float64)
-    sum_4 = block(arena, 20480, (1,), float64)
-    sum_5 = block(arena, 23168, (1,), float64)
-    sum_6 = block(arena, 23296, (1,), float64)
-    concatenate = block(arena, 12288, (4,), float64)
-    sum_7 = block(arena, 16384, (1,), float64)
-    cast_6 = block(arena, 12288, (1,), float32)
-    loss_out = block_at(table, 13, (1,), float32)
-    g_weight_0 = block_at(table, 14, (64, 32), float32)
-    g_bias_0 = block_at(table, 15, (32,), float32)
-    g_weight_3 = block_at(table, 16, (32, 10), float32)
-    g_bias_3 = block_at(table, 17, (10,), float32)
-    weight_0_m = block_at(table, 18, (64, 32), float32)
-    weight_0_v = block_at(table, 19, (64, 32), float32)
-    bias_0_m = block_at(table, 20, (32,), float32)
-    bias_0_v = block_at(table, 21, (32,), float32)
-    weight_3_m = block_at(table, 22, (32, 10), float32)
-    weight_3_v = block_at(table, 23, (32, 10), float32)
-    bias_3_m = block_at(table, 24, (10,), float32)
-    bias_3_v = block_at(table, 25, (10,), float32)
     for step in range(steps):
         status[1] = step
-        forward_and_back(
-            order, step, all_x, x, all_y, y, gathering, affine_product, weight_0, bias_0, relu_1,
-            uniform, random, multiply_1, multiply_2, logits_product, weight_3, bias_3, logits,
-            exp_shifted, total, status, labelled, total_2, positions, g_logits, g_multiply_2,
-            multiply_matrices_2, sum_1, g_affine, multiply_matrices, sum_2, sum_3, sum_4, sum_5,
-            sum_6, concatenate, sum_7, cast_6, loss_out
-        )
+        # forward and gradients
+        forward_and_back(step, gathering, status, table)
         if status[0] != 0:
             return
-        back_and_update(
-            multiply_matrices, cast_6, g_weight_0, sum_2, g_bias_0, multiply_matrices_2, g_weight_3,
-            sum_1, g_bias_3, weight_0, weight_0_m, weight_0_v, numbers, step, bias_0, bias_0_m,
-            bias_0_v, weight_3, weight_3_m, weight_3_v, bias_3, bias_3_m, bias_3_v
-        )
+        # gradients and adamw on 2,410 parameters
+        back_and_update(step, table)

@@ -12,10 +12,26 @@ def sgd(start, stop, ps, gs, numbers, step, first):
         ps[i] = p - lr * g
 
 
-def forward_back_and_update(
-    order, step, all_x, x, all_y, y, gathering, multiply_matrices, weight, bias, error, g_error,
-    total, sum_1, g_leaf, numbers, loss_out, g_leaf_home_2
-):
+def forward_back_and_update(step, gathering, table):
+    """Forward, gradients and sgd on 4 parameters."""
+    numbers = block_at(table, 1, (1, 1), float64)
+    order = block_at(table, 2, (1,), int64)
+    arena = block_at(table, 0, (1,), uint8)
+    x = block_at(table, 4, (64, 3), float32)
+    y = block_at(table, 5, (64, 1), float32)
+    all_x = block_at(table, 6, (64, 3), float32)
+    all_y = block_at(table, 7, (64, 1), float32)
+    multiply_matrices = block(arena, 0, (64, 1), float32)
+    weight = block_at(table, 8, (3, 1), float32)
+    bias = block_at(table, 9, (1,), float32)
+    error = block(arena, 256, (64, 1), float32)
+    g_error = block(arena, 512, (64, 1), float32)
+    total = block(arena, 0, (1,), float32)
+    sum_1 = block(arena, 256, (1,), float32)
+    g_leaf = block_at(table, 10, (3, 1), float32)
+    loss_out = block_at(table, 11, (1,), float32)
+    g_leaf_home_2 = block_at(table, 12, (1,), float32)
+
     if gathering:
         for i in range(64):
             row = order[64 * step + i]
@@ -34,7 +50,7 @@ def forward_back_and_update(
     for i in range(64):
         total_sum = plus(total_sum, error[i, 0] * error[i, 0])
     total[0] = total_sum
-    # test_compiler_source.py:27  error = x @ weight + bias - y
+    # gradient of: test_compiler_source.py:27  error = x @ weight + bias - y
     sum_1_sum = float32(0)
     for i in range(64):
         sum_1_sum = plus(sum_1_sum, g_error[i, 0])
@@ -50,25 +66,6 @@ def forward_back_and_update(
 
 def run(steps, gathering, gate, status, table):
     """Run some steps, one after the other."""
-    numbers = block_at(table, 1, (1, 1), float64)
-    order = block_at(table, 2, (1,), int64)
-    all_x = block_at(table, 4, (64, 3), float32)
-    all_y = block_at(table, 5, (64, 1), float32)
-    arena = block_at(table, 0, (1,), uint8)
-    x = block_at(table, 6, (64, 3), float32)
-    y = block_at(table, 7, (64, 1), float32)
-    multiply_matrices = block(arena, 0, (64, 1), float32)
-    weight = block_at(table, 8, (3, 1), float32)
-    bias = block_at(table, 9, (1,), float32)
-    error = block(arena, 256, (64, 1), float32)
-    g_error = block(arena, 512, (64, 1), float32)
-    total = block(arena, 0, (1,), float32)
-    sum_1 = block(arena, 256, (1,), float32)
-    g_leaf = block_at(table, 10, (3, 1), float32)
-    loss_out = block_at(table, 11, (1,), float32)
-    g_leaf_home_2 = block_at(table, 12, (1,), float32)
     for step in range(steps):
-        forward_back_and_update(
-            order, step, all_x, x, all_y, y, gathering, multiply_matrices, weight, bias, error,
-            g_error, total, sum_1, g_leaf, numbers, loss_out, g_leaf_home_2
-        )
+        # forward, gradients and sgd on 4 parameters
+        forward_back_and_update(step, gathering, table)

@@ -45,15 +45,66 @@ def lion(start, stop, ps, gs, ms, numbers, step, first):
         ms[i] = float32(0) if abs(new_m) < tiny else new_m
 
 
-def forward_and_back(
-    order, step, all_x, x, all_y, y, gathering, affine_product, weight_0, bias_0, affine, total,
-    mean, subtract_1, sum_1, divide_1, add_3, rsqrt_1, multiply_5, weight_1, bias_1, relu_1,
-    subtract_5, add_5, rsqrt_2, multiply_8, weight_3, bias_3, add_6, logits_product, weight_4,
-    bias_4, logits, exp_shifted, total_3, status, labelled, total_4, positions, g_logits,
-    g_add_6, sum_4, sum_5, g_subtract_6, g_subtract_5, g_add_4, g_multiply_5, g_subtract_4,
-    g_reshape_4, g_reshape_3, g_rsqrt_1, g_mean, g_sum_1, g_subtract_1, g_mean_2, divide_9,
-    divide_10, g_affine, loss_out
-):
+def forward_and_back(step, gathering, status, table):
+    """Forward and gradients."""
+    order = block_at(table, 2, (1,), int64)
+    arena = block_at(table, 0, (1,), uint8)
+    x = block_at(table, 4, (50, 8), float32)
+    y = block_at(table, 5, (50,), int64)
+    all_x = block_at(table, 6, (50, 8), float32)
+    all_y = block_at(table, 7, (50,), int64)
+    affine_product = block(arena, 0, (50, 16), float32)
+    weight_0 = block_at(table, 8, (8, 16), float32)
+    bias_0 = block_at(table, 9, (16,), float32)
+    affine = block(arena, 3200, (50, 16), float32)
+    total = block(arena, 0, (16,), float32)
+    mean = block(arena, 36352, (1, 16), float32)
+    subtract_1 = block(arena, 0, (50, 16), float32)
+    sum_1 = block(arena, 3200, (16,), float32)
+    divide_1 = block(arena, 36544, (1, 16), float32)
+    add_3 = block(arena, 36416, (1, 16), float32)
+    rsqrt_1 = block(arena, 36480, (1, 16), float32)
+    multiply_5 = block(arena, 12800, (50, 16), float32)
+    weight_1 = block_at(table, 10, (16,), float32)
+    bias_1 = block_at(table, 11, (16,), float32)
+    relu_1 = block(arena, 6400, (50, 16), float32)
+    subtract_5 = block(arena, 9600, (50, 16), float32)
+    add_5 = block(arena, 35840, (50, 1), float32)
+    rsqrt_2 = block(arena, 36096, (50, 1), float32)
+    multiply_8 = block(arena, 3200, (50, 16), float32)
+    weight_3 = block_at(table, 12, (16,), float32)
+    bias_3 = block_at(table, 13, (16,), float32)
+    add_6 = block(arena, 16000, (50, 16), float32)
+    logits_product = block(arena, 19200, (50, 3), float32)
+    weight_4 = block_at(table, 14, (16, 3), float32)
+    bias_4 = block_at(table, 15, (3,), float32)
+    logits = block(arena, 22400, (50, 3), float32)
+    exp_shifted = block(arena, 25600, (50, 3), float32)
+    total_3 = block(arena, 32000, (50,), float32)
+    labelled = block(arena, 28800, (50,), float32)
+    total_4 = block(arena, 36736, (1,), float32)
+    positions = block_at(table, 16, (3,), int64)
+    g_logits = block(arena, 35200, (50, 3), float32)
+    g_add_6 = block(arena, 19200, (50, 16), float32)
+    sum_4 = block(arena, 36608, (16,), float32)
+    sum_5 = block(arena, 36672, (16,), float32)
+    g_subtract_6 = block(arena, 3200, (50, 16), float32)
+    g_subtract_5 = block(arena, 22400, (50, 16), float32)
+    g_add_4 = block(arena, 25600, (50, 16), float32)
+    g_multiply_5 = block(arena, 28800, (50, 16), float32)
+    g_subtract_4 = block(arena, 32000, (50, 16), float32)
+    g_reshape_4 = block(arena, 6400, (16,), float32)
+    g_reshape_3 = block(arena, 9600, (16,), float32)
+    g_rsqrt_1 = block(arena, 3200, (16,), float32)
+    g_mean = block(arena, 12800, (16,), float32)
+    g_sum_1 = block(arena, 19200, (1, 16), float32)
+    g_subtract_1 = block(arena, 3200, (50, 16), float32)
+    g_mean_2 = block(arena, 0, (16,), float32)
+    divide_9 = block(arena, 19200, (1, 16), float32)
+    divide_10 = block(arena, 22400, (1, 16), float32)
+    g_affine = block(arena, 0, (50, 16), float32)
+    loss_out = block_at(table, 17, (1,), float32)
+
     if gathering:
         for i in range(50):
             row = order[50 * step + i]
@@ -117,11 +168,12 @@ def forward_and_back(
     for i in range(50):
         total_4_sum = plus(total_4_sum, log(total_3[i]) - labelled[i])
     total_4[0] = total_4_sum
+    # gradient of: test_compiler_source.py:42  loss = nn.cross_entropy(logits, y)
     for i in range(50):
         for j in range(3):
             subtract_7 = exp_shifted[i, j] / total_3[i] - (float32(1) if y[i] == positions[j] else float32(0))
             g_logits[i, j] = subtract_7 * float32(0.02)
-    # test_compiler_source.py:41  logits = model(x)
+    # gradient of: test_compiler_source.py:41  logits = model(x)
     matmul_nt(g_add_6, g_logits, weight_4, 0, 50)
     for j in range(16):
         sum_4[j] = float32(0)
@@ -193,14 +245,48 @@ def forward_and_back(
     loss_out[step] = total_4[0] / float32(50)
 
 
-def back_and_update(
-    g_weight_4, add_6, g_logits, g_bias_4, g_weight_0, x, g_affine, g_bias_0, weight_0,
-    weight_0_m, numbers, step, bias_0, bias_0_m, weight_1, g_reshape_3, weight_1_m, bias_1,
-    g_reshape_4, bias_1_m, weight_3, sum_5, weight_3_m, bias_3, sum_4, bias_3_m, weight_4,
-    weight_4_m, bias_4, bias_4_m, mean, running_mean_1, divide_1, running_var_1,
-    g_weight_1_home, g_bias_1_home, g_weight_3_home, g_bias_3_home
-):
-    # test_compiler_source.py:41  logits = model(x)
+def back_and_update(step, table):
+    """Forward, gradients and lion on 259 parameters."""
+    numbers = block_at(table, 1, (1, 5), float64)
+    arena = block_at(table, 0, (1,), uint8)
+    g_weight_4 = block_at(table, 18, (16, 3), float32)
+    add_6 = block(arena, 16000, (50, 16), float32)
+    g_logits = block(arena, 35200, (50, 3), float32)
+    g_bias_4 = block_at(table, 19, (3,), float32)
+    g_weight_0 = block_at(table, 20, (8, 16), float32)
+    x = block_at(table, 4, (50, 8), float32)
+    g_affine = block(arena, 0, (50, 16), float32)
+    g_bias_0 = block_at(table, 21, (16,), float32)
+    weight_0 = block_at(table, 8, (8, 16), float32)
+    weight_0_m = block_at(table, 22, (8, 16), float32)
+    bias_0 = block_at(table, 9, (16,), float32)
+    bias_0_m = block_at(table, 23, (16,), float32)
+    weight_1 = block_at(table, 10, (16,), float32)
+    g_reshape_3 = block(arena, 9600, (16,), float32)
+    weight_1_m = block_at(table, 24, (16,), float32)
+    bias_1 = block_at(table, 11, (16,), float32)
+    g_reshape_4 = block(arena, 6400, (16,), float32)
+    bias_1_m = block_at(table, 25, (16,), float32)
+    weight_3 = block_at(table, 12, (16,), float32)
+    sum_5 = block(arena, 36672, (16,), float32)
+    weight_3_m = block_at(table, 26, (16,), float32)
+    bias_3 = block_at(table, 13, (16,), float32)
+    sum_4 = block(arena, 36608, (16,), float32)
+    bias_3_m = block_at(table, 27, (16,), float32)
+    weight_4 = block_at(table, 14, (16, 3), float32)
+    weight_4_m = block_at(table, 28, (16, 3), float32)
+    bias_4 = block_at(table, 15, (3,), float32)
+    bias_4_m = block_at(table, 29, (3,), float32)
+    mean = block(arena, 36352, (1, 16), float32)
+    running_mean_1 = block_at(table, 30, (16,), float32)
+    divide_1 = block(arena, 36544, (1, 16), float32)
+    running_var_1 = block_at(table, 31, (16,), float32)
+    g_weight_1_home = block_at(table, 32, (16,), float32)
+    g_bias_1_home = block_at(table, 33, (16,), float32)
+    g_weight_3_home = block_at(table, 34, (16,), float32)
+    g_bias_3_home = block_at(table, 35, (16,), float32)
+
+    # gradient of: test_compiler_source.py:41  logits = model(x)
     matmul_tn(g_weight_4, add_6, g_logits, 0, 16)
     for j in range(3):
         g_bias_4[j] = float32(0)
@@ -236,99 +322,11 @@ def back_and_update(
 
 def run(steps, gathering, gate, status, table):
     """Run some steps, one after the other."""
-    numbers = block_at(table, 1, (1, 5), float64)
-    order = block_at(table, 2, (1,), int64)
-    all_x = block_at(table, 4, (50, 8), float32)
-    all_y = block_at(table, 5, (50,), int64)
-    arena = block_at(table, 0, (1,), uint8)
-    x = block_at(table, 6, (50, 8), float32)
-    y = block_at(table, 7, (50,), int64)
-    affine_product = block(arena, 0, (50, 16), float32)
-    weight_0 = block_at(table, 8, (8, 16), float32)
-    bias_0 = block_at(table, 9, (16,), float32)
-    affine = block(arena, 3200, (50, 16), float32)
-    total = block(arena, 0, (16,), float32)
-    mean = block(arena, 36352, (1, 16), float32)
-    subtract_1 = block(arena, 0, (50, 16), float32)
-    sum_1 = block(arena, 3200, (16,), float32)
-    divide_1 = block(arena, 36544, (1, 16), float32)
-    add_3 = block(arena, 36416, (1, 16), float32)
-    rsqrt_1 = block(arena, 36480, (1, 16), float32)
-    multiply_5 = block(arena, 12800, (50, 16), float32)
-    weight_1 = block_at(table, 10, (16,), float32)
-    bias_1 = block_at(table, 11, (16,), float32)
-    relu_1 = block(arena, 6400, (50, 16), float32)
-    subtract_5 = block(arena, 9600, (50, 16), float32)
-    add_5 = block(arena, 35840, (50, 1), float32)
-    rsqrt_2 = block(arena, 36096, (50, 1), float32)
-    multiply_8 = block(arena, 3200, (50, 16), float32)
-    weight_3 = block_at(table, 12, (16,), float32)
-    bias_3 = block_at(table, 13, (16,), float32)
-    add_6 = block(arena, 16000, (50, 16), float32)
-    logits_product = block(arena, 19200, (50, 3), float32)
-    weight_4 = block_at(table, 14, (16, 3), float32)
-    bias_4 = block_at(table, 15, (3,), float32)
-    logits = block(arena, 22400, (50, 3), float32)
-    exp_shifted = block(arena, 25600, (50, 3), float32)
-    total_3 = block(arena, 32000, (50,), float32)
-    labelled = block(arena, 28800, (50,), float32)
-    total_4 = block(arena, 36736, (1,), float32)
-    positions = block_at(table, 16, (3,), int64)
-    g_logits = block(arena, 35200, (50, 3), float32)
-    g_add_6 = block(arena, 19200, (50, 16), float32)
-    sum_4 = block(arena, 36608, (16,), float32)
-    sum_5 = block(arena, 36672, (16,), float32)
-    g_subtract_6 = block(arena, 3200, (50, 16), float32)
-    g_subtract_5 = block(arena, 22400, (50, 16), float32)
-    g_add_4 = block(arena, 25600, (50, 16), float32)
-    g_multiply_5 = block(arena, 28800, (50, 16), float32)
-    g_subtract_4 = block(arena, 32000, (50, 16), float32)
-    g_reshape_4 = block(arena, 6400, (16,), float32)
-    g_reshape_3 = block(arena, 9600, (16,), float32)
-    g_rsqrt_1 = block(arena, 3200, (16,), float32)
-    g_mean = block(arena, 12800, (16,), float32)
-    g_sum_1 = block(arena, 19200, (1, 16), float32)
-    g_subtract_1 = block(arena, 3200, (50, 16), float32)
-    g_mean_2 = block(arena, 0, (16,), float32)
-    divide_9 = block(arena, 19200, (1, 16), float32)
-    divide_10 = block(arena, 22400, (1, 16), float32)
-    g_affine = block(arena, 0, (50, 16), float32)
-    loss_out = block_at(table, 17, (1,), float32)
-    g_weight_4 = block_at(table, 18, (16, 3), float32)
-    g_bias_4 = block_at(table, 19, (3,), float32)
-    g_weight_0 = block_at(table, 20, (8, 16), float32)
-    g_bias_0 = block_at(table, 21, (16,), float32)
-    weight_0_m = block_at(table, 22, (8, 16), float32)
-    bias_0_m = block_at(table, 23, (16,), float32)
-    weight_1_m = block_at(table, 24, (16,), float32)
-    bias_1_m = block_at(table, 25, (16,), float32)
-    weight_3_m = block_at(table, 26, (16,), float32)
-    bias_3_m = block_at(table, 27, (16,), float32)
-    weight_4_m = block_at(table, 28, (16, 3), float32)
-    bias_4_m = block_at(table, 29, (3,), float32)
-    running_mean_1 = block_at(table, 30, (16,), float32)
-    running_var_1 = block_at(table, 31, (16,), float32)
-    g_weight_1_home = block_at(table, 32, (16,), float32)
-    g_bias_1_home = block_at(table, 33, (16,), float32)
-    g_weight_3_home = block_at(table, 34, (16,), float32)
-    g_bias_3_home = block_at(table, 35, (16,), float32)
     for step in range(steps):
         status[1] = step
-        forward_and_back(
-            order, step, all_x, x, all_y, y, gathering, affine_product, weight_0, bias_0, affine,
-            total, mean, subtract_1, sum_1, divide_1, add_3, rsqrt_1, multiply_5, weight_1, bias_1,
-            relu_1, subtract_5, add_5, rsqrt_2, multiply_8, weight_3, bias_3, add_6, logits_product,
-            weight_4, bias_4, logits, exp_shifted, total_3, status, labelled, total_4, positions,
-            g_logits, g_add_6, sum_4, sum_5, g_subtract_6, g_subtract_5, g_add_4, g_multiply_5,
-            g_subtract_4, g_reshape_4, g_reshape_3, g_rsqrt_1, g_mean, g_sum_1, g_subtract_1,
-            g_mean_2, divide_9, divide_10, g_affine, loss_out
-        )
+        # forward and gradients
+        forward_and_back(step, gathering, status, table)
         if status[0] != 0:
             return
-        back_and_update(
-            g_weight_4, add_6, g_logits, g_bias_4, g_weight_0, x, g_affine, g_bias_0, weight_0,
-            weight_0_m, numbers, step, bias_0, bias_0_m, weight_1, g_reshape_3, weight_1_m, bias_1,
-            g_reshape_4, bias_1_m, weight_3, sum_5, weight_3_m, bias_3, sum_4, bias_3_m, weight_4,
-            weight_4_m, bias_4, bias_4_m, mean, running_mean_1, divide_1, running_var_1,
-            g_weight_1_home, g_bias_1_home, g_weight_3_home, g_bias_3_home
-        )
+        # forward, gradients and lion on 259 parameters
+        back_and_update(step, table)

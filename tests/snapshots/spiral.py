@@ -27,12 +27,38 @@ def momentum(start, stop, ps, gs, ms, numbers, step, first):
         ms[i] = float32(0) if abs(m) < tiny else m
 
 
-def forward_and_back(
-    order, step, all_x, x, all_y, y, gathering, affine_product, weight_0, bias_0, tanh_1,
-    affine_2_product, weight_2, bias_2, tanh_2, logits_product, weight_4, bias_4, logits,
-    exp_shifted, total, status, labelled, total_2, positions, g_logits, g_tanh_2, g_affine_2,
-    g_tanh_1, g_affine, loss_out
-):
+def forward_and_back(step, gathering, status, table):
+    """Forward and gradients."""
+    order = block_at(table, 2, (1,), int64)
+    arena = block_at(table, 0, (1,), uint8)
+    x = block_at(table, 4, (100, 2), float32)
+    y = block_at(table, 5, (100,), int64)
+    all_x = block_at(table, 6, (100, 2), float32)
+    all_y = block_at(table, 7, (100,), int64)
+    affine_product = block(arena, 0, (100, 16), float32)
+    weight_0 = block_at(table, 8, (2, 16), float32)
+    bias_0 = block_at(table, 9, (16,), float32)
+    tanh_1 = block(arena, 6400, (100, 16), float32)
+    affine_2_product = block(arena, 0, (100, 16), float32)
+    weight_2 = block_at(table, 10, (16, 16), float32)
+    bias_2 = block_at(table, 11, (16,), float32)
+    tanh_2 = block(arena, 12800, (100, 16), float32)
+    logits_product = block(arena, 0, (100, 2), float32)
+    weight_4 = block_at(table, 12, (16, 2), float32)
+    bias_4 = block_at(table, 13, (2,), float32)
+    logits = block(arena, 19200, (100, 2), float32)
+    exp_shifted = block(arena, 25600, (100, 2), float32)
+    total = block(arena, 32832, (100,), float32)
+    labelled = block(arena, 32000, (100,), float32)
+    total_2 = block(arena, 33280, (1,), float32)
+    positions = block_at(table, 14, (2,), int64)
+    g_logits = block(arena, 32000, (100, 2), float32)
+    g_tanh_2 = block(arena, 0, (100, 16), float32)
+    g_affine_2 = block(arena, 19200, (100, 16), float32)
+    g_tanh_1 = block(arena, 0, (100, 16), float32)
+    g_affine = block(arena, 25600, (100, 16), float32)
+    loss_out = block_at(table, 15, (1,), float32)
+
     if gathering:
         for i in range(100):
             row = order[100 * step + i]
@@ -65,11 +91,12 @@ def forward_and_back(
     for i in range(100):
         total_2_sum = plus(total_2_sum, log(total[i]) - labelled[i])
     total_2[0] = total_2_sum
+    # gradient of: test_compiler_source.py:42  loss = nn.cross_entropy(logits, y)
     for i in range(100):
         for j in range(2):
             subtract_1 = exp_shifted[i, j] / total[i] - (float32(1) if y[i] == positions[j] else float32(0))
             g_logits[i, j] = subtract_1 * float32(0.01)
-    # test_compiler_source.py:41  logits = model(x)
+    # gradient of: test_compiler_source.py:41  logits = model(x)
     matmul_nt(g_tanh_2, g_logits, weight_4, 0, 100)
     for i in range(100):
         for j in range(16):
@@ -82,12 +109,36 @@ def forward_and_back(
     loss_out[step] = total_2[0] / float32(100)
 
 
-def back_and_update(
-    g_weight_4, tanh_2, g_logits, g_bias_4, g_weight_2, tanh_1, g_affine_2, g_bias_2,
-    g_weight_0, x, g_affine, g_bias_0, weight_0, weight_0_m, numbers, step, bias_0, bias_0_m,
-    weight_2, weight_2_m, bias_2, bias_2_m, weight_4, weight_4_m, bias_4, bias_4_m
-):
-    # test_compiler_source.py:41  logits = model(x)
+def back_and_update(step, table):
+    """Gradients and momentum on 354 parameters."""
+    numbers = block_at(table, 1, (1, 3), float64)
+    arena = block_at(table, 0, (1,), uint8)
+    g_weight_4 = block_at(table, 16, (16, 2), float32)
+    tanh_2 = block(arena, 12800, (100, 16), float32)
+    g_logits = block(arena, 32000, (100, 2), float32)
+    g_bias_4 = block_at(table, 17, (2,), float32)
+    g_weight_2 = block_at(table, 18, (16, 16), float32)
+    tanh_1 = block(arena, 6400, (100, 16), float32)
+    g_affine_2 = block(arena, 19200, (100, 16), float32)
+    g_bias_2 = block_at(table, 19, (16,), float32)
+    g_weight_0 = block_at(table, 20, (2, 16), float32)
+    x = block_at(table, 4, (100, 2), float32)
+    g_affine = block(arena, 25600, (100, 16), float32)
+    g_bias_0 = block_at(table, 21, (16,), float32)
+    weight_0 = block_at(table, 8, (2, 16), float32)
+    weight_0_m = block_at(table, 22, (2, 16), float32)
+    bias_0 = block_at(table, 9, (16,), float32)
+    bias_0_m = block_at(table, 23, (16,), float32)
+    weight_2 = block_at(table, 10, (16, 16), float32)
+    weight_2_m = block_at(table, 24, (16, 16), float32)
+    bias_2 = block_at(table, 11, (16,), float32)
+    bias_2_m = block_at(table, 25, (16,), float32)
+    weight_4 = block_at(table, 12, (16, 2), float32)
+    weight_4_m = block_at(table, 26, (16, 2), float32)
+    bias_4 = block_at(table, 13, (2,), float32)
+    bias_4_m = block_at(table, 27, (2,), float32)
+
+    # gradient of: test_compiler_source.py:41  logits = model(x)
     matmul_tn(g_weight_4, tanh_2, g_logits, 0, 16)
     for j in range(2):
         g_bias_4[j] = float32(0)
@@ -117,60 +168,11 @@ def back_and_update(
 
 def run(steps, gathering, gate, status, table):
     """Run some steps, one after the other."""
-    numbers = block_at(table, 1, (1, 3), float64)
-    order = block_at(table, 2, (1,), int64)
-    all_x = block_at(table, 4, (100, 2), float32)
-    all_y = block_at(table, 5, (100,), int64)
-    arena = block_at(table, 0, (1,), uint8)
-    x = block_at(table, 6, (100, 2), float32)
-    y = block_at(table, 7, (100,), int64)
-    affine_product = block(arena, 0, (100, 16), float32)
-    weight_0 = block_at(table, 8, (2, 16), float32)
-    bias_0 = block_at(table, 9, (16,), float32)
-    tanh_1 = block(arena, 6400, (100, 16), float32)
-    affine_2_product = block(arena, 0, (100, 16), float32)
-    weight_2 = block_at(table, 10, (16, 16), float32)
-    bias_2 = block_at(table, 11, (16,), float32)
-    tanh_2 = block(arena, 12800, (100, 16), float32)
-    logits_product = block(arena, 0, (100, 2), float32)
-    weight_4 = block_at(table, 12, (16, 2), float32)
-    bias_4 = block_at(table, 13, (2,), float32)
-    logits = block(arena, 19200, (100, 2), float32)
-    exp_shifted = block(arena, 25600, (100, 2), float32)
-    total = block(arena, 32832, (100,), float32)
-    labelled = block(arena, 32000, (100,), float32)
-    total_2 = block(arena, 33280, (1,), float32)
-    positions = block_at(table, 14, (2,), int64)
-    g_logits = block(arena, 32000, (100, 2), float32)
-    g_tanh_2 = block(arena, 0, (100, 16), float32)
-    g_affine_2 = block(arena, 19200, (100, 16), float32)
-    g_tanh_1 = block(arena, 0, (100, 16), float32)
-    g_affine = block(arena, 25600, (100, 16), float32)
-    loss_out = block_at(table, 15, (1,), float32)
-    g_weight_4 = block_at(table, 16, (16, 2), float32)
-    g_bias_4 = block_at(table, 17, (2,), float32)
-    g_weight_2 = block_at(table, 18, (16, 16), float32)
-    g_bias_2 = block_at(table, 19, (16,), float32)
-    g_weight_0 = block_at(table, 20, (2, 16), float32)
-    g_bias_0 = block_at(table, 21, (16,), float32)
-    weight_0_m = block_at(table, 22, (2, 16), float32)
-    bias_0_m = block_at(table, 23, (16,), float32)
-    weight_2_m = block_at(table, 24, (16, 16), float32)
-    bias_2_m = block_at(table, 25, (16,), float32)
-    weight_4_m = block_at(table, 26, (16, 2), float32)
-    bias_4_m = block_at(table, 27, (2,), float32)
     for step in range(steps):
         status[1] = step
-        forward_and_back(
-            order, step, all_x, x, all_y, y, gathering, affine_product, weight_0, bias_0, tanh_1,
-            affine_2_product, weight_2, bias_2, tanh_2, logits_product, weight_4, bias_4, logits,
-            exp_shifted, total, status, labelled, total_2, positions, g_logits, g_tanh_2,
-            g_affine_2, g_tanh_1, g_affine, loss_out
-        )
+        # forward and gradients
+        forward_and_back(step, gathering, status, table)
         if status[0] != 0:
             return
-        back_and_update(
-            g_weight_4, tanh_2, g_logits, g_bias_4, g_weight_2, tanh_1, g_affine_2, g_bias_2,
-            g_weight_0, x, g_affine, g_bias_0, weight_0, weight_0_m, numbers, step, bias_0,
-            bias_0_m, weight_2, weight_2_m, bias_2, bias_2_m, weight_4, weight_4_m, bias_4, bias_4_m
-        )
+        # gradients and momentum on 354 parameters
+        back_and_update(step, table)

@@ -13,6 +13,10 @@ import numpy as np
 
 from microgradx.codegen.ir.program import Line
 from microgradx.kernels.strided import contiguous, dense, through
+from microgradx.scalars import Elementwise
+
+Source = tuple[Any, ...]
+"""What memory outside is: ("argument", 0), ("output", 0), ("bound", value), ("number", event), ("data", 0)"""
 
 
 @dataclass(eq=False)
@@ -22,7 +26,7 @@ class Buffer:
     name: str
     shape: tuple[int, ...]
     dtype: np.dtype
-    source: Any = None  # what it is bound to outside: a key of the address table; None for the arena
+    source: Source | None = None  # what it is bound to outside; None for the arena
     stepped: bool = False  # whether it has one more, leading axis: the number of the step
     named: bool = True  # whether the user has given it its name
     place: int = -1  # byte offset in the arena
@@ -89,6 +93,8 @@ class Read:
 
     view: View
 
+    dtype = property(lambda self: self.view.dtype)
+
 
 @dataclass(frozen=True)
 class Index:
@@ -96,14 +102,18 @@ class Index:
 
     axis: int
 
+    dtype = np.dtype(np.int64)
+
 
 @dataclass(frozen=True)
 class Bounded:
     """An operand that must be an index below `size`; with `wrap`, negative ones count from the end."""
 
-    arg: Any
+    arg: "Operand"
     size: int
     wrap: bool
+
+    dtype = np.dtype(np.int64)
 
 
 @dataclass(frozen=True)
@@ -111,7 +121,20 @@ class Pick:
     """An element of a view at computed places: per axis a `Bounded` operand or an `Index`."""
 
     view: View
-    at: tuple[Any, ...]
+    at: "tuple[Operand, ...]"
+
+    dtype = property(lambda self: self.view.dtype)
+
+
+@dataclass(frozen=True)
+class Name:
+    """A variable of an emitted function."""
+
+    name: str
+    dtype: np.dtype = np.dtype(np.int64)
+
+
+Operand = Read | Index | Bounded | Pick | Name | float
 
 
 @dataclass(eq=False)
@@ -119,9 +142,9 @@ class Compute:
     """A number for every element: `function(*args, **constants)`."""
 
     out: View
-    function: Any  # an Elementwise
-    args: tuple[Any, ...]
-    constants: dict[str, Any] = field(default_factory=dict)
+    function: Elementwise | None  # None: a copy
+    args: tuple[Operand, ...]
+    constants: dict[str, float] = field(default_factory=dict)
 
 
 @dataclass(eq=False)
@@ -130,14 +153,14 @@ class Reduce:
 
     out: View  # over the axes that are kept
     kind: str
-    arg: Any
+    arg: Read
     axes: tuple[int, ...]
 
 
 Statement = Compute | Reduce
 
 
-def operands(args: tuple[Any, ...]) -> Iterator[View]:
+def operands(args: tuple[Operand, ...]) -> Iterator[View]:
     """The views that operands read."""
     for arg in args:
         if isinstance(arg, Read | Pick):
@@ -146,6 +169,10 @@ def operands(args: tuple[Any, ...]) -> Iterator[View]:
             yield from operands(arg.at)
         if isinstance(arg, Bounded):
             yield from operands((arg.arg,))
+
+
+Accesses = Iterator[tuple[View, int | None]]
+"""Views, each with the axis along which row i of some work touches row i; None: all of it."""
 
 
 @dataclass(eq=False)
@@ -157,11 +184,11 @@ class Item:
 
     rows = 1
 
-    def reads(self) -> Iterator[tuple[View, int | None]]:
+    def reads(self) -> Accesses:
         """Views that it reads, each with the axis along which row i reads row i; None: all of it."""
         yield from ()
 
-    def writes(self) -> Iterator[tuple[View, int | None]]:
+    def writes(self) -> Accesses:
         """The same for what it writes."""
         yield from ()
 
@@ -186,17 +213,17 @@ class Nest(Item):
         """The shape of what a statement leaves behind."""
         return tuple(n for a, n in enumerate(self.domain) if isinstance(s, Compute) or a not in s.axes)
 
-    def args(self) -> Iterator[Any]:
+    def args(self) -> "Iterator[Operand]":
         """All operands."""
         for s in self.statements:
             yield from s.args if isinstance(s, Compute) else (s.arg,)
 
-    def reads(self):
+    def reads(self) -> Accesses:
         """Elements are read where the loops stand; picked ones anywhere, except along a loop variable."""
         for arg in self.args():
             yield from self.places(arg)
 
-    def places(self, arg: Any):
+    def places(self, arg: Operand) -> Accesses:
         """The views of an operand."""
         if isinstance(arg, Read):
             yield arg.view, self.axis
@@ -208,7 +235,7 @@ class Nest(Item):
         elif isinstance(arg, Bounded):
             yield from self.places(arg.arg)
 
-    def writes(self):
+    def writes(self) -> Accesses:
         """Outputs lie over the domain, or what is left of it."""
         for s in self.statements:
             axis = self.axis
@@ -243,7 +270,7 @@ def squeezed(nest: Nest) -> Nest:
         left = [k for k, a in enumerate(axes) if a in new]
         return View(v.buffer, v.offset, tuple(v.strides[k] for k in left), tuple(v.shape[k] for k in left))
 
-    def operand(arg: Any) -> Any:
+    def operand(arg: Operand) -> Operand:
         match arg:
             case Read(v):
                 return Read(view(v, every))
@@ -265,7 +292,7 @@ def squeezed(nest: Nest) -> Nest:
             )
             continue
         out = view(s.out, [a for a in every if a not in s.axes])
-        axes, arg = tuple(new[a] for a in s.axes if a in new), operand(s.arg)
+        axes, arg = tuple(new[a] for a in s.axes if a in new), Read(view(s.arg.view, every))
         alone = Compute(out, None, (0 if s.kind.startswith("arg") else arg,))
         statements.append(Reduce(out, s.kind, arg, axes) if axes else alone)
     axis = nest.axis if nest.axis is None else new.get(nest.axis)
@@ -282,10 +309,10 @@ class Rows(Item):
     flop = property(lambda self: sum(nest.flop for nest in self.nests))
     checks = property(lambda self: any(nest.checks for nest in self.nests))
 
-    def reads(self):
+    def reads(self) -> Accesses:
         """What the nests read."""
         return (access for nest in self.nests for access in nest.reads())
 
-    def writes(self):
+    def writes(self) -> Accesses:
         """What the nests write."""
         return (access for nest in self.nests for access in nest.writes())

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from microgradx.codegen.ir.loops import Item, Read, View, operands
+from microgradx.codegen.ir.loops import Accesses, Item, Operand, Read, View, operands
 from microgradx.codegen.ir.program import Draw, Update
 
 
@@ -22,12 +22,12 @@ class Matmul(Item):
         """Rows of the result."""
         return self.out.shape[0]
 
-    def reads(self):
+    def reads(self) -> Accesses:
         """Rows of a as they are, all of b."""
         yield self.a, None if self.form == "tn" else 0
         yield self.b, None
 
-    def writes(self):
+    def writes(self) -> Accesses:
         """Rows of the result."""
         yield self.out, 0
 
@@ -55,13 +55,13 @@ class Sweep(Item):
         """Rows of the parameter."""
         return self.arrays[0].shape[0] if self.arrays[0].shape else 1
 
-    def reads(self):
+    def reads(self) -> Accesses:
         """Row by row."""
         axis = 0 if self.arrays[0].shape else None
         yield from ((view, axis) for view in self.arrays)
         yield from ((view, None) for view in self.more)
 
-    def writes(self):
+    def writes(self) -> Accesses:
         """Everything but the gradient."""
         axis = 0 if self.arrays[0].shape else None
         yield from ((view, axis) for view in [self.arrays[0], *self.arrays[2:]])
@@ -85,7 +85,7 @@ class Uniform(Item):
         rows = self.out.shape[0] if self.out.shape else 1
         return rows if self.out.size // max(rows, 1) % 4 == 0 else 1
 
-    def writes(self):
+    def writes(self) -> Accesses:
         """Rows, if they begin with a block of their own."""
         yield self.out, 0 if self.rows > 1 else None
 
@@ -102,15 +102,15 @@ class Scatter(Item):
     out: View
     domain: tuple[int, ...]
     value: Read
-    at: tuple[Any, ...]
+    at: tuple[Operand, ...]
     wrap: bool = True
     checks = True
 
-    def reads(self):
+    def reads(self) -> Accesses:
         """All at once."""
         yield from ((view, None) for view in operands((self.value, *self.at)))
 
-    def writes(self):
+    def writes(self) -> Accesses:
         """Anywhere."""
         yield self.out, None
 
@@ -127,11 +127,11 @@ class Running(Item):
     out: View
     arg: View
 
-    def reads(self):
+    def reads(self) -> Accesses:
         """All at once."""
         yield self.arg, None
 
-    def writes(self):
+    def writes(self) -> Accesses:
         """All at once."""
         yield self.out, None
 
@@ -152,12 +152,12 @@ class Look(Item):
     positions: View
     parts: list[tuple[slice, list[tuple[int, View]]]]  # columns; rows and the arrays for them, flat
 
-    def reads(self):
+    def reads(self) -> Accesses:
         """All at once."""
         yield self.positions, None
         yield from ((array, None) for _, rows in self.parts for _, array in rows)
 
-    def writes(self):
+    def writes(self) -> Accesses:
         """Some rows."""
         yield self.out, None
 
@@ -171,16 +171,16 @@ class Host(Item):
 
     name: str
     call: Callable[..., Any]
-    inputs: list[Any]  # views and numbers
+    inputs: list[View | float]
     outs: list[View]
     draw: int | None = None  # the block that random numbers begin at
     advice: str = ""
 
-    def reads(self):
+    def reads(self) -> Accesses:
         """All at once."""
         yield from ((x, None) for x in self.inputs if isinstance(x, View))
 
-    def writes(self):
+    def writes(self) -> Accesses:
         """All at once."""
         yield from ((out, None) for out in self.outs)
 
@@ -196,6 +196,6 @@ class Gather(Item):
         """Rows of the batch."""
         return self.outs[0][0].shape[0]
 
-    def writes(self):
+    def writes(self) -> Accesses:
         """Row by row."""
         yield from ((out, 0) for out, _ in self.outs)

@@ -33,14 +33,16 @@ class Value:
 
 @dataclass(frozen=True)
 class Line:
-    """A line of the user's own code."""
+    """A line of the user's own code, or `back`: what is computed for its gradient."""
 
     file: str
     number: int
     text: str
+    back: bool = False
 
     def __str__(self) -> str:
-        return f"{self.file.replace(chr(92), '/').rpartition('/')[2]}:{self.number}  {self.text}"
+        place = f"{self.file.replace(chr(92), '/').rpartition('/')[2]}:{self.number}"
+        return f"{'gradient of: ' * self.back}{place}  {self.text}"
 
 
 @dataclass(eq=False)

@@ -2,13 +2,13 @@
 
 import math
 from collections import defaultdict
-from typing import Any
 
 from microgradx.codegen.ir.loops import (
     Buffer,
     Compute,
     Item,
     Nest,
+    Operand,
     Pick,
     Read,
     Reduce,
@@ -60,7 +60,7 @@ def sinks(item: Nest, reader: Nest) -> bool:
     return all(arg == Read(view) for view in made for arg in touching(item, view.buffer))
 
 
-def touching(nest: Nest, buffer: Buffer) -> list[Any]:
+def touching(nest: Nest, buffer: Buffer) -> list[Operand]:
     """The operands in a nest that read a buffer."""
     return [arg for arg in nest.args() if any(view.buffer is buffer for view in operands((arg,)))]
 
@@ -184,6 +184,6 @@ def one_per_row(nests: list[Nest]) -> set[Buffer]:
     }  # fmt: skip
 
 
-def arguments(s: Statement) -> tuple:
+def arguments(s: Statement) -> tuple[Operand, ...]:
     """The operands of a statement."""
     return s.args if isinstance(s, Compute) else (s.arg,)

@@ -8,6 +8,7 @@ import math
 from dataclasses import dataclass, field, replace
 
 from microgradx.codegen.ir.loops import (
+    Accesses,
     Buffer,
     Compute,
     Item,
@@ -59,7 +60,7 @@ class Library(Matmul):
     bias: View | None = None
     relu: bool = False
 
-    def reads(self):
+    def reads(self) -> Accesses:
         """The factors, and the bias."""
         yield from super().reads()
         if self.bias is not None:
@@ -153,7 +154,8 @@ def by_library(items: list[Item]) -> list[Item]:
             result.remove(product)
             adding, *relu = item.statements
             assert isinstance(adding, Compute)
-            bias = next(a.view for a in adding.args if a.view.buffer is not product.out.buffer)
+            views = (a.view for a in adding.args if isinstance(a, Read))
+            bias = next(view for view in views if view.buffer is not product.out.buffer)
             out = item.statements[-1].out
             result.append(Library(product.line, out, product.a, product.b, product.form, bias, bool(relu)))
         else:
@@ -191,7 +193,8 @@ def follows(before: list[Item], nest: Nest, users: dict[Buffer, int]) -> Library
             continue
         if written & {product.a.buffer, product.b.buffer}:
             return None
-        others = [a.view for a in adding.args if a.view.buffer is not product.out.buffer]
+        views = [a.view for a in adding.args if isinstance(a, Read)]
+        others = [view for view in views if view.buffer is not product.out.buffer]
         fits = len(others) == 1 and others[0].strides == (0, 1) and others[0].dtype == product.out.dtype
         if fits and others[0].offset == 0 and users.get(product.out.buffer) == 1:
             return product if last.out.dtype == product.out.dtype else None

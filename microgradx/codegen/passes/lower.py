@@ -6,6 +6,7 @@ transpose, slices, broadcasting) become views; normalisations and losses become 
 
 import math
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -24,7 +25,7 @@ lowerings: dict[Any, Callable[..., Any]] = {}
 """How each primitive is lowered: `(lowering, *inputs, **params) -> View`."""
 
 
-def lowers(*primitives: Any):
+def lowers(*primitives: Any) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     """Declare how primitives are lowered."""
 
     def declare(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -78,7 +79,7 @@ class Lowering:
         for here, (_, there) in zip(sources, pairs, strict=True):
             self.nest(there, None, Read(here))
 
-    def outside(self, value: Value, source: tuple) -> View:
+    def outside(self, value: Value, source: tuple[Any, ...]) -> View:
         """Memory outside of the arena."""
         return Buffer(value.name, value.shape, value.dtype, source).view()
 
@@ -98,6 +99,8 @@ class Lowering:
             return
         item = squeezed(item) if isinstance(item, Nest) else item
         item.line = self.at.line if self.at else None
+        if item.line is not None and self.at.back:
+            item.line = replace(item.line, back=True)
         back = (self.at and self.at.back) or any(view.buffer.phase == "back" for view, _ in item.reads())
         for view, _ in item.writes():
             view.buffer.phase = "update" if view.buffer in self.state else "back" if back else "forward"

@@ -9,14 +9,17 @@ import numpy as np
 
 from microgradx.codegen.ir.loops import Bounded, Index, Pick, Read, View
 from microgradx.codegen.ir.ops import Matmul, Running, Scatter
-from microgradx.codegen.passes.lower import lowers
+from microgradx.codegen.passes.lower import Lowering, lowers
 from microgradx.primitives import indexing, products, reductions, shapes
+
+Shape = tuple[int, ...]
+Axes = int | tuple[int, ...] | None
 
 # Other shapes and dtypes
 
 
 @lowers(shapes.reshape_to)
-def _(low, x, shape):
+def _(low: Lowering, x: View, shape: Shape) -> View:
     try:
         return x.through(lambda a: np.reshape(a, shape, copy=False))
     except ValueError:
@@ -24,26 +27,28 @@ def _(low, x, shape):
 
 
 @lowers(shapes.permute_axes)
-def _(low, x, axes):
+def _(low: Lowering, x: View, axes: Shape) -> View:
     return x.through(lambda a: np.transpose(a, axes))
 
 
 @lowers(shapes.expand_to)
-def _(low, x, shape):
+def _(low: Lowering, x: View | float, shape: Shape) -> View:
     if not isinstance(x, View):
         return low.compute("", None, x, dtype=low.at.out.dtype, shape=shape)
     return x.spread(tuple(shape))
 
 
 @lowers(shapes.cast)
-def _(low, x, dtype):
+def _(low: Lowering, x: View, dtype: np.dtype) -> View:
     return x if x.dtype == dtype else low.copy(x, "", dtype)
 
 
 # Indices
 
 
-def places(low, shape: tuple[int, ...], x: View, indices: tuple, index: tuple, wrap: bool = True):
+def places(
+    low: Lowering, shape: Shape, x: View, indices: tuple[View, ...], index: Any, wrap: bool = True
+) -> tuple[View, tuple[Bounded | Index, ...]]:
     """How x[index] picks its elements: a view of x, and for each of its axes where in a domain of `shape`."""
     template = expanded(index, x.ndim)
     free = tuple(part if is_free(part) else slice(None) for part in template)
@@ -71,7 +76,7 @@ def places(low, shape: tuple[int, ...], x: View, indices: tuple, index: tuple, w
     return base, tuple(at)
 
 
-def expanded(index: Any, ndim: int) -> tuple:
+def expanded(index: Any, ndim: int) -> tuple[Any, ...]:
     """An index with a part for every axis."""
     parts = index if isinstance(index, tuple) else (index,)
     parts = tuple(int(p) if isinstance(p, np.integer) else p for p in parts)
@@ -92,7 +97,7 @@ NO_AXIS = "index with None in the place of a boolean that has no axis"
 
 
 @lowers(indexing.getitem)
-def _(low, x, *indices, index, strict=False):
+def _(low: Lowering, x: View, *indices: View, index: Any, strict: bool = False) -> View:
     if not indices:
         return x.through(itemgetter((*expanded(index, x.ndim), ...)))  # `...`: a view even of one element
     if any(array.dtype == bool for array in indices):  # no fixed mask, see `simplify.positions`
@@ -103,7 +108,7 @@ def _(low, x, *indices, index, strict=False):
 
 
 @lowers(indexing.put)
-def _(low, g, *indices, index, shape):
+def _(low: Lowering, g: View, *indices: View, index: Any, shape: Shape) -> View:
     if any(array.dtype == bool for array in indices):
         return low.host(
             "put", partial(indexing.put.forward, index=index, shape=shape), [g, *indices], NO_AXIS
@@ -119,22 +124,22 @@ def _(low, g, *indices, index, shape):
 
 
 @lowers(indexing.pick)
-def _(low, x, index):
+def _(low: Lowering, x: View, index: View) -> View:
     return low.compute("", None, Pick(x, (Index(0), Bounded(Read(index), x.shape[1], False))), dtype=x.dtype,
                        shape=index.shape)  # fmt: skip
 
 
 @lowers(indexing.concatenate)
-def _(low, *xs, axis, ends):
+def _(low: Lowering, *xs: View | float, axis: int, ends: list[int]) -> View:
     out = low.new(low.at.out.shape, low.at.out.dtype)
     for x, start, stop in zip(xs, ends, ends[1:], strict=False):
-        target = out.through(lambda a, s=slice(start, stop): a[(*(slice(None),) * axis, s)])
+        target = out.through(itemgetter((*(slice(None),) * axis, slice(start, stop))))
         low.nest(target, None, Read(x) if isinstance(x, View) else x)
     return out
 
 
 @lowers(indexing.pad_by)
-def _(low, x, width, value):
+def _(low: Lowering, x: View, width: list[tuple[int, int]], value: float) -> View:
     out = low.compute("", None, value, dtype=x.dtype, shape=low.at.out.shape)
     inner = tuple(slice(before, before + n) for (before, _), n in zip(width, x.shape, strict=True))
     low.nest(out.through(lambda a: a[inner]), None, Read(x))
@@ -142,7 +147,7 @@ def _(low, x, width, value):
 
 
 @lowers(indexing.encode)
-def _(low, labels, num_classes, dtype):
+def _(low: Lowering, labels: View, num_classes: int, dtype: np.dtype) -> View:
     shape = low.at.out.shape
     label = Bounded(Read(labels.through(lambda a: a[..., None]).spread(shape)), shape[-1], False)
     return low.compute("", "equal", label, Index(len(shape) - 1), dtype=dtype, shape=shape)
@@ -152,33 +157,33 @@ def _(low, labels, num_classes, dtype):
 
 
 @lowers(reductions.sum)
-def _(low, x, axis=None, keepdims=False):
+def _(low: Lowering, x: View, axis: Axes = None, keepdims: bool = False) -> View:
     return low.reduce("", "sum", x, axis, keepdims, low.at.out.dtype)
 
 
 @lowers(reductions.mean)
-def _(low, x, axis=None, keepdims=False):
+def _(low: Lowering, x: View, axis: Axes = None, keepdims: bool = False) -> View:
     out = low.at.out
     total = low.reduce("total", "sum", x, axis, keepdims, out.dtype)
     return low.compute("", "divide", total, float(x.size // (total.size or 1) or math.nan))
 
 
 @lowers(reductions.prod)
-def _(low, x, axis=None, keepdims=False):
+def _(low: Lowering, x: View, axis: Axes = None, keepdims: bool = False) -> View:
     return low.reduce("", "prod", x, axis, keepdims, low.at.out.dtype)
 
 
 @lowers(reductions.max)
-def _(low, x, axis=None, keepdims=False):
+def _(low: Lowering, x: View, axis: Axes = None, keepdims: bool = False) -> View:
     return low.reduce("", "max", x, axis, keepdims)
 
 
 @lowers(reductions.min)
-def _(low, x, axis=None, keepdims=False):
+def _(low: Lowering, x: View, axis: Axes = None, keepdims: bool = False) -> View:
     return low.reduce("", "min", x, axis, keepdims)
 
 
-def flat_if_all(low, x: View, axis: int | None) -> tuple[View, int]:
+def flat_if_all(low: Lowering, x: View, axis: int | None) -> tuple[View, int]:
     """For an axis of None: all elements in a row."""
     if axis is None:
         return low.tight(x).through(lambda a: np.reshape(a, -1)), 0
@@ -186,19 +191,19 @@ def flat_if_all(low, x: View, axis: int | None) -> tuple[View, int]:
 
 
 @lowers(reductions.argmax)
-def _(low, x, axis=None, keepdims=False):
+def _(low: Lowering, x: View, axis: int | None = None, keepdims: bool = False) -> View:
     x, a = flat_if_all(low, x, axis)
     return low.reduce("", "argmax", x, a, keepdims, np.int64)
 
 
 @lowers(reductions.argmin)
-def _(low, x, axis=None, keepdims=False):
+def _(low: Lowering, x: View, axis: int | None = None, keepdims: bool = False) -> View:
     x, a = flat_if_all(low, x, axis)
     return low.reduce("", "argmin", x, a, keepdims, np.int64)
 
 
 @lowers(reductions.cumsum)
-def _(low, x, axis=None):
+def _(low: Lowering, x: View, axis: int | None = None) -> View:
     x, a = flat_if_all(low, x, axis)
     out = low.new(x.shape, low.at.out.dtype)
     last = lambda v: v.through(lambda m: np.moveaxis(m, a, -1))  # noqa: E731
@@ -206,7 +211,7 @@ def _(low, x, axis=None):
     return out
 
 
-def exponentials(low, x: View, axis: Any, finite: bool = False) -> tuple[View, ...]:
+def exponentials(low: Lowering, x: View, axis: Axes, finite: bool = False) -> tuple[View, ...]:
     """x minus its maximum along an axis, exp of that, and their sum: made once for a loss and its gradient.
 
     `finite`: a maximum that cannot be subtracted counts as 0.
@@ -225,25 +230,25 @@ def exponentials(low, x: View, axis: Any, finite: bool = False) -> tuple[View, .
 
 
 @lowers(reductions.logsumexp)
-def _(low, x, axis=None, keepdims=False):
+def _(low: Lowering, x: View, axis: Axes = None, keepdims: bool = False) -> View:
     top, _, _, total = exponentials(low, x, axis, finite=True)
     return low.compute("", "add", low.compute("log_total", "log", total), top)
 
 
 @lowers(reductions.softmax)
-def _(low, x, axis=-1):
+def _(low: Lowering, x: View, axis: int = -1) -> View:
     _, _, e, total = exponentials(low, x, axis)
     return low.compute("", "divide", e, total)
 
 
 @lowers(reductions.log_softmax)
-def _(low, x, axis=-1):
+def _(low: Lowering, x: View, axis: int = -1) -> View:
     _, below, _, total = exponentials(low, x, axis)
     return low.compute("", "subtract", below, low.compute("log_total", "log", total))
 
 
 @lowers(reductions.cross_entropy_rows)
-def _(low, logits, labels):
+def _(low: Lowering, logits: View, labels: View) -> View:
     top, _, _, total = (view.through(lambda a: np.reshape(a, -1)) for view in exponentials(low, logits, 1))
     right = Pick(logits, (Index(0), Bounded(Read(labels), logits.shape[1], False)))
     below = low.compute("labelled", "subtract", right, top)
@@ -253,7 +258,7 @@ def _(low, logits, labels):
 # Products
 
 
-def matrix(low, view: View, dtype: Any) -> tuple[View, bool]:
+def matrix(low: Lowering, view: View, dtype: np.dtype) -> tuple[View, bool]:
     """A view that BLAS can read, and whether it is given transposed."""
     if view.dtype != dtype:
         return low.copy(view, dtype=dtype), False
@@ -263,7 +268,7 @@ def matrix(low, view: View, dtype: Any) -> tuple[View, bool]:
     return (turned, True) if turned.dense else (low.copy(view), False)
 
 
-def product(low, a: View, b: View, name: str = "") -> View:
+def product(low: Lowering, a: View, b: View, name: str = "") -> View:
     """(n, k) @ (k, m)"""
     dtype = low.at.out.dtype
     if not a.size or not b.size:
@@ -277,7 +282,7 @@ def product(low, a: View, b: View, name: str = "") -> View:
 
 
 @lowers(products.multiply_matrices)
-def _(low, a, b):
+def _(low: Lowering, a: View, b: View) -> View:
     if a.ndim == b.ndim == 2 and low.at.out.dtype.kind == "f":
         return product(low, a, b)
     letters = "abcdefgh"[: max(a.ndim, b.ndim) - 2]
@@ -288,21 +293,21 @@ def _(low, a, b):
     trimmed = []
     for x, term, keep in zip((a, b), terms, kept, strict=True):
         index = tuple(slice(None) if c in keep else 0 for c in term)
-        trimmed.append(x.through(lambda m, index=index: m[index]))
+        trimmed.append(x.through(itemgetter(index)))
     left, right = ("".join(k) for k in kept)
     batch = [c for c in letters if c in left or c in right]
     return contraction(low, trimmed, [left + "nk", right + "km"], "".join(batch) + "nm")
 
 
 @lowers(products.affine)
-def _(low, x, weight, bias):
+def _(low: Lowering, x: View, weight: View, bias: View) -> View:
     return low.compute(
         "", "add", product(low, x, weight, f"{low.at.out.name}_product"), bias, dtype=low.at.out.dtype
     )
 
 
 @lowers(products.contract)
-def _(low, *operands, equation):
+def _(low: Lowering, *operands: View, equation: str) -> View:
     left, result = equation.split("->")
     terms, views = left.split(","), list(operands)
     while len(views) > 2:  # in NumPy's order, two at a time
@@ -316,7 +321,7 @@ def _(low, *operands, equation):
     return contraction(low, views, terms, result)
 
 
-def contraction(low, operands: list[View], terms: list[str], result: str, name: str = "") -> View:
+def contraction(low: Lowering, operands: list[View], terms: list[str], result: str, name: str = "") -> View:
     """Einstein summation as loops: the last letter of the result runs innermost."""
     summed = sorted({c for term in terms for c in term} - set(result))
     order = [*result[:-1], *summed, *result[-1:]]

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from itertools import groupby
 from typing import Any
 
-from microgradx.codegen.ir.loops import Bounded, Buffer, Compute, Item, Nest, Pick, Read, Reduce, Rows
+from microgradx.codegen.ir.loops import Bounded, Buffer, Compute, Item, Nest, Pick, Read, Reduce, Rows, View
 from microgradx.codegen.ir.ops import Gather, Host, Matmul
 from microgradx.codegen.passes.fuse import fuse, gather_rows, stored
 
@@ -90,29 +90,15 @@ def cost(item: Item) -> float:
 
 
 CHEAP = {
-    "",
-    "add",
-    "subtract",
-    "multiply",
-    "divide",
-    "negative",
-    "square",
-    "absolute",
-    "maximum",
-    "minimum",
-    "where",
-}
-CHEAP |= {
-    "relu",
-    "less",
-    "greater",
-    "less_equal",
-    "greater_equal",
-    "equal",
-    "not_equal",
-    "leaky_relu",
+    "", "add", "subtract", "multiply", "divide", "negative", "square", "absolute", "maximum", "minimum",
+    "where", "relu", "less", "greater", "less_equal", "greater_equal", "equal", "not_equal", "leaky_relu",
     "clip",
-}
+}  # fmt: skip
+"""Functions of a few instructions."""
+
+
+Access = tuple[Item, View, int | None]
+"""Who reads or writes which elements, row by row along an axis."""
 
 
 class Stager:
@@ -120,10 +106,10 @@ class Stager:
 
     def __init__(self, serial: bool):
         self.serial = serial
-        self.readers: dict[Buffer, list] = defaultdict(list)
-        self.writers: dict[Buffer, list] = defaultdict(list)
+        self.readers: dict[Buffer, list[Access]] = defaultdict(list)
+        self.writers: dict[Buffer, list[Access]] = defaultdict(list)
 
-    def together(self, first: tuple, second: tuple) -> bool:
+    def together(self, first: Access, second: Access) -> bool:
         """Whether two items may touch a buffer in the same stage, one after the other."""
         (a, view_a, axis_a), (b, view_b, axis_b) = first, second
         if self.serial or a.rows == b.rows == 1:

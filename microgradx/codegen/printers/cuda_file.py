@@ -7,12 +7,12 @@ import numpy as np
 
 from microgradx.codegen.passes.launches import Stage
 from microgradx.codegen.passes.schedule import Schedule
-from microgradx.codegen.printers.cpu_file import DTYPES
-from microgradx.codegen.printers.cpu_printer import indent, wrapped_call
-from microgradx.codegen.printers.cuda_printer import ROW, Loops
-from microgradx.codegen.printers.function_names import called, last_line, left
+from microgradx.codegen.printers.cuda_printer import CudaPrinter
+from microgradx.codegen.printers.file import DTYPES, wrapped_call
+from microgradx.codegen.printers.function_names import called, left
+from microgradx.codegen.printers.text import indent
 from microgradx.cuda.devices import Shape
-from microgradx.kernels.source import define, quoted
+from microgradx.kernels.source import define
 
 MOST = 2048  # blocks of a launch: what is more, they stride through
 
@@ -47,14 +47,13 @@ class Emitted:
         return any(stage.hosted for stage in self.stages)
 
 
-class Writer(Loops):
+class Writer(CudaPrinter):
     """Writes one file."""
 
     def __init__(self, stages: list[Stage], plan: Schedule, blocks: int, shape: Shape, title: str):
-        super().__init__(plan, blocks, shape)
-        self.write.taken |= TAKEN | {"step", *FIXED}
-        self.stages, self.title = stages, title
-        self.used: dict[str, list[str]] = {}  # the parameters of each kernel
+        super().__init__(plan, blocks, shape, title, TAKEN | {"step", *FIXED})
+        self.stages = stages
+        self.used_by: dict[str, list[str]] = {}  # the parameters of each kernel
 
     def emit(self, how: str = "launches", most: int = 1) -> Emitted:
         """The whole file, for steps run as "launches", as a "graph" of them, or as one kernel, "epoch".
@@ -62,9 +61,7 @@ class Writer(Loops):
         An epoch has `most` blocks at most.
         """
         self.small = epoch = how == "epoch"
-        views = (v for i in self.plan.items for v, _ in [*i.reads(), *i.writes()])
-        for buffer in dict.fromkeys(view.buffer for view in views):
-            buffer.name = self.write.name(buffer.name)
+        self.name_buffers()
         behind = left([stage.items for stage in self.stages])
         kernels = [
             self.kernel(stage, called(stage.items, after))
@@ -72,7 +69,7 @@ class Writer(Loops):
             if stage.emitted
         ]
         stages = [stage for stage in self.stages if stage.emitted]
-        entries = {stage.name: self.used[stage.name] for stage in stages}
+        entries = {stage.name: self.used_by[stage.name] for stage in stages}
         together = min(max((stage.blocks for stage in stages), default=1), most)
         if epoch:
             entries = {"epoch": self.everything(stages, together)}
@@ -81,25 +78,22 @@ class Writer(Loops):
             entries["advance"] = ["clock"]
             kernels.append(ADVANCE)
         for name in ("inside", "within"):
-            if name in self.write.imports:
+            if name in self.imports:
                 self.word(name)
         body = [*self.helpers(), *self.rule_texts, *self.words.values(), *kernels]
         number = "float64" if any("float64(numbers[" in part for part in body) else "float32"
-        width = max(self.write.width, 1)
-        body = [part.replace(ROW, "step" if width == 1 else f"{width} * step") for part in body]
         sources = {"math": self.calls(), "numba": {"cuda"}, "numpy": DTYPES}
-        heads = self.heads(body, sources, dict.fromkeys(["BLOCK", "TILE"], self.shape.text()))
-        text = "\n\n\n".join(["\n\n".join([quoted(self.title), *heads]), *body]) + "\n"
+        text = self.file(body, sources, dict.fromkeys(["BLOCK", "TILE"], self.shape.text()))
         signatures = {k: " ".join(self.type(name, number) for name in used) for k, used in entries.items()}
         parameters = {k: [self.source(name) for name in used] for k, used in entries.items()}
         return Emitted(
-            text, signatures, parameters, self.write.columns, width, number, self.stages, together, how
+            text, signatures, parameters, self.columns, max(self.width, 1), number, self.stages, together, how
         )
 
     def everything(self, stages: list[Stage], together: int) -> list[str]:
         """The parameters of all stages."""
         names = ["count", "clock", *(["gate"] if together > 1 else [])]
-        return list(dict.fromkeys([*names, *(name for stage in stages for name in self.used[stage.name])]))
+        return list(dict.fromkeys([*names, *(name for stage in stages for name in self.used_by[stage.name])]))
 
     def epoch(self, stages: list[Stage], names: list[str], together: int) -> str:
         """The kernel that runs steps by itself: its blocks meet between stages.
@@ -112,7 +106,7 @@ class Writer(Loops):
             meet = ["cuda.syncthreads()"]
         inner: list[str] = []
         for stage in stages:
-            call = [*wrapped_call(stage.name, self.used[stage.name]), *meet]
+            call = [*wrapped_call(stage.name, self.used_by[stage.name]), *meet]
             inner += ["if count[1] != 0:", *indent(call)] if stage.gathers else call
         inner += ["if cuda.grid(1) == 0:", "    clock[0] += 1", *meet]
         doc = '"""Run some steps, one after the other, without leaving the GPU."""'
@@ -123,35 +117,29 @@ class Writer(Loops):
         """The type of a parameter."""
         if name in FIXED:
             return {"numbers": f"{number}*", "gate": "int64[::1]"}.get(name, "int64*")
-        if name in self.data:
-            return pointer_to(self.data[name][1].dtype)
-        return pointer_to(self.write.pointers[name][0].dtype)
+        return pointer_to(self.pointers[name][0].dtype)
 
     def source(self, name: str) -> Any:
         """What a parameter is bound to."""
         if name in FIXED:
             return name
-        return ("data", self.data[name][0]) if name in self.data else self.write.pointers[name]
+        buffer, offset = self.pointers[name]
+        data = buffer.source is not None and buffer.source[0] == "data"
+        return buffer.source if data else (buffer, offset)
 
     # Parts of the file
 
     def kernel(self, stage: Stage, name: str) -> str:
         """The function of a stage."""
-        self.write.used, self.wanted = {}, 1
-        lines: list[str] = []
-        said = None
-        for item in stage.items:
-            written = self.item(item)
-            if item.line is not None and item.line != said:
-                lines.append(f"# {item.line}")
-                stage.lines.append(str(item.line))
-            said = last_line(item) or said
-            lines += written
-        if "clock" in self.write.used:
+        self.used, self.wanted = {}, 1
+        lines = self.body(stage.items)
+        names = [name for name in self.used if name != "step"]
+        stage.lines += dict.fromkeys(str(item.line) for item in stage.items if item.line is not None)
+        if "clock" in names:
             lines = ["step = clock[0]", *lines]
-        stage.name, stage.blocks = self.write.name(name), min(self.wanted, MOST)
-        self.used[stage.name] = [name for name in self.write.used if name != "step"]
-        return define(stage.name, self.used[stage.name], lines)
+        stage.name, stage.blocks = self.name(name), min(self.wanted, MOST)
+        self.used_by[stage.name] = names
+        return define(stage.name, names, lines)
 
 
 def pointer_to(dtype: np.dtype) -> str:

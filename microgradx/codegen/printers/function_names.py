@@ -49,3 +49,16 @@ def last_line(item: Item) -> Line | None:
     """The user's line that the text of an item ends with."""
     lines = [item.line, *(nest.line for nest in item.nests)] if isinstance(item, Rows) else [item.line]
     return next((line for line in reversed(lines) if line is not None), None)
+
+
+def does(items: list[Item]) -> str:
+    """What the functions of some items do: "gradients and adam on 1,408 parameters"."""
+    written = {view.buffer.phase for item in items for view, _ in item.writes()}
+    words = [name for phase, name in (("forward", "forward"), ("back", "gradients")) if phase in written]
+    rules: dict[str, int] = defaultdict(int)
+    for item in items:
+        if isinstance(item, Sweep):
+            rules[item.update.name] += item.arrays[0].size
+    words += [f"{rule} on {count:,} parameters" for rule, count in rules.items()]
+    *first, last = words or ["what stays from step to step"]
+    return f"{', '.join(first)} and {last}" if first else last

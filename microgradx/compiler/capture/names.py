@@ -6,7 +6,7 @@ import sys
 from typing import Any
 
 from microgradx.codegen.ir.program import Line
-from microgradx.codegen.printers.expressions import AXES
+from microgradx.codegen.ir.tree import AXES
 from microgradx.eager.mode import PACKAGE
 from microgradx.errors import CaptureError
 from microgradx.kernels import source
