@@ -19,6 +19,7 @@ from typing import Any, NoReturn
 import numpy as np
 
 from microgradx.errors import CompileError
+from microgradx.kernels.addresses import Addresses
 from microgradx.kernels.cache import folder
 
 BEFORE = -1  # the ticket of what was in memory from the beginning
@@ -32,7 +33,7 @@ class Gate:
         self.next = 0
 
 
-class Table:
+class Table(Addresses):
     """What the entries of a step's table of addresses point to, as arrays."""
 
     def __init__(self, size: int):

@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 
-from microgradx.codegen.ir.binding import Binding
+from microgradx.codegen.ir.binding import Array, Before, Constant, Data, Home, Number
 from microgradx.codegen.ir.program import Instruction, Program, Value
 from microgradx.compiler.capture.refusals import refuse, stop
 from microgradx.eager.tensor import lent
@@ -12,8 +12,8 @@ from microgradx.errors import CaptureError
 from microgradx.kernels.addresses import overlaps, span
 
 
-def root_of(array: np.ndarray) -> np.ndarray:
-    """The array whose memory it is."""
+def root_of(array: Array) -> object:
+    """What an array has in common with all views of the same memory."""
     return array if array.base is None else array.base
 
 
@@ -59,7 +59,7 @@ def keep_apart(program: Program) -> None:
 
     Compiled code reads and writes in the order that is best, which is right for arrays that are apart.
     """
-    there = [(v, b.array()) for v, b in program.bound.items() if b.kind != "number"]
+    there = [(v, b.array()) for v, b in program.bound.items() if not isinstance(b, Number)]
     for a, b in overlaps(span(array, v.name, v in program.writes) for v, array in there if array.size):
         what = f"{a.name} and {b.name} share memory, and it changes {a.name} there"
         raise CaptureError(
@@ -73,7 +73,7 @@ def refuse_memory_that_changes(trace: Any, recorder: Any) -> None:
     A recording only notes what changes, or takes it back: NumPy sees there what no eager step would see.
     """
     program = recorder.program
-    known = {id(b.then) for b in program.bound.values() if b.kind == "constant"}  # operations read them
+    known = {id(b.then) for b in program.bound.values() if isinstance(b, Constant)}  # operations read them
     known |= {id(array) for array, _ in recorder.seen}  # of optimizers that have yet to step
     seen = [(r.it, r.path) for r in trace.records.values() if isinstance(r.it, np.ndarray)]
     spans = [span(array, path, True) for array, path in seen if array.size and id(array) not in known]
@@ -83,17 +83,6 @@ def refuse_memory_that_changes(trace: Any, recorder: Any) -> None:
         if not home.counts:
             what = f"{array.name} is an array in the memory of {home.name}, which the step changes"
             stop(trace, what, "Use the tensor itself, or look at the array outside of the step.", array.name)
-
-
-def still_tied(variant: Any) -> bool:
-    """Whether tensors that shared an array with another one at the capture still do."""
-    variant.ties = [tie for tie in variant.ties if tie[0]() is not None]  # those of the step itself are gone
-    return all(t()._data is owner._data for t, owner in variant.ties)
-
-
-def borrowed(variant: Any, arrays: list[Any]) -> bool:
-    """Whether arguments lie in memory that the step changes, as that of step(p.detach()) does."""
-    return any(id(root_of(array)) in variant.rooms for array in arrays)
 
 
 def parts(recorder: Any) -> list[Any]:
@@ -138,11 +127,11 @@ def follow(recorder: Any) -> None:
     for array in {id(array): array for array in recorder.changed}.values():
         home = recorder.origin.get(id(array))
         then = program.bound.get(home)
-        if then is None or then.kind != "data" or then.owner._data is array:
+        if not isinstance(then, Data) or then.owner._data is array:
             continue
         part = stepped.get(id(array))
         place = Value(recorder.free(f"{home.name}_before"), home.shape, home.dtype)
-        program.bound[place] = Binding(part or then.owner, "value" if part else "before", array)
+        program.bound[place] = Home(part, array) if part else Before(then.owner, array)
         program.writes[place] = recorder.values[id(array)]
 
 
@@ -152,8 +141,8 @@ def refuse_ties(recorder: Any) -> None:
     In eager steps they change together from then on.
     """
     program = recorder.program
-    names = {id(b.owner): v.name for v, b in program.bound.items() if b.kind == "data"}
-    there = [(b.then, v.name) for v, b in program.bound.items() if b.kind != "number"]
+    names = {id(b.owner): v.name for v, b in program.bound.items() if isinstance(b, Data)}
+    there = [(b.then, v.name) for v, b in program.bound.items() if not isinstance(b, Number)]
     there += [(t._data, v.name) for v, t in zip(program.arguments, recorder.given, strict=True)]
     stand_ins = recorder.stand_ins
     there += [(stand_ins[id(array)], name) for array, name in there if id(array) in stand_ins]

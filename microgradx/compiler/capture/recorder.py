@@ -11,9 +11,10 @@ from weakref import ref
 
 import numpy as np
 
-from microgradx.codegen.ir.binding import Binding
+from microgradx.codegen.ir.binding import Binding, Constant, Data, Grad, New, Number, State
 from microgradx.codegen.ir.program import Draw, Instruction, Line, Program, Update, Value
 from microgradx.compiler.capture.aliasing import refuse_gradient, renew, settle
+from microgradx.compiler.capture.events import Event, NumberEvent, ScheduleEvent, SweepEvent
 from microgradx.compiler.capture.names import RESERVED, line_of, local_name, user_frame
 from microgradx.compiler.capture.refusals import (
     refuse,
@@ -46,7 +47,7 @@ class Recorder:
         self.origin: dict[int, Value] = {}  # and of an array, whatever it holds now
         self.nodes: dict[Any, Any] = {}  # of the tape
         self.before: dict[Tensor, bool | None] = {}  # had a leaf a gradient? None where nobody looked
-        self.events: list[tuple] = []  # what happens outside of the program, in order, in every step
+        self.events: list[Event] = []  # what happens outside of the program, in order, in every step
         self.start, self.block, self.seeds = drawn.blocks, drawn.blocks, drawn.seeds
         self.seen: list[tuple[Any, Any]] = []  # arrays of optimizers' states, and what was in them
         self.forward: Line | None = None  # of the operation whose gradient is under way
@@ -86,14 +87,15 @@ class Recorder:
         self.taken.add(name)
         return name
 
-    def bind(self, base: str, array: Any, owner: Any, kind: str) -> Value:
+    def bind(self, base: str, binding: Binding) -> Value:
         """A Value that is read from, or left in, memory outside."""
+        array = binding.then
         value = self.fresh(base, array, known=True)
-        self.program.bound[value] = Binding(owner, kind, array)
+        self.program.bound[value] = binding
         self.origin[id(array)] = value
-        if kind == "data":
-            self.undo.append(partial(setattr, owner, "_data", array))
-        self.kept.append(owner)
+        if isinstance(binding, Data):
+            self.undo.append(partial(setattr, binding.owner, "_data", array))
+        self.kept.append(binding.owner)
         return value
 
     def value(self, x: Any) -> Any:
@@ -103,15 +105,15 @@ class Recorder:
         array: Any = x._data if isinstance(x, Tensor) else x
         if id(array) in self.values:
             held: Any = self.program.bound.get(self.origin.get(id(array)))  # type: ignore[arg-type]
-            if isinstance(x, Tensor) and held and held.kind == "data" and held.owner is not x:
+            if isinstance(x, Tensor) and isinstance(held, Data) and held.owner is not x:
                 self.ties[id(x)] = ref(x), held.owner
             return self.values[id(array)]
         if isinstance(x, Tensor) and id(array) not in self.pure and id(x) not in self.made:
             name = self.names.get(id(x)) or x.name or local_name(x) or "tensor"
-            self.homes[id(x)] = self.bind(name, array, x, "data")
+            self.homes[id(x)] = self.bind(name, Data(x, array))
             return self.homes[id(x)]
         counts = array.ndim == 1 and array.dtype.kind == "i" and (array == np.arange(len(array))).all()
-        return self.bind(local_name(x) or ("positions" if counts else "constant"), array, None, "constant")
+        return self.bind(local_name(x) or ("positions" if counts else "constant"), Constant(None, array))
 
     def argument(self, name: str, array: np.ndarray) -> Tensor:
         """An argument of the step, as the Tensor that the function is called with."""
@@ -239,15 +241,15 @@ class Recorder:
         """A value is what a Tensor holds after the step; False for one that the step itself has made."""
         home = self.homes.get(id(tensor)) or self.origin.get(id(tensor._data))
         first: Any = self.program.bound.get(home)  # type: ignore[arg-type]
-        other = first and first.kind == "data" and first.owner is not tensor
+        other = isinstance(first, Data) and first.owner is not tensor
         if other and first.owner._data is not tensor._data:  # the step has given it other data
             refuse("it changes memory that another tensor had", "Give each a clone() of its own.")
-        if (first and first.kind == "constant") or id(tensor) in self.made:
+        if isinstance(first, Constant) or id(tensor) in self.made:
             what = f"it makes a tensor of an array, and changes {home.name if home else 'it'} in place"
             refuse(what, "Compute a new one instead, or make it outside.")
         if home is None and id(tensor._data) not in self.values:  # never read so far
             name = self.names.get(id(tensor)) or tensor.name or "tensor"
-            home = self.bind(name, tensor._data, tensor, "data")
+            home = self.bind(name, Data(tensor, tensor._data))
         if home is None:
             return False
         self.homes[id(tensor)], self.program.writes[home] = home, value
@@ -286,7 +288,7 @@ class Recorder:
         if not reset and leaf._grad is not None:
             refuse_gradient(self, leaf)
             name = self.names.get(id(leaf)) or leaf.name or "leaf"
-            self.bind(f"g_{name}", leaf._grad._data, leaf, "grad")
+            self.bind(f"g_{name}", Grad(leaf, leaf._grad._data))
 
     def gather(self, flat: Any) -> None:
         """Values and gradients are about to come home to a flat buffer."""
@@ -310,9 +312,8 @@ class Recorder:
     def number(self, look: Callable[[], float], dtype: Any) -> Tensor:
         """A Python number that is looked at anew before every step, such as a learning rate."""
         array = np.array(look(), dtype)
-        self.bind("number", array, look, "number")
-        self.program.bound[self.values[id(array)]].event = len(self.events)
-        self.events.append(("number", look))
+        self.bind("number", Number(look, array, len(self.events)))
+        self.events.append(NumberEvent(look))
         return Tensor(array)
 
     def sweep(self, flat: Any, run: list, more: dict[str, Any]) -> bool:
@@ -323,16 +324,19 @@ class Recorder:
             for kind, array in arrays.items():
                 if id(array) not in (self.values if kind == "grad" else self.origin):
                     held = self.values.get(id(array))
-                    owner = part.parameter if kind in ("data", "grad") else part
                     base = self.names.get(id(part.parameter)) or f"parameter_{part.name}"
-                    base = {"data": base, "grad": f"g_{base}"}.get(kind, f"{base}_{kind}")
-                    home = self.bind(base, array, owner, kind)
+                    if kind in ("data", "grad"):
+                        make = Data if kind == "data" else Grad
+                        home = self.bind("g_" * (kind == "grad") + base, make(part.parameter, array))
+                    else:
+                        home = self.bind(f"{base}_{kind}", State(part, array, kind))
                     self.values[id(array)] = held or home  # in another tensor's memory so far
         if any(isinstance(x, Tensor) for x in more.values()):
             self.rule_by_tensors(flat, run, more)
         event = len(self.events)
         self.options.append((flat, dict(flat.group)))
-        self.events.append(("sweep", self.owners[id(flat)], flat, list(run), flat.update))
+        optimizer = self.owners[id(flat)]
+        self.events.append(SweepEvent(optimizer, flat, list(run), flat.update, len(optimizer.flats)))
         for part in run if not any(isinstance(x, Tensor) for x in more.values()) else ():
             operands = part.operands(flat.update.rule)
             inputs = [self.values[id(a)] for a in operands]
@@ -366,7 +370,7 @@ class Recorder:
         """A schedule is about to go on."""
         refuse_optimizer(schedule)
         self.undo.append(partial(schedule.load_state_dict, schedule.state_dict()))
-        self.events.append(("schedule", schedule))
+        self.events.append(ScheduleEvent(schedule))
 
     # The end
 
@@ -378,13 +382,13 @@ class Recorder:
         settle(self)
         for leaf in (leaf for leaf, has in self.final.items() if has):
             value = self.value(leaf._grad)
-            homes = [(v, b) for v, b in self.program.bound.items() if b.owner is leaf and b.kind == "grad"]
+            homes = [(v, b) for v, b in self.program.bound.items() if b.owner is leaf and isinstance(b, Grad)]
             if any(value is v for v, _ in homes):
                 continue  # as it was
             name = f"g_{self.names.get(id(leaf)) or leaf.name or 'leaf'}"
             array = leaf._grad._data  # type: ignore[union-attr]
             there = [v for v, b in homes if leaf._home is not None or b.then is array]
-            home = there[0] if there else self.bind(name, np.zeros(leaf.shape, leaf.dtype), leaf, "new")
+            home = there[0] if there else self.bind(name, New(leaf, np.zeros(leaf.shape, leaf.dtype)))
             if value in self.invented:
                 self.taken.discard(home.name)
                 value.name, home.name = home.name, self.free(home.name + "_home")

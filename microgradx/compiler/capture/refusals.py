@@ -12,6 +12,7 @@ from typing import Any, NoReturn
 import numpy as np
 
 from microgradx.codegen.ir.program import Line
+from microgradx.compiler.capture.events import ScheduleEvent
 from microgradx.compiler.capture.foreign import RANDOM, state_of
 from microgradx.compiler.capture.guards import Record
 from microgradx.compiler.capture.names import line_of, unfit, user_frame
@@ -82,7 +83,7 @@ def refuse_new_options(recorder: Any) -> None:
 
     Schedules may: their steps are events of their own.
     """
-    scheduled = any(event[0] == "schedule" for event in recorder.events)
+    scheduled = any(isinstance(event, ScheduleEvent) for event in recorder.events)
     free = {"lr", "momentum", "betas"} if scheduled else set()
     for flat, then in recorder.options:
         key = next((k for k, v in then.items() if flat.group.get(k) != v and k not in free), None)

@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 
+from microgradx.codegen.ir.binding import Constant, Data
 from microgradx.codegen.ir.program import Line
 from microgradx.compiler.capture.aliasing import refuse_memory_that_changes
 from microgradx.compiler.capture.foreign import builtin, foreign, state_of
@@ -358,12 +359,12 @@ class Trace:
         refuse_memory_that_changes(self, recorder)
         refuse_new_options(recorder)
         kept = [r for r in self.records.values() if r.slots or r.items is not None or r.look is not None]
-        constants = (b.then for b in recorder.program.bound.values() if b.kind == "constant")
+        constants = (b.then for b in recorder.program.bound.values() if isinstance(b, Constant))
         read = {id(array) for array in constants} if recorder.device == "cpu" else set()
         for record in kept:
             if isinstance(record.it, np.ndarray) and id(record.it) in read and record.it.nbytes > SMALL:
                 record.look = None  # the program reads it anew in every step
-        owners = [b.owner for b in recorder.program.bound.values() if b.kind == "data"]
+        owners = [b.owner for b in recorder.program.bound.values() if isinstance(b, Data)]
         leaves = list({id(t): t for t in [*owners, *recorder.before]}.values())
         ops = dict.fromkeys(one.op for one in recorder.program.instructions if isinstance(one.op, Primitive))
         guards = Guards(kept, needed(self.modules, self.untouched), leaves, list(ops))
