@@ -25,7 +25,6 @@ class Recorder:
     def __init__(self, *inputs):
         self.first, self.kept, self.live, self.program, self.heard = {}, [], set(), [], []
         self.live = {self.key(t) for t in inputs}
-        self.made = {}  # Tensors made of arrays
 
     def key(self, x):
         array = x._data if isinstance(x, Tensor) else x
@@ -87,6 +86,9 @@ class Recorder:
         return t
 
     def keep(self, array):
+        pass
+
+    def created(self, tensor):
         pass
 
     def gradient(self, leaf, reset=False):

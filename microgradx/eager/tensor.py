@@ -59,7 +59,7 @@ class Tensor:
         self._trained = False  # whether it is a module's parameter, which it is while it is frozen, too
         self.name: str | None = None
         if mode.recorder is not None:
-            mode.recorder.made[id(self)] = self
+            mode.recorder.created(self)
 
     def __init_subclass__(cls) -> None:
         raise DTypeError("Tensor has no subclasses; put Tensors into an nn.Module, or write functions.")

@@ -1,5 +1,6 @@
 """Running a step once, eagerly, to find out what it does: the user's function becomes a Program."""
 
+import gc
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -7,16 +8,31 @@ from inspect import signature
 from types import FrameType
 from typing import Any
 
+import numpy as np
+
+from microgradx.codegen.ir.binding import Constant, Data
 from microgradx.codegen.ir.program import Program
 from microgradx.codegen.passes.simplify import simplify
 from microgradx.compiler.capture.arguments import Call
 from microgradx.compiler.capture.captured import Captured
-from microgradx.compiler.capture.guards import Guards
+from microgradx.compiler.capture.dependencies import OTHERS, USERS, Dependencies
+from microgradx.compiler.capture.guards import Guards, needed
 from microgradx.compiler.capture.recorder import Recorder
-from microgradx.compiler.capture.refusals import refuse_hidden_results
-from microgradx.compiler.capture.trace import OTHERS, USERS, Trace
+from microgradx.compiler.capture.refusals import (
+    changes,
+    refuse_hidden_results,
+    refuse_memory_that_changes,
+    refuse_new_options,
+    refuse_tensors_left_outside,
+    refuse_what_no_guard_can_watch,
+    tensors_left_outside,
+)
 from microgradx.eager.mode import mode
 from microgradx.kernels.random import drawn, generator
+from microgradx.primitives import Primitive
+
+SMALL = 4096
+"""Bytes of an array that is watched even where the program reads it, too."""
 
 
 def capture(function: Callable[..., Any], name: str, call: Call, again: bool = False) -> Captured:
@@ -33,7 +49,7 @@ def capture(function: Callable[..., Any], name: str, call: Call, again: bool = F
         recorder.device,
         recorder.blocks,
         recorder.events,
-        [*recorder.flats.values()],
+        [*recorder.optimizers],
         recorder.replaced,
         {leaf: had for leaf, had in recorder.before.items() if had is not None},
         recorder.final,
@@ -50,7 +66,7 @@ def record(
     names: dict[int, str] = {}
     recorder = Recorder(name, names)
     values = call.with_arrays(recorder.argument)
-    trace = Trace(function, names)
+    trace = Dependencies(function, names)
     args, words = call.spread(values)
     kinds, root = trace.kinds.get, trace.root
 
@@ -69,7 +85,7 @@ def record(
         refuse_hidden_results(trace, recorder, result)
         found = recorder.finish(result)
         del result  # what nobody else holds the step has made
-        guards = None if again else trace.finish(recorder)
+        guards = None if again else guards_of(trace, recorder)
         return recorder, found, guards, guards.failing() if guards else None
     finally:
         seeded = drawn.seeds != before[1]
@@ -77,6 +93,33 @@ def record(
             generator.load_state_dict(start)  # unless another thread has drawn, too
         for undo in reversed(recorder.undo):
             undo()
+
+
+def guards_of(trace: Dependencies, recorder: Recorder) -> Guards:
+    """What the step took for fixed. Raises CaptureError where nobody could watch that."""
+    trace.find()
+    trace.settle()
+    if any(next(changes(record), None) for record in trace.records.values()):
+        gc.collect(1)  # what the step has made may live on for a while, in cycles
+        trace.settle()
+    if any(tensors_left_outside(trace, recorder)):
+        gc.collect()
+        trace.settle()
+    refuse_what_no_guard_can_watch(trace)
+    refuse_memory_that_changes(trace, recorder)
+    refuse_new_options(recorder)
+    kept = [r for r in trace.records.values() if r.slots or r.items is not None or r.look is not None]
+    constants = (b.then for b in recorder.program.bound.values() if isinstance(b, Constant))
+    read = {id(array) for array in constants} if recorder.device == "cpu" else set()
+    for record in kept:
+        if isinstance(record.it, np.ndarray) and id(record.it) in read and record.it.nbytes > SMALL:
+            record.look = None  # the program reads it anew in every step
+    owners = [b.owner for b in recorder.program.bound.values() if isinstance(b, Data)]
+    leaves = list({id(t): t for t in [*owners, *recorder.before]}.values())
+    ops = dict.fromkeys(one.op for one in recorder.program.instructions if isinstance(one.op, Primitive))
+    guards = Guards(kept, needed(trace.modules, trace.untouched), leaves, list(ops))
+    refuse_tensors_left_outside(trace, recorder)
+    return guards
 
 
 def program_of(function: Callable[..., Any], *args: Any) -> Program:

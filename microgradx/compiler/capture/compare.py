@@ -12,7 +12,7 @@ from microgradx.codegen.ir.program import Draw, Instruction, Program, Update, Va
 from microgradx.compiler.capture.captured import Captured
 from microgradx.compiler.capture.events import Event, NumberEvent
 from microgradx.compiler.capture.guards import spelled
-from microgradx.compiler.capture.reach import PLAIN
+from microgradx.compiler.capture.plain_values import PLAIN
 from microgradx.eager.tensor import Tensor, on_host
 
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from microgradx.compiler.capture.reach import DICTS, settled, told
+from microgradx.compiler.capture.plain_values import DICTS, settled, told
 from microgradx.eager.tensor import Tensor
 from microgradx.kernels.free_variables import MISSING
 from microgradx.nn import Module
@@ -31,10 +31,10 @@ class Record:
 
     def __init__(self, it: Any, path: str):
         self.it, self.path = it, path
-        self.slots: dict[Any, list] = {}  # what is looked up: [function, key, value, path]
+        self.slots: dict[Any, list[Any]] = {}  # what is looked up: [function, key, value, path]
         self.kind: type | None = None  # its class, where that could be another
         self.items: Any = None  # of a container
-        self.look: tuple | None = None  # (function, what it gave): anything else
+        self.look: tuple[Callable[[], Any], Any] | None = None  # (function, what it gave): anything else
         self.wanted: dict[str, str] = {}  # attributes that were not there, and their paths
 
     def slot(self, key: Any, get: Callable[..., Any], value: Any, path: str) -> None:
@@ -176,7 +176,9 @@ class Guards:
         return None
 
 
-def needed(modules: dict[int, tuple[Module, Any]], untouched: dict[int, tuple]) -> list[tuple[Module, Any]]:
+def needed(
+    modules: dict[int, tuple[Module, Any]], untouched: dict[int, tuple[Any, Any]]
+) -> list[tuple[Module, Any]]:
     """What modules must hold for what they computed: what they held when they were first seen.
 
     Of what the step had set before that, as eval() does: what it leaves there, whatever it was before.
@@ -207,6 +209,6 @@ def difference(record: Record) -> str:
     return f"{record.path}[{key!r}]: {told(a)} then, {told(b)} now"
 
 
-def watch_array(array: np.ndarray) -> tuple:
+def watch_array(array: np.ndarray) -> tuple[Callable[[], Any], Any]:
     """A look at an array's content, and what it shows now."""
     return partial(content, array), content(array)

@@ -39,6 +39,7 @@ def report(step: CompiledStep) -> Report:
     memory.ready()
     whole.attach(memory)
     kernels.attach(memory)
+    memory.count()
     kept = [(array, array.copy()) for array in memory.arrays.values()]
     undo = step.undo()
     try:

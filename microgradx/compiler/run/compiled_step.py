@@ -93,6 +93,7 @@ class CompiledStep:
         assert memory is not None
         if memory.ready():
             executable.attach(memory)
+            memory.count()
         if order is None and executable.in_place and any(map(memory.holds, arrays)):
             return [], 0
         undo = self.undo() if executable.undone else []

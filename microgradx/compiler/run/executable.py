@@ -59,7 +59,7 @@ class Executable:
         segments, sources = self.emitted.segments, self.emitted.addresses
         loaded = self.load([s for s in segments if isinstance(s, str)], jit_label(program))
         self.parts = [loaded[s] if isinstance(s, str) else s for s in segments]
-        self.places: dict[tuple, int] = {source: k for k, source in enumerate(sources)}
+        self.places: dict[tuple[Any, ...], int] = {source: k for k, source in enumerate(sources)}
         self.arguments_at = [self.places.get(("argument", k)) for k in range(len(program.arguments))]
         self.data_at = [self.places.get(("data", k)) for k in range(len(program.arguments))]
         self.outputs_at = [self.places.get(("output", k)) for k in range(len(program.outputs))]

@@ -7,7 +7,7 @@ from microgradx.codegen.ir.loops import Item
 from microgradx.codegen.ir.ops import Host
 from microgradx.errors import CompileWarning
 
-said: set[tuple] = set()
+said: set[tuple[str, type[Warning], str, int]] = set()
 """Which warnings were given, and for which lines: each is told once, whatever is compiled how often."""
 
 

@@ -25,9 +25,11 @@ class Interpreted(Executable):
         return interpreter.Table(size)
 
     def run(self, arrays: Sequence[Array], steps: int, *rest: Any) -> tuple[list[np.ndarray], int]:
-        """Some steps, for which memory begins as nobody's."""
-        self.table.forget()
-        return super().run(arrays, steps, *rest)
+        """Some steps; what they leave in the arena is nobody's, and the table lets go of what it watched."""
+        try:
+            return super().run(arrays, steps, *rest)
+        finally:
+            self.table.forget()
 
     def execute(self, function: Callable[..., None], steps: int, gathering: bool) -> None:
         """Run a function of the file."""

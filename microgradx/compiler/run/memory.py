@@ -113,6 +113,9 @@ class Memory:
         self.bind()
         if not there:
             self.check()
+
+    def count(self) -> None:
+        """All who are to hold new arrays hold them: one more is somebody outside."""
         self.owned = {tensor: n for tensor in self.captured.replaced if (n := references(tensor))}
 
     def check(self) -> None:

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from microgradx.compiler.capture.results import detached, emptied, fill
+from microgradx.compiler.capture.pytree import detached, flatten, unflatten
 from microgradx.compiler.run.compiled_step import CompiledStep
 from microgradx.compiler.run.memory import Changed
 from microgradx.cuda import Array
@@ -93,7 +93,7 @@ class Scan:
     def keep(self, result: Any) -> None:
         """The result of one step, as if of several."""
         found: list[np.ndarray] = []
-        structure = emptied(result, found)
+        structure = flatten(result, found)
         self.results.append((structure, [array[None] for array in found]))
 
     def stacked(self) -> Any:
@@ -109,7 +109,7 @@ class Scan:
                 columns.append(joined(parts))
             else:
                 columns.append([wrap(row) for part in parts for row in part])
-        return fill(structure, iter(columns))
+        return unflatten(structure, iter(columns))
 
 
 def joined(parts: list[Any]) -> Any:

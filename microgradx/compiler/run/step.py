@@ -21,17 +21,17 @@ from microgradx.compiler.capture.audit import Audit
 from microgradx.compiler.capture.capture import capture
 from microgradx.compiler.capture.captured import Captured
 from microgradx.compiler.capture.compare import Comparison
+from microgradx.compiler.capture.pytree import detached, unflatten
 from microgradx.compiler.capture.recaptures import Reasons
-from microgradx.compiler.capture.results import detached, fill
 from microgradx.compiler.report.measure import report
 from microgradx.compiler.report.report import Report
 from microgradx.compiler.run.compiled_step import CompiledStep, Kind, Turn
 from microgradx.compiler.run.cuda_executable import CudaExecutable
+from microgradx.compiler.run.descriptor import global_name, step_of
 from microgradx.compiler.run.executable import Executable
 from microgradx.compiler.run.interpreted import Interpreted
 from microgradx.compiler.run.ledger_outputs import watched
 from microgradx.compiler.run.memory import Changed
-from microgradx.compiler.run.methods import global_name, step_of
 from microgradx.compiler.run.scan import Scan
 from microgradx.cuda import Array
 from microgradx.cuda.cublas import matmul_precision
@@ -79,7 +79,7 @@ class Step:
         make = lambda: Step(self.function.__get__(instance, owner), **self.options)
         return step_of(self, instance, make, self.others)
 
-    def __reduce__(self) -> str | tuple:
+    def __reduce__(self) -> str | tuple[Any, ...]:
         """A copy is a step of the copied function; one that a decorator made is copied as functions are."""
         return global_name(self) or (partial(compile_step, **self.options), (self.function,))
 
@@ -96,7 +96,7 @@ class Step:
             variant, outs = self.compiled(call, key)
         if variant is None:
             return self.eagerly(call)
-        return fill(variant.captured.result, iter([out.reshape(out.shape[1:]) for out in outs]))
+        return unflatten(variant.captured.result, iter([out.reshape(out.shape[1:]) for out in outs]))
 
     def compiled(self, call: Call, key: Any) -> tuple[CompiledStep | None, list[Any]]:
         """A step in compiled code: the variant that ran, and outputs; None where it must run line by line."""
