@@ -1,6 +1,7 @@
 """What a capture found: a program, what happens beside it, and what it took for fixed."""
 
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import Any
 from weakref import ref
 
@@ -37,12 +38,12 @@ class Captured:
     def __post_init__(self) -> None:
         object.__setattr__(self, "housed", self.at_home())
 
-    @property
+    @cached_property
     def sweeps(self) -> list[SweepEvent]:
         """The steps of optimizers."""
         return [event for event in self.events if isinstance(event, SweepEvent)]
 
-    @property
+    @cached_property
     def before(self) -> list[Before]:
         """The memory of Tensors that hold another array after the step, where it changes, too."""
         return [b for b in self.program.bound.values() if isinstance(b, Before)]

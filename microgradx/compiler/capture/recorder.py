@@ -305,11 +305,10 @@ class Recorder(Recording):
         name = f"g_{self.names.of(leaf, 'leaf')}"
         there = [v for v, b in homes.items() if leaf._home is not None or b.then is grad._data]
         home = there[0] if there else self.bind(name, New(leaf, np.zeros(leaf.shape, leaf.dtype)))
-        if value in self.names.invented:  # the value takes the name
-            old = home.name
-            home.name = self.names.free(f"{old}_home")
-            self.names.taken.discard(old)
-            self.names.rename(value, old)
+        if value in self.names.invented:
+            self.names.taken.discard(home.name)
+            value.name, home.name = home.name, self.names.free(f"{home.name}_home")
+            self.names.invented.discard(value)
         self.program.writes[home] = value
 
     def output(self, tensor: Tensor) -> Value:

@@ -19,6 +19,7 @@ from microgradx.codegen.printers.cpu_file import RUN
 from microgradx.compiler.report.machine_limits import limits
 from microgradx.compiler.report.measure import what
 from microgradx.compiler.run.cuda_executable import written
+from microgradx.compiler.run.executable import Executable
 from microgradx.compiler.run.step import Step
 from microgradx.cuda import build, simulated
 from microgradx.cuda.device import Shape
@@ -164,7 +165,7 @@ def of_step(
     """The kernels of a step for such arguments: captured here, whatever device it is to run on."""
     compiled = step.captured(*args)
     if "cpu" in devices:
-        made = compiled.compile()
+        made = Executable(compiled.captured)
         runs = dict.fromkeys((s for s in made.emitted.segments if isinstance(s, str)), RUN)
         for chain in made.plan.chains:
             if not isinstance(chain.items[0], Host):

@@ -50,11 +50,12 @@ class CompiledStep:
 
     def compile(self) -> Executable | CudaExecutable:
         """Its code, made when it is first needed: by one thread, for others may wait for it."""
-        with self.lock:
-            if self.executable is None:
-                made = self.kind(self.captured)
-                self.executable, self.memory = made, made.memory()
-            return self.executable
+        if self.executable is None:
+            with self.lock:
+                if self.executable is None:
+                    made = self.kind(self.captured)
+                    self.executable, self.memory = made, made.memory()
+        return self.executable
 
     @property
     def apart(self) -> bool:

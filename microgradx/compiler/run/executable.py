@@ -98,6 +98,7 @@ class Executable:
 
     def attach(self, memory: Memory) -> None:
         """The arrays outside are elsewhere now."""
+        array: Any
         for value, array in memory.arrays.items():
             if place := self.places.get(("bound", value)):
                 self.table[place] = array

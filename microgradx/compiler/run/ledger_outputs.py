@@ -59,9 +59,9 @@ def watched(step: CompiledStep) -> CompiledStep | None:
     It is compiled once for as many numbers of the same parameters: which ones, it finds in memory. None where
     it could not read what the ledgers need.
     """
-    pages = [page for ledger in ledgers(step.captured) for page in ledger.pages]
-    if not pages:
+    if not any(sweep.optimizer.ledgers for sweep in step.captured.sweeps):
         return step
+    pages = [page for ledger in ledgers(step.captured) for page in ledger.pages]
     form = tuple(page.form for page in pages)
     if form not in step.twins:
         step.twins[form] = WatchedStep(step, pages) if readable(step.captured) else None
