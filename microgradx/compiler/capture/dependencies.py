@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from microgradx.codegen.ir.program import Line
-from microgradx.compiler.capture.guards import Record, items_of, watch_array
+from microgradx.compiler.capture.guards import Record, behind, clocks_of, context, fits, items_of, watch_array
 from microgradx.compiler.capture.impure import impure_builtin, impure_function, state_of
 from microgradx.compiler.capture.namespace import parameter_names
 from microgradx.compiler.capture.plain_values import CONTAINERS, DICTS, PLAIN, settled, space_of
@@ -351,24 +351,3 @@ class Dependencies:
                     self.modules.pop(key, None)
                     found = True
         self.sources = [one for one in self.sources if id(one[0]) in self.records]
-
-
-def clocks_of(optimizer: Optimizer) -> str:
-    """The step counts of an optimizer, and what else its rules carry."""
-    return repr([part.clock for flat in optimizer.flats for part in flat.parts])
-
-
-def fits(f: types.FunctionType, own: dict[str, Any]) -> bool:
-    """Whether a function's closure holds some values."""
-    cells = zip(f.__code__.co_freevars, f.__closure__ or (), strict=True)
-    return all(look_into(cell, "", MISSING) is own.get(name, MISSING) for name, cell in cells)
-
-
-def context(variable: Any, _: str, default: Any) -> Any:
-    """What a context variable holds."""
-    return variable.get(default)
-
-
-def behind(reference: Any, _: str, default: Any) -> Any:
-    """What a weak reference leads to."""
-    return reference()

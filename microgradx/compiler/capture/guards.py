@@ -4,6 +4,7 @@ A guard is a fact about one object: an attribute, an item, a global holds a cert
 before the code that reads them runs, and looked at again before every compiled call, by identity first.
 """
 
+import types
 import zlib
 from collections.abc import Callable
 from functools import partial
@@ -14,9 +15,10 @@ import numpy as np
 
 from microgradx.compiler.capture.plain_values import DICTS, settled, told
 from microgradx.eager.tensor import Tensor
-from microgradx.kernels.free_variables import MISSING
+from microgradx.kernels.free_variables import MISSING, look_into
 from microgradx.nn import Module
 from microgradx.nn import module as modules
+from microgradx.optim import Optimizer
 from microgradx.primitives.core import ElementwisePrimitive, Primitive
 from microgradx.scalars import declarations
 
@@ -212,3 +214,24 @@ def difference(record: Record) -> str:
 def watch_array(array: np.ndarray) -> tuple[Callable[[], Any], Any]:
     """A look at an array's content, and what it shows now."""
     return partial(content, array), content(array)
+
+
+def clocks_of(optimizer: Optimizer) -> str:
+    """The step counts of an optimizer, and what else its rules carry."""
+    return repr([part.clock for flat in optimizer.flats for part in flat.parts])
+
+
+def fits(f: types.FunctionType, own: dict[str, Any]) -> bool:
+    """Whether a function's closure holds some values."""
+    cells = zip(f.__code__.co_freevars, f.__closure__ or (), strict=True)
+    return all(look_into(cell, "", MISSING) is own.get(name, MISSING) for name, cell in cells)
+
+
+def context(variable: Any, _: str, default: Any) -> Any:
+    """What a context variable holds."""
+    return variable.get(default)
+
+
+def behind(reference: Any, _: str, default: Any) -> Any:
+    """What a weak reference leads to."""
+    return reference()
