@@ -26,7 +26,7 @@ from bench.measure import RESULTS, duration, write
 from bench.models import Network
 from bench.parts import ROOT, Part, Row, Tables, all_of, cell, problem, row
 from microgradx import data, nn, optim
-from microgradx.compiler.run.cuda_step import CudaVariant
+from microgradx.compiler.run.cuda_executable import CudaExecutable
 from microgradx.cuda import Array, available, build, describe, device, simulated
 from microgradx.cuda.devices import Launch
 from microgradx.eager.tensor import wrap
@@ -314,7 +314,7 @@ def launches(quick: bool) -> Iterator[Row]:
     yield row("launch", f"{what}: a step", duration(each), asked="5 us", note=note)
     begin = duration(taken[1] - each)
     yield row("launch", f"{what}: to begin a scan", begin, note="a scan of one, less a step")
-    CudaVariant.how = ""
+    CudaExecutable.how = ""
 
 
 BITS = Part("bits", "bench.cuda:bits", 90, asked="all")

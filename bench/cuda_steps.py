@@ -20,7 +20,7 @@ from bench.measure import duration
 from bench.models import Network
 from bench.parts import Part, Row, problem, row
 from microgradx import nn, optim
-from microgradx.compiler.run.cuda_step import CudaVariant
+from microgradx.compiler.run.cuda_executable import CudaExecutable
 from microgradx.cuda import device, simulated
 from microgradx.training.step import training_step
 
@@ -96,7 +96,7 @@ def waiting(torch: Any, where: str) -> Call:
 
 def trained(network: Network, where: str, rows: int, how: str) -> tuple[Any, Any, Any]:
     """A step of ours on a device, compiled, with its data there."""
-    CudaVariant.how = how
+    CudaExecutable.how = how
     mg.seed(0)
     model = network.built(nn).to(where)
     optimizer = optim.Adam(model.parameters(), lr=1e-3)
@@ -121,7 +121,7 @@ def steps(
             yield row("step", f"{name}: {how}", duration(time), note=note)
         except Exception as error:
             yield row("step", f"{name}: {how}", note=problem(error))
-    CudaVariant.how = ""
+    CudaExecutable.how = ""
     note = "ours is tf32: there is no bf16" if precision == "bf16" else ""
     for peer, make in PEERS.items():
         try:

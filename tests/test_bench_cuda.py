@@ -9,7 +9,7 @@ from stand_in import put_in
 
 from bench import cuda, cuda_steps
 from bench.parts import Part
-from microgradx.compiler.run.cuda_step import CudaVariant
+from microgradx.compiler.run.cuda_executable import CudaExecutable
 from microgradx.cuda import build, device, simulated
 
 PRECISIONS = [job.part() for job in cuda_steps.MORE[:2]]
@@ -19,11 +19,11 @@ REHEARSED = [*cuda.PARTS[:4], cuda.TRAINING, cuda.PRODUCTS, cuda.LAUNCHES, *PREC
 @pytest.fixture
 def patient():
     """The simulator's threads wait for each other."""
-    before, how = sys.getswitchinterval(), CudaVariant.how
+    before, how = sys.getswitchinterval(), CudaExecutable.how
     sys.setswitchinterval(1e-4)
     yield
     sys.setswitchinterval(before)
-    CudaVariant.how = how
+    CudaExecutable.how = how
 
 
 @pytest.mark.cuda
@@ -55,7 +55,7 @@ def gpu(monkeypatch):
         pytest.skip("the extra 'cuda' is not installed, or the simulator replaces it")
     yield put_in(monkeypatch)
     device.cache_clear()
-    CudaVariant.how = ""
+    CudaExecutable.how = ""
 
 
 @pytest.mark.slow

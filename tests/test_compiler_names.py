@@ -13,7 +13,7 @@ from microgradx.codegen.passes.fuse import sink
 from microgradx.codegen.passes.lower import lower
 from microgradx.codegen.passes.schedule import schedule
 from microgradx.codegen.printers.cpu_file import Emitter
-from microgradx.compiler.run.cuda_step import written
+from microgradx.compiler.run.cuda_executable import written
 from microgradx.cuda.devices import Shape
 from microgradx.optim import optimizers
 
@@ -45,8 +45,8 @@ def text(make, n, device, clip=None):
 
     variant = mg.jit(train).captured(np.ones((BATCH, 64), np.float32), np.zeros(BATCH, np.int64))
     if device == "cuda":
-        return written(variant, Shape(), 132, "graph")[0].text
-    return Emitter(schedule(sink(lower(variant.program))), "", variant.blocks).emit().text
+        return written(variant.captured, Shape(), 132, "graph")[0].text
+    return Emitter(schedule(sink(lower(variant.program))), "", variant.captured.blocks).emit().text
 
 
 def functions(file):
@@ -101,7 +101,7 @@ def test_a_comment_stands_above_each_change_of_line():
     """Also behind a loop whose last part belongs to another line."""
     (body,) = re.findall(r"def forward_and_back\(.*?\n\n\n", text(MODELS["mlp"], BATCH, "cpu"), re.S)
     before, after = body.split("matmul_nt")
-    assert before.rstrip().splitlines()[-1].strip().startswith("# gradient of: test_compiler_names.py:")
+    assert before.rstrip().splitlines()[-1].strip().startswith("# test_compiler_names.py:")
 
 
 @pytest.fixture

@@ -248,7 +248,7 @@ def test_a_module_that_the_step_changes(name):
                 y = step(mg.tensor(np.arange(12.0).reshape(6, 2)))
                 ends[-1] += [y.data, np.full((6, 2), model.training)]
     np.testing.assert_allclose(*ends, 1e-6)
-    assert (step.variant.moved is not None) == moves
+    assert (step.variant.captured.moved is not None) == moves
 
 
 def test_too_many_variants_name_the_guard_that_kept_failing(monkeypatch):

@@ -9,7 +9,7 @@ import pytest
 
 import microgradx as mg
 from microgradx import nn, optim
-from microgradx.compiler.run.cuda_step import CudaVariant
+from microgradx.compiler.run.cuda_executable import CudaExecutable
 from microgradx.cuda import cublas, device, simulated
 from microgradx.cuda.cublas import Blas, Problem
 from microgradx.errors import ArgumentError, DeviceError
@@ -173,7 +173,7 @@ def test_products_of_all_forms(standin, dtype):
 @in_simulator
 @pytest.mark.parametrize("activation", ["relu", "tanh"])
 def test_a_step_trains_as_on_the_cpu(standin, activation, monkeypatch):
-    monkeypatch.setattr(CudaVariant, "how", "graph")
+    monkeypatch.setattr(CudaExecutable, "how", "graph")
     results = []
     rng = np.random.default_rng(1)
     data = rng.standard_normal((24, 6)).astype(np.float32), rng.integers(0, 3, 24)

@@ -15,7 +15,7 @@ from test_primitives import CASES, draw, joined
 
 import microgradx as mg
 from microgradx import data, nn, optim
-from microgradx.compiler.run.cuda_step import CudaVariant
+from microgradx.compiler.run.cuda_executable import CudaExecutable
 from microgradx.cuda import Array, Shape, available, describe, device
 from microgradx.errors import ArgumentError, CaptureError, DeviceError, DTypeError, ShapeError
 from microgradx.kernels import sweep
@@ -75,7 +75,7 @@ MIXED = {"constant f4", "constant i8"}  # rows that put a tensor of the CPU besi
 @pytest.mark.parametrize("how", ["eager", *WAYS])
 @pytest.mark.parametrize("table", sorted({table.__name__ for table, _, _ in ROWS}))
 def test_rows_of_the_compiler(table, how, monkeypatch):
-    monkeypatch.setattr(CudaVariant, "how", how)
+    monkeypatch.setattr(CudaExecutable, "how", how)
     for rows, dtype, name in ROWS:
         if rows.__name__ != table or name in MIXED:
             continue
@@ -336,7 +336,7 @@ def test_a_ledger_writes_down_the_devices_steps(way):
 
 @pytest.mark.parametrize("how", ["launches", *WAYS])
 def test_a_ledger_writes_down_a_scan(how, monkeypatch):
-    monkeypatch.setattr(CudaVariant, "how", how)
+    monkeypatch.setattr(CudaExecutable, "how", how)
     written, ends = {}, []
     for where, watch in (("cpu", 9), ("cuda", 9), ("cuda", 0)):
         model = network(where)
@@ -389,7 +389,7 @@ MODELS = {
 @pytest.mark.parametrize("how", ["launches", *WAYS])
 @pytest.mark.parametrize("kind", MODELS)
 def test_a_compiled_step_trains_as_on_the_cpu(kind, how, monkeypatch):
-    monkeypatch.setattr(CudaVariant, "how", how)
+    monkeypatch.setattr(CudaExecutable, "how", how)
     found = []
     for where in ("cpu", "cuda"):
         mg.seed(0)
@@ -403,7 +403,7 @@ def test_a_compiled_step_trains_as_on_the_cpu(kind, how, monkeypatch):
         losses = [step(x[:8], y[:8]).item() for _ in range(2)]
         if where == "cuda":
             losses += step.scan(x, y, batch_size=8, order=np.arange(21)[::-1]).tolist()
-            assert step.variant.how == how
+            assert step.variant.executable.how == how
         else:
             order = np.arange(21)[::-1].copy()
             losses += [step(x[order[i : i + 8]], y[order[i : i + 8]]).item() for i in (0, 8, 16)]
@@ -417,7 +417,7 @@ def test_a_compiled_step_trains_as_on_the_cpu(kind, how, monkeypatch):
 @pytest.mark.parametrize("how", ["eager", "graph", "epoch"])
 def test_a_step_has_the_cpus_numbers(how, monkeypatch):
     """Loss, gradients and weights of one step: sums and products to 1e-6 of their size."""
-    monkeypatch.setattr(CudaVariant, "how", how)
+    monkeypatch.setattr(CudaExecutable, "how", how)
     found = []
     for where in ("cpu", "cuda"):
         model = network(where, (20, 17, 5))

@@ -13,7 +13,7 @@ from stand_in import Driver, put_in
 
 import microgradx as mg
 from microgradx import cuda, nn, optim
-from microgradx.compiler.run.cuda_step import CudaVariant
+from microgradx.compiler.run.cuda_executable import CudaExecutable
 from microgradx.cuda import Array, build, device, nvidia, simulated
 from microgradx.cuda.devices import Launch
 from microgradx.errors import DeviceError
@@ -180,7 +180,7 @@ def compilers():
 @pytest.mark.skipif(not compilers(), reason="the extra 'cuda' is not installed")
 @pytest.mark.parametrize("how", ["graph", "epoch"])
 def test_a_whole_step_flows_through_the_driver(how, gpu, api, monkeypatch):
-    monkeypatch.setattr(CudaVariant, "how", how)
+    monkeypatch.setattr(CudaExecutable, "how", how)
     mg.seed(0)
     model = nn.Sequential(nn.Linear(4, 3)).to("cuda")
     optimizer = optim.SGD(model.parameters(), lr=0.1)

@@ -134,7 +134,7 @@ def test_a_fixed_mask_is_compiled_and_right(name):
     compiled = mg.jit(step)
     np.testing.assert_array_equal(compiled(mg.tensor(2.0)), expected)
     np.testing.assert_array_equal(x.grad, gradient)
-    assert not compiled.variant.hosted
+    assert not compiled.variant.executable.hosted
 
 
 def test_a_mask_that_does_not_fit_is_an_error_as_without_compiling():
@@ -195,7 +195,7 @@ def test_an_operation_of_the_users_own_is_meant_to_run_as_numpy(fresh):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         np.testing.assert_array_equal(step(np.ones(3, np.float32)), [3, 3, 3])
-    assert step.variant.hosted
+    assert step.variant.executable.hosted
 
 
 # It is seen in the stages and in the report

@@ -19,7 +19,7 @@ from microgradx.cli.recipe import Recipe
 from microgradx.cli.train import OPTIONS
 from microgradx.codegen.passes import schedule
 from microgradx.codegen.printers import cpu_file, cpu_printer, file
-from microgradx.compiler.capture import names
+from microgradx.compiler.capture import namespace
 from microgradx.eager import autograd, creation
 from microgradx.kernels import vector_math
 from microgradx.nn import layers, losses, module
@@ -212,7 +212,7 @@ def test_every_word_that_emitted_files_are_written_in_is_reserved():
     """A parameter of the user's that is called `flat` gets another name in a file that calls `flat`."""
     texts = [inspect.getsource(m) for m in (cpu_printer, cpu_file)]
     words = {w for text in texts for w in re.findall(r'vocabulary.add\("(\w+)"\)', text)}
-    assert not (words | file.DTYPES | cpu_file.WORDS) - names.RESERVED
+    assert not (words | file.DTYPES | cpu_file.WORDS) - namespace.RESERVED
 
 
 def test_the_compilers_lists_of_functions_name_functions():
@@ -220,7 +220,7 @@ def test_the_compilers_lists_of_functions_name_functions():
         n for n in scalars.functions if hasattr(vector_math, n) and callable(getattr(vector_math, n))
     } == cpu_file.VECTORS
     assert {""} == schedule.CHEAP - scalars.functions.keys()
-    assert set(names.AXES) <= names.RESERVED
+    assert set(namespace.AXES) <= namespace.RESERVED
 
 
 def test_versions_are_kept_of_every_package_that_results_depend_on():

@@ -8,7 +8,7 @@ import pytest
 import microgradx as mg
 from microgradx import nn, optim
 from microgradx.codegen.cuda_operations import Operation
-from microgradx.compiler.run.cuda_step import written
+from microgradx.compiler.run.cuda_executable import written
 from microgradx.cuda import build, simulated
 from microgradx.cuda.array import Array
 from microgradx.cuda.devices import Shape
@@ -74,7 +74,7 @@ def trained(model, x, y, optimizer=optim.Adam):
         made.step()
         return loss
 
-    return step.captured(x, y)
+    return step.captured(x, y).captured
 
 
 MODELS = {

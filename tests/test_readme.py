@@ -20,8 +20,8 @@ def test_the_code_runs(tmp_path):
         "print(optimizer.source)",
         "print(mg.tape(tanh_loss))",
         "print(step.source)",
-        "from microgradx.compiler.run.cuda_step import written",
-        "print(written(step.variant, mg.cuda.Shape(), 132, 'graph')[0].text)",
+        "from microgradx.compiler.run.cuda_executable import written",
+        "print(written(step.variant.captured, mg.cuda.Shape(), 132, 'graph')[0].text)",
     ]
     path = tmp_path / "readme.py"  # a real file: update rules are compiled from their text
     path.write_text("\n".join(blocks + checks), encoding="utf-8")

@@ -29,6 +29,7 @@ class Addresses:
 
     def __init__(self, size: int):
         self.words = np.zeros(size, np.int64)
+        self.start = address(self.words)
 
     def __setitem__(self, entry: int, array: np.ndarray) -> None:
         self.words[entry] = address(array)

@@ -20,6 +20,7 @@ import numpy as np
 from numpy.typing import DTypeLike
 
 from microgradx.errors import CompileError
+from microgradx.kernels.addresses import Addresses
 from microgradx.kernels.cache import folder
 
 Index = int | tuple[int, ...]
@@ -35,7 +36,7 @@ class Gate:
         self.next = 0
 
 
-class Table:
+class Table(Addresses):
     """What the entries of a step's table of addresses point to, as arrays."""
 
     def __init__(self, size: int):

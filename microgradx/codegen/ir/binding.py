@@ -1,38 +1,109 @@
-"""Memory outside of a program that it reads, or leaves values in."""
+"""Memory outside of a program that it reads, or leaves values in: whose it is, and how it is found again."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+
+import numpy as np
+
+from microgradx.cuda import Array as OnDevice
+from microgradx.eager.tensor import Tensor
+from microgradx.optim.flat import Part
+
+Array = np.ndarray | OnDevice
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, repr=False)
 class Binding:
-    """Memory outside of a program: what `kind` of `owner`, and the array that was there at the capture."""
+    """Memory outside of a program: whose it is, and the array that was there at the capture."""
 
-    owner: Any
-    kind: str  # one of KINDS, or the name of a part's state
-    then: Any
-    event: int = -1  # that finds a number
+    owner: object
+    then: Array
 
-    def array(self) -> Any:
+    def array(self) -> Array:
         """The array as it is now."""
-        match self.kind:
-            case "data":
-                return self.owner._data
-            case "grad":
-                home, grad = self.owner._home, self.owner._grad
-                return home if home is not None else self.then if grad is None else grad._data
-            case "new":
-                return self.then if self.owner._home is None else self.owner._home
-            case "value":
-                return self.owner.value
-            case "constant" | "number" | "before":
-                return self.then
-        return self.owner.state[self.kind]
+        return self.then
 
     def __repr__(self) -> str:
-        return self.kind if self.kind in KINDS else f"state {self.kind}"
+        return type(self).__name__.lower()
 
 
-GRADIENTS = "grad", "new"
-KINDS = "data", "grad", "new", "before", "value", "constant", "number"
-"""Of a Tensor its data, the gradient that it has or gets, its data before the step; of a part its value."""
+class Constant(Binding):
+    """An array that nobody owns: as it was at the capture."""
+
+    owner: None
+
+
+class Data(Binding):
+    """The data of a Tensor."""
+
+    owner: Tensor
+
+    def array(self) -> Array:
+        """The array that the Tensor has now."""
+        return self.owner._data
+
+
+class Before(Binding):
+    """The data that a Tensor has before the step gives it another array."""
+
+    owner: Tensor
+
+
+class Grad(Binding):
+    """The gradient that a leaf has when the step begins."""
+
+    owner: Tensor
+
+    def array(self) -> Array:
+        """In an optimizer's memory, or wherever it is now."""
+        home, grad = self.owner._home, self.owner._grad
+        return home if home is not None else self.then if grad is None else grad._data
+
+
+class New(Binding):
+    """The gradient that a leaf gets."""
+
+    owner: Tensor
+
+    def array(self) -> Array:
+        """In an optimizer's memory, or the step's own."""
+        return self.then if self.owner._home is None else self.owner._home
+
+
+GRADIENTS = Grad, New
+
+
+class Home(Binding):
+    """The place of a parameter's values in an optimizer's flat array."""
+
+    owner: Part
+
+    def array(self) -> Array:
+        """The view of it."""
+        return self.owner.value
+
+    def __repr__(self) -> str:
+        return "value"
+
+
+@dataclass(eq=False, repr=False)
+class State(Binding):
+    """The place of a state of a parameter's, such as Adam's m."""
+
+    owner: Part
+    name: str
+
+    def array(self) -> Array:
+        """The view of it."""
+        return self.owner.state[self.name]
+
+    def __repr__(self) -> str:
+        return f"state {self.name}"
+
+
+@dataclass(eq=False, repr=False)
+class Number(Binding):
+    """A Python number, looked up before every step: in the column of an event."""
+
+    owner: Callable[[], float]
+    event: int

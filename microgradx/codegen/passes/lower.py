@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from microgradx import scalars
-from microgradx.codegen.ir.binding import GRADIENTS
+from microgradx.codegen.ir.binding import GRADIENTS, Number
 from microgradx.codegen.ir.loops import Buffer, Compute, Item, Nest, Read, Reduce, View, squeezed
 from microgradx.codegen.ir.ops import Host, Look, Sweep, Uniform
 from microgradx.codegen.ir.program import Draw, Instruction, Program, Update, Value, Watch
@@ -47,10 +47,10 @@ class Lowering:
         for k, value in enumerate(program.arguments):
             self.views[value] = self.outside(value, ("argument", k))
         for value, binding in program.bound.items():
-            source = ("number", binding.event) if binding.kind == "number" else ("bound", value)
+            source = ("number", binding.event) if isinstance(binding, Number) else ("bound", value)
             self.views[value] = self.outside(value, source)
         self.there = dict(self.views)  # where what is bound lies, whatever becomes of its value
-        kept = [value for value, binding in program.bound.items() if binding.kind not in GRADIENTS]
+        kept = [value for value, binding in program.bound.items() if not isinstance(binding, GRADIENTS)]
         self.state = {self.views[value].buffer for value in kept}
         read = {value for instruction in program.instructions for value in instruction.reads()}
         finals = list(program.writes.values())
@@ -202,7 +202,7 @@ class Lowering:
         if view.buffer.source is None:
             return True
         binding: Any = self.program.bound.get(view.buffer.source[1])
-        own = binding is not None and binding.kind not in GRADIENTS
+        own = binding is not None and not isinstance(binding, GRADIENTS)
         return own and any(binding.owner is x for x in (part.parameter, part))
 
     def rescue(self, buffers: set[Buffer], instruction: Instruction) -> None:

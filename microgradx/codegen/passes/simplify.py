@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from microgradx import scalars
-from microgradx.codegen.ir.binding import Binding
+from microgradx.codegen.ir.binding import Constant
 from microgradx.codegen.ir.program import Instruction, Program, Update, Value, check
 from microgradx.kernels.keys import frozen
 from microgradx.primitives import Primitive, indexing, lift
@@ -27,11 +27,11 @@ def positions(program: Program) -> None:
         if instruction.op in (indexing.getitem, indexing.put):
             for x in instruction.inputs[1:]:
                 binding = program.bound.get(x)
-                if x not in found and x.dtype == bool and x.ndim and binding and binding.kind == "constant":
+                if x not in found and x.dtype == bool and x.ndim and isinstance(binding, Constant):
                     found[x] = []
                     for axis, at in enumerate(np.nonzero(binding.array())):
                         value = Value(f"{x.name}_at" + f"_{axis}" * (x.ndim > 1), at.shape, at.dtype)
-                        program.bound[value] = Binding(None, "constant", at)
+                        program.bound[value] = Constant(None, at)
                         found[x].append(value)
             pick(instruction, found)
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from microgradx.compiler.capture.reach import print_of
+from microgradx.compiler.capture.plain_values import fingerprint
 from microgradx.cuda import Array
 from microgradx.eager.arrays import native
 from microgradx.eager.tensor import Tensor, wrap
@@ -51,7 +51,7 @@ class Call:
             elif type(x) in (list, tuple, dict) or (isinstance(x, tuple) and hasattr(x, "_fields")):
                 values[i] = self.take(x, partial(self.name, i), key)
             else:
-                key.append((print_of(x), getattr(x, "requires_grad", None)))
+                key.append((fingerprint(x), getattr(x, "requires_grad", None)))
         return key
 
     def name(self, i: int) -> str:
@@ -70,13 +70,13 @@ class Call:
             key += [array.shape, array.dtype.char, type(array)]
             return Slot(len(self.values) - 1)
         if isinstance(x, dict):
-            key.append((type(x), tuple(map(print_of, x))))
+            key.append((type(x), tuple(map(fingerprint, x))))
             return type(x)((k, self.take(v, partial(longer, name, k), key)) for k, v in x.items())
         if isinstance(x, list | tuple):
             key.append((type(x), len(x)))
             inner = [self.take(v, partial(longer, name, i), key) for i, v in enumerate(x)]
             return type(x)(*inner) if hasattr(x, "_fields") else type(x)(inner)
-        key.append((print_of(x), getattr(x, "requires_grad", None)))
+        key.append((fingerprint(x), getattr(x, "requires_grad", None)))
         return x
 
     def given(self) -> list[Any]:

@@ -1,39 +1,78 @@
 """Running a step once, eagerly, to find out what it does: the user's function becomes a Program."""
 
+import gc
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from inspect import signature
+from types import FrameType
 from typing import Any
 
+import numpy as np
+
+from microgradx.codegen.ir.binding import Constant, Data
 from microgradx.codegen.ir.program import Program
+from microgradx.codegen.passes.simplify import simplify
 from microgradx.compiler.capture.arguments import Call
-from microgradx.compiler.capture.guards import Guards
+from microgradx.compiler.capture.captured import Captured
+from microgradx.compiler.capture.dependencies import OTHERS, USERS, Dependencies
+from microgradx.compiler.capture.guards import Guards, needed
 from microgradx.compiler.capture.recorder import Recorder
-from microgradx.compiler.capture.refusals import refuse_hidden_results
-from microgradx.compiler.capture.trace import OTHERS, USERS, Trace
+from microgradx.compiler.capture.refusals import (
+    changes,
+    refuse_hidden_results,
+    refuse_memory_that_changes,
+    refuse_new_options,
+    refuse_tensors_left_outside,
+    refuse_what_no_guard_can_watch,
+    tensors_left_outside,
+)
 from microgradx.eager.mode import mode
 from microgradx.kernels.random import drawn, generator
+from microgradx.primitives import Primitive
+
+SMALL = 4096
+"""Bytes of an array that is watched even where the program reads it, too."""
 
 
-def capture(
-    function: Callable[..., Any], name: str, call: Any, again: bool = False
-) -> tuple[Any, Recorder, Guards | None, str | None]:
-    """Run a function once, eagerly, and take back what it did.
+def capture(function: Callable[..., Any], name: str, call: Call, again: bool = False) -> Captured:
+    """Run a function once, eagerly, and take back what it did; `again`: only the program is asked for.
 
-    Gives its result in Values, the Recorder, what the program took for fixed, and what of that the step
-    itself has changed, if it has; `again`: only the program is asked for.
+    Raises CaptureError where no program could do the same.
     """
+    recorder, result, guards, moved = record(function, name, call, again)
+    program = simplify(recorder.program)
+    return Captured(
+        title_of(function, program),
+        program,
+        result,
+        recorder.device,
+        recorder.blocks,
+        recorder.events,
+        [*recorder.optimizers],
+        recorder.replaced,
+        {leaf: had for leaf, had in recorder.before.items() if had is not None},
+        recorder.final,
+        [*recorder.ties.values()],
+        guards,
+        moved,
+    )
+
+
+def record(
+    function: Callable[..., Any], name: str, call: Call, again: bool = False
+) -> tuple[Recorder, Any, Guards | None, str | None]:
+    """The same as it is written down: the Recorder, the result in Values, guards, and which of them fails."""
     names: dict[int, str] = {}
     recorder = Recorder(name, names)
     values = call.with_arrays(recorder.argument)
-    trace = Trace(function, names)
+    trace = Dependencies(function, names)
     args, words = call.spread(values)
     kinds, root = trace.kinds.get, trace.root
 
-    def look(frame: Any, event: str, arg: Any) -> None:
+    def look(frame: FrameType, event: str, arg: Any) -> None:
         kind = kinds(frame.f_code)
-        if kind == OTHERS and (event != "call" or kinds(frame.f_back.f_code) != USERS):
+        if kind == OTHERS and (event != "call" or kinds(frame.f_back.f_code) != USERS):  # type: ignore[union-attr]
             return  # most of what happens
         if event == "return" and frame.f_code is root:
             recorder.read_names(frame.f_locals)
@@ -46,8 +85,8 @@ def capture(
         refuse_hidden_results(trace, recorder, result)
         found = recorder.finish(result)
         del result  # what nobody else holds the step has made
-        guards = None if again else trace.finish(recorder)
-        return found, recorder, guards, guards.failing() if guards else None
+        guards = None if again else guards_of(trace, recorder)
+        return recorder, found, guards, guards.failing() if guards else None
     finally:
         seeded = drawn.seeds != before[1]
         if seeded or generator._block == start["block"] + drawn.blocks - before[0]:
@@ -56,11 +95,46 @@ def capture(
             undo()
 
 
+def guards_of(trace: Dependencies, recorder: Recorder) -> Guards:
+    """What the step took for fixed. Raises CaptureError where nobody could watch that."""
+    trace.find()
+    trace.settle()
+    if any(next(changes(record), None) for record in trace.records.values()):
+        gc.collect(1)  # what the step has made may live on for a while, in cycles
+        trace.settle()
+    if any(tensors_left_outside(trace, recorder)):
+        gc.collect()
+        trace.settle()
+    refuse_what_no_guard_can_watch(trace)
+    refuse_memory_that_changes(trace, recorder)
+    refuse_new_options(recorder)
+    kept = [r for r in trace.records.values() if r.slots or r.items is not None or r.look is not None]
+    constants = (b.then for b in recorder.program.bound.values() if isinstance(b, Constant))
+    read = {id(array) for array in constants} if recorder.device == "cpu" else set()
+    for record in kept:
+        if isinstance(record.it, np.ndarray) and id(record.it) in read and record.it.nbytes > SMALL:
+            record.look = None  # the program reads it anew in every step
+    owners = [b.owner for b in recorder.program.bound.values() if isinstance(b, Data)]
+    leaves = list({id(t): t for t in [*owners, *recorder.before]}.values())
+    ops = dict.fromkeys(one.op for one in recorder.program.instructions if isinstance(one.op, Primitive))
+    guards = Guards(kept, needed(trace.modules, trace.untouched), leaves, list(ops))
+    refuse_tensors_left_outside(trace, recorder)
+    return guards
+
+
 def program_of(function: Callable[..., Any], *args: Any) -> Program:
     """What a function does with such arguments, operation by operation, before anything is simplified."""
     call = Call(args, {}, list(signature(function).parameters).__getitem__)
     call.read()
-    return capture(function, function.__name__, call)[1].program
+    return record(function, function.__name__, call)[0].program
+
+
+def title_of(function: Callable[..., Any], program: Program) -> str:
+    """The first lines of the emitted file."""
+    code = getattr(function, "__code__", None)
+    where = f", line {code.co_firstlineno} of {code.co_filename.rpartition('/')[2]}" if code else ""
+    arguments = ", ".join(f"{v.name} {v.dtype}{list(v.shape)}" for v in program.arguments)
+    return f"The step `{program.name}`{where}, for {arguments or 'no arguments'}.\n"
 
 
 @contextmanager

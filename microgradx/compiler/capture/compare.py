@@ -7,17 +7,20 @@ from typing import Any
 
 import numpy as np
 
-from microgradx.codegen.ir.program import Draw, Instruction, Update, Value
+from microgradx.codegen.ir.binding import Binding, Constant, Data, Number, State
+from microgradx.codegen.ir.program import Draw, Instruction, Program, Update, Value
+from microgradx.compiler.capture.captured import Captured
+from microgradx.compiler.capture.events import Event, NumberEvent
 from microgradx.compiler.capture.guards import spelled
-from microgradx.compiler.capture.reach import PLAIN
+from microgradx.compiler.capture.plain_values import PLAIN
 from microgradx.eager.devices import on_host
 from microgradx.eager.tensor import Tensor
 
 
 class Comparison:
-    """Two variants side by side; `found` says what differs first, None where nothing does."""
+    """Two captures side by side; `found` says what differs first, None where nothing does."""
 
-    def __init__(self, old: Any, new: Any):
+    def __init__(self, old: Captured, new: Captured):
         self.old, self.new = old, new
         self.twin: dict[Value, Value] = {}  # of the values of the new program
         self.found = next(self.differences(), None)
@@ -28,8 +31,7 @@ class Comparison:
         if len(old.arguments) != len(new.arguments):
             yield "other arguments"
             return
-        for a, b in zip(old.arguments, new.arguments, strict=True):
-            self.twin[b] = a
+        self.twin |= zip(new.arguments, old.arguments, strict=True)
         yield from self.bound()
         for a, b in zip(old.instructions, new.instructions, strict=False):
             if what := self.instruction(a, b):
@@ -50,7 +52,7 @@ class Comparison:
         reads = [first_read(self.old.program, v) for v in old], [first_read(self.new.program, v) for v in new]
         for (v, a), (w, b), where in zip(old.items(), new.items(), reads[1], strict=False):
             self.twin[w] = v
-            read = a.kind == b.kind == "data" and v not in self.old.program.writes
+            read = isinstance(a, Data) and isinstance(b, Data) and v not in self.old.program.writes
             same = same_binding(a, b) or (read and same_content(a.array(), b.array()))
             if not same or (v.shape, v.dtype) != (w.shape, w.dtype):
                 yield f"{w.name}, another {b!r} than then{where}"
@@ -85,27 +87,28 @@ class Comparison:
         writes = {(self.twin[home], self.twin[value]) for home, value in new.program.writes.items()}
         if writes != {*old.program.writes.items()}:
             yield "what it leaves in parameters, gradients or buffers"
-        if old.final != new.final or old.gradients != new.gradients or old.blocks != new.blocks:
+        if (old.final, old.found, old.blocks) != (new.final, new.found, new.blocks):
             yield "which gradients it finds and leaves, or the random numbers that it draws"
         if len(old.events) != len(new.events) or not all(map(same_event, old.events, new.events)):
             yield "the steps of optimizers and schedules"
 
 
-def first_read(program: Any, value: Value) -> str:
+def first_read(program: Program, value: Value) -> str:
     """The line where a value is read first."""
     line = next((one.line for one in program.instructions if value in one.inputs), None)
     return f" ({line})" if line else ""
 
 
-def same_binding(a: Any, b: Any) -> bool:
+def same_binding(a: Binding, b: Binding) -> bool:
     """Whether two bindings find the same memory, or constants the same content."""
-    if a.kind != b.kind or a.event != b.event:
+    if type(a) is not type(b):
         return False
-    if a.kind == "number":
-        return same_function(a.owner, b.owner)
-    if a.kind != "constant":
-        return a.owner is b.owner
-    return a.then is b.then or same_content(a.then, b.then)
+    if isinstance(a, Constant):
+        return a.then is b.then or same_content(a.then, b.then)
+    if isinstance(a, Number) and isinstance(b, Number):
+        return a.event == b.event and same_function(a.owner, b.owner)
+    named = not (isinstance(a, State) and isinstance(b, State)) or a.name == b.name
+    return named and a.owner is b.owner
 
 
 def same_content(a: Any, b: Any) -> bool:
@@ -136,11 +139,11 @@ def same_op(a: Any, b: Any) -> bool:
     return a is b
 
 
-def same_event(a: tuple, b: tuple) -> bool:
+def same_event(a: Event, b: Event) -> bool:
     """Whether the same happens outside of the programs."""
-    if a[0] == b[0] == "number":
-        return same_function(a[1], b[1])
-    return len(a) == len(b) and all(alike(x, y, {}) for x, y in zip(a, b, strict=True))
+    if isinstance(a, NumberEvent) and isinstance(b, NumberEvent):
+        return same_function(a.look, b.look)
+    return type(a) is type(b) and alike([*vars(a).values()], [*vars(b).values()], {})
 
 
 def alike(a: Any, b: Any, twin: dict[Value, Value]) -> bool:

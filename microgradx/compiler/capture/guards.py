@@ -4,6 +4,7 @@ A guard is a fact about one object: an attribute, an item, a global holds a cert
 before the code that reads them runs, and looked at again before every compiled call, by identity first.
 """
 
+import types
 import zlib
 from collections.abc import Callable
 from functools import partial
@@ -12,11 +13,12 @@ from typing import Any
 
 import numpy as np
 
-from microgradx.compiler.capture.reach import DICTS, settled, told
+from microgradx.compiler.capture.plain_values import DICTS, settled, told
 from microgradx.eager.tensor import Tensor
-from microgradx.kernels.free_variables import MISSING
+from microgradx.kernels.free_variables import MISSING, look_into
 from microgradx.nn import Module
 from microgradx.nn import module as modules
+from microgradx.optim import Optimizer
 from microgradx.primitives.core import ElementwisePrimitive, Primitive
 from microgradx.scalars import declarations
 
@@ -31,10 +33,10 @@ class Record:
 
     def __init__(self, it: Any, path: str):
         self.it, self.path = it, path
-        self.slots: dict[Any, list] = {}  # what is looked up: [function, key, value, path]
+        self.slots: dict[Any, list[Any]] = {}  # what is looked up: [function, key, value, path]
         self.kind: type | None = None  # its class, where that could be another
         self.items: Any = None  # of a container
-        self.look: tuple | None = None  # (function, what it gave): anything else
+        self.look: tuple[Callable[[], Any], Any] | None = None  # (function, what it gave): anything else
         self.wanted: dict[str, str] = {}  # attributes that were not there, and their paths
 
     def slot(self, key: Any, get: Callable[..., Any], value: Any, path: str) -> None:
@@ -176,7 +178,9 @@ class Guards:
         return None
 
 
-def needed(modules: dict[int, tuple[Module, Any]], untouched: dict[int, tuple]) -> list[tuple[Module, Any]]:
+def needed(
+    modules: dict[int, tuple[Module, Any]], untouched: dict[int, tuple[Any, Any]]
+) -> list[tuple[Module, Any]]:
     """What modules must hold for what they computed: what they held when they were first seen.
 
     Of what the step had set before that, as eval() does: what it leaves there, whatever it was before.
@@ -207,6 +211,27 @@ def difference(record: Record) -> str:
     return f"{record.path}[{key!r}]: {told(a)} then, {told(b)} now"
 
 
-def watch_array(array: np.ndarray) -> tuple:
+def watch_array(array: np.ndarray) -> tuple[Callable[[], Any], Any]:
     """A look at an array's content, and what it shows now."""
     return partial(content, array), content(array)
+
+
+def clocks_of(optimizer: Optimizer) -> str:
+    """The step counts of an optimizer, and what else its rules carry."""
+    return repr([part.clock for flat in optimizer.flats for part in flat.parts])
+
+
+def fits(f: types.FunctionType, own: dict[str, Any]) -> bool:
+    """Whether a function's closure holds some values."""
+    cells = zip(f.__code__.co_freevars, f.__closure__ or (), strict=True)
+    return all(look_into(cell, "", MISSING) is own.get(name, MISSING) for name, cell in cells)
+
+
+def context(variable: Any, _: str, default: Any) -> Any:
+    """What a context variable holds."""
+    return variable.get(default)
+
+
+def behind(reference: Any, _: str, default: Any) -> Any:
+    """What a weak reference leads to."""
+    return reference()

@@ -2,7 +2,6 @@
 
 import warnings
 from collections import Counter
-from typing import Any
 
 from microgradx.errors import CaptureError, CompileWarning
 
@@ -50,12 +49,3 @@ class Reasons:
         self.told = True
         advice = "so every call records it anew, some milliseconds each. Change it outside of the step."
         warnings.warn(f"{self.name} changes what it reads itself, {moved}: {advice}", CompileWarning, 6)
-
-
-def failing(variant: Any) -> str | None:
-    """What is not as it was for a variant, in words: what its step reads, or the rules of its optimizers."""
-    if failed := variant.guards.failing():
-        return failed
-    sweeps = [event for event in variant.events if event[0] == "sweep"]
-    others = [update.outside.failing() for _, _, flat, _, update in sweeps if flat.update is not update]
-    return next(filter(None, others), None)

@@ -1,122 +1,43 @@
 """Writes a Program down while eager operations run.
 
-While a Recorder is `mode.recorder`, Tensors report to it what is done to them. An array of the eager run
-stands for the value that it holds: `id(array)` is looked up, and the arrays are kept alive.
+While a Recorder is `mode.recorder`, Tensors and optimizers report to it what is done to them.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
-from weakref import ref
 
 import numpy as np
 
-from microgradx.codegen.ir.binding import Binding
-from microgradx.codegen.ir.program import Draw, Instruction, Line, Program, Update, Value
+from microgradx.codegen.ir.binding import Array, Constant, Data, Grad, New, Number, State
+from microgradx.codegen.ir.program import Draw, Instruction, Update, Value
 from microgradx.compiler.capture.aliasing import refuse_gradient, renew, settle
-from microgradx.compiler.capture.names import RESERVED, line_of, local_name, user_frame
-from microgradx.compiler.capture.refusals import (
-    refuse,
-    refuse_optimizer,
-    refuse_what_is_lost,
-    show_state,
-    type_of,
-)  # fmt: skip
-from microgradx.compiler.capture.results import each
-from microgradx.cuda import Array
+from microgradx.compiler.capture.events import NumberEvent, ScheduleEvent, SweepEvent
+from microgradx.compiler.capture.pytree import tree_map
+from microgradx.compiler.capture.recording import KnownArray, Recording
+from microgradx.compiler.capture.refusal import refuse
+from microgradx.compiler.capture.refusals import refuse_optimizer, refuse_what_is_lost, show_state
+from microgradx.compiler.capture.user_code import user_frame
+from microgradx.cuda import Array as OnDevice
 from microgradx.eager.listener import Listener
 from microgradx.eager.mode import mode
+from microgradx.eager.tape import Node
 from microgradx.eager.tensor import Tensor, wrap
 from microgradx.kernels.random import drawn
+from microgradx.optim import Optimizer, Schedule
+from microgradx.optim.flat import Flat, Run
+from microgradx.primitives import Primitive
 from microgradx.primitives.core import ElementwisePrimitive
-from microgradx.scalars import functions
 
 
-class Recorder(Listener[Tensor]):
+class Recorder(Recording, Listener[Tensor]):
     """Writes a Program while the eager operations run; `mode.recorder` while it does."""
 
-    def __init__(self, name: str, names: dict[int, str]):
-        self.program = Program(name)
-        self.device = "cpu"  # "cuda" from when it meets something there
-        self.names = names  # of Tensors by id: the parameters' full names
-        self.taken: set[str] = set()
-        self.values: dict[int, Value] = {}
-        self.pure: dict[int, Any] = {}  # arrays that are the same in every step: the number in them, or None
-        self.kept: list[Any] = []  # arrays and Tensors must live while their ids mean something
-        self.homes: dict[int, Value] = {}  # the bound Value of a Tensor, by the Tensor's id
-        self.origin: dict[int, Value] = {}  # and of an array, whatever it holds now
-        self.nodes: dict[Any, Any] = {}  # of the tape
-        self.before: dict[Tensor, bool | None] = {}  # had a leaf a gradient? None where nobody looked
-        self.events: list[tuple] = []  # what happens outside of the program, in order, in every step
-        self.start, self.block, self.seeds = drawn.blocks, drawn.blocks, drawn.seeds
-        self.seen: list[tuple[Any, Any]] = []  # arrays of optimizers' states, and what was in them
-        self.forward: Line | None = None  # of the operation whose gradient is under way
-        self.backward = False  # whether any is
-        self.undo: list[Callable[[], None]] = []  # what takes back the eager run
-        self.owners: dict[int, Any] = {}  # the optimizer of a flat buffer
-        self.flats: dict[int, Any] = {}  # flat buffers by their ids
-        self.options: list[tuple[Any, dict[str, Any]]] = []  # their groups, at every sweep
-        self.given: list[Tensor] = []  # the arguments
-        self.ties: dict[int, tuple[Any, Any]] = {}  # Tensors that share their array with another one
-        self.stand_ins: dict[int, np.ndarray] = {}  # for arrays on a GPU, by their ids
-        self.made: dict[int, Tensor] = {}  # Tensors that the step makes of arrays, by their ids
-        self.changed: list[Any] = []  # arrays that change in place
-        self.replaced: list[Tensor] = []  # Tensors that hold another array after the step
-        self.invented: set[Value] = set()  # Values that the user has no name for yet
+    # What Tensors report
 
-    # Values
-
-    def fresh(self, base: str, array: np.ndarray, known: bool = False) -> Value:
-        """A new Value for an array, with a name that is free."""
-        value = Value(self.free(base), array.shape, type_of(array, base if known else f"a result of {base}"))
-        if not known:
-            self.invented.add(value)
-        self.values[id(array)] = value
-        self.kept.append(array)
-        return value
-
-    def free(self, base: str) -> str:
-        """A name that no other Value has."""
-        base = "".join(c if c.isalnum() else "_" for c in base).strip("_") or "value"
-        base = f"_{base}" if base[0].isdigit() else base
-        n = 1
-        name = f"{base}_1" if base in RESERVED or base in functions else base
-        while name in self.taken:
-            n += 1
-            name = f"{base}_{n}"
-        self.taken.add(name)
-        return name
-
-    def bind(self, base: str, array: Any, owner: Any, kind: str) -> Value:
-        """A Value that is read from, or left in, memory outside."""
-        value = self.fresh(base, array, known=True)
-        self.program.bound[value] = Binding(owner, kind, array)
-        self.origin[id(array)] = value
-        if kind == "data":
-            self.undo.append(partial(setattr, owner, "_data", array))
-        self.kept.append(owner)
-        return value
-
-    def value(self, x: Any) -> Any:
-        """The Value of a Tensor or array; numbers are themselves."""
-        if not isinstance(x, Tensor | np.ndarray | Array):
-            return x
-        array: Any = x._data if isinstance(x, Tensor) else x
-        if id(array) in self.values:
-            held: Any = self.program.bound.get(self.origin.get(id(array)))  # type: ignore[arg-type]
-            if isinstance(x, Tensor) and held and held.kind == "data" and held.owner is not x:
-                self.ties[id(x)] = ref(x), held.owner
-            return self.values[id(array)]
-        if isinstance(x, Tensor) and id(array) not in self.pure and id(x) not in self.made:
-            name = self.names.get(id(x)) or x.name or local_name(x) or "tensor"
-            self.homes[id(x)] = self.bind(name, array, x, "data")
-            return self.homes[id(x)]
-        counts = array.ndim == 1 and array.dtype.kind == "i" and (array == np.arange(len(array))).all()
-        return self.bind(local_name(x) or ("positions" if counts else "constant"), array, None, "constant")
-
-    def argument(self, name: str, array: np.ndarray) -> Tensor:
+    def argument(self, name: str, array: Array) -> Tensor:
         """An argument of the step, as the Tensor that the function is called with."""
-        if isinstance(array, Array):
+        if isinstance(array, OnDevice):
             self.device = "cuda"
             array = np.zeros(array.shape, array.dtype)  # what counts is the shape
         else:
@@ -125,26 +46,17 @@ class Recorder(Listener[Tensor]):
         self.given.append(Tensor(array))
         return self.given[-1]
 
-    # What Tensors report
+    def created(self, tensor: Tensor) -> None:
+        """The step has made a Tensor of an array."""
+        self.tensors.note(tensor).created = True
 
-    def stand_in(self, array: Array) -> np.ndarray:
+    def stand_in(self, array: OnDevice) -> np.ndarray:
         """An array on the host to compute with, in the place of one on a GPU: shapes and views count."""
         self.device = "cuda"
-        self.kept.append(array)
-        return self.stand_ins.setdefault(id(array), np.zeros(array.shape, array.dtype))
-
-    def created(self, tensor: Tensor) -> None:
-        """A Tensor has been made of what a user gave."""
-        self.made[id(tensor)] = tensor
-
-    def traced(self, tensor: Tensor) -> bool:
-        """Whether a Tensor can differ from step to step."""
-        return id(tensor._data) not in self.pure
-
-    def makes(self, tensor: Tensor) -> bool:
-        """Whether a Tensor is a result or an argument of this one step, not memory that stays."""
-        key = id(tensor._data)
-        return key in self.values and key not in self.origin and id(tensor) not in self.homes
+        known = self.arrays.note(array)
+        if known.stand_in is None:
+            known.stand_in = np.zeros(array.shape, array.dtype)
+        return known.stand_in
 
     def look(self, tensor: Tensor, what: str) -> None:
         """Somebody wants to see the numbers in a Tensor."""
@@ -152,53 +64,48 @@ class Recorder(Listener[Tensor]):
             advice = "Return the tensor and look at it outside of the step, or use where(condition, a, b)."
             refuse(f"it looks at a tensor's value ({what})", advice)
 
-    def remember(self, array: np.ndarray) -> None:
+    def remember(self, array: Array) -> None:
         """An array that is the same in every step, with its number if it is the same everywhere."""
-        same = isinstance(array, np.ndarray) and array.size and (array == array.flat[0]).all()
-        self.pure[id(array)] = array.flat[0].item() if same else None
-        self.kept.append(array)
+        known = self.arrays.note(array)
+        known.fixed, known.number = True, None
+        if isinstance(array, np.ndarray) and array.size and (array == array.flat[0]).all():
+            known.number = array.flat[0].item()
 
-    def record(self, op: Any, args: tuple, params: dict[str, Any], out: Tensor) -> None:
+    def record(self, op: Primitive, args: tuple[Any, ...], params: dict[str, Any], out: Tensor) -> None:
         """An operation has run."""
-        arrays = [a._data if isinstance(a, Tensor) else a for a in args]
-        if all(not isinstance(a, np.ndarray | Array) or id(a) in self.pure for a in arrays):
-            if id(out._data) not in self.values:
+        known = [self.known(a) for a in args]
+        if all(one is None or one.fixed for one in known):
+            if self.arrays.of(out._data).value is None:
                 self.remember(out._data)
             return
         self.read_names(user_frame().f_locals)
         numbers = isinstance(op, ElementwisePrimitive)
-        inputs = []
-        for a, array in zip(args, arrays, strict=True):
-            number = self.pure.get(id(array)) if numbers and isinstance(array, np.ndarray) else None
-            inputs.append(self.value(a if isinstance(a, Tensor) else array) if number is None else number)
+        inputs = [
+            one.number if one and one.number is not None and numbers else self.operand(a)
+            for a, one in zip(args, known, strict=True)
+        ]
         value = self.fresh(op.name, out._data)
         self.add(Instruction(op, tuple(inputs), params, (value,)))
         if out._node is not None:
             self.nodes[out._node] = self.program.instructions[-1]
 
-    def add(self, instruction: Instruction) -> None:
-        """Write an instruction down, with the user's line that it belongs to."""
-        instruction.line, instruction.back = self.forward or line_of(user_frame()), self.backward
-        self.program.instructions.append(instruction)
+    def known(self, x: Any) -> KnownArray | None:
+        """What is known of the array of an operand; None of a number."""
+        array = x._data if isinstance(x, Tensor) else x
+        return self.arrays.of(array) if isinstance(array, np.ndarray | OnDevice) else None
 
-    def read_names(self, variables: dict[str, Any]) -> None:
+    def read_names(self, variables: Mapping[str, Any]) -> None:
         """Give Values the names of the user's own variables."""
         for name, x in variables.items():
-            value = self.values.get(id(x._data)) if isinstance(x, Tensor) else None
-            if value in self.invented and not name.startswith("_"):
-                self.taken.discard(value.name)
-                value.name = self.free(name)
-                self.invented.discard(value)
+            if isinstance(x, Tensor) and not name.startswith("_"):
+                self.names.rename(self.arrays.of(x._data).value, name)
 
-    def back(self, node: Any, g: Any) -> None:
+    def back(self, node: Node | None, g: Tensor | None) -> None:
         """The gradient of what a node made is complete: its rule runs next. None: the walk has ended."""
-        made: Any = self.nodes.get(node)
+        made = self.nodes.get(node) if node is not None else None
         self.forward, self.backward = made.line if made else None, node is not None
-        value = self.values.get(id(g._data)) if made and isinstance(g, Tensor) else None
-        if value in self.invented:
-            self.taken.discard(value.name)
-            value.name = self.free(f"g_{made.out.name}")
-            self.invented.discard(value)
+        if made and isinstance(g, Tensor):
+            self.names.rename(self.arrays.of(g._data).value, f"g_{made.out.name}")
 
     def drawn(self, tensor: Tensor, method: str, options: dict[str, Any]) -> None:
         """Fresh random numbers are in a Tensor."""
@@ -207,14 +114,14 @@ class Recorder(Listener[Tensor]):
         out = self.fresh(method, tensor._data)
         self.add(Instruction(draw, (), options, (out,)))
 
-    def alias(self, array: np.ndarray, tensor: Tensor) -> None:
+    def alias(self, array: Array, tensor: Tensor) -> None:
         """An array holds the value of a Tensor now."""
         value = self.value(tensor)
-        if isinstance(value, Value):
-            self.undo.append(partial(setattr, tensor, "_data", tensor._data))
-            self.hold(array, value)
-            if value in self.program.bound and self.program.bound[value].owner is tensor:
-                self.origin.setdefault(id(array), value)  # of a parameter that an optimizer takes over
+        self.undo.append(partial(setattr, tensor, "_data", tensor._data))
+        self.hold(array, value)
+        if value in self.program.bound and self.program.bound[value].owner is tensor:
+            known = self.arrays.note(array)
+            known.home = known.home or value  # of a parameter that an optimizer takes over
 
     def replace(self, tensor: Tensor, new: Tensor) -> None:
         """A Tensor is to hold another array from now on; who shares the one that it had keeps that."""
@@ -222,11 +129,11 @@ class Recorder(Listener[Tensor]):
         if any(tensor is one for one in self.given):
             refuse("it changes the data of an argument", "Return the new values, or keep them in a tensor.")
         self.undo.append(partial(setattr, tensor, "_data", array))
-        if any(tensor is leaf._grad for leaf in self.before) or id(tensor) in self.made:
+        known, there = self.tensors.of(tensor), self.arrays.of(array).home
+        if any(tensor is leaf._grad for leaf in self.before) or known.created:
             return  # the gradient that is left in the end is what counts; others nobody has outside
-        home = self.homes.get(id(tensor)) or self.origin.get(id(array))
-        if id(array) in self.origin and self.program.bound[home].owner is not tensor:  # type: ignore[index]
-            what = f"it gives new data to a tensor that shares the memory of {self.origin[id(array)].name}"
+        if there is not None and self.program.bound[known.home or there].owner is not tensor:
+            what = f"it gives new data to a tensor that shares the memory of {there.name}"
             refuse(what, "Give it a clone() first.")
         if self.leave(tensor, value):
             self.replaced.append(tensor)
@@ -242,41 +149,39 @@ class Recorder(Listener[Tensor]):
 
     def leave(self, tensor: Tensor, value: Value) -> bool:
         """A value is what a Tensor holds after the step; False for one that the step itself has made."""
-        home = self.homes.get(id(tensor)) or self.origin.get(id(tensor._data))
-        first: Any = self.program.bound.get(home)  # type: ignore[arg-type]
-        other = first and first.kind == "data" and first.owner is not tensor
-        if other and first.owner._data is not tensor._data:  # the step has given it other data
+        known = self.arrays.of(tensor._data)
+        home = self.tensors.of(tensor).home or known.home
+        first = self.program.bound[home] if home else None
+        other = first.owner if isinstance(first, Data) and first.owner is not tensor else None
+        if other is not None and other._data is not tensor._data:  # the step has given it other data
             refuse("it changes memory that another tensor had", "Give each a clone() of its own.")
-        if (first and first.kind == "constant") or id(tensor) in self.made:
+        if isinstance(first, Constant) or self.tensors.of(tensor).created:
             what = f"it makes a tensor of an array, and changes {home.name if home else 'it'} in place"
             refuse(what, "Compute a new one instead, or make it outside.")
-        if home is None and id(tensor._data) not in self.values:  # never read so far
-            name = self.names.get(id(tensor)) or tensor.name or "tensor"
-            home = self.bind(name, tensor._data, tensor, "data")
+        if home is None and known.value is None:  # never read so far
+            home = self.bind(self.names.of(tensor, "tensor"), Data(tensor, tensor._data))
         if home is None:
             return False
-        self.homes[id(tensor)], self.program.writes[home] = home, value
-        self.kept.append(tensor)
+        self.tensors.note(tensor).home, self.program.writes[home] = home, value
         return True
 
-    def hold(self, array: Any, value: Value) -> None:
+    def hold(self, array: Array, value: Value) -> None:
         """An array holds a value from now on, and views of it what they show of that."""
-        old, home = self.values.get(id(array)), self.origin.get(id(array))
+        known = self.arrays.note(array)
+        old, known.value = known.value, value
         if old in self.program.arguments:
             refuse("it changes an argument in place", "Keep a clone() of it.")
-        if home is not None and getattr(self.program.bound[home].owner, "_data", None) is array:
-            self.program.writes[home] = value  # of a tensor that shares it, perhaps
-        self.values[id(array)] = value
-        self.kept.append(array)
+        if known.home and getattr(self.program.bound[known.home].owner, "_data", None) is array:
+            self.program.writes[known.home] = value  # of a tensor that shares it, perhaps
         if old not in (None, value):
-            renew(self, self.stand_ins.get(id(array), array), old, value)
+            renew(self, array if known.stand_in is None else known.stand_in, old, value)
 
     def shared(self, tensor: Tensor) -> None:
         """Another Tensor is about to hold the same array: whose it is must be known first."""
         if self.traced(tensor):
             self.value(tensor)
 
-    def keep(self, array: np.ndarray) -> None:
+    def keep(self, array: Array) -> None:
         """An array is about to change in place."""
         if isinstance(array, np.ndarray):
             self.undo.append(partial(np.copyto, array, array.copy()))
@@ -285,91 +190,99 @@ class Recorder(Listener[Tensor]):
         """Somebody reads a leaf's gradient, or (reset) is about to replace it unread."""
         if leaf in self.before:
             return
-        self.kept.append(leaf)
-        self.undo.append(partial(setattr, leaf, "_grad", leaf._grad))
-        self.before[leaf] = None if reset else leaf._grad is not None
-        if not reset and leaf._grad is not None:
-            refuse_gradient(self, leaf)
-            name = self.names.get(id(leaf)) or leaf.name or "leaf"
-            self.bind(f"g_{name}", leaf._grad._data, leaf, "grad")
+        grad = leaf._grad
+        self.undo.append(partial(setattr, leaf, "_grad", grad))
+        self.before[leaf] = None if reset else grad is not None
+        if not reset and grad is not None:
+            refuse_gradient(self, leaf, grad)
+            self.bind(f"g_{self.names.of(leaf, 'leaf')}", Grad(leaf, grad._data))
 
-    def gather(self, flat: Any) -> None:
+    # What optimizers report
+
+    def gather(self, flat: Flat) -> None:
         """Values and gradients are about to come home to a flat buffer."""
-        self.flats[id(flat)] = flat
+        self.optimizers.setdefault(flat, None)
         for part in flat.parts:
             self.gradient(part.parameter)
             if part.parameter._data is not part.value:
                 self.changed.append(part.value)
-            if home := self.homes.get(id(part.parameter)):  # whose data the step may have replaced
-                self.origin.setdefault(id(part.value), home)
+            if home := self.tensors.of(part.parameter).home:  # whose data the step may have replaced
+                known = self.arrays.note(part.value)
+                known.home = known.home or home
 
-    def step(self, optimizer: Any, flat: Any, run: list) -> None:
+    def step(self, optimizer: Optimizer, flat: Flat, run: Run) -> None:
         """An optimizer is about to update some neighbours in a flat buffer."""
         refuse_optimizer(optimizer)
-        self.owners[id(flat)] = optimizer
+        self.optimizers[flat] = optimizer
 
     def state(self, owner: Any, load: bool = False) -> None:
         """Somebody reads what an optimizer keeps, or is about to load the state of whatever has one."""
         self.seen += show_state(self, owner, load)
 
-    def number(self, look: Callable[[], float], dtype: Any) -> Tensor:
+    def number(self, look: Callable[[], float], dtype: np.dtype) -> Tensor:
         """A Python number that is looked at anew before every step, such as a learning rate."""
         array = np.array(look(), dtype)
-        self.bind("number", array, look, "number")
-        self.program.bound[self.values[id(array)]].event = len(self.events)
-        self.events.append(("number", look))
+        self.bind("number", Number(look, array, len(self.events)))
+        self.events.append(NumberEvent(look))
         return Tensor(array)
 
-    def sweep(self, flat: Any, run: list, more: dict[str, Any]) -> bool:
+    def sweep(self, flat: Flat, run: Run, more: dict[str, Any]) -> bool:
         """A rule would run over some neighbours in a flat buffer; True: its numbers are not needed now."""
         self.forward = None
         for part in run:
-            for kind, array in {"data": part.value, "grad": part.gradient, **part.state}.items():
-                if id(array) not in (self.values if kind == "grad" else self.origin):
-                    held = self.values.get(id(array))
-                    owner = part.parameter if kind in ("data", "grad") else part
-                    base = self.names.get(id(part.parameter)) or f"parameter_{part.name}"
-                    base = {"data": base, "grad": f"g_{base}"}.get(kind, f"{base}_{kind}")
-                    home = self.bind(base, array, owner, kind)
-                    self.values[id(array)] = held or home  # in another tensor's memory so far
-        if any(isinstance(x, Tensor) for x in more.values()):
+            base = self.names.of(part.parameter) or f"parameter_{part.name}"
+            self.house(base, Data(part.parameter, part.value))
+            self.house(f"g_{base}", Grad(part.parameter, part.gradient))
+            for name, array in part.state.items():
+                self.house(f"{base}_{name}", State(part, array, name))
+        computed = any(isinstance(x, Tensor) for x in more.values())
+        if computed:
             self.rule_by_tensors(flat, run, more)
-        event = len(self.events)
+        optimizer, event = self.optimizers[flat], len(self.events)
+        assert optimizer is not None
         self.options.append((flat, dict(flat.group)))
-        self.events.append(("sweep", self.owners[id(flat)], flat, list(run), flat.update))
-        for part in run if not any(isinstance(x, Tensor) for x in more.values()) else ():
-            operands = part.operands(flat.update.rule)
-            inputs = [self.values[id(a)] for a in operands]
+        self.events.append(SweepEvent(optimizer, flat, list(run), flat.update, len(optimizer.flats)))
+        for part in run if not computed else ():
+            operands = [self.arrays.note(a) for a in part.operands(flat.update.rule)]
             kept = [operands[0], *operands[2:]]
-            homes = [self.origin[id(a)] for a in kept]
-            outputs = [Value(self.free(f"new_{home.name}"), home.shape, home.dtype) for home in homes]
-            self.add(Instruction(Update(flat, part, flat.update, event), tuple(inputs), {}, tuple(outputs)))
+            homes = [one.home for one in kept if one.home is not None]
+            outputs = [Value(self.names.free(f"new_{h.name}"), h.shape, h.dtype) for h in homes]
+            inputs = tuple(one.value for one in operands)
+            self.add(Instruction(Update(flat, part, flat.update, event), inputs, {}, tuple(outputs)))
             self.program.writes |= zip(homes, outputs, strict=True)
-            for array, value in zip(kept, outputs, strict=True):
-                self.hold(array, value)
-            self.changed.append(operands[0])
+            for one, value in zip(kept, outputs, strict=True):
+                self.hold(one.array, value)
+            self.changed.append(operands[0].array)
         return True
 
-    def rule_by_tensors(self, flat: Any, run: list, more: dict[str, Any]) -> None:
+    def house(self, base: str, binding: Data | Grad | State) -> None:
+        """A place in an optimizer's memory gets its Value; what it holds stays, such as a gradient."""
+        known = self.arrays.note(binding.then)
+        if (known.value if isinstance(binding, Grad) else known.home) is None:
+            held, home = known.value, self.bind(base, binding)
+            known.value = held or home  # in another tensor's memory so far
+
+    def rule_by_tensors(self, flat: Flat, run: Run, more: dict[str, Any]) -> None:
         """A rule of which a hyperparameter is computed in the step: its arithmetic, on Tensors."""
         rule = flat.update.rule
         given = {name: value for name, value in flat.hyperparameters.items() if name in rule.hyperparameters}
         for part in run:
-            look = lambda name: flat.hyperparameters[name]
-            numbers = {name: self.number(partial(look, name), flat.dtype) for name in given}
+            looks = {name: partial(lambda name: flat.hyperparameters[name], name) for name in given}
+            numbers = {name: self.number(look, flat.dtype) for name, look in looks.items()}
             t = self.number(partial(lambda part: part.clock["t"] + 1, part), flat.dtype)
-            p, g, *state = [wrap(a) for a in part.operands(rule)]
+            places = [wrap(a) for a in part.operands(rule)]
+            p, g, *state = places
             g = -g if "maximize" in flat.update.options else g
             with mode.having(record=False):
                 new = rule.function(p, g, *state, t=t, **numbers | more)
             for place, value in zip([p, *state], new if isinstance(new, tuple) else (new,), strict=True):
                 self.overwrite(place, value.to(place.dtype))
 
-    def schedule(self, schedule: Any) -> None:
+    def schedule(self, schedule: Schedule) -> None:
         """A schedule is about to go on."""
         refuse_optimizer(schedule)
         self.undo.append(partial(schedule.load_state_dict, schedule.state_dict()))
-        self.events.append(("schedule", schedule))
+        self.events.append(ScheduleEvent(schedule))
 
     # The end
 
@@ -379,22 +292,27 @@ class Recorder(Listener[Tensor]):
         refuse_what_is_lost(self)
         self.final = {leaf: leaf._grad is not None for leaf in self.before}
         settle(self)
-        for leaf in (leaf for leaf, has in self.final.items() if has):
-            grad, value = leaf._grad, self.value(leaf._grad)
-            homes = [(v, b) for v, b in self.program.bound.items() if b.owner is leaf and b.kind == "grad"]
-            if any(value is v for v, _ in homes):
-                continue  # as it was
-            name = f"g_{self.names.get(id(leaf)) or leaf.name or 'leaf'}"
-            there = [v for v, b in homes if leaf._home is not None or b.then is grad._data]  # type: ignore[union-attr]
-            home = there[0] if there else self.bind(name, np.zeros(leaf.shape, leaf.dtype), leaf, "new")
-            if value in self.invented:
-                self.taken.discard(home.name)
-                value.name, home.name = home.name, self.free(home.name + "_home")
-                self.invented.discard(value)
-            self.program.writes[home] = value
-        return each(result, Tensor, self.output)
+        for leaf in self.before:
+            if leaf._grad is not None:
+                self.leave_gradient(leaf, leaf._grad)
+        return tree_map(result, Tensor, self.output)
 
-    def output(self, tensor: Tensor) -> Any:
+    def leave_gradient(self, leaf: Tensor, grad: Tensor) -> None:
+        """A leaf has a gradient after the step: where it is to be, unless it is as it was."""
+        value, bound = self.value(grad), self.program.bound.items()
+        homes = {v: b for v, b in bound if b.owner is leaf and isinstance(b, Grad)}
+        if value in homes:
+            return
+        name = f"g_{self.names.of(leaf, 'leaf')}"
+        there = [v for v, b in homes.items() if leaf._home is not None or b.then is grad._data]
+        home = there[0] if there else self.bind(name, New(leaf, np.zeros(leaf.shape, leaf.dtype)))
+        if value in self.names.invented:
+            self.names.taken.discard(home.name)
+            value.name, home.name = home.name, self.names.free(f"{home.name}_home")
+            self.names.invented.discard(value)
+        self.program.writes[home] = value
+
+    def output(self, tensor: Tensor) -> Value:
         """The Value of a Tensor that the step returns."""
         self.program.outputs.append(self.value(tensor))
         return self.program.outputs[-1]

@@ -18,7 +18,8 @@ from microgradx.codegen.passes.schedule import Schedule
 from microgradx.codegen.printers.cpu_file import RUN
 from microgradx.compiler.report.machine_limits import limits
 from microgradx.compiler.report.measure import what
-from microgradx.compiler.run.cuda_step import written
+from microgradx.compiler.run.cuda_executable import written
+from microgradx.compiler.run.executable import Executable
 from microgradx.compiler.run.step import Step
 from microgradx.cuda import build, simulated
 from microgradx.cuda.devices import Shape
@@ -162,16 +163,16 @@ def of_step(
     step: Step, *args: Any, devices: tuple[str, ...] = ("cpu", "cuda"), processors: int = 132
 ) -> Iterator[Kernel]:
     """The kernels of a step for such arguments: captured here, whatever device it is to run on."""
-    variant = step.captured(*args)
+    compiled = step.captured(*args)
     if "cpu" in devices:
-        made = variant.compile()
-        runs = dict.fromkeys((s for s in made.segments if isinstance(s, str)), RUN)
-        for chain in variant.plan.chains:
+        made = Executable(compiled.captured)
+        runs = dict.fromkeys((s for s in made.emitted.segments if isinstance(s, str)), RUN)
+        for chain in made.plan.chains:
             if not isinstance(chain.items[0], Host):
                 items = [item for item in chain.items if not isinstance(item, Gather)]
-                yield kernel(chain.name, "cpu", items, variant.plan, made.text, runs)
+                yield kernel(chain.name, "cpu", items, made.plan, made.emitted.text, runs)
     if "cuda" in devices:
-        emitted, plan = written(variant, Shape(), processors)
+        emitted, plan = written(compiled.captured, Shape(), processors)
         stages = [stage for stage in emitted.stages if stage.emitted]
         if emitted.how == "epoch":
             items = [item for stage in stages for item in stage.items if not stage.gathers]

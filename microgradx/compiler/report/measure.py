@@ -1,6 +1,5 @@
 """How long every kernel of a step takes: the same loops, each behind a function of its own."""
 
-import copy
 import math
 import time
 from typing import Any
@@ -12,94 +11,86 @@ from microgradx.codegen.ir.ops import Gather, Host, Look, Matmul, Sweep, Uniform
 from microgradx.codegen.passes.schedule import Chain, Schedule
 from microgradx.compiler.report.machine_limits import limits
 from microgradx.compiler.report.report import Measured, Report
-from microgradx.compiler.run.compiled_step import Variant
-from microgradx.compiler.run.hosted import call
+from microgradx.compiler.run.compiled_step import CompiledStep
+from microgradx.compiler.run.executable import Executable, Run
 from microgradx.kernels.random import generator
 
 LEAST, MOST, ROUNDS = 30, 2000, 7
 ENOUGH = 0.01  # seconds that a round should take, so that calling compiled code does not count
 
 
-def report(variant: Variant) -> Report:
+def report(step: CompiledStep) -> Report:
     """Run each kernel by itself, on the data of the last step, and leave everything as it was.
 
     What is NumPy's or the user's own within the step is called again, too.
     """
-    variant.compile()
+    whole, memory = step.compile(), step.memory
+    assert isinstance(whole, Executable) and memory is not None
     apart = [
         Chain(chain.rows, [item], chain.piece)
-        for chain in variant.plan.chains
+        for chain in whole.plan.chains
         for item in chain.items
         if not isinstance(item, Gather)
     ]
-    plan = Schedule(
-        [[chain] for chain in apart], variant.plan.serial, variant.plan.arena, stored=variant.plan.stored
-    )
-    kernels = copy.copy(variant)
-    kernels.plan = plan
-    kernels.load(plan, apart=True)
-    kernels.ready()
-    kept = [array.copy() for array in variant.kept]
-    counts = variant.snapshot()
+    old = whole.plan
+    plan = Schedule([[chain] for chain in apart], old.serial, old.arena, stored=old.stored)
+    kernels = type(whole)(step.captured, plan, apart=True)
+    kernels.given = whole.given
+    memory.ready()
+    whole.attach(memory)
+    kernels.attach(memory)
+    memory.count()
+    kept = [(array, array.copy()) for array in memory.arrays.values()]
+    undo = step.undo()
     try:
-        (whole,) = times(variant, [variant.parts], LEAST)
-        repeats = min(MOST, max(LEAST, math.ceil(ENOUGH / max(whole, 1e-9))))
-        seconds = times(kernels, [[part] for part in kernels.parts], repeats)
-        (whole,) = times(variant, [variant.parts], repeats)
+        (seconds,) = times(step, whole, [whole.parts], LEAST)
+        repeats = min(MOST, max(LEAST, math.ceil(ENOUGH / max(seconds, 1e-9))))
+        each = times(step, kernels, [[part] for part in kernels.parts], repeats)
+        (seconds,) = times(step, whole, [whole.parts], repeats)
     finally:
-        variant.undo(counts)
-        for array, before in zip(variant.kept, kept, strict=True):
+        for back in undo:
+            back()
+        for array, before in kept:
             array[...] = before
     found: dict[tuple[str, str], Measured] = {}
-    for chain, took in zip(apart, seconds, strict=True):
+    for chain, took in zip(apart, each, strict=True):
         (item,) = chain.items
         names, hosted = (name_of(item), what(item)), isinstance(item, Host)
         row = found.get(names, Measured(*names, 0, 0, 0, hosted))
         sums = row.seconds + took, row.flop + item.flop, row.bytes + traffic(item)
         found[names] = Measured(*names, *sums, hosted)
-    return Report([*found.values()], limits(), whole)
+    return Report([*found.values()], limits(), seconds)
 
 
-def times(variant: Variant, runs: list[list[Any]], repeats: int) -> list[float]:
-    """Seconds of some parts of a variant one after the other, for each list of parts; the best of rounds."""
-    numbers = variant.numbers(1).repeat(repeats, axis=0)
-    outs = [np.empty((repeats, *value.shape), value.dtype) for value in variant.program.outputs]
-    variant.inputs = [data(variant, k) for k in range(len(variant.program.arguments))]
-    for places, arrays in ((variant.output_at, outs), (variant.argument_at, variant.inputs)):
-        for place, array in zip(places, arrays, strict=True):
-            if place is not None:
-                variant.table[place] = array
+def times(step: CompiledStep, executable: Executable, runs: list[list[Any]], repeats: int) -> list[float]:
+    """Seconds of some parts of a step one after the other, for each list of parts; the best of rounds."""
+    numbers = np.array(step.numbers(executable.emitted, 1) * repeats)
+    outs = [np.empty((repeats, *value.shape), value.dtype) for value in step.program.outputs]
+    run = Run(executable, executable.given, None, numbers, outs)
     best = [float("inf")] * len(runs)
     for _ in range(ROUNDS):
         for k, parts in enumerate(runs):
-            variant.table[1] = numbers
             start = time.perf_counter()
-            repeat(variant, parts, repeats)
+            repeat(run, parts, repeats)
             best[k] = min(best[k], (time.perf_counter() - start) / repeats)
-    variant.status[:] = 0
+    executable.status[:] = 0
     return best
 
 
-def data(variant: Variant, k: int) -> np.ndarray:
-    """An argument of the last step; after a scan, its last batch."""
-    value, given = variant.program.arguments[k], getattr(variant, "inputs", [])
-    same = k < len(given) and given[k].shape == value.shape
-    return given[k] if same else variant.batch(k)
-
-
-def repeat(variant: Variant, parts: list[Any], repeats: int) -> None:
+def repeat(run: Run, parts: list[Any], repeats: int) -> None:
     """Run parts so often: compiled code by itself at once, what stands beside NumPy's code in turn."""
+    execute = run.executable.execute
     if not any(isinstance(part, Host) for part in parts):
         for part in parts:
-            variant.execute(part, repeats, False)
+            execute(part, repeats, False)
         return
     block = generator.state_dict()
     for _ in range(repeats):
         for part in parts:
             if isinstance(part, Host):
-                call(variant, part)
+                run.host(part)
             else:
-                variant.execute(part, 1, False)
+                execute(part, 1, False)
     generator.load_state_dict(block)
 
 

@@ -2,13 +2,12 @@
 
 import warnings
 from collections.abc import Iterable
-from typing import Any
 
-from microgradx.codegen.ir.loops import Item, View
+from microgradx.codegen.ir.loops import Item
 from microgradx.codegen.ir.ops import Host
 from microgradx.errors import CompileWarning
 
-said: set[tuple] = set()
+said: set[tuple[str, type[Warning], str, int]] = set()
 """Which warnings were given, and for which lines: each is told once, whatever is compiled how often."""
 
 
@@ -23,11 +22,3 @@ def notice(items: Iterable[Item]) -> None:
             if warning not in said:
                 warnings.warn_explicit(*warning)
                 said.add(warning)
-
-
-def call(variant: Any, part: Host) -> None:
-    """Run such a part, on the memory of a variant."""
-    inputs = [variant.seen(x) if isinstance(x, View) else x for x in part.inputs]
-    result = part.call(*inputs)
-    for out in part.outs:
-        variant.seen(out, written=True)[...] = result

@@ -5,9 +5,9 @@ from typing import Any
 
 import numpy as np
 
-from microgradx.compiler.capture.results import detached, emptied, fill
-from microgradx.compiler.run.binding import Changed
-from microgradx.compiler.run.compiled_step import Variant
+from microgradx.compiler.capture.pytree import detached, flatten, unflatten
+from microgradx.compiler.run.compiled_step import CompiledStep
+from microgradx.compiler.run.memory import Changed
 from microgradx.cuda import Array
 from microgradx.eager.mode import mode
 from microgradx.eager.tensor import wrap
@@ -30,7 +30,7 @@ class Scan:
             with self.step.turn:
                 done = self.further(done, steps)
         if len(self.order) % self.size:
-            if self.step.last is not None and self.step.last.worthwhile:
+            if self.step.last is not None and self.step.last.kind.worthwhile:
                 self.alone(done)
             else:  # one step: not worth another program
                 self.eager(done)
@@ -43,9 +43,9 @@ class Scan:
             self.alone(done)
             return done + 1
         now = self.order[done * self.size :]
-        self.arrays = variant.home(self.arrays)
+        self.arrays = variant.compile().carry(self.arrays)
         start = time.perf_counter()
-        fit = variant.steady and variant.moved is None
+        fit = variant.captured.steady() and variant.captured.moved is None
         count = min(self.chunk, steps - done, variant.most) if fit else 1
         try:
             outs, finished = variant.run(self.arrays, count, now)
@@ -55,7 +55,7 @@ class Scan:
         except CaptureError as error:
             self.step.leave(self.key, variant, error)
             return done
-        self.results.append((variant.result, [out[:finished] for out in outs]))
+        self.results.append((variant.captured.result, [out[:finished] for out in outs]))
         done += finished
         variant.calls += max(finished - 1, 0)
         if finished < count:  # an index was out of range in the next step: run it eagerly
@@ -70,7 +70,7 @@ class Scan:
         rows = self.order[step * self.size : (step + 1) * self.size]
         return [wrap(a)[rows]._data if isinstance(a, Array) else a[rows] for a in self.arrays]
 
-    def ahead(self, step: int) -> Variant | None:
+    def ahead(self, step: int) -> CompiledStep | None:
         """The variant for full batches; None while the step runs line by line."""
         if mode.recorder is not None or mode.detect:
             return None
@@ -93,7 +93,7 @@ class Scan:
     def keep(self, result: Any) -> None:
         """The result of one step, as if of several."""
         found: list[np.ndarray] = []
-        structure = emptied(result, found)
+        structure = flatten(result, found)
         self.results.append((structure, [array[None] for array in found]))
 
     def stacked(self) -> Any:
@@ -109,7 +109,7 @@ class Scan:
                 columns.append(joined(parts))
             else:
                 columns.append([wrap(row) for part in parts for row in part])
-        return fill(structure, iter(columns))
+        return unflatten(structure, iter(columns))
 
 
 def joined(parts: list[Any]) -> Any:

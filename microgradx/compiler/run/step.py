@@ -1,6 +1,6 @@
 """`jit(step)`: the user's own function, captured on its first call, compiled whole, called like before.
 
-A `Step` keeps one `Variant` for every combination of shapes, dtypes and Python values that it meets. State
+A `Step` keeps a `CompiledStep` for every combination of shapes, dtypes and Python values that it meets. State
 stays the user's: compiled code works in the memory of parameters, gradients and optimizers.
 """
 
@@ -19,14 +19,19 @@ from microgradx.codegen.passes.schedule import Schedule
 from microgradx.compiler.capture.arguments import Call, array_of
 from microgradx.compiler.capture.audit import Audit
 from microgradx.compiler.capture.capture import capture
+from microgradx.compiler.capture.captured import Captured
 from microgradx.compiler.capture.compare import Comparison
-from microgradx.compiler.capture.recaptures import Reasons, failing
-from microgradx.compiler.capture.results import detached, fill
+from microgradx.compiler.capture.pytree import detached, unflatten
+from microgradx.compiler.capture.recaptures import Reasons
+from microgradx.compiler.report.measure import report
 from microgradx.compiler.report.report import Report
-from microgradx.compiler.run.binding import Changed
-from microgradx.compiler.run.compiled_step import Turn, Variant
+from microgradx.compiler.run.compiled_step import CompiledStep, Kind, Turn
+from microgradx.compiler.run.cuda_executable import CudaExecutable
+from microgradx.compiler.run.descriptor import global_name, step_of
+from microgradx.compiler.run.executable import Executable
+from microgradx.compiler.run.interpreted import Interpreted
 from microgradx.compiler.run.ledger_outputs import watched
-from microgradx.compiler.run.methods import global_name, step_of
+from microgradx.compiler.run.memory import Changed
 from microgradx.compiler.run.scan import Scan
 from microgradx.cuda import Array
 from microgradx.cuda.cublas import matmul_precision
@@ -42,6 +47,9 @@ from microgradx.errors import (
 )  # fmt: skip
 from microgradx.nn import Module
 
+KINDS: dict[str, Kind] = {"cpu": Executable, "interpreter": Interpreted, "cuda": CudaExecutable}
+"""What runs a step, by where it runs."""
+
 
 class Step:
     """A step that runs as compiled code; see `jit`."""
@@ -50,9 +58,9 @@ class Step:
         self.function, self.name = function, name_of(function)
         self.options = options  # of `jit`
         self.audit = Audit(options.get("audit"))
-        self.variants: dict[Any, list[Variant]] = {}
+        self.variants: dict[Any, list[CompiledStep]] = {}
         self.refused: set[Any] = set()  # keys of what goes on line by line
-        self.last: Variant | None = None
+        self.last: CompiledStep | None = None
         self.turn = Turn()  # of a thread, to find what fits and run it: another would change that meanwhile
         self.reasons = Reasons(self.name)  # for variants
         self.others: dict[Any, Any] = {}  # steps of objects that have no place for them
@@ -71,7 +79,7 @@ class Step:
         make = lambda: Step(self.function.__get__(instance, owner), **self.options)
         return step_of(self, instance, make, self.others)
 
-    def __reduce__(self) -> str | tuple:
+    def __reduce__(self) -> str | tuple[Any, ...]:
         """A copy is a step of the copied function; one that a decorator made is copied as functions are."""
         return global_name(self) or (partial(compile_step, **self.options), (self.function,))
 
@@ -88,9 +96,9 @@ class Step:
             variant, outs = self.compiled(call, key)
         if variant is None:
             return self.eagerly(call)
-        return fill(variant.result, iter([out.reshape(out.shape[1:]) for out in outs]))
+        return unflatten(variant.captured.result, iter([out.reshape(out.shape[1:]) for out in outs]))
 
-    def compiled(self, call: Call, key: Any) -> tuple[Variant | None, list[Any]]:
+    def compiled(self, call: Call, key: Any) -> tuple[CompiledStep | None, list[Any]]:
         """A step in compiled code: the variant that ran, and outputs; None where it must run line by line."""
         while variant := self.choose(key, call):
             try:
@@ -126,14 +134,14 @@ class Step:
             self._names = [p.name for p in kinds if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
         return self._names[i] if i < len(self._names) else f"argument_{i}"
 
-    def choose(self, key: Any, call: Call, steps: int = 1) -> Variant | None:
+    def choose(self, key: Any, call: Call, steps: int = 1) -> CompiledStep | None:
         """The variant to run, for ledgers at work, too; None where the step must run line by line."""
         if key in self.refused:
             return None
         try:
             try:
                 variant = self.find(key) or self.capture(key, call)
-                if variant.moved is None and self.audit.due(variant, steps):
+                if variant.captured.moved is None and self.audit.due(variant, steps):
                     variant = self.look_again(key, call, variant)
             except (ArgumentError, ShapeError):  # perhaps in other words than the step's own
                 return None
@@ -146,7 +154,7 @@ class Step:
             self.go_on(key, error)
             return None
 
-    def leave(self, key: Any, variant: Variant, error: CaptureError) -> None:
+    def leave(self, key: Any, variant: CompiledStep, error: CaptureError) -> None:
         """A variant cannot run where its memory is."""
         if variant.apart:  # that was well, and something has been done already
             raise error
@@ -160,63 +168,60 @@ class Step:
             warnings.warn(f"{self.name} goes on line by line: {error}", CompileWarning, 4)
         self.refused.add(key)
 
-    def captured(self, *args: Any) -> Variant:
+    def captured(self, *args: Any) -> CompiledStep:
         """The variant for such arguments, which need not be compiled to be looked at."""
         call, key = self.read(args)
         with self.turn:
             return self.find(key) or self.capture(key, call)
 
-    def find(self, key: Any) -> Variant | None:
+    def find(self, key: Any) -> CompiledStep | None:
         """The variant that fits."""
         for variant in self.variants.get(key, ()):
-            if variant.fits():
+            if variant.captured.fits():
                 self.last = variant
                 return variant
         return None
 
-    def record(self, call: Call, again: bool = False) -> Variant:
+    def record(self, call: Call, again: bool = False) -> Captured:
         """Write down what the function does with such arguments; `again`: to compare it."""
-        result, recorder, guards, moved = capture(self.function, self.name, call, again)
-        kind: Any = Variant
-        interpret = self.options.get("interpret")
-        if recorder.device == "cuda":
-            if interpret:
-                advice = "NUMBA_ENABLE_CUDASIM=1 runs its kernels in Python."
-                raise CaptureError(
-                    f"interpret=True is for steps on the CPU, {self.name} is on a GPU. {advice}"
-                )
-            from microgradx.compiler.run.cuda_step import CudaVariant as kind
-        elif os.environ.get("MICROGRADX_INTERPRET", "0") != "0" if interpret is None else interpret:
-            from microgradx.compiler.run.interpreted_step import InterpretedVariant as kind
-        variant = kind(self.function, guards, result, recorder)
-        variant.moved = moved
-        return variant
+        return capture(self.function, self.name, call, again)
 
-    def capture(self, key: Any, call: Call) -> Variant:
+    def kind(self, device: str) -> Kind:
+        """What runs a step of a device, as `interpret` asks for."""
+        interpret = self.options.get("interpret")
+        if device == "cuda" and interpret:
+            advice = "NUMBA_ENABLE_CUDASIM=1 runs its kernels in Python."
+            raise CaptureError(f"interpret=True is for steps on the CPU, {self.name} is on a GPU. {advice}")
+        if interpret is None:
+            interpret = os.environ.get("MICROGRADX_INTERPRET", "0") != "0"
+        return KINDS["interpreter" if interpret and device == "cpu" else device]
+
+    def capture(self, key: Any, call: Call) -> CompiledStep:
         """A variant for such arguments: one that is there, where the program is the same, or a new one."""
         there = self.variants.get(key, [])
-        if failed := next(map(failing, there[-1:]), None):
+        if failed := next((variant.captured.failing() for variant in there[-1:]), None):
             self.reasons.failed(failed)
         new = self.record(call)
+        kind = self.kind(new.device)
         for variant in there:
-            if Comparison(variant, new).found is None:
+            if Comparison(variant.captured, new).found is None:
                 variant.adopt(new)
                 self.last = variant
                 self.reasons.warn(new.moved)
                 return variant
-        return self.take(key, new)
+        return self.take(key, CompiledStep(new, kind))
 
-    def take(self, key: Any, new: Variant) -> Variant:
+    def take(self, key: Any, new: CompiledStep) -> CompiledStep:
         """Keep a new variant, unless there are too many."""
-        self.reasons.limit(sum(map(len, self.variants.values())), new.moved)
+        self.reasons.limit(sum(map(len, self.variants.values())), new.captured.moved)
         self.last = new
         self.variants.setdefault(key, []).append(new)
         return new
 
-    def look_again(self, key: Any, call: Call, variant: Variant) -> Variant:
+    def look_again(self, key: Any, call: Call, variant: CompiledStep) -> CompiledStep:
         """Record once more what a variant was made of: the variant, or what takes its place."""
         with variant.lock:
-            if (found := Comparison(variant, self.record(call, again=True)).found) is None:
+            if (found := Comparison(variant.captured, self.record(call, again=True)).found) is None:
                 return variant
             new = self.record(call)
         self.variants[key] = [one for one in self.variants[key] if one is not variant]
@@ -224,7 +229,7 @@ class Step:
         advice = "It is captured anew. Pass what changes as an argument, or keep it in an attribute."
         warnings.warn(f"{what}. {advice}", CompileWarning, 5)
         self.reasons.failed(f"a second look: {found}")
-        return self.take(key, new)
+        return self.take(key, CompiledStep(new, self.kind(new.device)))
 
     def scan(self, *data: Any, batch_size: int, order: Any = None) -> Any:
         """A pass over all rows of the data, batch by batch, without returning to Python in between.
@@ -252,7 +257,7 @@ class Step:
     # Looking inside
 
     @property
-    def variant(self) -> Variant:
+    def variant(self) -> CompiledStep:
         """The variant that ran last."""
         if self.last is None:
             raise CaptureError(f"{self.name} has not run yet; call it once, then look at it.")
@@ -261,7 +266,7 @@ class Step:
     @property
     def source(self) -> str:
         """The file that the step was compiled from."""
-        return self.variant.compile().text
+        return self.variant.compile().emitted.text
 
     @property
     def program(self) -> Program:
@@ -273,16 +278,13 @@ class Step:
 
         What it measures runs many times, operations of your own too; state is put back afterwards.
         """
-        from microgradx.compiler.report.measure import report
-
         with self.turn:
             return report(self.variant)
 
     @property
     def stages(self) -> Schedule:
         """What is done together, and in what order."""
-        self.variant.compile()
-        return self.variant.plan
+        return self.variant.compile().plan
 
 
 def name_of(function: Any) -> str:

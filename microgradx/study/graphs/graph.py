@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from microgradx.compiler.capture.names import user_frame
+from microgradx.compiler.capture.user_code import user_frame
 from microgradx.cuda import Array
 from microgradx.eager.apply import apply
 from microgradx.eager.box import look

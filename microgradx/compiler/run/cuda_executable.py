@@ -5,12 +5,13 @@ from memory of the device, so that replaying the graph is a training step. A ste
 kernel that makes any number of steps on its own, `epoch`: its blocks meet between stages.
 """
 
-from collections.abc import Callable
-from contextlib import suppress
-from typing import Any, cast
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any
 
 import numpy as np
 
+from microgradx.codegen.ir.binding import Array as AnyArray
 from microgradx.codegen.ir.loops import Buffer, View
 from microgradx.codegen.ir.ops import Gather, Host
 from microgradx.codegen.passes.launches import Library, Stage, operands, problem, stages
@@ -18,9 +19,11 @@ from microgradx.codegen.passes.lower import lower
 from microgradx.codegen.passes.schedule import Schedule
 from microgradx.codegen.passes.validate import validate_items
 from microgradx.codegen.printers.cuda_file import Emitted, Writer
-from microgradx.compiler.report.shown import show
-from microgradx.compiler.run.compiled_step import Variant
+from microgradx.compiler.capture.captured import Captured
+from microgradx.compiler.run.dump import dump
+from microgradx.compiler.run.executable import jit_label
 from microgradx.compiler.run.hosted import notice
+from microgradx.compiler.run.memory import Memory
 from microgradx.cuda import Array, device
 from microgradx.cuda.devices import Launch, Pointer, Product, Shape, Vector
 from microgradx.eager.tensor import Tensor
@@ -38,13 +41,13 @@ AHEAD = 16
 
 
 def written(
-    variant: Variant, shape: Shape, most: int, how: str = "", library: bool = False
+    captured: Captured, shape: Shape, most: int, how: str = "", library: bool = False
 ) -> tuple[Emitted, Schedule]:
     """The CUDA file of a captured step, wherever it was captured; no GPU is needed for it.
 
     Without a choice of `how`, a step of little work is one kernel, of `most` blocks at most.
     """
-    program, items = variant.program, validate_items(lower(variant.program), "lowering")
+    program, items = captured.program, validate_items(lower(captured.program), "lowering")
     rows = {v.shape[:1] for v in program.arguments}
     read = {v.buffer.source: v.buffer for item in items for v, _ in item.reads() if v.buffer.source}
     inputs = [(b, source[1]) for source, b in read.items() if source[0] == "argument" and b.size]
@@ -55,94 +58,77 @@ def written(
     how = "launches" if hosted else how or ("epoch" if little else "graph")
     one = how == "epoch"
     order, plan = stages(items, shape, cutting=not one, library=library and not one)
-    return Writer(order, plan, variant.blocks, shape, variant.title).emit(how, most), plan
+    return Writer(order, plan, captured.blocks, shape, captured.title).emit(how, most), plan
 
 
-class CudaVariant(Variant):
-    """A step compiled for a GPU, for some shapes, dtypes and values."""
+class CudaExecutable:
+    """A step in machine code for a GPU, with the memory of its own: see `Executable`."""
 
-    worthwhile = True
-    constants: dict[int, Array]  # on the device, by the ids of those on the host
+    in_place = False  # arguments are copied to the device first
+    late = False
+    uploads = worthwhile = True
     how: str = ""  # "epoch", "graph" or "launches": set it before the first call to choose
 
-    def make(self) -> None:
-        """The kernels, made now."""
-        self.refuse_mixture()
-        gpu = device()
-        made, self.plan = written(self, gpu.shape, gpu.blocks, self.how, bool(gpu.blas))
+    def __init__(self, captured: Captured):
+        refuse_mixture(captured)
+        gpu, program = device(), captured.program
+        self.captured = captured
+        self.emitted, self.plan = written(captured, gpu.shape, gpu.blocks, self.how, bool(gpu.blas))
         notice(self.plan.items)
-        self.compiled = made  # type: ignore[assignment]
-        self.how, self.gathers = made.how, any(stage.gathers for stage in made.stages)
-        show(program=self.program, stages=self.plan, source=made.text)
-        label = "".join(c if c.isalnum() else "_" for c in self.program.name)
-        self.kernels = gpu.load(made.text, made.signatures, label)
+        self.how, self.hosted = self.emitted.how, self.emitted.hosted
+        self.undone = self.hosted  # whether it may stop half-way
+        self.gathers = any(stage.gathers for stage in self.emitted.stages)
+        dump(program=program, stages=self.plan, source=self.emitted.text)
+        self.kernels = gpu.load(self.emitted.text, self.emitted.signatures, jit_label(program))
         self.workspace = gpu.memory(self.plan.arena)
         used = dict.fromkeys(v.buffer for item in self.plan.items for v, _ in [*item.reads(), *item.writes()])
         inputs = {b.source[1]: b for b in used if b.source and b.source[0] == "argument"}
         self.arguments_at = {k: Array.empty(b.shape, b.dtype) for k, b in inputs.items()}
         self.head = Array.empty((7,), np.int64)  # what HEAD names
         self.room, self.rows = 0, 0
+        self.prepared: dict[bool, Callable[[int], None]] = {}
         self.data: dict[int, Array] = {}
-        self.constants = {}
+        self.bound: dict[Any, Any] = {}  # arrays by their Values
         self.grow(1, 0)
-        self.apart = False
-
-    def adopt(self, other: Variant) -> None:
-        """The same; what is constant may be other numbers in the same array now."""
-        super().adopt(other)
-        self.constants = {}
-        self.apart = False
-
-    def refuse_mixture(self) -> None:
-        """DeviceError where the step uses tensors of two devices."""
-        for value, binding in self.program.bound.items():
-            owner = binding.owner
-            if isinstance(owner, Tensor) and not isinstance(owner._data, Array):
-                raise DeviceError(
-                    f"{self.program.name}: {value.name} of shape {value.shape} is on the CPU, other tensors "
-                    'on cuda. Move them together, for example with model.to("cuda").'
-                )
 
     # Memory
 
+    def memory(self) -> Memory:
+        """What it works on outside of itself; constants are uploaded, and what a gradient begins with."""
+        constants: dict[int, Array] = {}  # on the device, by the ids of those on the host
+
+        def locate(array: AnyArray) -> AnyArray:
+            if isinstance(array, np.ndarray) and id(array) not in constants:
+                constants[id(array)] = Array.from_numpy(array)
+            return constants.get(id(array), array)
+
+        return Memory(self.captured, self.captured.program.bound, locate)
+
+    def attach(self, memory: Memory) -> None:
+        """The arrays outside are elsewhere now."""
+        self.bound, self.prepared = memory.arrays, {}
+
     def grow(self, steps: int, rows: int) -> None:
         """Room for the numbers and results of so many steps, and for the order of so many rows."""
+        gpu, made = device(), self.emitted
         if steps > self.room or rows > self.rows:
             self.room, self.rows = max(steps, self.room), max(rows, self.rows)
-            assert self.compiled is not None
-            self.numbers_at = Array.empty((self.room, self.compiled.width), self.compiled.number)  # type: ignore
+            self.numbers_at = Array.empty((self.room, made.width), made.number)
             self.order_at = Array.empty((max(self.rows, 1),), np.int64)
-            self.outs = [Array.empty((self.room, *v.shape), v.dtype) for v in self.program.outputs]
-            self.prepared: dict[bool, Callable[[int], None]] = {}
-
-    def bind(self) -> None:
-        """Find the memory that the program works in."""
-        self.begin()
-        self.memory_of: dict[Any, Array] = {}
-        for value, binding in self.program.bound.items():
-            if binding.kind != "number":
-                self.memory_of[value] = self.found(binding, value)
-        self.end()
-        self.written = [self.program.bound[home].owner for home in self.program.writes
-                        if self.program.bound[home].kind == "data"]  # fmt: skip
-        self.prepared = {}
-
-    def located(self, array: Any) -> Any:
-        """What is constant is on the host, and so is what a gradient begins with."""
-        if type(array) is np.ndarray and id(array) not in self.constants:
-            self.constants[id(array)] = Array.from_numpy(array)
-        return self.constants.get(id(array), array)
+            self.outs = [Array.empty((self.room, *v.shape), v.dtype) for v in self.captured.program.outputs]
+            self.prepared = {}
 
     def pointer(self, key: Any) -> Pointer:
         """Where a parameter of a kernel points to."""
         gpu = device()
         if isinstance(key, str):
             known = {"numbers": self.numbers_at, "order": self.order_at, "status": gpu.faults}
-            array: Pointer = known.get(key, self.head)
+            array = known.get(key, self.head)
             kind = Vector if key == "gate" else Pointer
             return kind(array.memory, array.start + 8 * HEAD.get(key, 0), array.dtype)
         if key[0] == "data":
-            return self.data[key[1]]
+            array = self.data[key[1]]
+            return Pointer(array.memory, array.start, array.dtype)
         buffer, offset = key
         array = self.array(buffer)
         return Pointer(array.memory, array.start + offset * buffer.dtype.itemsize, buffer.dtype)
@@ -152,28 +138,30 @@ class CudaVariant(Variant):
         if buffer.source is None:
             return Array(self.workspace, buffer.shape, buffer.dtype, buffer.place)
         kind, which = buffer.source
-        kinds: dict[str, Any] = {"argument": self.arguments_at, "bound": self.memory_of, "output": self.outs}
+        kinds: dict[str, Any] = {"argument": self.arguments_at, "bound": self.bound, "output": self.outs}
         return kinds[kind][which]
 
-    def home(self, data: list[Any]) -> list[Any]:
+    def carry(self, data: Sequence[AnyArray]) -> list[Array]:
         """Data for a scan, on the device."""
         return [Array.from_numpy(a) if isinstance(a, np.ndarray) else a for a in data]
 
     # Running
 
-    def steps(self, arrays: list[Any], steps: int, order: np.ndarray | None) -> tuple[list, int]:
-        """So many steps: the results, each (steps, *shape) on the device, which may still be at work."""
-        gpu, made = device(), cast(Emitted, self.compile())
-        self.ready()
-        self.pull()
-        width = self.program.arguments[0].shape[0] if self.gathers else 0
-        self.grow(steps, steps * width if order is not None else 0)
+    def run(
+        self,
+        arrays: Sequence[AnyArray],
+        steps: int,
+        order: np.ndarray | None,
+        numbers: list[list[float]],
+        rooms: Sequence[np.ndarray] = (),
+    ) -> tuple[list[Array], int]:
+        """So many steps: results, each (steps, *shape) on the device, which may still be at work."""
+        gpu, made, scanning = device(), self.emitted, order is not None
+        width = self.captured.program.arguments[0].shape[0] if self.gathers else 0
+        self.grow(steps, steps * width if scanning else 0)
         state = generator.state_dict()
-        scanning = order is not None
         head = 0, state["block"], state["seed"] & 0xFFFFFFFF, state["seed"] >> 32, 0, steps, scanning
-        shots = self.snapshot() if made.hosted else None
-        numbers = self.numbers(steps)
-        gpu.write(self.numbers_at.address, numbers.astype(made.number))
+        gpu.write(self.numbers_at.address, np.ascontiguousarray(np.array(numbers, made.number)[:, : made.width]))
         gpu.write(self.head.address, np.array(head, np.int64))
         if order is None:
             for k, array in enumerate(arrays):
@@ -181,38 +169,27 @@ class CudaVariant(Variant):
                     self.arguments_at[k][...] = array
         else:
             gpu.write(self.order_at.address, np.ascontiguousarray(order[: steps * width]))
-            moved = {k: a for k, a in enumerate(self.home(arrays)) if k in self.arguments_at}
+            moved = {k: a for k, a in enumerate(self.carry(arrays)) if k in self.arguments_at}
             if {k: id(a) for k, a in self.data.items()} != {k: id(a) for k, a in moved.items()}:
                 self.data = moved
                 self.prepared.pop(True, None)
         if scanning not in self.prepared:
             self.prepared[scanning] = self.prepare(scanning)
-        try:
-            self.prepared[scanning](steps)
-        except BaseException:
-            if shots is not None:
-                with suppress(Exception):
-                    self.undo(shots)
-            raise
-        if self.blocks:
-            generator._block = state["block"] + self.blocks * steps
-        self.leave()
+        self.prepared[scanning](steps)
         return [out.first(steps).copy() for out in self.outs], steps
 
     def launch(self, stage: Stage | str) -> Callable[[], None]:
         """What puts a kernel, or a product of the library, into the queue."""
         if isinstance(stage, Stage) and isinstance(item := stage.items[0], Library):
             return device().product(Product(problem(item), tuple(map(self.pointer, operands(item)))))
-        made, gpu = self.compiled, device()
-        assert isinstance(made, Emitted)
+        made, gpu = self.emitted, device()
         name, blocks = (stage, 1) if isinstance(stage, str) else (stage.name, stage.blocks)
         parameters = tuple(map(self.pointer, made.parameters[name]))
         return gpu.prepare(Launch(self.kernels[name], blocks, parameters))
 
     def prepare(self, scanning: bool) -> Callable[[int], None]:
         """What runs a number of steps."""
-        gpu, made = device(), self.compiled
-        assert isinstance(made, Emitted)
+        gpu, made = device(), self.emitted
         if self.how == "epoch":
             return self.epoch(made, scanning)
         stages = [stage for stage in made.stages if scanning or not stage.gathers]
@@ -222,29 +199,27 @@ class CudaVariant(Variant):
         if "advance" in made.signatures:
             work.append(self.launch("advance"))
 
-        def once() -> None:
-            for launch in work:
+        def several(count: int) -> None:
+            for launch in work * count:
                 launch()
 
         if self.how == "launches":
-            return lambda steps: [once() for _ in range(steps)] and None
+            return several
         graphs: dict[int, Callable[[], None]] = {}
-
-        def several(count: int) -> Callable[[], None]:
-            if count not in graphs:
-                graphs[count] = gpu.capture(lambda: [once() for _ in range(count)] and None)
-            return graphs[count]
 
         def run(steps: int) -> None:
             for count in [AHEAD] * (steps // AHEAD) + [1] * (steps % AHEAD):
-                several(count)()
+                if count not in graphs:
+                    graphs[count] = gpu.capture(partial(several, count))
+                graphs[count]()
 
         return run
 
     def epoch(self, made: Emitted, scanning: bool) -> Callable[[int], None]:
         """What runs a number of steps as one launch."""
+        head = Pointer(self.head.memory, self.head.start, self.head.dtype)
         parameters = [  # where nothing is gathered, there may be no data to point to
-            self.head if key[0] == "data" and not scanning else self.pointer(key)
+            head if key[0] == "data" and not scanning else self.pointer(key)
             for key in made.parameters["epoch"]
         ]
         run = device().prepare(Launch(self.kernels["epoch"], made.together, tuple(parameters), True))
@@ -252,6 +227,7 @@ class CudaVariant(Variant):
 
     def on_host(self, stage: Stage) -> Callable[[], None]:
         """NumPy's or the user's own code between kernels: what it needs goes to the host and comes back."""
+        gpu = device()
 
         def seen(view: View) -> Array:
             start = view.offset * view.dtype.itemsize
@@ -265,10 +241,21 @@ class CudaVariant(Variant):
                 block = generator._block
                 if part.draw is not None:
                     done = int(self.head.numpy()[0])
-                    generator._block = block + self.blocks * done + part.draw
+                    generator._block = block + self.captured.blocks * done + part.draw
                 result = part.call(*inputs)
                 generator._block = block
                 for out in part.outs:
                     seen(out)[...] = result
 
         return run
+
+
+def refuse_mixture(captured: Captured) -> None:
+    """DeviceError where a step uses tensors of two devices."""
+    for value, binding in captured.program.bound.items():
+        owner = binding.owner
+        if isinstance(owner, Tensor) and not isinstance(owner._data, Array):
+            raise DeviceError(
+                f"{captured.program.name}: {value.name} of shape {value.shape} is on the CPU, other tensors "
+                'on cuda. Move them together, for example with model.to("cuda").'
+            )

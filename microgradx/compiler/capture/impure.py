@@ -14,7 +14,7 @@ CLOCK = "Look at the clock outside of the step, and pass the time as an argument
 FILE = "Read it outside of the step, and pass what was read as an argument."
 
 
-def builtin(function: Any) -> tuple[str, str] | None:
+def impure_builtin(function: Any) -> tuple[str, str] | None:
     """What is wrong with a call of a function written in C, and what to do instead."""
     name, owner = getattr(function, "__name__", ""), getattr(function, "__self__", None)
     home = getattr(function, "__module__", "") or ""
@@ -37,7 +37,7 @@ def builtin(function: Any) -> tuple[str, str] | None:
     return None
 
 
-def foreign(frame: Any) -> tuple[str, str] | None:
+def impure_function(frame: Any) -> tuple[str, str] | None:
     """The same for a call of a function of the standard library."""
     file, name = frame.f_code.co_filename, frame.f_code.co_name
     if file == random.__file__ and name not in ("__init__", "__new__", "seed"):

@@ -13,7 +13,7 @@ class Kept:
     def __init__(self, step: Any = None, origin: Any = None, instance: Any = None):
         self.step, self.origin, self.instance = step, origin, instance
 
-    def __reduce__(self) -> tuple:
+    def __reduce__(self) -> tuple[type["Kept"], tuple[()]]:
         return Kept, ()
 
 

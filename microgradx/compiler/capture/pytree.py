@@ -9,39 +9,39 @@ from microgradx.codegen.ir.program import Value
 from microgradx.eager.tensor import Tensor, wrap
 
 
-def each(x: Any, kind: type, change: Callable[[Any], Any]) -> Any:
+def tree_map(x: Any, kind: type, change: Callable[[Any], Any]) -> Any:
     """A structure with what `change` makes of everything of a kind in it."""
     if isinstance(x, kind):
         return change(x)
     if isinstance(x, tuple) and hasattr(x, "_fields"):
-        return type(x)(*(each(y, kind, change) for y in x))
+        return type(x)(*(tree_map(y, kind, change) for y in x))
     if isinstance(x, list | tuple):
-        return type(x)(each(y, kind, change) for y in x)
-    return {k: each(v, kind, change) for k, v in x.items()} if isinstance(x, dict) else x
+        return type(x)(tree_map(y, kind, change) for y in x)
+    return {k: tree_map(v, kind, change) for k, v in x.items()} if isinstance(x, dict) else x
 
 
-def emptied(x: Any, found: list[np.ndarray]) -> Any:
+def flatten(x: Any, found: list[np.ndarray]) -> Any:
     """A result with Values in place of Tensors, whose arrays are found."""
 
     def empty(tensor: Tensor) -> Value:
         found.append(tensor._data)
         return Value("", tensor.shape, tensor.dtype)
 
-    return each(x, Tensor, empty)
+    return tree_map(x, Tensor, empty)
 
 
-def fill(x: Any, arrays: Any) -> Any:
+def unflatten(x: Any, arrays: Any) -> Any:
     """A result with Tensors, or lists of them, in place of Values."""
 
     def full(value: Value) -> Any:
         array = next(arrays)
         return array if isinstance(array, list) else wrap(array)
 
-    return each(x, Value, full)
+    return tree_map(x, Value, full)
 
 
 def detached(x: Any) -> Any:
     """A result without its history, as compiled code leaves it."""
     found: list[np.ndarray] = []
-    structure = emptied(x, found)
-    return fill(structure, iter(found))
+    structure = flatten(x, found)
+    return unflatten(structure, iter(found))

@@ -17,35 +17,20 @@ from typing import Any
 import numpy as np
 
 from microgradx.codegen.ir.program import Line
-from microgradx.compiler.capture.aliasing import refuse_memory_that_changes
-from microgradx.compiler.capture.foreign import builtin, foreign, state_of
-from microgradx.compiler.capture.guards import Guards, Record, items_of, needed, watch_array
-from microgradx.compiler.capture.names import line_of, parameter_names
-from microgradx.compiler.capture.reach import (
-    CONTAINERS,
-    DICTS,
-    EVERY,
-    PLAIN,
-    behind,
+from microgradx.compiler.capture.guards import Record, behind, clocks_of, context, fits, items_of, watch_array
+from microgradx.compiler.capture.impure import impure_builtin, impure_function, state_of
+from microgradx.compiler.capture.namespace import parameter_names
+from microgradx.compiler.capture.plain_values import CONTAINERS, DICTS, PLAIN, settled, space_of
+from microgradx.compiler.capture.user_code import (
     code_of,
-    context,
-    fits,
     installed,
     installed_module,
+    line_of,
     names_of,
-    settled,
-    space_of,
     written_by_user,
 )
-from microgradx.compiler.capture.refusals import (
-    changes,
-    refuse_new_options,
-    refuse_tensors_left_outside,
-    refuse_what_no_guard_can_watch,
-    tensors_left_outside,
-)  # fmt: skip
-from microgradx.eager.mode import PACKAGE
 from microgradx.eager.apply import apply
+from microgradx.eager.mode import PACKAGE
 from microgradx.eager.tensor import Tensor
 from microgradx.kernels.free_variables import MISSING, look_into, nested
 from microgradx.nn import Module
@@ -60,11 +45,11 @@ LEFT = (*PLAIN, Tensor, types.BuiltinFunctionType, types.CodeType)
 NOTHING = compile("", "<nothing>", "exec")
 """Code without a name in it."""
 
-SMALL = 4096
-"""Bytes of an array that is watched even where the program reads it, too."""
+EVERY = {"vars", "__dict__", "getattr", "asdict", "astuple", "attrgetter", "replace", "eval", "exec"}
+"""Names that stand for any attribute."""
 
 
-class Trace:
+class Dependencies:
     """What ran, and what it could read."""
 
     def __init__(self, function: Any, names: dict[int, str]):
@@ -83,7 +68,7 @@ class Trace:
         if self.root is not None and self.root not in MODULES:
             self.kinds[self.root] = USERS
         self.before = state_of(np.random.mtrand._rand)
-        self.reach(function, self.root or NOTHING, "the step")
+        self.follow(function, self.root or NOTHING, "the step")
         self.module(getattr(function, "__self__", None))
 
     # What Python tells
@@ -105,11 +90,11 @@ class Trace:
                 m = frame.f_locals["self"]
                 self.untouched.setdefault(id(m), (weakref.ref(m), items_of(vars(m))))
             elif self.problem is None and self.kinds.get(frame.f_back.f_code) == USERS:
-                self.blame(frame.f_back, foreign(frame))
+                self.blame(frame.f_back, impure_function(frame))
         elif kind == USERS and event == "return":
             self.variables(frame)
         elif kind == USERS and event == "c_call" and self.problem is None:
-            self.blame(frame, builtin(arg))
+            self.blame(frame, impure_builtin(arg))
 
     def blame(self, frame: Any, what: tuple[str, str] | None) -> None:
         """Remember the first call whose result no guard can watch."""
@@ -137,11 +122,11 @@ class Trace:
         for name in names & space.keys():
             if not name.startswith("__"):
                 record.slot(name, space.get, space[name], name)
-                self.reach(space[name], code, name)
+                self.follow(space[name], code, name)
         for name in names - space.keys():
             record.wanted[name] = name
         for name in names & sys.modules.keys():  # imported where it is needed
-            self.reach(sys.modules[name], code, name)
+            self.follow(sys.modules[name], code, name)
         for function in self.functions.get(code, ()) if not self.inner(code) else ():
             self.closure(function)
 
@@ -149,7 +134,7 @@ class Trace:
         """Follow what stands in a function's variables; not the arrays that an operation is run on."""
         for name, value in frame.f_locals.items():
             if not isinstance(value, LEFT) and not (isinstance(value, np.ndarray) and self.operates(frame)):
-                self.reach(value, frame.f_code, name)
+                self.follow(value, frame.f_code, name)
 
     def operates(self, frame: Any) -> bool:
         """Whether a function runs for an operation of the user's, called by `apply`."""
@@ -170,7 +155,7 @@ class Trace:
         code = code_of(owner.__dict__["forward"])
         for key, value in vars(module).items():
             if isinstance(value, CONTAINERS) and code is not None:
-                self.reach(value, code, f"{type(module).__name__}.{key}")
+                self.follow(value, code, f"{type(module).__name__}.{key}")
 
     def call(self, module: Module) -> None:
         """Let the parameters of a Module have its names."""
@@ -185,7 +170,7 @@ class Trace:
             self.records[id(x)] = Record(x, path)
         return self.records[id(x)]
 
-    def reach(self, x: Any, code: types.CodeType, path: str) -> None:
+    def follow(self, x: Any, code: types.CodeType, path: str) -> None:
         """Code can read a value: note what it can find in it."""
         if isinstance(x, LEFT) or (id(x), code) in self.done:
             return
@@ -201,22 +186,22 @@ class Trace:
             case types.FunctionType():
                 self.function(x)
                 self.attributes(x, code, path)
-                self.reach(vars(x).get("registry"), code, path)  # of functools.singledispatch
+                self.follow(vars(x).get("registry"), code, path)  # of functools.singledispatch
             case weakref.ref():
                 get = partial(behind, x)
                 self.record(x, path).slot("get", get, x(), path)
-                self.reach(x(), code, f"{path}()")
+                self.follow(x(), code, f"{path}()")
             case contextvars.ContextVar():
                 get = partial(context, x)
                 self.record(x, path).slot("get", get, get("", MISSING), path)
             case types.MethodType():
-                self.reach(x.__func__, code, path)
-                self.reach(x.__self__, code, path.rpartition(".")[0] or path)
+                self.follow(x.__func__, code, path)
+                self.follow(x.__self__, code, path.rpartition(".")[0] or path)
             case property() | staticmethod() | classmethod():
-                self.reach(getattr(x, "fget", None) or getattr(x, "__func__", None), code, path)
+                self.follow(getattr(x, "fget", None) or getattr(x, "__func__", None), code, path)
             case partial():
                 for part in (x.func, x.args, x.keywords):
-                    self.reach(part, code, path)
+                    self.follow(part, code, path)
             case type():
                 if not installed(x):
                     self.classes(x, self.wanted(code), path, code)
@@ -239,7 +224,7 @@ class Trace:
     def thing(self, x: Any, code: types.CodeType, path: str) -> None:
         """An object or container."""
         if (within := space_of(x).get("__wrapped__")) is not None:
-            self.reach(within, code, path)
+            self.follow(within, code, path)
         if isinstance(x, CONTAINERS):
             self.container(x, code, path)
             if type(x) in CONTAINERS:
@@ -248,7 +233,7 @@ class Trace:
             self.call(x)
         self.attributes(x, code, path)
         if isinstance(x, Schedule) and self.wanted(code) & {"get_last_lr", "state_dict"}:
-            self.reach(x.optimizer.param_groups, code, f"{path}.optimizer.param_groups")
+            self.follow(x.optimizer.param_groups, code, f"{path}.optimizer.param_groups")
         if isinstance(x, Optimizer) and self.wanted(code) & {"state", "state_dict"}:
             record = self.record(x, path)
             clocks = partial(clocks_of, x)
@@ -264,7 +249,7 @@ class Trace:
         pairs: Any = x.items() if isinstance(x, DICTS) else enumerate(x)
         for key, value in list(pairs):
             if not isinstance(value, LEFT):
-                self.reach(value, code, f"{path}[{key!r}]")
+                self.follow(value, code, f"{path}[{key!r}]")
 
     def attributes(self, x: Any, code: types.CodeType, path: str) -> None:
         """The attributes of an object whose names stand in the code."""
@@ -276,7 +261,7 @@ class Trace:
         everything = (own and names & EVERY) or isinstance(x, Mapping)
         for name in list(space) if everything else names & space.keys():
             record.slot(name, space.get, space[name], f"{path}.{name}")
-            self.reach(space[name], code, f"{path}.{name}")
+            self.follow(space[name], code, f"{path}.{name}")
         missing = isinstance(x, types.SimpleNamespace) or not (installed(type(x)) or isinstance(x, Module))
         for name in names - space.keys():
             record.wanted[name] = f"{path}.{name}"
@@ -300,7 +285,7 @@ class Trace:
             if isinstance(found, types.MemberDescriptorType):  # of __slots__
                 value = getattr(x, name, MISSING) if not own else found
                 self.record(x, path).slot(name, partial(getattr, x), value, f"{path}.{name}")
-                self.reach(value, code, f"{path}.{name}")
+                self.follow(value, code, f"{path}.{name}")
                 continue
             if not own and hasattr(x, "__dict__"):
                 self.record(x, path).slot(name, space.get, space.get(name, MISSING), f"{path}.{name}")
@@ -308,7 +293,7 @@ class Trace:
                 if not installed(c) and (k <= at or name in d):
                     self.record(c, c.__name__).slot(name, d.get, d.get(name, MISSING), f"{c.__name__}.{name}")
             if not installed(holder):
-                self.reach(found, code, f"{holder.__name__}.{name}")
+                self.follow(found, code, f"{holder.__name__}.{name}")
 
     def operation(self, x: Any, path: str) -> None:
         """An operation of the user's: its definition and its rule."""
@@ -317,7 +302,7 @@ class Trace:
         record, space = self.record(x, path), vars(x)
         for name in {"forward", "rule", "function", "slopes"} & space.keys():
             record.slot(name, space.get, space[name], f"{path}.{name}")
-            self.reach(space[name], NOTHING, f"{path}.{name}")
+            self.follow(space[name], NOTHING, f"{path}.{name}")
 
     def function(self, f: types.FunctionType) -> None:
         """A function stands where it can be called."""
@@ -341,41 +326,15 @@ class Trace:
             value = look_into(cell, name, MISSING)
             record.slots.setdefault(("cell", name), [partial(look_into, cell), name, value, name])
             if value is not MISSING:
-                self.reach(value, code, name)
+                self.follow(value, code, name)
         for value in (f.__defaults__, f.__kwdefaults__):
             if value is not None:
-                self.reach(value, code, f"a default of {f.__name__}")
+                self.follow(value, code, f"a default of {f.__name__}")
         record.slot("__code__", partial(getattr, f), code, f"the code of {f.__name__}")
         for name in ("__defaults__", "__kwdefaults__"):
             record.slot(name, partial(getattr, f), getattr(f, name), f"the defaults of {f.__name__}")
 
     # The end
-
-    def finish(self, recorder: Any) -> Guards:
-        """What the step took for fixed. Raises CaptureError where nobody could watch that."""
-        self.find()
-        self.settle()
-        if any(next(changes(record), None) for record in self.records.values()):
-            gc.collect(1)  # what the step has made may live on for a while, in cycles
-            self.settle()
-        if any(tensors_left_outside(self, recorder)):
-            gc.collect()
-            self.settle()
-        refuse_what_no_guard_can_watch(self)
-        refuse_memory_that_changes(self, recorder)
-        refuse_new_options(recorder)
-        kept = [r for r in self.records.values() if r.slots or r.items is not None or r.look is not None]
-        constants = (b.then for b in recorder.program.bound.values() if b.kind == "constant")
-        read = {id(array) for array in constants} if recorder.device == "cpu" else set()
-        for record in kept:
-            if isinstance(record.it, np.ndarray) and id(record.it) in read and record.it.nbytes > SMALL:
-                record.look = None  # the program reads it anew in every step
-        owners = [b.owner for b in recorder.program.bound.values() if b.kind == "data"]
-        leaves = list({id(t): t for t in [*owners, *recorder.before]}.values())
-        ops = dict.fromkeys(one.op for one in recorder.program.instructions if isinstance(one.op, Primitive))
-        guards = Guards(kept, needed(self.modules, self.untouched), leaves, list(ops))
-        refuse_tensors_left_outside(self, recorder)
-        return guards
 
     def find(self) -> None:
         """Look for functions that ran and stand where nobody looked."""
@@ -399,8 +358,3 @@ class Trace:
                     self.modules.pop(key, None)
                     found = True
         self.sources = [one for one in self.sources if id(one[0]) in self.records]
-
-
-def clocks_of(optimizer: Optimizer) -> str:
-    """The step counts of an optimizer, and what else its rules carry."""
-    return repr([part.clock for flat in optimizer.flats for part in flat.parts])

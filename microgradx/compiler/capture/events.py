@@ -1,0 +1,117 @@
+"""What happens beside the program in every step, on plain numbers: step counts, schedules, hyperparameters.
+
+Events take place in the order of the capture, before the program runs; the numbers that they give stand in a
+row of a table, which the program reads.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+from microgradx.errors import CaptureError
+from microgradx.kernels.cpu import Sweep
+from microgradx.optim import Optimizer, Schedule
+from microgradx.optim.flat import Flat, Part
+
+
+class Event:
+    """Something that happens in every step."""
+
+    def happen(self) -> Sequence[float]:
+        """Go on by a step; the numbers that the program needs of it."""
+        raise NotImplementedError
+
+    def undo(self) -> Callable[[], None]:
+        """What takes back all that happens from now on."""
+        return lambda: None
+
+    def follows(self) -> bool:
+        """Whether it can happen as it did at the capture."""
+        return True
+
+    def failing(self) -> str | None:
+        """Why it cannot, in words, where that is known."""
+        return None
+
+
+@dataclass(frozen=True)
+class NumberEvent(Event):
+    """A Python number is looked up."""
+
+    look: Callable[[], float]
+
+    def happen(self) -> Sequence[float]:
+        """The number as it is now."""
+        return (self.look(),)
+
+
+@dataclass(frozen=True)
+class ScheduleEvent(Event):
+    """A schedule goes on."""
+
+    schedule: Schedule
+
+    def happen(self) -> Sequence[float]:
+        """Let it change learning rates."""
+        self.schedule.step()
+        return ()
+
+    def undo(self) -> Callable[[], None]:
+        """Load its state as it is now."""
+        return partial(self.schedule.load_state_dict, self.schedule.state_dict())
+
+
+@dataclass(frozen=True)
+class SweepEvent(Event):
+    """A rule runs over some neighbours in a flat buffer: their step count goes on."""
+
+    optimizer: Optimizer
+    flat: Flat
+    run: list[Part]
+    update: Sweep
+    buffers: int  # flat buffers of the optimizer at the capture
+
+    def bound(self) -> bool:
+        """Whether it is still the same rule, as the optimizer's options choose it now."""
+        if not self.flat.current():
+            self.optimizer.bind(self.flat)
+        return self.flat.update is self.update
+
+    def start(self) -> tuple[dict[str, Any], dict[str, float]]:
+        """The hyperparameters, and the clock before the step: for ledgers."""
+        return self.flat.hyperparameters, self.run[0].clock
+
+    def happen(self) -> Sequence[float]:
+        """What the rule computes once for all elements, such as 1 - beta1**t."""
+        if not self.bound():
+            raise CaptureError("a schedule changed which rule an optimizer follows, in a scan.")
+        before: dict[str, Any] = self.run[0].clock
+        t, *carried = before.values()
+        numbers, new = self.update.numbers(t + 1, tuple(carried), self.flat.hyperparameters)
+        clock = dict(zip(before, (t + 1, *new), strict=True))
+        for part in self.run:
+            part.clock = clock
+        return numbers
+
+    def undo(self) -> Callable[[], None]:
+        """Set all clocks as they are now."""
+        clocks = [part.clock for part in self.run]
+
+        def back() -> None:
+            for part, clock in zip(self.run, clocks, strict=True):
+                part.clock = clock
+
+        return back
+
+    def follows(self) -> bool:
+        """Whether the optimizer steps by the same loop, over parameters at the same step together."""
+        optimizer, clock = self.optimizer, self.run[0].clock
+        if optimizer.check_finite or len(optimizer.flats) != self.buffers:
+            return False  # it is to look at gradients, or there are more parameters
+        same = all(part.clock is clock or part.clock == clock for part in self.run)
+        return same and self.bound()  # or some have rested, frozen, in another compiled step
+
+    def failing(self) -> str | None:
+        """What the rule reads that is not as it was."""
+        return None if self.flat.update is self.update else self.update.outside.failing()

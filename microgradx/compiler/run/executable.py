@@ -1,0 +1,241 @@
+"""Machine code for the CPU: what a captured step is compiled to, and runs of it.
+
+An `Executable` is the schedule, the text and the entry points of a step, with the memory of its own that they
+work in. A `Run` is one call of it: some steps, from arguments to outputs.
+"""
+
+from collections.abc import Callable, Sequence
+from contextlib import nullcontext
+from typing import Any
+
+import numpy as np
+
+from microgradx.codegen.ir.binding import Array
+from microgradx.codegen.ir.loops import View
+from microgradx.codegen.ir.ops import Gather, Host, Matmul
+from microgradx.codegen.ir.program import Program
+from microgradx.codegen.passes.fuse import sink
+from microgradx.codegen.passes.lower import lower
+from microgradx.codegen.passes.schedule import Schedule, schedule
+from microgradx.codegen.passes.validate import validate_items, validate_schedule
+from microgradx.codegen.printers.cpu_file import RUN, Emitter
+from microgradx.compiler.capture.captured import Captured
+from microgradx.compiler.run.dump import dump
+from microgradx.compiler.run.hosted import notice
+from microgradx.compiler.run.memory import Memory
+from microgradx.kernels import blas, jit, thread_pool
+from microgradx.kernels.addresses import Addresses, address
+from microgradx.kernels.random import generator
+
+SMALL = 2 * 65536
+"""FLOP of a product up to which OpenBLAS computes on one thread by itself (its interface/gemm.c)."""
+
+
+def scheduled(program: Program) -> Schedule:
+    """What the CPU does together, and in what order."""
+    items = validate_items(lower(program), "lowering")
+    notice(items)
+    read = {v.buffer.source: v.buffer for item in items for v, _ in item.reads() if v.buffer.source}
+    inputs = [(b.view(), source[1]) for source, b in read.items() if source[0] == "argument" and b.size]
+    if inputs and len(rows := {v.shape[:1] for v in program.arguments}) == 1 and rows != {()}:
+        items = [Gather(None, inputs), *items]
+    plan = validate_schedule(schedule(validate_items(sink(items), "sinking")), "scheduling")
+    dump(program=program, stages=plan)
+    return plan
+
+
+class Executable:
+    """A step in machine code; `apart` has a function for every item, to measure it."""
+
+    in_place = True  # whether arguments are read where they are
+    uploads = False  # whether what is constant is copied to where the code runs
+    worthwhile = False  # whether even a single step is faster than line by line
+
+    def __init__(self, captured: Captured, plan: Schedule | None = None, apart: bool = False):
+        self.captured, program = captured, captured.program
+        self.plan = plan or scheduled(program)
+        self.emitted = Emitter(self.plan, captured.title, captured.blocks).emit(apart)
+        dump(source=self.emitted.text)
+        segments, sources = self.emitted.segments, self.emitted.addresses
+        loaded = self.load([s for s in segments if isinstance(s, str)], jit_label(program))
+        self.parts = [loaded[s] if isinstance(s, str) else s for s in segments]
+        self.places: dict[tuple[Any, ...], int] = {source: k for k, source in enumerate(sources)}
+        self.arguments_at = [self.places.get(("argument", k)) for k in range(len(program.arguments))]
+        self.data_at = [self.places.get(("data", k)) for k in range(len(program.arguments))]
+        self.outputs_at = [self.places.get(("output", k)) for k in range(len(program.outputs))]
+        items = self.plan.items
+        self.hosted = any(isinstance(item, Host) for item in items)
+        self.late = self.plan.late
+        self.undone = self.hosted or any(item.checks for item in items)  # whether it may stop half-way
+        self.products = any(isinstance(item, Matmul) and item.flop > SMALL for item in items)
+        self.helpers = 0 if self.plan.serial else most_pieces(self.plan) - 1
+        self.allocate(len(sources))
+
+    def allocate(self, size: int) -> None:
+        """The memory of its own: the arena for values, and what the entries of the table point to."""
+        arena = np.zeros(self.plan.arena + 64, np.uint8)
+        self.arena = arena[-address(arena) % 64 :][: self.plan.arena]
+        self.status, self.random = np.zeros(2, np.int64), np.zeros(3, np.int64)
+        self.batches = [np.zeros(value.shape, value.dtype) for value in self.captured.program.arguments]
+        self.given: Sequence[Any] = self.batches  # the arguments of the last step
+        self.table = self.addresses(size)
+        self.table[0], self.table[3] = self.arena, self.random
+        self.status_at = address(self.status)
+
+    def load(self, names: list[str], label: str) -> dict[str, Callable[..., None]]:
+        """The entries of the file as machine code."""
+        return jit.load(self.emitted.text, dict.fromkeys(names, RUN), label, exact=self.emitted.exact)
+
+    def addresses(self, size: int) -> Addresses:
+        """A table of addresses for that many arrays."""
+        return Addresses(size)
+
+    def memory(self) -> Memory:
+        """What it works on outside of itself; what is left behind has a home even where it is empty."""
+        program = self.captured.program
+        used = [v for v in program.bound if ("bound", v) in self.places or v in program.writes]
+        return Memory(self.captured, used, lambda array: array)
+
+    def attach(self, memory: Memory) -> None:
+        """The arrays outside are elsewhere now."""
+        array: Any
+        for value, array in memory.arrays.items():
+            if place := self.places.get(("bound", value)):
+                self.table[place] = array
+
+    def carry(self, data: list[Array]) -> list[Array]:
+        """Data for a scan, where the steps run."""
+        return data
+
+    def run(
+        self,
+        arrays: Sequence[Array],
+        steps: int,
+        order: np.ndarray | None,
+        numbers: list[list[float]],
+        rooms: Sequence[np.ndarray] = (),
+    ) -> tuple[list[np.ndarray], int]:
+        """So many steps: outputs, and how many were done before an index was out of range."""
+        outputs = self.captured.program.outputs
+        own = outputs[: len(outputs) - len(rooms)]
+        outs = [*(np.empty((steps, *value.shape), value.dtype) for value in own), *rooms]
+        return outs, Run(self, arrays, order, np.array(numbers, np.float64), outs).go(steps)
+
+    def execute(self, function: Callable[..., None], steps: int, gathering: bool) -> None:
+        """Call compiled code, on as many threads as there is work for."""
+        gate = np.zeros(16, np.int64)  # the tickets of this call alone: a helper that comes late finds none
+        arguments = steps, int(gathering), address(gate), self.status_at, self.table.start
+
+        def run(memory: tuple[np.ndarray, Executable] = (gate, self)) -> None:  # alive for the latest helper
+            function(*arguments)
+
+        helpers = min(self.helpers, thread_pool.threads() - 1)
+        with blas.one_thread() if self.products else nullcontext():
+            if helpers:
+                thread_pool.together(run, helpers)
+            else:
+                run()
+
+    def written(self, view: View) -> None:
+        """A view is about to be written by what is not in the file."""
+
+
+class Run:
+    """One call of an executable: the arrays that its table points to meanwhile."""
+
+    def __init__(
+        self,
+        executable: Executable,
+        arrays: Sequence[Any],
+        order: np.ndarray | None,
+        numbers: np.ndarray,
+        outs: list[np.ndarray],
+    ):
+        self.executable, self.arrays, self.order = executable, arrays, order
+        self.numbers, self.outs = numbers, outs
+        table = executable.table
+        if order is not None:
+            for place, array in zip(executable.data_at, arrays, strict=True):
+                if place is not None:
+                    table[place] = array
+            self.arrays = executable.batches
+        executable.given = self.arrays
+        for place, array in zip(executable.arguments_at, self.arrays, strict=True):
+            if place is not None:
+                table[place] = array
+        self.point(0)
+        state = generator.state_dict()
+        executable.random[:] = state["block"], state["seed"] & 0xFFFFFFFF, state["seed"] >> 32
+
+    def point(self, step: int) -> None:
+        """Let the table point to what belongs to a step and those after it."""
+        executable, table = self.executable, self.executable.table
+        table[1] = self.numbers[step:]
+        if self.order is not None:
+            table[2] = self.order[step * self.arrays[0].shape[0] :]
+        for place, out in zip(executable.outputs_at, self.outs, strict=True):
+            if place is not None:
+                table[place] = out[step:]
+
+    def go(self, steps: int) -> int:
+        """All steps: how many were done."""
+        executable, gathering = self.executable, self.order is not None
+        if executable.hosted:
+            done = next((step for step in range(steps) if not self.step(step)), steps)
+        else:
+            executable.execute(executable.parts[0], steps, gathering)
+            done = int(executable.status[1]) if executable.status[0] else steps
+        executable.status[:] = 0
+        return done
+
+    def step(self, step: int) -> bool:
+        """A step with parts that are NumPy's or the user's, between compiled ones; whether it was done."""
+        executable, blocks = self.executable, self.executable.captured.blocks
+        if step:
+            self.point(step)
+            executable.random[0] += blocks
+        for part in executable.parts:
+            if isinstance(part, Host):
+                self.host(part, blocks * step)
+            else:
+                executable.execute(part, 1, self.order is not None)
+                if executable.status[0]:
+                    return False
+        return True
+
+    def host(self, part: Host, drawn: int = 0) -> None:
+        """Run a part that is NumPy's or the user's; so many blocks of random numbers were drawn before."""
+        block = generator._block
+        if part.draw is not None:
+            generator._block += drawn + part.draw
+        result = part.call(*(self.array(x) if isinstance(x, View) else x for x in part.inputs))
+        for out in part.outs:
+            self.executable.written(out)
+            self.array(out)[...] = result
+        generator._block = block
+
+    def array(self, view: View) -> np.ndarray:
+        """A view as NumPy's array."""
+        if view.size == 0:
+            return np.empty(view.shape, view.dtype)
+        buffer, executable = view.buffer, self.executable
+        if buffer.source is None:
+            flat = executable.arena[buffer.place : buffer.place + buffer.bytes].view(buffer.dtype)
+        elif place := executable.places.get(buffer.source):
+            flat = executable.table.array(place, buffer.size, buffer.dtype)
+        else:  # read by no compiled part
+            kind, which = buffer.source
+            bound = executable.captured.program.bound
+            flat = np.ascontiguousarray(self.arrays[which] if kind == "argument" else bound[which].array())
+        strides = [s * buffer.dtype.itemsize for s in view.strides]
+        return np.lib.stride_tricks.as_strided(flat.reshape(-1)[view.offset :], view.shape, strides)
+
+
+def jit_label(program: Program) -> str:
+    """The name of a step as the beginning of a file's."""
+    return "".join(c if c.isalnum() else "_" for c in program.name)
+
+
+def most_pieces(plan: Schedule) -> int:
+    """The pieces of the stage that has most."""
+    return max((sum(chain.pieces for chain in stage) for stage in plan.stages), default=1)
