@@ -43,6 +43,7 @@ def test_examples(name, tmp_path, monkeypatch):
         doctest.DocTestRunner(optionflags=FLAGS).run(example, out=report.append)
     assert not report, "".join(report)
 
+
 ROOMS = optim, training, data
 """Rooms of which every public name has an example."""
 

@@ -286,8 +286,8 @@ def inside(index: int, size: int, status: np.ndarray) -> int:
 
 
 WORDS = SimpleNamespace(
-    block_at=block_at, block=block, flat=flat, plus=plus, claim=claim, wait=wait, ready=ready, done=done, within=within,
-    inside=inside, matmul=product("NN"), matmul_nt=product("NT"), matmul_tn=product("TN"),
+    block_at=block_at, block=block, flat=flat, plus=plus, claim=claim, wait=wait, ready=ready, done=done,
+    within=within, inside=inside, matmul=product("NN"), matmul_nt=product("NT"), matmul_tn=product("TN"),
 )  # fmt: skip
 """What `microgradx.kernels.runtime` has for machine code."""
 

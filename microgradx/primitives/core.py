@@ -214,7 +214,9 @@ lifted: dict[Elementwise, ElementwisePrimitive] = {}
 
 
 @cache
-def made(function: Elementwise, slopes: Callable[..., Any] | None, outside: FreeVariables) -> ElementwisePrimitive:
+def made(
+    function: Elementwise, slopes: Callable[..., Any] | None, outside: FreeVariables
+) -> ElementwisePrimitive:
     """One for a function, its slope, and the numbers outside of it."""
     return ElementwisePrimitive(function)
 

@@ -3,13 +3,9 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 
-import numpy as np
-
-from microgradx.cuda import Array as OnDevice
+from microgradx.eager.devices import Array
 from microgradx.eager.tensor import Tensor
 from microgradx.optim.flat import Part
-
-Array = np.ndarray | OnDevice
 
 
 @dataclass(eq=False, repr=False)

@@ -8,6 +8,7 @@ import numpy as np
 from microgradx import scalars
 from microgradx.codegen.ir.binding import Constant
 from microgradx.codegen.ir.program import Instruction, Program, Update, Value, check
+from microgradx.eager.devices import on_host
 from microgradx.kernels.keys import frozen
 from microgradx.primitives import Primitive, indexing, lift
 
@@ -29,7 +30,7 @@ def positions(program: Program) -> None:
                 binding = program.bound.get(x)
                 if x not in found and x.dtype == bool and x.ndim and isinstance(binding, Constant):
                     found[x] = []
-                    for axis, at in enumerate(np.nonzero(binding.array())):
+                    for axis, at in enumerate(np.nonzero(on_host(binding.array()))):
                         value = Value(f"{x.name}_at" + f"_{axis}" * (x.ndim > 1), at.shape, at.dtype)
                         program.bound[value] = Constant(None, at)
                         found[x].append(value)

@@ -20,8 +20,8 @@ from microgradx.compiler.capture.namespace import Namespace, local_name
 from microgradx.compiler.capture.refusal import refuse
 from microgradx.compiler.capture.user_code import line_of, user_frame
 from microgradx.cuda import Array as OnDevice
-from microgradx.eager.tape import Node
 from microgradx.eager.devices import on_host
+from microgradx.eager.tape import Node
 from microgradx.eager.tensor import Tensor
 from microgradx.kernels.random import drawn
 from microgradx.optim import Optimizer

@@ -26,6 +26,7 @@ from microgradx.compiler.run.hosted import notice
 from microgradx.compiler.run.memory import Memory
 from microgradx.cuda import Array, device
 from microgradx.cuda.devices import Launch, Pointer, Product, Shape, Vector
+from microgradx.eager.devices import on_host
 from microgradx.eager.tensor import Tensor
 from microgradx.errors import DeviceError
 from microgradx.kernels.random import generator
@@ -110,7 +111,7 @@ class CudaExecutable:
 
     def grow(self, steps: int, rows: int) -> None:
         """Room for the numbers and results of so many steps, and for the order of so many rows."""
-        gpu, made = device(), self.emitted
+        made = self.emitted
         if steps > self.room or rows > self.rows:
             self.room, self.rows = max(steps, self.room), max(rows, self.rows)
             self.numbers_at = Array.empty((self.room, made.width), made.number)
@@ -143,7 +144,7 @@ class CudaExecutable:
 
     def carry(self, data: Sequence[AnyArray]) -> list[Array]:
         """Data for a scan, on the device."""
-        return [Array.from_numpy(a) if isinstance(a, np.ndarray) else a for a in data]
+        return [a if isinstance(a, Array) else Array.from_numpy(on_host(a)) for a in data]
 
     # Running
 
@@ -161,7 +162,9 @@ class CudaExecutable:
         self.grow(steps, steps * width if scanning else 0)
         state = generator.state_dict()
         head = 0, state["block"], state["seed"] & 0xFFFFFFFF, state["seed"] >> 32, 0, steps, scanning
-        gpu.write(self.numbers_at.address, np.ascontiguousarray(np.array(numbers, made.number)[:, : made.width]))
+        gpu.write(
+            self.numbers_at.address, np.ascontiguousarray(np.array(numbers, made.number)[:, : made.width])
+        )
         gpu.write(self.head.address, np.array(head, np.int64))
         if order is None:
             for k, array in enumerate(arrays):
@@ -227,7 +230,6 @@ class CudaExecutable:
 
     def on_host(self, stage: Stage) -> Callable[[], None]:
         """NumPy's or the user's own code between kernels: what it needs goes to the host and comes back."""
-        gpu = device()
 
         def seen(view: View) -> Array:
             start = view.offset * view.dtype.itemsize

@@ -25,7 +25,8 @@ from microgradx.optim.ledgers.ledger import Ledger, Page
 def ledgers(captured: Captured) -> list[Ledger]:
     """The ledgers at work on the optimizers of a step."""
     optimizers = dict.fromkeys(sweep.optimizer for sweep in captured.sweeps)
-    return [ledger for optimizer in optimizers for ledger in optimizer.ledgers]
+    watchers = [watcher for optimizer in optimizers for watcher in optimizer.ledgers]
+    return [watcher for watcher in watchers if isinstance(watcher, Ledger)]
 
 
 def readable(captured: Captured) -> bool:

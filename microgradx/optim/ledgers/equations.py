@@ -71,7 +71,7 @@ class Equation:
         self.elements = {"p", "g", *rule.state}
         hats = Hats(self)
         for statement in [*tree.body, *assignments]:
-            name, value = statement.targets[0].id, hats.inside(statement.value)
+            name, value = statement.targets[0].id, hats.inside(cast(ast.expr, statement.value))
             self.lines.append(line(name, value))
             self.elements |= {name} if names(value) & self.elements else set()
         targets = ("p", *rule.state, *rule.carried)

@@ -79,7 +79,7 @@ class Script:
     def surface(self, height: Height) -> str:
         """A function from x and y to height, slope along x, slope along y."""
 
-        def slopes(x: np.ndarray, y: np.ndarray) -> tuple[Tensor, ...]:
+        def slopes(x: np.ndarray, y: np.ndarray) -> tuple[Tensor | None, ...]:
             a, b = tensor(x, requires_grad=True), tensor(y, requires_grad=True)
             z = height(a, b)
             z.sum().backward()
