@@ -544,7 +544,7 @@ def test_a_step_reads_like_a_derivation():
         "2 of 2   b = multiply(a, a)",
         "    value     9",
         "    gradient  1",
-        "    slope(a, b, y):",
+        "    slope(a, b, _y):",
         "        return b, a",
         "    -> a: 3, 4 in all",
         "    -> a: 3, 7 in all",

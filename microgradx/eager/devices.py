@@ -117,7 +117,7 @@ def is_array(x: object) -> bool:
 
 def device_of(array: Array) -> str:
     """The name of the device that an array is on."""
-    return "cpu" if type(array) is np.ndarray else kinds[type(array)].name
+    return kinds[type(array)].name if type(array) in kinds else "cpu"
 
 
 def placed(array: Array, device: str | None) -> Any:
@@ -135,9 +135,9 @@ def placed(array: Array, device: str | None) -> Any:
     return devices[device].place(array)
 
 
-def on_host(array: Array) -> np.ndarray:
-    """The array, or a copy of it if it is on another device."""
-    return array if isinstance(array, np.ndarray) else array.numpy()
+def on_host(array: Any) -> np.ndarray:
+    """The array (or number of NumPy), or a copy of it if it is on another device."""
+    return array.numpy() if type(array) in kinds else array
 
 
 def room_for(array: Array) -> Array:

@@ -116,7 +116,7 @@ def layer(name: str, function: Callable[..., Any], **defaults: Any) -> type[Func
         optional = [p for p in signature(function).parameters.values() if p.default is not p.empty]
         optional = [p for p in optional if p.kind is not p.KEYWORD_ONLY]
         defaults = defaults or {p.name: p.default for p in optional}
-        doc = function.__doc__ or ""
+        doc = (function.__doc__ or "").partition("\n\n    >>>")[0]  # the example is the function's
         for own, called in zip(optional, defaults, strict=False):  # softmax's axis is Softmax' dim
             doc = doc.replace(f"`{own.name}`", f"`{called}`")
 
