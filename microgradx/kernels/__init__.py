@@ -13,8 +13,7 @@ import numpy as np
 from numpy.typing import DTypeLike
 
 from microgradx.errors import ArgumentError, DTypeError
-from microgradx.kernels import cpu
-from microgradx.kernels.free_variables import FreeVariables
+from microgradx.kernels import cpu, free_variables
 from microgradx.kernels.thread_pool import set_threads, threads
 from microgradx.rules import Rule
 
@@ -26,8 +25,9 @@ sweeps: dict[str, Callable[..., cpu.Sweep]] = {"cpu": cpu.Sweep}
 
 @functools.cache
 def make(
-    kind: Callable[..., cpu.Sweep], around: FreeVariables, rule: Rule, dtype: str, options: tuple[str, ...]
-) -> cpu.Sweep:
+    kind: Callable[..., cpu.Sweep], around: free_variables.FreeVariables, rule: Rule, dtype: str,
+    options: tuple[str, ...],
+) -> cpu.Sweep:  # fmt: skip
     """A sweep of one kind or the other, made once for what its rule reads outside of itself."""
     return kind(rule, dtype, options)
 
@@ -63,4 +63,4 @@ def sweep(
     options = ("maximize",) * maximize + ((decay,) if decay else ())
     if device not in sweeps:
         raise ArgumentError(f"device {device!r}: the devices are {' and '.join(map(repr, sweeps))}.")
-    return make(sweeps[device], FreeVariables(rule.function), rule, name, options)
+    return make(sweeps[device], free_variables.FreeVariables(rule.function), rule, name, options)
