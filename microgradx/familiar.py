@@ -5,7 +5,7 @@ A package, Tensor and Module ask `absent` for the error where an attribute is no
 
 import sys
 from collections.abc import Callable, Collection, Iterable
-from typing import Any, NoReturn
+from typing import NoReturn
 
 from microgradx.errors import AbsentError
 
@@ -132,7 +132,7 @@ def of_package(asked: str, package: str) -> Callable[[str], NoReturn]:
     return refuse
 
 
-def absent(asked: str, name: str, what: str, owner: Any = None) -> AttributeError:
+def absent(asked: str, name: str, what: str, owner: object = None) -> AttributeError:
     """The error for an attribute that is not there; `what` was asked, in words, from the table `asked`."""
     text, advice = f"{what} has no attribute {name!r}", absences[asked].get(name)
     if advice is None:

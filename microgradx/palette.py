@@ -4,9 +4,11 @@ Figures are matplotlib's Figure alone: no window, no global state, no style left
 of Okabe & Ito, on white.
 """
 
-from typing import Any
+from typing import Any, Literal
 
 from microgradx.errors import ArgumentError
+
+Picture = Any  # matplotlib's Figure or Axes: an extra, whose own types refuse much of what it takes
 
 INK, GREY, FAINT = "#222222", "#6b6b6b", "#d9d9d9"
 BLUE, RED, GREEN, PINK, AMBER, SKY = "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9"
@@ -24,7 +26,7 @@ FILLS = {
 """Of a graph's boxes."""
 
 
-def blank(width: float, height: float, layout: Any = "constrained") -> Any:
+def blank(width: float, height: float, layout: Literal["constrained"] | None = "constrained") -> Picture:
     """An empty figure of so many inches; ArgumentError without matplotlib (the extra `plot`)."""
     try:
         from matplotlib.figure import Figure
@@ -33,7 +35,7 @@ def blank(width: float, height: float, layout: Any = "constrained") -> Any:
     return Figure(figsize=(width, height), layout=layout, facecolor="white")
 
 
-def plain(ax: Any, which: str = "major") -> None:
+def plain(ax: Picture, which: str = "major") -> None:
     """Axes in the house style: two sides, in ink, behind what is drawn. `which` ticks: "major" or "both"."""
     ax.spines[["top", "right"]].set_visible(False)
     ax.spines[["left", "bottom"]].set_color(INK)

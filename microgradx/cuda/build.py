@@ -16,7 +16,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
-from types import FunctionType, SimpleNamespace
+from types import FunctionType, ModuleType, SimpleNamespace
 from typing import Any
 
 from microgradx.errors import ArgumentError, DeviceError, KernelError
@@ -60,7 +60,7 @@ def package() -> str:
     return "numba_cuda_mlir" if chosen == "mlir" else "numba"
 
 
-def module() -> Any:
+def module() -> Any:  # a package of which there are two
     """`numba.cuda`, which any missing or unfitting library keeps from being imported."""
     try:
         return importlib.import_module(f"{package()}.cuda")
@@ -70,15 +70,15 @@ def module() -> Any:
         ) from None
 
 
-def functions(source: str, label: str) -> dict[str, Any]:
+def functions(source: str, label: str) -> dict[str, FunctionType]:
     """The functions of a file, which may call each other."""
     cuda = module()
-    options: dict[str, Any] = {"device": True}
+    options: dict[str, object] = {"device": True}
     if package() == "numba_cuda_mlir":
         options["inline"] = "always"  # else it loses the shared arrays of functions that kernels call
         for usual, other in MLIR.items():
             source = source.replace(usual, other)
-    names: dict[str, Any] = {}
+    names: dict[str, object] = {}
     exec(compile(source, f"<{label} on CUDA>", "exec"), names)
     raw = {key: value for key, value in names.items() if isinstance(value, FunctionType)}
     raw = {key: f for key, f in raw.items() if f.__code__.co_filename == f"<{label} on CUDA>"}
@@ -87,7 +87,9 @@ def functions(source: str, label: str) -> dict[str, Any]:
     return raw
 
 
-def ptx(function: Any, signature: str, *capabilities: tuple[int, int], lines: bool = False) -> list[str]:
+def ptx(
+    function: FunctionType, signature: str, *capabilities: tuple[int, int], lines: bool = False
+) -> list[str]:
     """The PTX of a kernel, for each capability; `lines`: with the lines of its source."""
     module()
     make = by_mlir if package() == "numba_cuda_mlir" else by_numba
@@ -101,7 +103,7 @@ def ptx(function: Any, signature: str, *capabilities: tuple[int, int], lines: bo
 
 
 def by_numba(
-    function: Any, signature: list[str], capabilities: tuple[tuple[int, int], ...], lines: bool
+    function: FunctionType, signature: list[str], capabilities: tuple[tuple[int, int], ...], lines: bool
 ) -> list[str]:
     """PTX by numba-cuda: its front end once, then NVVM for each capability."""
     import numba
@@ -109,13 +111,13 @@ def by_numba(
     from numba.cuda.cudadrv import nvvm
 
     capability = capabilities[0]
-    options: dict[str, Any] = {
+    options: dict[str, object] = {
         "debug": False, "lineinfo": lines, "device": False, "fastmath": False, "cc": capability, "opt": True,
         "abi": "numba", "abi_info": None, "forceinline": False, "launch_bounds": None, "lto": False,
     }  # fmt: skip
     asked = SimpleNamespace(compute_capability=capability)  # of a GPU, for functions that kernels call
     with replaced(dispatcher, "get_current_device", lambda: asked):
-        front: Any = compiler
+        front: Any = compiler  # whose private parts are untyped
         types = [numba_type(t, numba.types) for t in signature]
         library, _ = front._compile_pyfunc_with_fixup(function, numba.void(*types), **options)
         parts = dict.fromkeys(library.llvm_strs)  # a function that two others call is there twice
@@ -127,13 +129,13 @@ def by_numba(
 
 
 def by_mlir(
-    function: Any, signature: list[str], capabilities: tuple[tuple[int, int], ...], lines: bool
+    function: FunctionType, signature: list[str], capabilities: tuple[tuple[int, int], ...], lines: bool
 ) -> list[str]:
     """PTX by numba-cuda-mlir 0.6, kept from asking for a GPU and from contracting (no options yet)."""
     from numba_cuda_mlir import cuda, mlir_optimization, tools, types
     from numba_cuda_mlir.numba_cuda.cudadrv import nvvm
 
-    def by_nvvm(gpu: Any, options: Any, **more: Any) -> bytes:
+    def by_nvvm(gpu: object, options: dict[str, str], **more: object) -> bytes:
         """NVVM for GPUs before 10.0, whose own call is in C."""
         unit = nvvm.CompilationUnit({"arch": options["chip"].replace("sm", "compute"), **exact})
         unit.add_module(usual(gpu, options, gen_llvmir=True))
@@ -155,7 +157,7 @@ def by_mlir(
 
 
 @contextmanager
-def replaced(owner: Any, name: str, value: Any) -> Iterator[None]:
+def replaced(owner: object, name: str, value: object) -> Iterator[None]:
     """Within, an attribute has another value."""
     usual = getattr(owner, name)
     setattr(owner, name, value)
@@ -165,7 +167,7 @@ def replaced(owner: Any, name: str, value: Any) -> Iterator[None]:
         setattr(owner, name, usual)
 
 
-def numba_type(text: str, types: Any) -> Any:
+def numba_type(text: str, types: ModuleType) -> Any:  # of either package
     """The type of a parameter: a number, a pointer such as `float32*`, or an array such as `int64[::1]`."""
     if text.endswith("*"):
         return types.CPointer(getattr(types, text[:-1]))

@@ -203,7 +203,7 @@ class Nvidia(Device):
     def packed(self, x: Pointer | np.generic) -> list[Any]:  # numbers of ctypes, which share no class
         """A parameter as the driver reads it; of an array, as its kernel takes it apart."""
         if not isinstance(x, Pointer):
-            kind: Any = x.dtype
+            kind: Any = x.dtype  # NumPy knows one type of ctypes for each
             return [np.ctypeslib.as_ctypes_type(kind)(x.item())]
         split = build.words(x.address, x.dtype.itemsize) if isinstance(x, Vector) else [x.address]
         return [ctypes.c_uint64(word) for word in split]

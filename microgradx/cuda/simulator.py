@@ -82,7 +82,7 @@ class Simulator(Device):
         """The kernels as the simulator runs them, without NumPy's warnings."""
         from numba import cuda
 
-        names: dict[str, Any] = {"errstate": np.errstate}
+        names: dict[str, Any] = {"errstate": np.errstate}  # what a file names
         exec(compile(source, f"<{label} on CUDA>", "exec"), names)
         for key, value in list(names.items()):
             if getattr(value, "__module__", "") == "math" and not isinstance(value, FunctionType):

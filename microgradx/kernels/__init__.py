@@ -25,12 +25,9 @@ sweeps: dict[str, Callable[..., cpu.Sweep]] = {"cpu": cpu.Sweep}
 
 @functools.cache
 def make(
-    kind: Callable[..., cpu.Sweep],
-    around: free_variables.FreeVariables,
-    rule: Rule,
-    dtype: str,
+    kind: Callable[..., cpu.Sweep], around: free_variables.FreeVariables, rule: Rule, dtype: str,
     options: tuple[str, ...],
-) -> cpu.Sweep:
+) -> cpu.Sweep:  # fmt: skip
     """A sweep of one kind or the other, made once for what its rule reads outside of itself."""
     return kind(rule, dtype, options)
 

@@ -13,11 +13,14 @@ import threading
 from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from microgradx.errors import KernelError
 from microgradx.kernels import blas
 from microgradx.kernels.cache import locked, read, write
+
+if TYPE_CHECKING:  # LLVM is loaded with the first kernel
+    from llvmlite.binding import ModuleRef, TargetMachine
 
 form = "2"  # of the object files: raise it when what is done below to the same source changes
 
@@ -80,7 +83,7 @@ def fingerprint(source: str, signatures: dict[str, str], exact: Collection[str] 
 
 def optimised(
     source: str, signatures: dict[str, str], path: str, exact: Collection[str] | None = None
-) -> Any:
+) -> "ModuleRef":
     """LLVM's module with one function per signature, as Numba and LLVM's optimiser leave it."""
     import llvmlite.binding as llvm
     import numba
@@ -94,7 +97,7 @@ def optimised(
     if exact is not None:
         settings |= {"fastmath": {"contract"}, "_nrt": False}
         inner = settings | {"no_cpython_wrapper": True, "no_cfunc_wrapper": True}
-    names: dict[str, Any] = {"__name__": Path(path).stem}
+    names: dict[str, Any] = {"__name__": Path(path).stem}  # what a file names
     exec(compile(source, path, "exec"), names)
     for name, value in list(names.items()):
         if getattr(getattr(value, "__code__", None), "co_filename", "") == path and name not in signatures:
@@ -134,7 +137,7 @@ def untouched() -> Iterator[None]:
 
     assert cpu_target.target_context  # for everybody else made with the usual settings
     with global_compiler_lock:
-        usual: Any = config.OPT  # type: ignore[attr-defined]
+        usual: Any = config.OPT  # type: ignore[attr-defined]  # made at run time
         config.OPT = type(usual)(0)  # type: ignore[attr-defined]
         try:
             yield
@@ -142,7 +145,7 @@ def untouched() -> Iterator[None]:
             config.OPT = usual  # type: ignore[attr-defined]
 
 
-def close(module: Any, entries: Collection[str]) -> None:
+def close(module: "ModuleRef", entries: Collection[str]) -> None:
     """Optimise a module that is called at its entries alone.
 
     Only so is a function that cannot fail known not to, and what its callers would do about it, inside
@@ -163,7 +166,7 @@ def close(module: Any, entries: Collection[str]) -> None:
             break
 
 
-def machine() -> Any:
+def machine() -> "TargetMachine":
     """LLVM's description of this processor, at full optimisation."""
     import llvmlite.binding as llvm
 

@@ -86,7 +86,7 @@ def refuse(function: Callable[..., object], node: ast.AST, rule: str) -> NoRetur
     raise KernelError(f"{function.__name__}: `{ast.unparse(node)}` cannot be compiled; {rule}.")
 
 
-def scope(function: Callable[..., object]) -> dict[str, Any]:
+def scope(function: Callable[..., object]) -> dict[str, Any]:  # whatever a user names
     """What the names outside a function's own stand for."""
     cells = (cell.cell_contents for cell in function.__closure__ or ())
     closed = dict(zip(function.__code__.co_freevars, cells, strict=True))
