@@ -8,7 +8,7 @@ import inspect
 import os
 import types
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from functools import cached_property, partial, update_wrapper
 from typing import Any
 
@@ -17,7 +17,6 @@ import numpy as np
 from microgradx.codegen.ir.program import Program
 from microgradx.codegen.passes.schedule import Schedule
 from microgradx.compiler.capture.arguments import Call, array_of
-from microgradx.compiler.capture.audit import Audit
 from microgradx.compiler.capture.capture import capture
 from microgradx.compiler.capture.captured import Captured
 from microgradx.compiler.capture.compare import Comparison
@@ -25,6 +24,7 @@ from microgradx.compiler.capture.pytree import detached, unflatten
 from microgradx.compiler.capture.recaptures import Reasons
 from microgradx.compiler.report.measure import report
 from microgradx.compiler.report.report import Report
+from microgradx.compiler.run.audit import Audit
 from microgradx.compiler.run.compiled_step import CompiledStep, Kind, Turn
 from microgradx.compiler.run.cuda_executable import CudaExecutable
 from microgradx.compiler.run.descriptor import global_name, step_of
@@ -58,8 +58,8 @@ class Step:
         self.function, self.name = function, name_of(function)
         self.options = options  # of `jit`
         self.audit = Audit(options.get("audit"))
-        self.variants: dict[Any, list[CompiledStep]] = {}
-        self.refused: set[Any] = set()  # keys of what goes on line by line
+        self.variants: dict[Hashable, list[CompiledStep]] = {}
+        self.refused: set[Hashable] = set()  # keys of what goes on line by line
         self.last: CompiledStep | None = None
         self.turn = Turn()  # of a thread, to find what fits and run it: another would change that meanwhile
         self.reasons = Reasons(self.name)  # for variants
@@ -98,7 +98,7 @@ class Step:
             return self.eagerly(call)
         return unflatten(variant.captured.result, iter([out.reshape(out.shape[1:]) for out in outs]))
 
-    def compiled(self, call: Call, key: Any) -> tuple[CompiledStep | None, list[Any]]:
+    def compiled(self, call: Call, key: Hashable) -> tuple[CompiledStep | None, list[Any]]:
         """A step in compiled code: the variant that ran, and outputs; None where it must run line by line."""
         while variant := self.choose(key, call):
             try:
@@ -116,7 +116,7 @@ class Step:
         args, words = call.tensors()
         return detached(self.function(*args, **words))
 
-    def read(self, args: Sequence[Any], words: dict[str, Any] | None = None) -> tuple[Call, Any]:
+    def read(self, args: Sequence[Any], words: dict[str, Any] | None = None) -> tuple[Call, Hashable]:
         """The arguments, and what a variant must have in common with them."""
         call = Call(args, words or {}, self.names)
         return call, (mode.record, mode.number.char, matmul_precision.current, *call.read())
@@ -134,7 +134,7 @@ class Step:
             self._names = [p.name for p in kinds if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
         return self._names[i] if i < len(self._names) else f"argument_{i}"
 
-    def choose(self, key: Any, call: Call, steps: int = 1) -> CompiledStep | None:
+    def choose(self, key: Hashable, call: Call, steps: int = 1) -> CompiledStep | None:
         """The variant to run, for ledgers at work, too; None where the step must run line by line."""
         if key in self.refused:
             return None
@@ -154,13 +154,13 @@ class Step:
             self.go_on(key, error)
             return None
 
-    def leave(self, key: Any, variant: CompiledStep, error: CaptureError) -> None:
+    def leave(self, key: Hashable, variant: CompiledStep, error: CaptureError) -> None:
         """A variant cannot run where its memory is."""
         if variant.apart:  # that was well, and something has been done already
             raise error
         self.go_on(key, error)
 
-    def go_on(self, key: Any, error: Exception) -> None:
+    def go_on(self, key: Hashable, error: Exception) -> None:
         """Line by line from now on, where that is wanted."""
         if self.options.get("fallback") != "eager":
             raise error
@@ -174,7 +174,7 @@ class Step:
         with self.turn:
             return self.find(key) or self.capture(key, call)
 
-    def find(self, key: Any) -> CompiledStep | None:
+    def find(self, key: Hashable) -> CompiledStep | None:
         """The variant that fits."""
         for variant in self.variants.get(key, ()):
             if variant.captured.fits():
@@ -196,7 +196,7 @@ class Step:
             interpret = os.environ.get("MICROGRADX_INTERPRET", "0") != "0"
         return KINDS["interpreter" if interpret and device == "cpu" else device]
 
-    def capture(self, key: Any, call: Call) -> CompiledStep:
+    def capture(self, key: Hashable, call: Call) -> CompiledStep:
         """A variant for such arguments: one that is there, where the program is the same, or a new one."""
         there = self.variants.get(key, [])
         if failed := next((variant.captured.failing() for variant in there[-1:]), None):
@@ -211,14 +211,14 @@ class Step:
                 return variant
         return self.take(key, CompiledStep(new, kind))
 
-    def take(self, key: Any, new: CompiledStep) -> CompiledStep:
+    def take(self, key: Hashable, new: CompiledStep) -> CompiledStep:
         """Keep a new variant, unless there are too many."""
         self.reasons.limit(sum(map(len, self.variants.values())), new.captured.moved)
         self.last = new
         self.variants.setdefault(key, []).append(new)
         return new
 
-    def look_again(self, key: Any, call: Call, variant: CompiledStep) -> CompiledStep:
+    def look_again(self, key: Hashable, call: Call, variant: CompiledStep) -> CompiledStep:
         """Record once more what a variant was made of: the variant, or what takes its place."""
         with variant.lock:
             if (found := Comparison(variant.captured, self.record(call, again=True)).found) is None:
