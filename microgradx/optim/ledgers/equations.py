@@ -66,12 +66,12 @@ class Equation:
         self.rule, self.outside = rule, scope(rule.function) | (outside.names if outside else {})
         assignments, last = parse(rule.function)
         tree = tree_of("; ".join(before[option] for option in options))
-        values = last.value.elts if isinstance(last.value, ast.Tuple) else [last.value]
+        values = last.value.elts if isinstance(last.value, ast.Tuple) else [cast(ast.expr, last.value)]
         self.lines: list[Line] = []
         self.elements = {"p", "g", *rule.state}
         hats = Hats(self)
         for statement in [*tree.body, *assignments]:
-            name, value = statement.targets[0].id, hats.inside(cast(ast.expr, statement.value))
+            name, value = statement.targets[0].id, hats.inside(statement.value)
             self.lines.append(line(name, value))
             self.elements |= {name} if names(value) & self.elements else set()
         targets = ("p", *rule.state, *rule.carried)
