@@ -54,7 +54,7 @@ def frame(
 
 
 def keep(figure: "Figure", file: Place) -> None:
-    """Write a figure to a file, as PNG to an open one; ArgumentError where a path's suffix names no picture."""
+    """Write a figure to a file, to an open one as PNG; ArgumentError where a suffix names no picture."""
     if isinstance(file, str | Path) and Path(file).suffix.lower() not in (".png", ".svg", ".pdf"):
         raise ArgumentError(f"{file}: pictures are .png, .svg or .pdf; only a race can be .gif or .html.")
     figure.savefig(file, dpi=160)
