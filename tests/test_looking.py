@@ -143,7 +143,9 @@ def test_filters_and_mistakes(tmp_path):
     count = study.mistakes(model, xt, yt, (8, 8), tmp_path / "m.png", split.classes)
     predicted = model(mg.Tensor(xt)).numpy().argmax(1)
     assert count == (predicted != yt).sum()
-    for name in ("f.png", "m.png"):
+    with open(tmp_path / "open.png", "wb") as file:
+        study.filters(model, (8, 8), file)
+    for name in ("f.png", "m.png", "open.png"):
         assert len(np.unique(pixels(tmp_path / name))) > 20
     right = study.mistakes(model, xt[predicted == yt], yt[predicted == yt], (8, 8), tmp_path / "none.png")
     assert right == 0

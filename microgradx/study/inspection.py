@@ -14,7 +14,7 @@ from microgradx.errors import ArgumentError
 from microgradx.nn import Module
 from microgradx.palette import INK
 from microgradx.primitives.reductions import softmax
-from microgradx.study.pictures import frame, keep, panels
+from microgradx.study.pictures import Place, frame, keep, panels
 from microgradx.training.evaluation import outputs
 from microgradx.training.history import History
 
@@ -61,7 +61,7 @@ class Histograms:
             gradients[name] = [] if parameter.grad is None else quantiles(parameter.grad.numpy())
         self.kept.append({"epoch": epoch, "weights": weights, "gradients": gradients})
 
-    def plot(self, path: str | Path, names: Sequence[str] = ()) -> None:
+    def plot(self, path: Place, names: Sequence[str] = ()) -> None:
         """A column per parameter (of those named, or the first six): weights above, gradients below."""
         chosen = list(names) or list(self.parameters)[:6]
         if unknown := [name for name in chosen if name not in self.parameters]:
@@ -148,7 +148,7 @@ def tiles(
     return figure, axes.ravel()
 
 
-def filters(model: Module, image_shape: Sequence[int], path: str | Path, most: int = 64) -> None:
+def filters(model: Module, image_shape: Sequence[int], path: Place, most: int = 64) -> None:
     """The first layer's weights as images, one per unit.
 
     image_shape: (height, width). Of more than `most` units, those of the largest norm. All have one scale of
@@ -180,7 +180,7 @@ def filters(model: Module, image_shape: Sequence[int], path: str | Path, most: i
 
 
 def mistakes(
-    model: Module, x: Any, y: Any, image_shape: Sequence[int], path: str | Path,
+    model: Module, x: Any, y: Any, image_shape: Sequence[int], path: Place,
     classes: Sequence[str] = (), most: int = 40,
 ) -> int:  # fmt: skip
     """The images that the model is most wrong about, each with what it is and what the model takes it for.

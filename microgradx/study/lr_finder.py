@@ -5,7 +5,6 @@ Smith (2015), Cyclical learning rates for training neural networks: arXiv 1506.0
 
 import math
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,7 +15,7 @@ from microgradx.kernels.random import generator
 from microgradx.nn import Module, cross_entropy
 from microgradx.optim import LBFGS, Optimizer
 from microgradx.palette import BLUE, RED
-from microgradx.study.pictures import KEY, frame, keep, panels
+from microgradx.study.pictures import KEY, Place, frame, keep, panels
 from microgradx.training.checks import arrays
 from microgradx.training.evaluation import Loss
 from microgradx.training.step import training_step
@@ -40,7 +39,7 @@ class Rates:
         until = max(int(np.argmin(self.smooth)), 2)
         return float(self.rates[int(np.argmin(slope[:until]))])
 
-    def plot(self, path: str | Path) -> None:
+    def plot(self, path: Place) -> None:
         """Loss against rate as a PNG, SVG or PDF file, with the suggestion marked. Needs the extra `plot`."""
         figure, ((ax,),) = panels(1, 1, 5.2, 3.6, "loss while the learning rate rises")
         frame(ax, "", "learning rate", lines="both")

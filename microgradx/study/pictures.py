@@ -5,7 +5,7 @@ Needs the extra `plot`.
 
 from pathlib import Path
 from textwrap import fill
-from typing import TYPE_CHECKING, Any, Literal
+from typing import IO, TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
@@ -15,6 +15,9 @@ from microgradx.palette import FAINT, GREY, INK, blank, plain
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+
+Place = str | Path | IO[bytes]
+"""Where a picture goes."""
 
 TEXT: dict[str, Any] = {"fontsize": 9, "color": INK}
 """Of what stands in a panel."""
@@ -50,8 +53,8 @@ def frame(
     ax.grid(axis=lines, color=FAINT, lw=0.7)
 
 
-def keep(figure: "Figure", path: str | Path) -> None:
-    """Write a figure to a file; ArgumentError where its suffix names no kind of picture."""
-    if Path(path).suffix.lower() not in (".png", ".svg", ".pdf"):
-        raise ArgumentError(f"{path}: pictures are .png, .svg or .pdf; only a race can be .gif or .html.")
-    figure.savefig(path, dpi=160)
+def keep(figure: "Figure", file: Place) -> None:
+    """Write a figure to a file, to an open one as PNG; ArgumentError where a suffix names no picture."""
+    if isinstance(file, str | Path) and Path(file).suffix.lower() not in (".png", ".svg", ".pdf"):
+        raise ArgumentError(f"{file}: pictures are .png, .svg or .pdf; only a race can be .gif or .html.")
+    figure.savefig(file, dpi=160)
