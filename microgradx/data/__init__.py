@@ -4,7 +4,7 @@ Every set is a `Split`: it unpacks as above, and knows its `classes` and, for im
 """
 
 from microgradx import familiar
-from microgradx.data.batches import Standardize, batches
+from microgradx.data.batching import Standardize, batches
 from microgradx.data.files import load
 from microgradx.data.glyphs import synthetic_digits
 from microgradx.data.idx import read_idx, write_idx

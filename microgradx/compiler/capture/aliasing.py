@@ -2,11 +2,12 @@
 
 import numpy as np
 
-from microgradx.codegen.ir.binding import Array, Before, Data, Home, Number
+from microgradx.codegen.ir.binding import Before, Data, Home, Number
 from microgradx.codegen.ir.program import Instruction, Program, Value
 from microgradx.compiler.capture.recording import Recording
 from microgradx.compiler.capture.refusal import refusal, refuse
 from microgradx.eager.box import lent
+from microgradx.eager.devices import Array
 from microgradx.eager.tensor import Tensor
 from microgradx.kernels.addresses import overlaps, span
 

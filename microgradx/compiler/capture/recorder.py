@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from microgradx.codegen.ir.binding import Array, Constant, Data, Grad, New, Number, State
+from microgradx.codegen.ir.binding import Constant, Data, Grad, New, Number, State
 from microgradx.codegen.ir.program import Draw, Instruction, Update, Value
 from microgradx.compiler.capture.aliasing import refuse_gradient, renew, settle
 from microgradx.compiler.capture.events import NumberEvent, ScheduleEvent, SweepEvent
@@ -19,6 +19,7 @@ from microgradx.compiler.capture.refusal import refuse
 from microgradx.compiler.capture.refusals import refuse_optimizer, refuse_what_is_lost, show_state
 from microgradx.compiler.capture.user_code import user_frame
 from microgradx.cuda import Array as OnDevice
+from microgradx.eager.devices import Array
 from microgradx.eager.listener import Listener
 from microgradx.eager.mode import mode
 from microgradx.eager.tape import Node

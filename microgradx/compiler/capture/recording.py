@@ -12,7 +12,7 @@ from weakref import ref
 
 import numpy as np
 
-from microgradx.codegen.ir.binding import Array, Binding, Constant, Data
+from microgradx.codegen.ir.binding import Binding, Constant, Data
 from microgradx.codegen.ir.program import Instruction, Line, Program, Value
 from microgradx.compiler.capture.captured import Tie
 from microgradx.compiler.capture.events import Event
@@ -20,7 +20,7 @@ from microgradx.compiler.capture.namespace import Namespace, local_name
 from microgradx.compiler.capture.refusal import refuse
 from microgradx.compiler.capture.user_code import line_of, user_frame
 from microgradx.cuda import Array as OnDevice
-from microgradx.eager.devices import on_host
+from microgradx.eager.devices import Array, on_host
 from microgradx.eager.tape import Node
 from microgradx.eager.tensor import Tensor
 from microgradx.kernels.random import drawn

@@ -11,7 +11,6 @@ from typing import Any
 
 import numpy as np
 
-from microgradx.codegen.ir.binding import Array as AnyArray
 from microgradx.codegen.ir.loops import Buffer, View
 from microgradx.codegen.ir.ops import Gather, Host
 from microgradx.codegen.passes.launches import Library, Stage, operands, problem, stages
@@ -26,6 +25,7 @@ from microgradx.compiler.run.hosted import notice
 from microgradx.compiler.run.memory import Memory
 from microgradx.cuda import Array, device
 from microgradx.cuda.devices import Launch, Pointer, Product, Shape, Vector
+from microgradx.eager.devices import Array as AnyArray
 from microgradx.eager.devices import on_host
 from microgradx.eager.tensor import Tensor
 from microgradx.errors import DeviceError

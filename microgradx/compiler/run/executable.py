@@ -10,7 +10,6 @@ from typing import Any
 
 import numpy as np
 
-from microgradx.codegen.ir.binding import Array
 from microgradx.codegen.ir.loops import View
 from microgradx.codegen.ir.ops import Gather, Host, Matmul
 from microgradx.codegen.ir.program import Program
@@ -23,6 +22,7 @@ from microgradx.compiler.capture.captured import Captured
 from microgradx.compiler.run.dump import dump
 from microgradx.compiler.run.hosted import notice
 from microgradx.compiler.run.memory import Memory
+from microgradx.eager.devices import Array
 from microgradx.kernels import blas, jit, thread_pool
 from microgradx.kernels.addresses import Addresses, address
 from microgradx.kernels.random import generator

@@ -5,9 +5,9 @@ from typing import Any
 
 import numpy as np
 
-from microgradx.codegen.ir.binding import Array
 from microgradx.codegen.ir.loops import View
 from microgradx.compiler.run.executable import Executable
+from microgradx.eager.devices import Array
 from microgradx.kernels import interpreter
 
 

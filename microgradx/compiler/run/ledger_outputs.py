@@ -11,11 +11,12 @@ from typing import Any
 
 import numpy as np
 
-from microgradx.codegen.ir.binding import GRADIENTS, Array, Constant
+from microgradx.codegen.ir.binding import GRADIENTS, Constant
 from microgradx.codegen.ir.program import Instruction, Program, Update, Value, Watch, check
 from microgradx.compiler.capture.captured import Captured
 from microgradx.compiler.capture.events import SweepEvent
 from microgradx.compiler.run.compiled_step import CompiledStep
+from microgradx.eager.devices import Array
 from microgradx.eager.tensor import wrap
 from microgradx.optim import Optimizer
 from microgradx.optim.flat import Flat

@@ -5,10 +5,11 @@ from collections.abc import Callable, Iterable
 
 import numpy as np
 
-from microgradx.codegen.ir.binding import GRADIENTS, Array, Binding, Data, New, Number
+from microgradx.codegen.ir.binding import GRADIENTS, Binding, Data, New, Number
 from microgradx.codegen.ir.program import Value
 from microgradx.compiler.capture.aliasing import dense, keep_apart, root_of
 from microgradx.compiler.capture.captured import Captured
+from microgradx.eager.devices import Array
 from microgradx.eager.tensor import Tensor, wrap
 from microgradx.errors import CaptureError
 
