@@ -101,7 +101,8 @@ def test_a_comment_stands_above_each_change_of_line():
     """Also behind a loop whose last part belongs to another line."""
     (body,) = re.findall(r"def forward_and_back\(.*?\n\n\n", text(MODELS["mlp"], BATCH, "cpu"), re.S)
     before, after = body.split("matmul_nt")
-    assert before.rstrip().splitlines()[-1].strip().startswith("# test_compiler_names.py:")
+    comment = before.rstrip().splitlines()[-1].strip()
+    assert comment.startswith("# gradient of: test_compiler_names.py:")
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import microgradx as mg
-from microgradx import data, nn, optim, training
+from microgradx import data, nn, optim, primitives, rules, scalars, study, training
 
 ROOT = Path(mg.__file__).parents[1]
 TEXTS = {path: path.read_text(encoding="utf-8") for path in sorted(ROOT.glob("microgradx/**/*.py"))}
@@ -17,7 +17,7 @@ MODULES = [
     ".".join(path.relative_to(ROOT).with_suffix("").parts) for path, text in TEXTS.items() if ">>>" in text
 ]
 FLAGS = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
-NAMES = {"mg": mg, "np": np, "nn": nn, "optim": optim, "data": data}
+NAMES = {"mg": mg, "np": np, "nn": nn, "optim": optim, "data": data, "training": training}
 """What an example may use without importing it, beside what its module has."""
 
 
@@ -32,8 +32,22 @@ def examples(module):
             yield doctest.DocTestParser().get_doctest(x.__doc__, dict(names), name, module.__file__, 0)
 
 
+REGISTRIES = scalars.functions, primitives.operations, primitives.cases, rules.rules
+REGISTRIES += optim.optimizers, optim.plans, data.datasets, study.surfaces
+
+
+@pytest.fixture
+def registries():
+    """Examples declare functions, operations, rules and sets of their own: afterwards they are gone."""
+    before = [dict(registry) for registry in REGISTRIES]
+    yield
+    for registry, then in zip(REGISTRIES, before, strict=True):
+        registry.clear()
+        registry.update(then)
+
+
 @pytest.mark.parametrize("name", [name.removesuffix(".__init__") for name in MODULES])
-def test_examples(name, tmp_path, monkeypatch):
+def test_examples(name, tmp_path, monkeypatch, registries):
     monkeypatch.chdir(tmp_path)
     found = list(examples(import_module(name)))
     assert found, f"{name} has examples where nobody looks for them"

@@ -618,7 +618,7 @@ def test_a_terminal_waits_for_a_line_after_each_step_while_there_is_input(typed,
         except OSError:  # the program has ended
             pass
         os.close(ours)  # ends one that hangs
-    assert program.returncode == code
+    assert program.returncode == code, shown
     assert re.findall(r"(\d) of 6", shown) == [str(i) for i in range(1, steps + 1)]
     assert ("interrupted" in shown) == (code == 130)
 
