@@ -18,7 +18,7 @@ Default = Any
 """Of an option: what a rule's signature has there, a number, a tuple, a word, a switch, None or REQUIRED."""
 
 
-class Value(click.ParamType):
+class Value(click.ParamType):  # type: ignore[type-arg]  # it takes one only in the newest click
     """What a function reads from a text, and what TAB offers; a ValueError of the function is the user's.
 
     `complaint` says what is wrong; {option}, {value} and {error} stand in it for what was typed and raised.

@@ -291,7 +291,7 @@ def wait(gate: Kind, count: int) -> None:
 
 
 @register_jitable
-def ready(gate, count, status):
+def ready(gate: Kind, count: int, status: Kind) -> Kind:
     """Wait for `count` pieces: whether all is well, so that there is something to do."""
     wait(gate, count)
     return status[0] == 0
