@@ -93,6 +93,16 @@ def scope(function: Callable[..., object]) -> dict[str, Any]:  # whatever a user
     return vars(builtins) | function.__globals__ | closed
 
 
+def take_name(base: str, taken: set[str], first: str = "") -> str:
+    """A name that is free: `first` or `base`, else with a number behind it; it is taken from now on."""
+    name, n = first or base, 1
+    while name in taken:
+        n += 1
+        name = f"{base}_{n}"
+    taken.add(name)
+    return name
+
+
 def names(node: ast.AST) -> set[str]:
     """The names in an expression."""
     return {n.id for n in ast.walk(node) if isinstance(n, ast.Name)}

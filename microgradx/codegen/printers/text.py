@@ -14,7 +14,7 @@ from microgradx.codegen.ir import tree
 from microgradx.codegen.ir.loops import Bounded, Buffer, Index, Pick, Read, View
 from microgradx.codegen.ir.tree import AXES, BOOL, INT, Axis, Body, Expression, Name, Number, plus
 from microgradx.codegen.passes.arithmetic import Operand, cast
-from microgradx.kernels.source import Typed, text, word
+from microgradx.kernels.source import Typed, take_name, text, word
 
 LEVELS = {
     "**": 1, "*": 2, "/": 2, "+": 3, "-": 3, "&": 4, "|": 5, "<": 6, "<=": 6, ">": 6, ">=": 6, "==": 6,
@@ -42,12 +42,7 @@ class Text:
 
     def name(self, base: str) -> str:
         """A name that is free in the file."""
-        name, n = base, 1
-        while name in self.taken:
-            n += 1
-            name = f"{base}_{n}"
-        self.taken.add(name)
-        return name
+        return take_name(base, self.taken)
 
     def use(self, name: str) -> str:
         """Note that the function under way needs a name."""

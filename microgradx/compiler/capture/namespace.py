@@ -26,13 +26,9 @@ class Namespace:
         """A name that no other Value has."""
         base = "".join(c if c.isalnum() else "_" for c in base).strip("_") or "value"
         base = f"_{base}" if base[0].isdigit() else base
-        n = 1
-        name = f"{base}_1" if base in RESERVED or base in functions else base
-        while name in self.taken:
-            n += 1
-            name = f"{base}_{n}"
-        self.taken.add(name)
-        return name
+        return source.take_name(
+            base, self.taken, f"{base}_1" if base in RESERVED or base in functions else base
+        )
 
     def rename(self, value: Value | None, base: str) -> None:
         """Give a Value a name of the user's, unless it has one."""
