@@ -1,6 +1,6 @@
 """`mg.tape(loss)`: the tape as the textbook's table, and its walk backward, one node at a time."""
 
-import re
+import ast
 from collections.abc import Iterator
 from copy import copy
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ from microgradx.eager.devices import on_host
 from microgradx.eager.gradients import differentiate
 from microgradx.eager.tensor import Tensor, wrap
 from microgradx.errors import GradientError
-from microgradx.kernels.source import source_of
+from microgradx.kernels.source import source_of, tree_of
 from microgradx.palette import BACK, FORWARD
 from microgradx.study.graphs.graph import Value, trace
 from microgradx.study.graphs.numbers import number, shape_of, short
@@ -122,14 +122,22 @@ class Step:
 
     @property
     def rule(self) -> str:
-        """The derivative as it is written, a slope or a vjp; "" where its text cannot be read."""
+        """The derivative as it is written, a slope or a vjp, without types; "" where it cannot be read."""
         op = self.value.edge.op
         try:
-            lines = source_of(op.rule).rstrip().splitlines()
+            text = source_of(op.rule).rstrip()
+            definition = tree_of(text).body[0]
         except (OSError, TypeError):
             return ""
-        text = "\n".join(line for line in lines if not line.startswith("@"))
-        return re.sub(r"^def \w+", op.declares, text)
+        except SyntaxError:  # a lambda in the middle of something
+            return text
+        if not isinstance(definition, ast.FunctionDef) or definition.body[0].lineno == definition.lineno:
+            return text
+        for node in ast.walk(definition.args):
+            if isinstance(node, ast.arg):
+                node.annotation = None
+        body = text.splitlines()[definition.body[0].lineno - 1 :]
+        return "\n".join([f"{op.declares}({ast.unparse(definition.args)}):", *body])
 
     def __str__(self) -> str:
         lines = [
