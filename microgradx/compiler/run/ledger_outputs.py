@@ -7,7 +7,7 @@ begins with. Where memory does not tell what a rule did, the step runs line by l
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
@@ -26,8 +26,7 @@ from microgradx.optim.ledgers.ledger import Ledger, Page
 def ledgers(captured: Captured) -> list[Ledger]:
     """The ledgers at work on the optimizers of a step."""
     optimizers = dict.fromkeys(sweep.optimizer for sweep in captured.sweeps)
-    watchers = [watcher for optimizer in optimizers for watcher in optimizer.ledgers]
-    return [watcher for watcher in watchers if isinstance(watcher, Ledger)]
+    return [cast(Ledger, ledger) for optimizer in optimizers for ledger in optimizer.ledgers]
 
 
 def readable(captured: Captured) -> bool:
