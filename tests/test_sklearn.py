@@ -109,6 +109,8 @@ def test_weights_of_rows():
     np.testing.assert_allclose(weighted.predict_proba(x), repeated.predict_proba(x), rtol=1e-8)
 
 
-def test_an_unknown_optimizer_is_named():
-    with pytest.raises(ArgumentError, match="no optimizer 'adm'; there are adabelief, adadelta"):
-        MLPClassifier(optimizer="adm").fit(x, y)
+@pytest.mark.parametrize("kind, name", [("optimizer", "adm"), ("schedule", "cosin")])
+def test_what_there_is_stands_in_the_error(kind, name):
+    known = {"optimizer": "adabelief, adadelta", "schedule": "constant, cosine"}[kind]
+    with pytest.raises(ArgumentError, match=f"no {kind} {name!r}; there are {known}"):
+        MLPClassifier(**{kind: name}).fit(x, y)

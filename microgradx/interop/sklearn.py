@@ -9,7 +9,7 @@ True
 
 from collections.abc import Callable, Sequence
 from dataclasses import KW_ONLY, dataclass
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -37,6 +37,15 @@ COMPILED_FROM = 2000
 """Steps from which on compiling them pays: it takes about as long as so many small ones line by line."""
 
 PRECISIONS = (np.float64, np.float32)
+
+Named = TypeVar("Named")
+
+
+def named(what: str, name: str, table: dict[str, Named]) -> Named:
+    """What a table holds under a name; ArgumentError where it has none."""
+    if name not in table:
+        raise ArgumentError(f"no {what} {name!r}; there are {', '.join(sorted(table))}.")
+    return table[name]
 
 
 @dataclass(eq=False, repr=False)  # whose __init__ has the explicit signature that scikit-learn reads
@@ -118,7 +127,7 @@ class MLP(BaseEstimator):
                 eager=steps < COMPILED_FROM if self.compile == "auto" else not self.compile,
                 progress=self.verbose,
             )
-            self._stream = generator.state_dict()
+            self._stream: dict[str, int] = generator.state_dict()
         finally:
             generator.load_state_dict(before)
         self.loss_curve_ += history["loss"]
@@ -127,18 +136,16 @@ class MLP(BaseEstimator):
 
     def _build(self, x: np.ndarray, targets: np.ndarray) -> None:
         """A new model with its optimizer and schedule, for data like these."""
-        if self.optimizer not in optimizers:
-            raise ArgumentError(
-                f"no optimizer {self.optimizer!r}; there are {', '.join(sorted(optimizers))}."
-            )
         last = targets.shape[1] if targets.ndim == 2 else len(self.classes_)
         sizes = [x.shape[1], *map(int, self.hidden_layer_sizes), last]
-        rate = {} if self.learning_rate is None else {"lr": self.learning_rate}
-        plan = plans[self.schedule] if isinstance(self.schedule, str) else self.schedule
+        options = dict(self.optimizer_options or {})
+        if self.learning_rate is not None:
+            options["lr"] = self.learning_rate
+        schedule = self.schedule
+        plan = named("schedule", schedule, plans) if isinstance(schedule, str) else schedule
+        optimizer = named("optimizer", self.optimizer, optimizers)
         self.model_ = nn.MLP(sizes, self.activation, self.dropout).to(x.dtype)
-        self.optimizer_ = optimizers[self.optimizer](
-            self.model_.named_parameters(), **rate, **(self.optimizer_options or {})
-        )
+        self.optimizer_ = optimizer(self.model_.named_parameters(), **options)
         self.schedule_ = plan(self.optimizer_, self.max_iter * -(-len(x) // self.batch_size))
         self.loss_curve_: list[float] = []
 
