@@ -2,6 +2,7 @@
 
 import ctypes
 from collections.abc import Callable
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -85,13 +86,22 @@ class Sweep:
         self.outside, lifted = FreeVariables(rule.function), RuleLoop(rule, dtype, options)
         self.rule, self.dtype, self.names = rule, np.dtype(dtype), ("p", "g", *rule.state)
         self.options, self.lifted, self.once = options, lifted, lifted.once_function()
-        self.source, self.run = self.compile(lifted)
+        self.source = self.written(lifted)
 
-    def compile(self, lifted: RuleLoop) -> tuple[str, Callable[..., None]]:
-        """The text of the loop, and the loop as machine code."""
-        source, dtype = lifted.source(), lifted.dtype
-        types = ["int64 int64", *[f"{dtype}*"] * len(lifted.arrays), *[dtype] * len(lifted.numbers)]
-        return source, jit.load(source, {"sweep": " ".join(types)}, f"{self.rule.name}_{dtype}")["sweep"]
+    def written(self, lifted: RuleLoop) -> str:
+        """The text of the loop."""
+        return lifted.source()
+
+    @cached_property
+    def run(self) -> Callable[..., None]:
+        """The loop as machine code, since it is first needed: a compiled step has a loop of its own."""
+        return self.load("int64 int64", jit.load)
+
+    def load(self, bounds: str, load: Callable[..., dict[str, Callable[..., None]]]) -> Callable[..., None]:
+        """What an executor makes of the text."""
+        dtype, arrays, numbers = self.lifted.dtype, self.lifted.arrays, self.lifted.numbers
+        types = " ".join([bounds, *[f"{dtype}*"] * len(arrays), *[dtype] * len(numbers)])
+        return load(self.source, {"sweep": types}, f"{self.rule.name}_{dtype}")["sweep"]
 
     def __repr__(self) -> str:
         return f"<sweep of {self.rule.name} over {self.dtype} arrays>"
