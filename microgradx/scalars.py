@@ -12,6 +12,7 @@ import random
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import pairwise
+from types import FunctionType, MethodType
 from typing import Any
 
 from microgradx.errors import ArgumentError
@@ -36,6 +37,17 @@ def signature_of(function: Callable[..., Any]) -> inspect.Signature:
     found = inspect.signature(function)
     plain = [p.replace(annotation=p.empty) for p in found.parameters.values()]
     return found.replace(parameters=plain, return_annotation=found.empty)
+
+
+def check_definition(what: str, function: object) -> None:
+    """ArgumentError unless it is a Python function with named parameters: of others there is no text."""
+    if not isinstance(function, FunctionType | MethodType):
+        name = type(function).__name__
+        advice = "Write one, `def name(...):`, that computes the same; numbers can be its defaults."
+        raise ArgumentError(f"{what} takes a definition of Python's, not a {name}. {advice}")
+    for p in signature_of(function).parameters.values():
+        if p.kind in (p.VAR_POSITIONAL, p.VAR_KEYWORD):
+            raise ArgumentError(f"{what} {function.__name__}: instead of `{p}`, name its parameters.")
 
 
 @dataclass(frozen=True)
@@ -70,7 +82,8 @@ class Elementwise:
     ):  # fmt: skip
         self.function = function
         self.name = self.__name__ = function.__name__
-        self.__module__, self.__doc__ = function.__module__, function.__doc__
+        self.__module__ = function.__module__ or "__main__"  # exec knows no module
+        self.__doc__ = function.__doc__
         self.__signature__ = signature_of(function)
         parameters = self.__signature__.parameters.values()
         self.inputs = [p.name for p in parameters if p.default is p.empty]
@@ -137,6 +150,7 @@ def elementwise(
     tested, `kinks` where it has no derivative; `activation` lists it among a network's choices.
     Globals and a closure's numbers may change: the next call sees them, and a compiled step is made anew.
     A model keeps the function that it was given: declared anew, it is for new models.
+    ArgumentError for what is no definition, such as a functools.partial.
 
     >>> @mg.elementwise
     ... def cube(x):
@@ -149,6 +163,9 @@ def elementwise(
     """
 
     def declare(function: Callable[..., Any]) -> Elementwise:
+        if isinstance(function, Elementwise):
+            return function
+        check_definition("elementwise", function)
         op = functions[function.__name__] = Elementwise(function, domain, kinks, activation)
         return op
 
