@@ -14,13 +14,13 @@ from collections.abc import Callable
 from typing import Any
 
 from microgradx.errors import KernelError
-from microgradx.scalars import check_definition, clip, maximum, sign, signature_of, sqrt, where
+from microgradx.scalars import Named, check_definition, clip, maximum, sign, signature_of, sqrt, where
 
 rules: dict[str, "Rule"] = {}
 """Every rule by its name: tests, benchmarks and the list of optimizers are made from this table."""
 
 
-class Rule:
+class Rule(Named):
     """An optimizer's update of one number: called with numbers (or NumPy arrays) it computes them."""
 
     def __init__(self, function: Callable[..., Any]):
@@ -44,9 +44,6 @@ class Rule:
             )
         self.state, self.carried = tuple(first[2:]), tuple(needed)
         self.hyperparameters = {q.name: q.default for q in rest if q.default is not q.empty}
-
-    def __reduce__(self) -> str:
-        return self.__name__  # copied and pickled by name, as Python's functions are
 
     def __repr__(self) -> str:
         return f"<rule {self.name}{self.__signature__}>"

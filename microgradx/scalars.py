@@ -9,9 +9,11 @@ for free. A new activation is one definition and one slope.
 import inspect
 import math
 import random
+import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import pairwise
+from pickle import PicklingError
 from types import FunctionType, MethodType
 from typing import Any
 
@@ -50,6 +52,26 @@ def check_definition(what: str, function: object) -> None:
             raise ArgumentError(f"{what} {function.__name__}: instead of `{p}`, name its parameters.")
 
 
+class Named:
+    """What is copied and pickled by its name in its module, as Python's functions are."""
+
+    __name__: str
+
+    def __copy__(self) -> "Named":
+        return self
+
+    def __deepcopy__(self, memo: object) -> "Named":
+        return self
+
+    def __reduce__(self) -> str:
+        if getattr(sys.modules.get(self.__module__), self.__name__, None) is not self:
+            advice = "Give it a name of its own at the top of a module (a file that can be imported)"
+            raise PicklingError(
+                f"{self!r} is not what {self.__module__}.{self.__name__} stands for. {advice}."
+            )
+        return self.__name__
+
+
 @dataclass(frozen=True)
 class Domain:
     """Where a function is defined and smooth: one interval per input, and the kinks between."""
@@ -70,7 +92,7 @@ class Domain:
         return [list(column) for column in zip(*points, strict=True)]
 
 
-class Elementwise:
+class Elementwise(Named):
     """A function of numbers that also works on arrays and tensors, element by element.
 
     Parameters without a default are inputs; parameters with one are constants (`negative_slope=0.01`).
@@ -95,9 +117,6 @@ class Elementwise:
 
     def __repr__(self) -> str:
         return f"<elementwise {self.name}{self.__signature__}>"
-
-    def __reduce__(self) -> str:  # pickled by name, as Python's functions are
-        return self.name
 
     def slope(self, function: Callable[..., Any]) -> Callable[..., Any]:
         """Declare the derivative: `(*inputs, output)` to one number per input; None where there is none.

@@ -21,6 +21,8 @@ from microgradx.errors import KernelError
 from microgradx.kernels.keys import frozen
 
 reading = threading.Lock()
+if hasattr(os, "register_at_fork"):  # not on Windows; a child must not inherit another thread's lock
+    os.register_at_fork(after_in_child=reading._at_fork_reinit)  # type: ignore[attr-defined]
 LONGEST = 200  # lines of a definition at the prompt
 kept: WeakKeyDictionary[CodeType, str] = WeakKeyDictionary()
 """Texts found so far: a file or a cell may have become another since."""
