@@ -185,7 +185,7 @@ def test_a_fork_while_a_thread_is_inside_a_step():
 
 
 def trained(parts, queue):
-    """Steps of a model that was used before, in this process or another."""
+    """Steps of a model that was used before, in this process or another: numba/numba#7872 hung."""
     try:
         queue.put(go_on(*parts))
     except BaseException as error:
