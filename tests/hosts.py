@@ -6,16 +6,20 @@ prompt in a terminal, IPython's shell, a Jupyter kernel of its own process, and 
 
 import json
 import os
-import pty
 import re
 import select
 import subprocess
 import sys
 import time
 
+UNKNOWN = 77
+"""The exit status where a host has none of what is used here."""
+
 
 def prompt(cells):
     """Python's interactive prompt in a terminal: the lines of a cell end with an empty one."""
+    import pty
+
     ours, theirs = pty.openpty()
     environment = os.environ | {"TERM": "dumb", "PYTHON_BASIC_REPL": "1", "PYTHON_HISTORY": os.devnull}
     process = subprocess.Popen(
@@ -73,8 +77,10 @@ def shown(message):
 
 def marimo(cells):
     """Cells of a marimo notebook; one that defines what another did is that one, edited."""
-    from marimo._ast.compiler import compile_cell
-
+    try:
+        from marimo._ast.compiler import compile_cell
+    except ImportError:
+        sys.exit(UNKNOWN)
     space = {"__name__": "__main__"}
     for cell in cells:
         compiled = compile_cell(cell, cell_id=(re.findall(r"(?:def|class) (\w+)", cell) or ["last"])[0])

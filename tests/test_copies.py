@@ -77,6 +77,30 @@ def test_a_copy_goes_on_as_the_original(make, again):
     assert twin[2].optimizer is twin[1]
 
 
+class Counting(optim.Adam):
+    """An optimizer of the user's own, which keeps more."""
+
+    calls = 0
+
+    def step(self, closure=None):
+        self.calls += 1
+        return super().step(closure)
+
+
+del optim.optimizers["counting"]  # the table stays as it was, for other tests
+
+
+@pytest.mark.parametrize("again", COPIES, ids=["deepcopy", "pickle"])
+def test_a_class_of_ones_own_keeps_what_it_had(again):
+    optimizer = Counting([mg.ones(2, requires_grad=True)])
+    optimizer.seen = {"loss": 3.0}
+    optimizer.parameters["0"].grad = mg.ones(2)
+    optimizer.step()
+    twin = again(optimizer)
+    assert (type(twin), twin.calls, twin.seen) == (Counting, 1, {"loss": 3.0})
+    assert vars(twin).keys() == vars(optimizer).keys()
+
+
 class Trained(nn.Module):
     """A model with a jitted method, and steps that it keeps itself."""
 
@@ -141,6 +165,10 @@ def test_what_has_a_name_is_copied_by_it(thing):
             "is not what .*test_copies.inner stands for. Give it a name of its own at the top of a",
         ),
         (jitted_inside, "local object|<lambda>"),
+        (
+            lambda: type("Bare", (optim.Optimizer,), {}),
+            r"makes it of a rule; or take Optimizer\(params, rule\)",
+        ),
         (lambda: mg.ones(2, requires_grad=True) * 2, r"cannot be .* pickled with its history; use clone\(\)"),
     ],
 )

@@ -14,6 +14,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from types import SimpleNamespace
 
+import hosts
 import numpy as np
 import pytest
 
@@ -87,13 +88,13 @@ model = Model(); print('=>', model.step(x).item())
 """,
 }
 WANTED = [1.5, -2.5, 9.0, -7.0, -6.0, -4.0, -24.0]
-NEEDS = {"ipython": "IPython", "jupyter": "ipykernel", "marimo": "marimo"}
+NEEDS = {"ipython": "IPython", "jupyter": "ipykernel", "marimo": "marimo", "prompt": "termios"}
 
 
 @pytest.mark.interpreted
 @pytest.mark.parametrize("host", ["prompt", "ipython", "jupyter", "marimo", "python -c"])
 def test_what_is_typed_runs(host, tmp_path):
-    if host in NEEDS and not all(map(find_spec, (NEEDS[host], *["jupyter_client"] * (host == "jupyter")))):
+    if host in NEEDS and not find_spec(NEEDS[host]):
         pytest.skip(f"{NEEDS[host]} is not installed (the extra 'dev' brings it)")
     cells = [HEAD, *CELLS.values()]
     command, given = [sys.executable, str(Path(__file__).with_name("hosts.py")), host], json.dumps(cells)
@@ -102,6 +103,8 @@ def test_what_is_typed_runs(host, tmp_path):
     root = str(Path(mg.__file__).parents[1])
     environment = os.environ | {"PYTHONPATH": root, "HOME": str(tmp_path), "IPYTHONDIR": str(tmp_path)}
     done = subprocess.run(command, input=given, capture_output=True, text=True, timeout=120, env=environment)
+    if done.returncode == hosts.UNKNOWN:
+        pytest.skip(f"this {host} compiles its cells in another way")
     found = [float(line[2:]) for line in done.stdout.splitlines() if line.startswith("=> ")]
     assert found == WANTED, done.stdout + done.stderr
 
@@ -111,7 +114,7 @@ def test_text_that_exec_was_given_is_refused_with_what_to_do():
     exec("@mg.elementwise\ndef quartered(x): return x / 4", space)
     assert space["quartered"](mg.tensor([2.0])).item() == 0.5  # line by line it needs no text
     with pytest.raises(
-        KernelError, match="quartered: its source text .* file or a notebook cell: text that exec"
+        KernelError, match="quartered: its source text .* file or a notebook cell: text from exec"
     ):
         mg.jit(space["quartered"])(np.ones(2, np.float32))
 

@@ -53,7 +53,7 @@ def why_not(function: Callable[..., object]) -> str:
     if os.path.exists(function.__code__.co_filename):
         return "its file has changed since it was imported; start Python again."
     advice = "Put the definition into a file or a notebook cell"
-    return f"its source text cannot be read. {advice}: text that exec was given is kept by nobody."
+    return f"its source text cannot be read. {advice}: text from exec or a pipe is kept by nobody."
 
 
 def texts(function: Callable[..., object]) -> Iterator[str]:

@@ -31,7 +31,7 @@ class Cycling(Schedule):
     `betas`. Inside another schedule that stays as it is.
     """
 
-    listed = ("max_lr",)
+    listed: tuple[str, ...] = ("max_lr",)
 
     def momentum(self) -> float:
         """The momentum of the current step."""
