@@ -437,8 +437,8 @@ def test_each_parameter_counts_its_own_steps():
 # Schedules: learning rates as steps of plain descent under a slope of 1
 
 
-def rates(how, make, steps, before=lambda optimizer, schedule: None):
-    """How far each step goes, the schedule inside the step."""
+def rates(how, make, steps, lr=1.0):
+    """How far each step goes, the schedule inside the step; `lr` is set by hand before the first."""
     w = mg.tensor(np.zeros(1, np.float64), requires_grad=True)
     optimizer = optim.SGD([w], lr=1.0)
     schedule = make(optimizer)
@@ -450,7 +450,8 @@ def rates(how, make, steps, before=lambda optimizer, schedule: None):
         optimizer.step()
         schedule.step()
 
-    before(optimizer, schedule)
+    if lr != 1.0:
+        optimizer.param_groups[0]["lr"] = lr
     places = [0.0]
     for _ in range(steps):
         step()
@@ -552,6 +553,37 @@ RATES = {
 def test_learning_rates(report, how):
     make, right = RATES[report]
     np.testing.assert_allclose(rates(HOW[how], make, len(right)), right, 1e-9, 1e-12)
+
+
+@pytest.mark.interpreted
+@pytest.mark.parametrize("how", HOW)
+def test_a_rate_set_by_hand_holds_until_the_schedule_goes_on(how):
+    found = rates(HOW[how], lambda o: optim.StepLR(o, 2), 4, lr=7.0)
+    np.testing.assert_allclose(found, [7, 1, 0.1, 0.1])
+
+
+@pytest.mark.interpreted
+@pytest.mark.parametrize("how", HOW)
+def test_a_group_that_came_later_follows(how):
+    """pytorch/pytorch#79888: it kept the learning rate that it began with."""
+    two = Two()
+    optimizer = optim.SGD(two.named("a"), lr=1.0)
+    schedule = optim.StepLR(optimizer, 2, gamma=0.5)
+
+    @HOW[how]
+    def step():
+        optimizer.zero_grad()
+        (two.a + two.b).sum().backward()
+        optimizer.step()
+        schedule.step()
+
+    for k in range(8):
+        if k == 3:
+            optimizer.add_param_group({"params": two.named("b"), "lr": 0.5})
+        step()
+    np.testing.assert_allclose(
+        two.values(), [1 - 2 * (1 + 0.5 + 0.25 + 0.125), 2 - (0.5 + 2 * (0.25 + 0.125))]
+    )
 
 
 @pytest.mark.parametrize(

@@ -11,6 +11,7 @@ import re
 import sys
 import textwrap
 import threading
+import tokenize
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from types import CodeType
@@ -23,6 +24,7 @@ from microgradx.kernels.keys import frozen
 reading = threading.Lock()
 if hasattr(os, "register_at_fork"):  # not on Windows; a child must not inherit another thread's lock
     os.register_at_fork(after_in_child=reading._at_fork_reinit)  # type: ignore[attr-defined]
+BROKEN = (SyntaxError, tokenize.TokenError)
 LONGEST = 200  # lines of a definition at the prompt
 kept: WeakKeyDictionary[CodeType, str] = WeakKeyDictionary()
 """Texts found so far: a file or a cell may have become another since."""
@@ -40,7 +42,7 @@ def definition(function: Callable[..., object]) -> ast.FunctionDef:
         return tree_of(kept[code]).body[0]
     for text in map(textwrap.dedent, texts(function)):
         tree = None
-        with suppress(SyntaxError):  # part of a definition, or a line in the middle of something
+        with suppress(*BROKEN):  # part of a definition, or a line in the middle of something
             tree = next(iter(tree_of(text).body), None)
         if isinstance(tree, ast.FunctionDef) and compiles_to(tree, code):
             kept[code] = text
@@ -58,14 +60,14 @@ def why_not(function: Callable[..., object]) -> str:
 
 def texts(function: Callable[..., object]) -> Iterator[str]:
     """What may be the text of a function, the likeliest first."""
-    with suppress(OSError, TypeError):
+    with suppress(OSError, TypeError, *BROKEN):
         yield source_of(function)
     code = function.__code__
     if not code.co_filename.startswith("<"):
         return
     for argument in sys.orig_argv:  # of `python -c`, before Python 3.13
         lines = argument.splitlines(keepends=True)[code.co_firstlineno - 1 :]
-        with suppress(SyntaxError, IndentationError):
+        with suppress(*BROKEN):
             yield "".join(inspect.getblock(lines))
     lines = typed()
     for start in reversed(range(len(lines))):
