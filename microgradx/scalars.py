@@ -9,9 +9,12 @@ for free. A new activation is one definition and one slope.
 import inspect
 import math
 import random
+import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import pairwise
+from pickle import PicklingError
+from types import FunctionType, MethodType
 from typing import Any
 
 from microgradx.errors import ArgumentError
@@ -38,6 +41,37 @@ def signature_of(function: Callable[..., Any]) -> inspect.Signature:
     return found.replace(parameters=plain, return_annotation=found.empty)
 
 
+def check_definition(what: str, function: object) -> None:
+    """ArgumentError unless it is a Python function with named parameters: of others there is no text."""
+    if not isinstance(function, FunctionType | MethodType):
+        name = type(function).__name__
+        advice = "Write one, `def name(...):`, that computes the same; numbers can be its defaults."
+        raise ArgumentError(f"{what} takes a definition of Python's, not a {name}. {advice}")
+    for p in signature_of(function).parameters.values():
+        if p.kind in (p.VAR_POSITIONAL, p.VAR_KEYWORD):
+            raise ArgumentError(f"{what} {function.__name__}: instead of `{p}`, name its parameters.")
+
+
+class Named:
+    """What is copied and pickled by its name in its module, as Python's functions are."""
+
+    __name__: str
+
+    def __copy__(self) -> "Named":
+        return self
+
+    def __deepcopy__(self, memo: object) -> "Named":
+        return self
+
+    def __reduce__(self) -> str:
+        if getattr(sys.modules.get(self.__module__), self.__name__, None) is not self:
+            advice = "Give it a name of its own at the top of a module (a file that can be imported)"
+            raise PicklingError(
+                f"{self!r} is not what {self.__module__}.{self.__name__} stands for. {advice}."
+            )
+        return self.__name__
+
+
 @dataclass(frozen=True)
 class Domain:
     """Where a function is defined and smooth: one interval per input, and the kinks between."""
@@ -58,7 +92,7 @@ class Domain:
         return [list(column) for column in zip(*points, strict=True)]
 
 
-class Elementwise:
+class Elementwise(Named):
     """A function of numbers that also works on arrays and tensors, element by element.
 
     Parameters without a default are inputs; parameters with one are constants (`negative_slope=0.01`).
@@ -70,7 +104,8 @@ class Elementwise:
     ):  # fmt: skip
         self.function = function
         self.name = self.__name__ = function.__name__
-        self.__module__, self.__doc__ = function.__module__, function.__doc__
+        self.__module__ = function.__module__ or "__main__"  # exec knows no module
+        self.__doc__ = function.__doc__
         self.__signature__ = signature_of(function)
         parameters = self.__signature__.parameters.values()
         self.inputs = [p.name for p in parameters if p.default is p.empty]
@@ -82,9 +117,6 @@ class Elementwise:
 
     def __repr__(self) -> str:
         return f"<elementwise {self.name}{self.__signature__}>"
-
-    def __reduce__(self) -> str:  # pickled by name, as Python's functions are
-        return self.name
 
     def slope(self, function: Callable[..., Any]) -> Callable[..., Any]:
         """Declare the derivative: `(*inputs, output)` to one number per input; None where there is none.
@@ -137,6 +169,7 @@ def elementwise(
     tested, `kinks` where it has no derivative; `activation` lists it among a network's choices.
     Globals and a closure's numbers may change: the next call sees them, and a compiled step is made anew.
     A model keeps the function that it was given: declared anew, it is for new models.
+    ArgumentError for what is no definition, such as a functools.partial.
 
     >>> @mg.elementwise
     ... def cube(x):
@@ -149,6 +182,9 @@ def elementwise(
     """
 
     def declare(function: Callable[..., Any]) -> Elementwise:
+        if isinstance(function, Elementwise):
+            return function
+        check_definition("elementwise", function)
         op = functions[function.__name__] = Elementwise(function, domain, kinks, activation)
         return op
 

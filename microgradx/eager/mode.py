@@ -60,6 +60,8 @@ def detect_anomaly() -> contextlib._GeneratorContextManager[None]:
     """Find where a NaN or infinity is born: NonFiniteError names the operation and your line. Slow.
 
     Covers forward and backward; also notices changes of arrays that bypass the Tensor (through NumPy).
+    A frequent one, as in PyTorch and JAX: what a `where` leaves out has the gradient 0 · slope, NaN where the
+    slope is infinite. So inside where(x > 0, sqrt(x), 0) write sqrt(where(x > 0, x, 1)).
 
     >>> with mg.detect_anomaly():
     ...     mg.log(mg.zeros(2))

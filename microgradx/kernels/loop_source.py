@@ -13,7 +13,8 @@ from typing import Any
 
 import numpy as np
 
-from microgradx.kernels.source import Typed, define, names, parse, quoted, refuse, scope, text, tree_of, wrap
+from microgradx.kernels.source import Typed, define, names, parse, quoted, refuse, scope, text, wrap
+from microgradx.kernels.texts import tree_of
 from microgradx.rules import Rule
 
 before = {

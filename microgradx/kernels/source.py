@@ -6,18 +6,16 @@ that no float64 enters float32 arithmetic, and the elementwise functions that it
 
 import ast
 import builtins
-import dis
 import inspect
 import keyword
 import math
 import textwrap
-import threading
 from collections.abc import Callable
-from types import CodeType
 from typing import Any, NoReturn
 
 from microgradx import scalars
 from microgradx.errors import KernelError, undefined
+from microgradx.kernels.texts import definition, tree_of
 from microgradx.scalars import Elementwise
 
 EMITTED = """
@@ -33,18 +31,7 @@ RESERVED = {*EMITTED.split(), *keyword.kwlist, *dir(builtins)}
 
 def parse(function: Callable[..., object]) -> tuple[list[ast.Assign], ast.Return]:
     """The statements of a definition without its docstring: assignments to names, then one return."""
-    name = function.__name__
-    try:
-        tree = tree_of(source_of(function)).body[0]
-    except (OSError, TypeError, SyntaxError, IndexError):
-        advice = "Put the definition into a file or a notebook cell, not into a prompt or exec."
-        raise KernelError(f"{name}: its source text cannot be read. {advice}") from None
-    if not isinstance(tree, ast.FunctionDef):
-        raise KernelError("a lambda has no name to be called by: write a definition, `def name(...):`.")
-    with reading:
-        constants = compile(ast.Module([tree], []), "", "exec").co_consts
-    if meaning(function.__code__) not in [meaning(c) for c in constants if isinstance(c, CodeType)]:
-        raise KernelError(f"{name}: its file has changed since it was imported; start Python again.")
+    tree = definition(function)
     *before, last = tree.body[isinstance(tree.body[0], ast.Expr) :]
     assignments = []
     for statement in before:
@@ -58,27 +45,6 @@ def parse(function: Callable[..., object]) -> tuple[list[ast.Assign], ast.Return
         if missing := sorted(names(line) - {*function.__code__.co_varnames} - scope(function).keys()):
             refuse(function, line, undefined(missing[0], function.__code__.co_varnames).rstrip("."))
     return assignments, last
-
-
-def source_of(function: Callable[..., object]) -> str:
-    """The text of a definition. One thread at a time: Python's cache of lines is not made for several."""
-    with reading:
-        return textwrap.dedent(inspect.getsource(function))
-
-
-def tree_of(text: str, mode: str = "exec") -> Any:  # a module, or an expression by the mode "eval"
-    """The syntax tree of a text. One thread at a time: two confuse Python 3.11's parser."""
-    with reading:
-        return ast.parse(text, mode=mode)
-
-
-reading = threading.Lock()
-
-
-def meaning(code: CodeType) -> list[object]:
-    """What a function's instructions work on: it tells two versions of a definition apart."""
-    used = (i for i in dis.get_instructions(code) if i.arg is not None and i.opname != "COPY_FREE_VARS")
-    return [i.argval for i in used if "JUMP" not in i.opname]
 
 
 def refuse(function: Callable[..., object], node: ast.AST, rule: str) -> NoReturn:

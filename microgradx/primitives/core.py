@@ -18,7 +18,7 @@ from microgradx.errors import ArgumentError
 from microgradx.familiar import unexpected
 from microgradx.kernels.cpu import body
 from microgradx.kernels.free_variables import FreeVariables
-from microgradx.scalars import Elementwise, declarations, signature_of
+from microgradx.scalars import Elementwise, Named, declarations, signature_of
 
 Shape = tuple[int, ...]
 
@@ -77,7 +77,7 @@ class Case:
         return "-".join(map(str, (*self.first, *self.shapes, *self.last, *rest))).replace(" ", "")
 
 
-class Primitive:
+class Primitive(Named):
     """A differentiable array operation, from its NumPy code; its rule follows with `.vjp`.
 
     Arguments without a default are arrays (or Tensors); those with one, and those after `*`, are
@@ -106,9 +106,6 @@ class Primitive:
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.name}{self.__signature__}>"
-
-    def __reduce__(self) -> str:  # pickled by name, as Python's functions are
-        return self.__name__
 
     def vjp(self, rule: Callable[..., Any]) -> Callable[..., Any]:
         """Declare the rule `(g, out, *inputs, **parameters)`: one gradient (or None) per input.

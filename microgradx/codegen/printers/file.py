@@ -15,7 +15,8 @@ from microgradx.codegen.passes.statements import of_nest
 from microgradx.codegen.printers.function_names import last_line
 from microgradx.codegen.printers.text import Text, indent
 from microgradx.kernels.loop_source import RuleLoop, smallest
-from microgradx.kernels.source import RESERVED, quoted, tree_of, word, wrap
+from microgradx.kernels.source import RESERVED, quoted, word, wrap
+from microgradx.kernels.texts import tree_of
 
 DTYPES = {"bool_", "float32", "float64"} | {
     f"{kind}{bits}" for kind in ("int", "uint") for bits in (8, 16, 32, 64)

@@ -6,7 +6,6 @@ row of a table, which the program reads.
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 from microgradx.errors import CaptureError
@@ -58,8 +57,18 @@ class ScheduleEvent(Event):
         return ()
 
     def undo(self) -> Callable[[], None]:
-        """Load its state as it is now."""
-        return partial(self.schedule.load_state_dict, self.schedule.state_dict())
+        """Set its memory, and the options of the groups, as they are now: they need not be its own."""
+        schedule, groups = self.schedule, self.schedule.optimizer.param_groups
+        memory = {name: getattr(schedule, name) for name in schedule.memory}
+        options = [dict(group) for group in groups]
+
+        def back() -> None:
+            for name, value in memory.items():
+                setattr(schedule, name, value)
+            for group, before in zip(groups, options, strict=True):
+                group.update(before)
+
+        return back
 
 
 @dataclass(frozen=True)

@@ -275,15 +275,16 @@ class Recorder(Recording, Listener[Tensor]):
             p, g, *state = places
             g = -g if "maximize" in flat.update.options else g
             with mode.having(record=False):
-                new = rule.function(p, g, *state, t=t, **numbers | more)
+                new = rule(p, g, *state, t=t, **numbers | more)
             for place, value in zip([p, *state], new if isinstance(new, tuple) else (new,), strict=True):
                 self.overwrite(place, value.to(place.dtype))
 
     def schedule(self, schedule: Schedule) -> None:
         """A schedule is about to go on."""
         refuse_optimizer(schedule)
-        self.undo.append(partial(schedule.load_state_dict, schedule.state_dict()))
-        self.events.append(ScheduleEvent(schedule))
+        event = ScheduleEvent(schedule)
+        self.undo.append(event.undo())
+        self.events.append(event)
 
     # The end
 

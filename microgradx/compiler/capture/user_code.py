@@ -13,7 +13,7 @@ from typing import Any
 
 from microgradx.codegen.ir.program import Line
 from microgradx.eager.mode import PACKAGE
-from microgradx.kernels.source import reading
+from microgradx.kernels.texts import reading
 
 PLACES = [PACKAGE, sysconfig.get_paths()["stdlib"] + os.sep, *site.getsitepackages()]
 INSTALLED = (*PLACES, site.getusersitepackages(), "<frozen", "<__array_function__")

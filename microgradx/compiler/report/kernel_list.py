@@ -27,7 +27,7 @@ from microgradx.cuda.sweep import bounds, loop
 from microgradx.errors import ArgumentError, DeviceError
 from microgradx.kernels import jit
 from microgradx.kernels.loop_source import RuleLoop
-from microgradx.kernels.source import tree_of
+from microgradx.kernels.texts import tree_of
 from microgradx.rules import rules
 
 

@@ -1,5 +1,6 @@
 """A step compiled for some shapes, dtypes and values: a capture, its code, and the memory it works in."""
 
+import os
 import sys
 import threading
 from collections.abc import Callable, Sequence
@@ -8,6 +9,7 @@ from dataclasses import replace
 from functools import partial
 from operator import setitem
 from typing import Any
+from weakref import WeakSet
 
 import numpy as np
 
@@ -25,10 +27,29 @@ Kind = type[Executable] | type[CudaExecutable]
 
 
 class Turn(type(threading.RLock())):  # type: ignore[misc]
-    """A lock for one thread at a time, as often as it likes; a copy is another lock, for another step."""
+    """A lock for one thread at a time, as often as it likes; a copy is another lock, for another step.
+
+    A forked child finds all of them free: the threads that were inside are not there.
+    """
+
+    def __init__(self) -> None:
+        turns.add(self)
 
     def __reduce__(self) -> tuple[type["Turn"], tuple[()]]:
         return Turn, ()
+
+
+turns: WeakSet[Turn] = WeakSet()
+
+
+def free() -> None:
+    """What a forked child begins with."""
+    for turn in turns:
+        turn._at_fork_reinit()
+
+
+if hasattr(os, "register_at_fork"):  # not on Windows, which does not fork
+    os.register_at_fork(after_in_child=free)
 
 
 class CompiledStep:

@@ -130,7 +130,10 @@ class Step:
     def names(self, i: int) -> str:
         """The name of a parameter of the function."""
         if not hasattr(self, "_names"):
-            kinds = self.signature.parameters.values()
+            try:
+                kinds = self.signature.parameters.values()
+            except ValueError:  # of operator.methodcaller, or built in
+                return f"argument_{i}"
             self._names = [p.name for p in kinds if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
         return self._names[i] if i < len(self._names) else f"argument_{i}"
 

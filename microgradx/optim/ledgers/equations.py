@@ -15,7 +15,8 @@ import numpy as np
 
 from microgradx.kernels.free_variables import FreeVariables
 from microgradx.kernels.loop_source import before
-from microgradx.kernels.source import names, parse, scope, tree_of
+from microgradx.kernels.source import names, parse, scope
+from microgradx.kernels.texts import tree_of
 from microgradx.rules import Rule
 
 greek = "alpha α beta β gamma γ delta δ epsilon ε eps ε eta η lambd λ mu μ rho ρ weight_decay λ momentum μ"

@@ -13,7 +13,7 @@ from microgradx.eager.devices import on_host
 from microgradx.eager.gradients import differentiate
 from microgradx.eager.tensor import Tensor, wrap
 from microgradx.errors import GradientError
-from microgradx.kernels.source import source_of, tree_of
+from microgradx.kernels.texts import source_of, tree_of
 from microgradx.palette import BACK, FORWARD
 from microgradx.study.graphs.graph import Value, trace
 from microgradx.study.graphs.numbers import number, shape_of, short
