@@ -9,6 +9,7 @@ from typing import Any, Literal
 from microgradx.errors import ArgumentError
 
 Picture = Any  # matplotlib's Figure or Axes: an extra, whose own types refuse much of what it takes
+Look = dict[str, Any]  # keywords of matplotlib's functions, of a type each
 
 INK, GREY, FAINT = "#222222", "#6b6b6b", "#d9d9d9"
 BLUE, RED, GREEN, PINK, AMBER, SKY = "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9"

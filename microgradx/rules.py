@@ -10,10 +10,9 @@ Weight decay and maximising are not part of a rule, unless its paper makes them 
 """
 
 from collections.abc import Callable
-from typing import Any
 
 from microgradx.errors import KernelError
-from microgradx.scalars import clip, maximum, sign, signature_of, sqrt, where
+from microgradx.scalars import Operand, clip, maximum, sign, signature_of, sqrt, where
 
 rules: dict[str, "Rule"] = {}
 """Every rule by its name: tests, benchmarks and the list of optimizers are made from this table."""
@@ -22,7 +21,7 @@ rules: dict[str, "Rule"] = {}
 class Rule:
     """An optimizer's update of one number: called with numbers (or NumPy arrays) it computes them."""
 
-    def __init__(self, function: Callable[..., Any]):
+    def __init__(self, function: Callable[..., Operand]):
         self.function = function
         self.name = self.__name__ = function.__name__
         self.__module__ = function.__module__
@@ -43,12 +42,12 @@ class Rule:
     def __repr__(self) -> str:
         return f"<rule {self.name}{self.__signature__}>"
 
-    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+    def __call__(self, *args: Operand, **kwargs: Operand) -> Operand:
         """The new p, then the new state, then the carried numbers."""
         return self.function(*args, **kwargs)
 
 
-def rule(function: Callable[..., Any]) -> Rule:
+def rule(function: Callable[..., Operand]) -> Rule:
     """Declare an optimizer's update: see the beginning of this file for what a signature says.
 
     Numbers that it finds outside of itself, globals or a closure's, are those of the moment of every step;

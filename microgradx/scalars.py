@@ -12,11 +12,18 @@ import random
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any
+from typing import Any, overload
 
 from microgradx.errors import ArgumentError
 
 inf = math.inf
+
+Operand = Any
+"""What arithmetic takes and gives: numbers, arrays of NumPy or of a device, Tensors. Their operators have no
+type in common that checks: NumPy's are overloads of its own arrays.
+"""
+
+Interval = tuple[float, float]
 
 declarations = [0]
 """How many derivatives have been declared so far: who depends on one looks again when this moves."""
@@ -24,14 +31,14 @@ declarations = [0]
 functions: dict[str, "Elementwise"] = {}
 """Every elementwise function by its name: tests, executors and layers are made from this table."""
 
-executors: dict[type, Callable[..., Any]] = {}
+executors: dict[type, Callable[..., Operand]] = {}
 """How to run an elementwise function on a type of array: `executors[ndarray](function, *args)`."""
 
-recorders: dict[type, Callable[..., Any]] = {}
+recorders: dict[type, Callable[..., Operand]] = {}
 """The same for types that record what they compute; they come first, arrays beside them are constants."""
 
 
-def signature_of(function: Callable[..., Any]) -> inspect.Signature:
+def signature_of(function: Callable[..., object]) -> inspect.Signature:
     """A function's signature as messages show it: names and defaults, without types."""
     found = inspect.signature(function)
     plain = [p.replace(annotation=p.empty) for p in found.parameters.values()]
@@ -42,7 +49,7 @@ def signature_of(function: Callable[..., Any]) -> inspect.Signature:
 class Domain:
     """Where a function is defined and smooth: one interval per input, and the kinks between."""
 
-    intervals: tuple[tuple[float, float], ...]
+    intervals: tuple[Interval, ...]
     kinks: tuple[float, ...] = ()
 
     def sample(self, count: int, seed: int = 0, margin: float = 0.05) -> list[list[float]]:
@@ -65,8 +72,8 @@ class Elementwise:
     """
 
     def __init__(
-        self, function: Callable[..., Any], domain: Any = (-3.0, 3.0), kinks: tuple[float, ...] = (),
-        activation: bool = False,
+        self, function: Callable[..., Operand], domain: Interval | tuple[Interval, ...] = (-3.0, 3.0),
+        kinks: tuple[float, ...] = (), activation: bool = False,
     ):  # fmt: skip
         self.function = function
         self.name = self.__name__ = function.__name__
@@ -75,10 +82,10 @@ class Elementwise:
         parameters = self.__signature__.parameters.values()
         self.inputs = [p.name for p in parameters if p.default is p.empty]
         self.constants = {p.name: p.default for p in parameters if p.default is not p.empty}
-        each = isinstance(domain[0], tuple)  # an interval per input
-        self.domain = Domain(domain if each else (domain,) * len(self.inputs), kinks)
+        each = domain if isinstance(domain[0], tuple) else (domain,) * len(self.inputs)
+        self.domain = Domain(each, kinks)  # an interval per input
         self.activation = activation
-        self.slopes: Callable[..., Any] | None = None
+        self.slopes: Callable[..., Operand] | None = None
 
     def __repr__(self) -> str:
         return f"<elementwise {self.name}{self.__signature__}>"
@@ -86,7 +93,7 @@ class Elementwise:
     def __reduce__(self) -> str:  # pickled by name, as Python's functions are
         return self.name
 
-    def slope(self, function: Callable[..., Any]) -> Callable[..., Any]:
+    def slope(self, function: Callable[..., Operand]) -> Callable[..., Operand]:
         """Declare the derivative: `(*inputs, output)` to one number per input; None where there is none.
 
         What it does not need is best given a name with `_` in front: that is then not kept for backward.
@@ -101,8 +108,8 @@ class Elementwise:
         return function
 
     def bind(
-        self, args: tuple[Any, ...], constants: dict[str, Any]
-    ) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        self, args: tuple[Operand, ...], constants: dict[str, Operand]
+    ) -> tuple[tuple[Operand, ...], dict[str, Operand]]:
         """Inputs apart from constants; constants may also come by position, and None means default."""
         count = len(self.inputs)
         if not constants and len(args) == count:
@@ -116,7 +123,7 @@ class Elementwise:
                 raise ArgumentError(f"{self.name}: {name} must be a number or an array, not a tensor.")
         return args[:count], {name: value for name, value in named.items() if value is not None}
 
-    def __call__(self, *args: Any, **constants: Any) -> Any:
+    def __call__(self, *args: Operand, **constants: Operand) -> Operand:
         """Numbers give a number; an array or a tensor among the inputs gives its like."""
         for table in (recorders, executors):
             for arg in args:
@@ -126,10 +133,22 @@ class Elementwise:
         return self.function(*args, **constants)
 
 
+@overload
+def elementwise(function: Callable[..., Operand]) -> Elementwise: ...
+
+
+@overload
 def elementwise(
-    function: Callable[..., Any] | None = None, *, domain: Any = (-3.0, 3.0),
-    kinks: tuple[float, ...] = (), activation: bool = False,
-) -> Any:  # fmt: skip
+    *, domain: Interval | tuple[Interval, ...] = (-3.0, 3.0), kinks: tuple[float, ...] = (),
+    activation: bool = False,
+) -> Callable[[Callable[..., Operand]], Elementwise]: ...  # fmt: skip
+
+
+def elementwise(
+    function: Callable[..., Operand] | None = None, *,
+    domain: Interval | tuple[Interval, ...] = (-3.0, 3.0), kinks: tuple[float, ...] = (),
+    activation: bool = False,
+) -> Elementwise | Callable[[Callable[..., Operand]], Elementwise]:  # fmt: skip
     """Declare an elementwise function from its definition on plain numbers; its slope follows.
 
     The body is arithmetic over its arguments, numbers and other elementwise functions, with
@@ -148,7 +167,7 @@ def elementwise(
     (8, array([1., 8.]), tensor(12.))
     """
 
-    def declare(function: Callable[..., Any]) -> Elementwise:
+    def declare(function: Callable[..., Operand]) -> Elementwise:
         op = functions[function.__name__] = Elementwise(function, domain, kinks, activation)
         return op
 

@@ -30,6 +30,9 @@ EMITTED = """
 RESERVED = {*EMITTED.split(), *keyword.kwlist, *dir(builtins)}
 """Names that emitted code has a use for."""
 
+Names = dict[str, Any]
+"""What a file or a definition names: modules, functions, numbers, whatever a user has there."""
+
 
 def parse(function: Callable[..., object]) -> tuple[list[ast.Assign], ast.Return]:
     """The statements of a definition without its docstring: assignments to names, then one return."""
@@ -66,13 +69,18 @@ def source_of(function: Callable[..., object]) -> str:
         return textwrap.dedent(inspect.getsource(function))
 
 
-def tree_of(text: str, mode: str = "exec") -> Any:  # a module, or an expression by the mode "eval"
+def tree_of(text: str) -> ast.Module:
     """The syntax tree of a text. One thread at a time: two confuse Python 3.11's parser."""
     with reading:
-        return ast.parse(text, mode=mode)
+        return ast.parse(text)
 
 
 reading = threading.Lock()
+
+
+def assignments_in(text: str) -> list[ast.Assign]:
+    """The assignments that a text consists of."""
+    return [statement for statement in tree_of(text).body if isinstance(statement, ast.Assign)]
 
 
 def meaning(code: CodeType) -> list[object]:
@@ -86,7 +94,7 @@ def refuse(function: Callable[..., object], node: ast.AST, rule: str) -> NoRetur
     raise KernelError(f"{function.__name__}: `{ast.unparse(node)}` cannot be compiled; {rule}.")
 
 
-def scope(function: Callable[..., object]) -> dict[str, Any]:  # whatever a user names
+def scope(function: Callable[..., object]) -> Names:
     """What the names outside a function's own stand for."""
     cells = (cell.cell_contents for cell in function.__closure__ or ())
     closed = dict(zip(function.__code__.co_freevars, cells, strict=True))
@@ -124,9 +132,11 @@ class Typed(ast.NodeTransformer):
     def cast(self, value: float) -> ast.expr:
         """A number in the dtype: `float32(0.5)`."""
         self.imports |= {"inf", "nan"} & {repr(abs(value))}
-        return tree_of(f"{self.dtype}({value!r})", mode="eval").body
+        statement = tree_of(f"{self.dtype}({value!r})").body[0]
+        assert isinstance(statement, ast.Expr)
+        return statement.value
 
-    def visit(self, node: ast.AST) -> Any:  # what ast.NodeTransformer says
+    def visit(self, node: ast.AST) -> Any:  # an expression for an expression: NodeTransformer knows no more
         """What is made of numbers alone, such as `math.sqrt(2 / math.pi)`, is computed here, in float64."""
         if not isinstance(node, ast.expr):
             return super().visit(node)
