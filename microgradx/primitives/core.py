@@ -18,33 +18,28 @@ from microgradx.errors import ArgumentError
 from microgradx.familiar import unexpected
 from microgradx.kernels.cpu import body
 from microgradx.kernels.free_variables import FreeVariables
-from microgradx.scalars import Elementwise, declarations, signature_of
+from microgradx.scalars import Elementwise, Operand, declarations, signature_of
 
 Shape = tuple[int, ...]
 
-Operand = Any
-"""What operations take and give: an array of NumPy or of a device, or a Tensor. Their operators have no type
-in common that checks: NumPy's are overloads of its own arrays.
-"""
+F = TypeVar("F", bound=Callable[..., object])
 
-F = TypeVar("F", bound=Callable[..., Any])
-
-operations: dict[str, Callable[..., Any]] = {}
+operations: dict[str, Callable[..., Operand]] = {}
 """Every array operation by its name: tests, methods of Tensor and public names are made from this."""
 
 cases: dict[str, tuple["Case", ...]] = {}
 """For every operation, calls that span its domain; each is checked against finite differences."""
 
-executors: dict[type, Callable[..., Any]] = {}
+executors: dict[type, Callable[..., Operand]] = {}
 """How to run a primitive on types other than NumPy's arrays."""
 
-readers: dict[type, Callable[[Any], Any]] = {}
+readers: dict[type, Callable[[Operand], np.ndarray | None]] = {}
 """How to read the values of such types; None where they are not settled, as while a compiler listens."""
 
 SIZES = ("shape", "ndim", "size", "dtype")
 
 
-def values(x: Any) -> np.ndarray | None:
+def values(x: Operand) -> np.ndarray | None:
     """The array of what a user gave; None where nothing may depend on its values, only on its shape."""
     return readers.get(type(x), np.asarray)(x)
 
@@ -59,15 +54,15 @@ class Case:
     def __init__(
         self,
         *shapes: Shape,
-        first: tuple[Any, ...] = (),
-        last: tuple[Any, ...] = (),
+        first: tuple[object, ...] = (),
+        last: tuple[object, ...] = (),
         as_list: bool = False,
-        **parameters: Any,
+        **parameters: object,
     ):
         self.shapes, self.first, self.last = shapes, first, last
         self.as_list, self.parameters = as_list, parameters
 
-    def call(self, operation: Callable[..., Any], arrays: list[Operand]) -> Operand:
+    def call(self, operation: Callable[..., Operand], arrays: list[Operand]) -> Operand:
         """The operation's value at these arrays."""
         inputs = [arrays] if self.as_list else arrays
         return operation(*self.first, *inputs, *self.last, **self.parameters)
@@ -86,7 +81,7 @@ class Primitive:
 
     declares = "vjp"
 
-    def __init__(self, forward: Callable[..., Any]):
+    def __init__(self, forward: Callable[..., Operand]):
         update_wrapper(self, forward, updated=())
         self.forward = forward
         self.__name__ = self.name = forward.__name__  # the name in messages may be set apart
@@ -110,7 +105,7 @@ class Primitive:
     def __reduce__(self) -> str:  # pickled by name, as Python's functions are
         return self.__name__
 
-    def vjp(self, rule: Callable[..., Any]) -> Callable[..., Any]:
+    def vjp(self, rule: F) -> F:
         """Declare the rule `(g, out, *inputs, **parameters)`: one gradient (or None) per input.
 
         Of what it names with `_` in front, `_out` or `_x`, it takes at most shape and dtype: then the values
@@ -127,11 +122,11 @@ class Primitive:
         return rule
 
     @property
-    def derivative(self) -> Callable[..., Any] | None:
+    def derivative(self) -> Callable[..., Operand] | None:
         """What has been declared as such, by now."""
         return self.rule
 
-    def pull(self, g: Operand, out: Operand, *inputs: Operand, **parameters: Any) -> Operand:
+    def pull(self, g: Operand, out: Operand, *inputs: Operand, **parameters: object) -> Operand:
         """The gradients of the inputs, given the gradient `g` of the output."""
         return self.rule(g, out, *inputs, **parameters)
 
@@ -153,7 +148,7 @@ class Primitive:
             spare |= everything - places.keys()
         return everything - spare
 
-    def __call__(self, *arrays: Operand, **parameters: Any) -> Operand:
+    def __call__(self, *arrays: Operand, **parameters: object) -> Operand:
         """Arrays give an array; a Tensor among them gives a Tensor."""
         if len(arrays) > self.arity:
             given = dict(zip(self.parameters, arrays[self.arity :], strict=False))
@@ -187,11 +182,11 @@ class ElementwisePrimitive(Primitive):
         self.outside = FreeVariables(function.function)
 
     @property
-    def derivative(self) -> Any:
+    def derivative(self) -> Callable[..., Operand] | None:
         """The slope that has been declared last; this operation's own is its rule."""
         return self.elementwise.slopes
 
-    def pull(self, g: Operand, out: Operand, *inputs: Operand, **constants: Any) -> tuple[Operand, ...]:
+    def pull(self, g: Operand, out: Operand, *inputs: Operand, **constants: object) -> tuple[Operand, ...]:
         """g times each slope; the numbers 1 and -1 cost nothing and next to nothing."""
         constants = self.defaults | constants
         try:
@@ -215,7 +210,7 @@ lifted: dict[Elementwise, ElementwisePrimitive] = {}
 
 @cache
 def made(
-    function: Elementwise, slopes: Callable[..., Any] | None, outside: FreeVariables
+    function: Elementwise, slopes: Callable[..., Operand] | None, outside: FreeVariables
 ) -> ElementwisePrimitive:
     """One for a function, its slope, and the numbers outside of it."""
     return ElementwisePrimitive(function)

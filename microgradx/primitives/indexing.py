@@ -3,12 +3,12 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike
 
 from microgradx.errors import ArgumentError, ShapeError
+from microgradx.kernels.strided import Index
 from microgradx.primitives.core import Case, Operand, Shape, operation, primitive, values
 from microgradx.primitives.shapes import axes_of, unsqueeze
 
@@ -23,7 +23,7 @@ class Slot:
     number: int
 
 
-def fill(index: Any, arrays: Sequence[Operand]) -> Any:
+def fill(index: Index, arrays: Sequence[Operand]) -> Index:
     """An index with the arrays in their slots, as NumPy takes it."""
     if not arrays or len(arrays) == len(index):
         return tuple(arrays) or index
@@ -31,7 +31,7 @@ def fill(index: Any, arrays: Sequence[Operand]) -> Any:
 
 
 @primitive
-def getitem(x: Operand, *indices: Operand, index: Any, strict: bool = False) -> Operand:
+def getitem(x: Operand, *indices: Operand, index: Index, strict: bool = False) -> Operand:
     """x[index]: basic slices; in its slots integer arrays and boolean masks.
 
     Where `strict`, negative numbers have been refused before: compiled code must refuse them, too.
@@ -41,13 +41,13 @@ def getitem(x: Operand, *indices: Operand, index: Any, strict: bool = False) -> 
 
 @getitem.vjp
 def _(
-    g: Operand, _out: Operand, _x: Operand, *indices: Operand, index: Any, strict: bool
+    g: Operand, _out: Operand, _x: Operand, *indices: Operand, index: Index, strict: bool
 ) -> tuple[Operand, ...]:
     return put(g, *indices, index=index, shape=_x.shape), *(None for _ in indices)
 
 
 @primitive
-def put(g: Operand, *indices: Operand, index: Any, shape: Shape) -> Operand:
+def put(g: Operand, *indices: Operand, index: Index, shape: Shape) -> Operand:
     """Zeros of `shape` with g added at `index`: the transpose of getitem."""
     out = np.zeros(shape, g.dtype)
     if any(array.dtype != bool for array in indices):
@@ -59,7 +59,7 @@ def put(g: Operand, *indices: Operand, index: Any, shape: Shape) -> Operand:
 
 @put.vjp
 def _(
-    h: Operand, _out: Operand, _g: Operand, *indices: Operand, index: Any, shape: Shape
+    h: Operand, _out: Operand, _g: Operand, *indices: Operand, index: Index, shape: Shape
 ) -> tuple[Operand, ...]:
     return getitem(h, *indices, index=index), *(None for _ in indices)
 

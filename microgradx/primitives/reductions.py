@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Callable
-from typing import Any
 
 import numpy as np
 
@@ -11,10 +10,10 @@ from microgradx.primitives.shapes import Axis, axes_of, expand_to, permute_axes,
 from microgradx.scalars import exp, sqrt, where
 
 # NumPy's own, whose types know `keepdims` as a literal True or False alone
-add_up: Callable[..., Any] = np.add.reduce
-multiply_all: Callable[..., Any] = np.multiply.reduce
-largest: Callable[..., Any] = np.maximum.reduce
-smallest: Callable[..., Any] = np.minimum.reduce
+add_up: Callable[..., Operand] = np.add.reduce
+multiply_all: Callable[..., Operand] = np.multiply.reduce
+largest: Callable[..., Operand] = np.maximum.reduce
+smallest: Callable[..., Operand] = np.minimum.reduce
 
 REDUCTIONS = (
     Case((2, 3)), Case((2, 3), axis=0), Case((2, 3), axis=-1), Case((2, 3, 4), axis=(0, -1), keepdims=True),

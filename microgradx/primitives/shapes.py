@@ -1,12 +1,12 @@
 """The same elements under other shapes and dtypes."""
 
 import math
-from typing import Any
 
 import numpy as np
 from numpy.typing import DTypeLike
 
 from microgradx.errors import ShapeError
+from microgradx.kernels.strided import Size
 from microgradx.primitives.core import Case, Operand, Shape, operation, primitive
 
 Axis = int | tuple[int, ...] | None
@@ -23,7 +23,7 @@ def axes_of(axis: Axis, ndim: int) -> tuple[int, ...]:
     return tuple(a % ndim for a in axes)
 
 
-def one_shape(sizes: tuple[Any, ...]) -> Shape:
+def one_shape(sizes: tuple[Size, ...]) -> Shape:
     """(2, 3) from f(2, 3) and from f((2, 3))."""
     return tuple(sizes[0]) if len(sizes) == 1 and isinstance(sizes[0], tuple | list) else tuple(sizes)
 
