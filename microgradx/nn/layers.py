@@ -7,7 +7,6 @@ import math
 from collections.abc import Callable, Sequence
 from inspect import Parameter, Signature, signature
 from itertools import pairwise
-from typing import Any
 
 import numpy as np
 
@@ -38,7 +37,7 @@ def check_size(layer: str, **sizes: int) -> None:
             raise ArgumentError(f"{layer}: {name} must be a positive whole number, not {size!r}.")
 
 
-def check_array(layer: str, x: Any) -> None:
+def check_array(layer: str, x: object) -> None:
     """Raise ArgumentError for an input without a shape, such as a list."""
     if not hasattr(x, "shape"):
         given = f"{type(x).__name__} {x!r}"[:60]
@@ -84,10 +83,10 @@ class Function(Module):
     tensor([-0.2,  1. ])
     """
 
-    function: Callable[..., Any]
-    defaults: dict[str, Any]
+    function: Callable[..., Operand]
+    defaults: dict[str, object]
 
-    def __init__(self, *values: Any, **constants: Any):
+    def __init__(self, *values: object, **constants: object):
         if len(values) > len(self.defaults) or constants.keys() - self.defaults.keys():
             raise ArgumentError(f"{type(self).__name__} takes {', '.join(self.defaults) or 'no arguments'}.")
         for name, value in (
@@ -102,15 +101,15 @@ class Function(Module):
 
     def __reduce__(
         self,
-    ) -> tuple[Any, ...]:  # copies and pickles name the function: its class may have been made on the way
+    ) -> tuple[object, ...]:  # copies and pickles name the function: its class may have been made on the way
         return as_module, (type(self).function,), vars(self)
 
 
-made: dict[Callable[..., Any], type[Function]] = {}
+made: dict[Callable[..., Operand], type[Function]] = {}
 """The module class of every function that has one."""
 
 
-def layer(name: str, function: Callable[..., Any], **defaults: Any) -> type[Function]:
+def layer(name: str, function: Callable[..., Operand], **defaults: object) -> type[Function]:
     """The module class of a function; its constants are those given, or what has a default."""
     if function not in made:
         optional = [p for p in signature(function).parameters.values() if p.default is not p.empty]
@@ -120,7 +119,7 @@ def layer(name: str, function: Callable[..., Any], **defaults: Any) -> type[Func
         for own, called in zip(optional, defaults, strict=False):  # softmax's axis is Softmax' dim
             doc = doc.replace(f"`{own.name}`", f"`{called}`")
 
-        def __init__(self: Function, *values: Any, **constants: Any) -> None:
+        def __init__(self: Function, *values: object, **constants: object) -> None:
             Function.__init__(self, *values, **constants)
 
         takes = {"self": Parameter.empty, **defaults}
@@ -146,7 +145,7 @@ LogSoftmax = layer("LogSoftmax", log_softmax, dim=-1)
 Flatten = layer("Flatten", flatten, start_dim=1, end_dim=-1)
 
 
-def as_module(choice: "str | Callable[..., Any] | Module") -> Module:
+def as_module(choice: "str | Callable[..., Operand] | Module") -> Module:
     """The module of an activation given by name, as a function, or as a module already."""
     if isinstance(choice, Module):
         return choice
@@ -172,7 +171,7 @@ class MLP(Sequential):
     """
 
     def __init__(
-        self, sizes: Sequence[int], activation: str | Callable[..., Any] | Module = "relu",
+        self, sizes: Sequence[int], activation: str | Callable[..., Operand] | Module = "relu",
         dropout: float = 0.0, bias: bool = True,
     ):  # fmt: skip
         if isinstance(sizes, int):
@@ -299,7 +298,7 @@ class Embedding(Module):
         self.num_embeddings, self.embedding_dim = num_embeddings, embedding_dim
         self.weight = parameter(generator.normal((num_embeddings, embedding_dim)))
 
-    def forward(self, index: Any) -> Operand:
+    def forward(self, index: Operand) -> Operand:
         """The rows that the integers name."""
         settled, rows = values(index), self.num_embeddings
         index = index if settled is None else settled

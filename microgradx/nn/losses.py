@@ -4,10 +4,9 @@ Every loss takes `reduction`: "mean", "sum" or "none".
 """
 
 import math
-from typing import Any
 
 import numpy as np
-from numpy.typing import DTypeLike
+from numpy.typing import ArrayLike, DTypeLike
 
 from microgradx.eager.arrays import as_array
 from microgradx.eager.tensor import Tensor
@@ -38,7 +37,7 @@ def reduce(losses: Operand, reduction: str, weights: Operand | None = None) -> O
     raise ArgumentError(f"reduction must be one of mean, sum, none, not {reduction!r}.")
 
 
-def like(name: str, prediction: Operand, target: Any) -> Operand:
+def like(name: str, prediction: Operand, target: Operand) -> Operand:
     """The target in the prediction's dtype; shapes must be equal, broadcasting here is mostly a mistake."""
     dtype, shape = prediction.dtype, prediction.shape
     target = target.to(dtype) if isinstance(target, Tensor) else as_array(target, dtype)
@@ -47,7 +46,7 @@ def like(name: str, prediction: Operand, target: Any) -> Operand:
     return target
 
 
-def beside(given: Any, dtype: DTypeLike | None = None) -> Operand:
+def beside(given: Operand, dtype: DTypeLike | None = None) -> Operand:
     """What stands beside the predictions and has no gradient: an array, a Tensor where it is traced."""
     known = values(given)
     known = given.detach() if known is None else known
@@ -55,7 +54,7 @@ def beside(given: Any, dtype: DTypeLike | None = None) -> Operand:
 
 
 def rows_of(
-    loss: str, x: Operand, labels: Any, weight: Any, ignore_index: int
+    loss: str, x: Operand, labels: Operand, weight: ArrayLike | None, ignore_index: int
 ) -> tuple[Operand, Operand, Operand | None]:
     """Predictions as rows (n, classes), labels (n,) that all name a class, and the weight of each row.
 
@@ -103,7 +102,7 @@ def reduce_rows(losses: Operand, weights: Operand | None, reduction: str, shape:
 
 
 def nll_loss(
-    log_probabilities: Operand, labels: Any, weight: Any = None, ignore_index: int = -100,
+    log_probabilities: Operand, labels: ArrayLike, weight: ArrayLike | None = None, ignore_index: int = -100,
     reduction: str = "mean",
 ) -> Operand:  # fmt: skip
     """-log p of the labelled class: log-probabilities (n, classes, ...), integer labels (n, ...).
@@ -121,8 +120,8 @@ def nll_loss(
 
 
 def cross_entropy(
-    logits: Operand, labels: Any, weight: Any = None, ignore_index: int = -100, reduction: str = "mean",
-    label_smoothing: float = 0.0,
+    logits: Operand, labels: ArrayLike, weight: ArrayLike | None = None, ignore_index: int = -100,
+    reduction: str = "mean", label_smoothing: float = 0.0,
 ) -> Operand:  # fmt: skip
     """-log softmax of the labelled class: logits (n, classes, ...), integer labels (n, ...).
 
@@ -149,7 +148,11 @@ def cross_entropy(
 
 
 def soft_cross_entropy(
-    logits: Operand, probabilities: Any, weight: Any, reduction: str, label_smoothing: float
+    logits: Operand,
+    probabilities: ArrayLike,
+    weight: ArrayLike | None,
+    reduction: str,
+    label_smoothing: float,
 ) -> Operand:
     """-Σ p log softmax over the classes, for labels that are distributions."""
     axis = 1 if logits.ndim > 1 else 0
@@ -161,7 +164,7 @@ def soft_cross_entropy(
     return reduce(-sum_over(log_softmax(logits, axis) * p, axis), reduction)
 
 
-def mse_loss(prediction: Operand, target: Any, reduction: str = "mean") -> Operand:
+def mse_loss(prediction: Operand, target: ArrayLike, reduction: str = "mean") -> Operand:
     """(prediction - target)², of one shape; ShapeError for two.
 
     >>> nn.mse_loss(mg.tensor([1.0, 2.0]), [0.0, 0.0])
@@ -170,7 +173,7 @@ def mse_loss(prediction: Operand, target: Any, reduction: str = "mean") -> Opera
     return reduce(square(prediction - like("mse_loss", prediction, target)), reduction)
 
 
-def l1_loss(prediction: Operand, target: Any, reduction: str = "mean") -> Operand:
+def l1_loss(prediction: Operand, target: ArrayLike, reduction: str = "mean") -> Operand:
     """|prediction - target|, of one shape; ShapeError for two.
 
     >>> nn.l1_loss(mg.tensor([1.0, -2.0]), [0.0, 0.0])
@@ -179,7 +182,9 @@ def l1_loss(prediction: Operand, target: Any, reduction: str = "mean") -> Operan
     return reduce(absolute(prediction - like("l1_loss", prediction, target)), reduction)
 
 
-def huber_loss(prediction: Operand, target: Any, reduction: str = "mean", delta: float = 1.0) -> Operand:
+def huber_loss(
+    prediction: Operand, target: ArrayLike, reduction: str = "mean", delta: float = 1.0
+) -> Operand:
     """½d² where |d| ≤ delta, else delta(|d| - ½delta), of the difference d of one shape.
 
     Huber (1964), Robust Estimation of a Location Parameter.
@@ -194,7 +199,11 @@ def huber_loss(prediction: Operand, target: Any, reduction: str = "mean", delta:
 
 
 def binary_cross_entropy_with_logits(
-    logits: Operand, target: Any, weight: Any = None, reduction: str = "mean", pos_weight: Any = None
+    logits: Operand,
+    target: ArrayLike,
+    weight: ArrayLike | None = None,
+    reduction: str = "mean",
+    pos_weight: ArrayLike | None = None,
 ) -> Operand:
     """-t log σ(x) - (1 - t) log(1 - σ(x)) without overflow; `pos_weight` weighs the first term.
 
@@ -214,7 +223,7 @@ def binary_cross_entropy_with_logits(
 
 
 def kl_div(
-    log_probabilities: Operand, target: Any, reduction: str = "mean", log_target: bool = False
+    log_probabilities: Operand, target: ArrayLike, reduction: str = "mean", log_target: bool = False
 ) -> Operand:
     """t (log t - log p), elementwise; reduction="batchmean" divides the sum by n and is the divergence.
 

@@ -5,12 +5,12 @@ Needs the extra `plot`.
 
 from pathlib import Path
 from textwrap import fill
-from typing import IO, TYPE_CHECKING, Any, Literal
+from typing import IO, TYPE_CHECKING, Literal
 
 import numpy as np
 
 from microgradx.errors import ArgumentError
-from microgradx.palette import FAINT, GREY, INK, blank, plain
+from microgradx.palette import FAINT, GREY, INK, Look, blank, plain
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -19,15 +19,15 @@ if TYPE_CHECKING:
 Place = str | Path | IO[bytes]
 """Where a picture goes."""
 
-TEXT: dict[str, Any] = {"fontsize": 9, "color": INK}
+TEXT: Look = {"fontsize": 9, "color": INK}
 """Of what stands in a panel."""
 
-KEY: dict[str, Any] = {"frameon": False, "fontsize": 9, "labelcolor": INK}
+KEY: Look = {"frameon": False, "fontsize": 9, "labelcolor": INK}
 """Of legends."""
 
 
 def panels(
-    rows: int, columns: int, width: float, height: float, title: str, caption: str = "", **options: Any
+    rows: int, columns: int, width: float, height: float, title: str, caption: str = "", **options: bool
 ) -> tuple["Figure", np.ndarray]:
     """A figure of so many inches with a title and a caption at its left edge, and its (rows, columns) axes.
 

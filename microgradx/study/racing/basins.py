@@ -10,12 +10,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import zip_longest
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from microgradx.errors import ArgumentError
-from microgradx.palette import GREY, INK
+from microgradx.palette import GREY, INK, Look
 from microgradx.rules import Rule
 from microgradx.study.pictures import KEY, keep, panels
 from microgradx.study.racing.descent import FIELD, contestants, descend, learning_rates, noise_of
@@ -109,7 +109,7 @@ class Basins:
         ax.imshow(
             shades(basin, self.steps, colors), origin="lower", extent=surface.window, interpolation="nearest"
         )
-        lines: dict[str, Any] = {"colors": INK, "linewidths": 0.4, "alpha": 0.3, "linestyles": "solid"}
+        lines: Look = {"colors": INK, "linewidths": 0.4, "alpha": 0.3, "linestyles": "solid"}
         ax.contour(grid[0, :, 0], grid[:, 0, 1], surface.heights(grid), surface.levels(14), **lines)
         for k, point in enumerate(self.destinations):
             mark, size = ("*", 12) if k < len(surface.minima) else ("o", 6)
@@ -118,7 +118,7 @@ class Basins:
         ax.set(xlim=(left, right), ylim=(bottom, top))
         ax.set_title(basin.name, loc="left", fontsize=10, weight="bold", color=INK, pad=17)
         ax.set_title(f"lr {basin.lr:.3g}", loc="right", fontsize=9, color=GREY, pad=17)
-        above: dict[str, Any] = {
+        above: Look = {
             "xy": (0, 1),
             "xycoords": "axes fraction",
             "xytext": (0, 4),
