@@ -609,3 +609,21 @@ def logical_or(a, b):
 def logical_not(a):
     """The opposite of a condition"""
     return a == False  # noqa: E712 - works on arrays and compiles to a comparison
+
+
+EXAMPLES = {
+    absolute: "mg.abs(-2) → 2", square: "mg.square(3) → 9", sqrt: "mg.sqrt(9) → 3.0",
+    rsqrt: "mg.rsqrt(4) → 0.5", exp: "mg.exp(1) → 2.718281828459045", expm1: "mg.expm1(1e-20) → 1e-20",
+    log: "mg.log(8) → 2.0794415416798357", log1p: "mg.log1p(1e-20) → 1e-20",
+    sin: "mg.sin(math.pi / 2) → 1.0", cos: "mg.cos(math.pi) → -1.0", erf: "mg.erf(1) → 0.842700792949714...",
+    where: "mg.where(2 > 1, 3, 4) → 3", sign: "mg.sign(-3) → -1", maximum: "mg.maximum(2, 5) → 5",
+    minimum: "mg.minimum(2, 5) → 2", clip: "mg.clip(7, max=5) → 5", tanh: "mg.tanh(1) → 0.761594155955764...",
+    sigmoid: "mg.sigmoid(0) → 0.5", relu: "mg.relu(-2) → 0", leaky_relu: "mg.leaky_relu(-2, 0.5) → -1.0",
+    elu: "mg.elu(-1) → -0.632120558828557...", silu: "mg.silu(1) → 0.731058578630004...",
+    gelu: "mg.gelu(1) → 0.841344746068542...", gelu_tanh: "mg.gelu_tanh(1) → 0.841191990608276...",
+    softplus: "mg.softplus(1000) → 1000.0", softsign: "mg.softsign(1) → 0.5",
+}  # fmt: skip
+"""A call of each function that has a public name: the end of its docstring."""
+
+for _function, _call in EXAMPLES.items():
+    _function.__doc__ = f"{_function.__doc__}\n\n>>> {_call.replace(' → ', chr(10))}"

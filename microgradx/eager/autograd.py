@@ -67,6 +67,9 @@ def grad(
 ) -> Callable[..., Gradient]:
     """A function that returns the gradient of f; see `value_and_grad`. Nests: `grad(grad(f))`.
 
+    One gradient, of the argument's shape, or a tuple of them where `argnums` is a sequence. Errors are those
+    of `value_and_grad`.
+
     >>> cube = lambda x: x**3
     >>> mg.grad(cube)(2.0), mg.grad(mg.grad(cube))(2.0)
     (tensor(12.), tensor(12.))
@@ -117,6 +120,8 @@ def hvp(f: Function, x: Operand, v: Operand) -> Tensor:
 def hessian(f: Function) -> Callable[[Operand], Tensor]:
     """A function that returns the matrix of second derivatives of f, of shape (*x.shape, *x.shape).
 
+    Row by row, by `hvp`. GradientError where f returns anything but one number.
+
     >>> mg.hessian(lambda x: x[0] * x[1] ** 2)(np.array([1.0, 2.0]))
     tensor([[0., 4.],
            [4., 2.]], dtype=float64)
@@ -139,7 +144,8 @@ def check_grad(
 
     f takes float arrays (others are passed on as they are) and returns one Tensor of any shape, which is
     weighted at random so that one number stands for the whole Jacobian. `order=2` also checks the
-    derivative of the derivative. The error names the elements and both values, unweighted.
+    derivative of the derivative. `eps` is the step of the differences, `atol` + `rtol` times the value what
+    may differ. The error names the elements and both values, unweighted.
 
     >>> mg.check_grad(mg.tanh, np.array([-1.0, 0.5]), order=2)
     True

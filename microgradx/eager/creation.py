@@ -26,6 +26,9 @@ def tensor(
 
     ShapeError where lists do not form an array, DTypeError for what is no number, or has no gradient.
 
+    values: numbers, nested lists, an array of NumPy, a device or another library, a Tensor. `device`: "cpu"
+    or "cuda"; DeviceError for others.
+
     >>> mg.tensor([[1, 2], [3, 4]], np.float32)
     tensor([[1., 2.],
            [3., 4.]])
@@ -42,6 +45,8 @@ def from_dlpack(x: Lender) -> Tensor:
     """A Tensor that shares the memory of another library's array: NumPy's, PyTorch's, JAX's, CuPy's.
 
     On the CPU or on the GPU, by DLPack; nothing is copied.
+
+    ArgumentError for what has no `__dlpack__`.
 
     >>> array = np.zeros(2)
     >>> t = mg.from_dlpack(array)
@@ -61,6 +66,8 @@ def full(
     requires_grad: bool = False,
 ) -> Tensor:  # fmt: skip
     """A Tensor filled with one value.
+
+    Without `dtype`, float32 for a float, int64 for an integer. Errors, here and below, are those of `tensor`.
 
     >>> mg.full((2, 3), 7)
     tensor([[7, 7, 7],
@@ -97,6 +104,8 @@ def eye(
     requires_grad: bool = False,
 ) -> Tensor:  # fmt: skip
     """Ones on the diagonal of (n, m), which is (n, n) without m.
+
+    Errors are those of `tensor`.
 
     >>> mg.eye(2)
     tensor([[1., 0.],

@@ -112,7 +112,10 @@ class Tensor(Box):
         return on_host(look(self, "numpy()"))
 
     def item(self) -> float:
-        """The one element as a Python number."""
+        """The one element as a Python number.
+
+        ShapeError where there are more, or none.
+        """
         if self.size != 1:
             raise ShapeError(f"item() needs one element, this tensor of shape {self.shape} has {self.size}.")
         return on_host(look(self, "item()")).item()
@@ -191,6 +194,8 @@ class Tensor(Box):
     def to(self, target: DTypeLike) -> "Tensor":
         """Another dtype, or device "cpu" or "cuda"; itself where nothing changes. Gradients flow through.
 
+        DTypeError for what is neither, DeviceError for a device that is not there.
+
         >>> mg.tensor([1, 2]).to(np.float32)
         tensor([1., 2.])
         """
@@ -228,7 +233,11 @@ class Tensor(Box):
         differentiate(self, gradient, retain_graph=retain_graph, create_graph=create_graph)
 
     def requires_grad_(self, requires_grad: bool = True) -> "Tensor":
-        """Want gradients from now on, or (False) no more: then optimizers leave it as it is."""
+        """Want gradients from now on, or (False) no more: then optimizers leave it as it is.
+
+        DTypeError for integers and booleans; GradientError where (False) it was computed from what requires
+        them.
+        """
         if self._node is not None and not requires_grad:
             advice = "Use detach() for one without history, or freeze what it was computed from"
             raise GradientError(f"a computed tensor requires gradients if its inputs do. {advice}.")

@@ -185,7 +185,10 @@ class Typed(ast.NodeTransformer):
         if callee not in self.helpers:
             inner = Typed(callee.function, self.dtype, self.suffix)
             inner.imports, inner.helpers = self.imports, self.helpers
-            lines = [quoted(inspect.getdoc(callee) or name), *(text(inner.visit(s)) for s in statements)]
+            lines = [
+                quoted(inspect.getdoc(callee.function) or name),
+                *(text(inner.visit(s)) for s in statements),
+            ]
             defaults = (f"{constant}={text(self.cast(c))}" for constant, c in callee.constants.items())
             self.helpers[callee] = define(name + self.suffix, [*callee.inputs, *defaults], lines)
             self.check()

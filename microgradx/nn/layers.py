@@ -5,7 +5,7 @@ Names, arguments and defaults are PyTorch's, except that `Linear.weight` is (in_
 
 import math
 from collections.abc import Callable, Sequence
-from inspect import Parameter, Signature, signature
+from inspect import Parameter, Signature, cleandoc, signature
 from itertools import pairwise
 
 import numpy as np
@@ -48,6 +48,9 @@ class Linear(Module):
     """x @ weight + bias: (..., in_features) -> (..., out_features).
 
     Both start uniform within ±1/√in_features, PyTorch's default (He et al. with a = √5, arXiv 1502.01852).
+
+    weight: (in_features, out_features), bias: (out_features,), float32. ArgumentError for sizes below 1,
+    ShapeError where the last axis of x has another size.
 
     >>> nn.Linear(3, 2)(mg.ones(5, 3)).shape
     (5, 2)
@@ -115,9 +118,12 @@ def layer(name: str, function: Callable[..., Operand], **defaults: object) -> ty
         optional = [p for p in signature(function).parameters.values() if p.default is not p.empty]
         optional = [p for p in optional if p.kind is not p.KEYWORD_ONLY]
         defaults = defaults or {p.name: p.default for p in optional}
-        doc = (function.__doc__ or "").partition("\n\n    >>>")[0]  # the example is the function's
+        doc = cleandoc(function.__doc__ or "").partition("\n\n>>>")[0]  # the example is the function's
         for own, called in zip(optional, defaults, strict=False):  # softmax's axis is Softmax' dim
             doc = doc.replace(f"`{own.name}`", f"`{called}`")
+        if (function.__module__ or "").startswith("microgradx."):
+            call = f"mg.{function.__name__}({', '.join(['x', *map(repr, defaults.values())])})"
+            doc += f"\n\n>>> x = mg.rand(2, 3)\n>>> bool((nn.{name}()(x) == {call}).all())\nTrue"
 
         def __init__(self: Function, *values: object, **constants: object) -> None:
             Function.__init__(self, *values, **constants)
@@ -162,6 +168,9 @@ class MLP(Sequential):
 
     `nn.MLP([784, 128, 10])` has one hidden layer of 128. The last layer gives logits: no activation.
 
+    (..., sizes[0]) -> (..., sizes[-1]). activation: a name, a function of mg or of your own, or a Module.
+    dropout: the probability after every activation. ArgumentError for sizes or names that are none.
+
     >>> nn.MLP([2, 16, 3], "tanh")
     MLP(
       (0): Linear(in_features=2, out_features=16)
@@ -188,6 +197,8 @@ class MLP(Sequential):
 
 class Dropout(Module):
     """In training, zero elements with probability p and scale the others by 1/(1 - p): arXiv 1207.0580.
+
+    Of any shape; in evaluation x itself. ArgumentError where p is not in [0, 1).
 
     >>> nn.Dropout(0.5).eval()(mg.ones(3))
     tensor([1., 1., 1.])
@@ -226,6 +237,9 @@ class Norm(Module):
 class LayerNorm(Norm):
     """Mean 0 and variance 1 over the last axes, those of `normalized_shape`: arXiv 1607.06450.
 
+    weight and bias, of that shape, scale and shift where `elementwise_affine`. ShapeError where the last axes
+    of x have other sizes, ArgumentError for sizes below 1.
+
     >>> nn.LayerNorm(2, elementwise_affine=False)(mg.tensor([[1.0, 3.0]]))
     tensor([[-0.999995,  0.999995]])
     """
@@ -253,6 +267,9 @@ class BatchNorm1d(Norm):
 
     In evaluation running statistics stand for the batch's; as in PyTorch they are r ← (1 - momentum) r +
     momentum · batch, with the unbiased variance. arXiv 1502.03167.
+
+    weight and bias, (features,), scale and shift where `affine`. ShapeError for x of another shape, or in
+    training of one row.
 
     >>> nn.BatchNorm1d(1, affine=False)(mg.tensor([[1.0], [3.0]]))
     tensor([[-0.999995],
@@ -288,6 +305,9 @@ class BatchNorm1d(Norm):
 
 class Embedding(Module):
     """Rows of a table: integers of any shape -> (..., embedding_dim). Starts normal with deviation 1.
+
+    weight: (num_embeddings, embedding_dim). DTypeError for what is no integer, ArgumentError for one that
+    names no row.
 
     >>> nn.Embedding(10, 4)(mg.tensor([[1, 2, 3]])).shape
     (1, 3, 4)

@@ -1,6 +1,7 @@
 """Losses, with PyTorch's names and arguments; targets may be arrays or Tensors.
 
-Every loss takes `reduction`: "mean", "sum" or "none".
+Every loss takes `reduction`, "mean", "sum" or "none": a number of the predictions' dtype, or one per element
+or row. ArgumentError for another word.
 """
 
 import math
@@ -165,7 +166,7 @@ def soft_cross_entropy(
 
 
 def mse_loss(prediction: Operand, target: ArrayLike, reduction: str = "mean") -> Operand:
-    """(prediction - target)², of one shape; ShapeError for two.
+    """(prediction - target)², of one shape: (...) -> (), or (...) for "none"; ShapeError for two.
 
     >>> nn.mse_loss(mg.tensor([1.0, 2.0]), [0.0, 0.0])
     tensor(2.5)
@@ -174,7 +175,7 @@ def mse_loss(prediction: Operand, target: ArrayLike, reduction: str = "mean") ->
 
 
 def l1_loss(prediction: Operand, target: ArrayLike, reduction: str = "mean") -> Operand:
-    """|prediction - target|, of one shape; ShapeError for two.
+    """|prediction - target|, of one shape: (...) -> (), or (...) for "none"; ShapeError for two.
 
     >>> nn.l1_loss(mg.tensor([1.0, -2.0]), [0.0, 0.0])
     tensor(1.5)
@@ -187,6 +188,7 @@ def huber_loss(
 ) -> Operand:
     """½d² where |d| ≤ delta, else delta(|d| - ½delta), of the difference d of one shape.
 
+    ShapeError for two shapes, ArgumentError where delta is not above 0.
     Huber (1964), Robust Estimation of a Location Parameter.
 
     >>> nn.huber_loss(mg.tensor([0.5, -3.0]), [0.0, 0.0], reduction="none")
@@ -207,7 +209,8 @@ def binary_cross_entropy_with_logits(
 ) -> Operand:
     """-t log σ(x) - (1 - t) log(1 - σ(x)) without overflow; `pos_weight` weighs the first term.
 
-    Targets t, of the logits' shape, are 0, 1 or between; weights broadcast against them.
+    Targets t, of the logits' shape, are 0, 1 or between; weights broadcast against them. ShapeError for
+    another shape.
 
     >>> nn.binary_cross_entropy_with_logits(mg.tensor([0.0, 100.0]), [1.0, 0.0], reduction="none")
     tensor([  0.6931472, 100.       ])
@@ -227,7 +230,7 @@ def kl_div(
 ) -> Operand:
     """t (log t - log p), elementwise; reduction="batchmean" divides the sum by n and is the divergence.
 
-    Targets t, or their logarithms, have the shape of log p. Kullback & Leibler (1951).
+    Targets t, or their logarithms, have the shape of log p, else ShapeError. Kullback & Leibler (1951).
 
     >>> p = mg.tensor([[0.5, 0.5]])
     >>> nn.kl_div(mg.log(p), [[1.0, 0.0]], reduction="batchmean")

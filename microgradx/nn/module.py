@@ -124,7 +124,10 @@ class Module:
         return self
 
     def state_dict(self) -> dict[str, np.ndarray]:
-        """A copy of every parameter and buffer, by name."""
+        """A copy of every parameter and buffer, by name.
+
+        Arrays of NumPy, on the host.
+        """
         return {name: np.array(look(t, "state_dict()")) for name, t in self.named_tensors()}
 
     def load_state_dict(self, state: Mapping[str, object], strict: bool = True) -> None:
@@ -221,6 +224,8 @@ def plain(name: str, value: object) -> np.ndarray:
 
 class Sequential(Module):
     """Modules applied one after another; `model[0]`, `len(model)` and iteration work.
+
+    Each takes what the one before gives. ArgumentError for what is no Module.
 
     >>> model = nn.Sequential(nn.Linear(2, 8), nn.Tanh(), nn.Linear(8, 1))
     >>> model(mg.ones(5, 2)).shape

@@ -40,7 +40,11 @@ SIZES = ("shape", "ndim", "size", "dtype")
 
 
 def values(x: Operand) -> np.ndarray | None:
-    """The array of what a user gave; None where nothing may depend on its values, only on its shape."""
+    """The array of what a user gave; None where nothing may depend on its values, only on its shape.
+
+    >>> values([1, 2])
+    array([1, 2])
+    """
     return readers.get(type(x), np.asarray)(x)
 
 
@@ -49,6 +53,9 @@ class Case:
 
     `first` comes before the inputs (einsum's equation), `last` after them (labels, which are no floats);
     `as_list` passes the inputs as one list.
+
+    >>> mg.Case((2, 3), axis=0).call(np.sum, [np.ones((2, 3))])
+    array([2., 2., 2.])
     """
 
     def __init__(
@@ -77,6 +84,15 @@ class Primitive:
 
     Arguments without a default are arrays (or Tensors); those with one, and those after `*`, are
     parameters without gradient.
+
+    >>> @mg.primitive
+    ... def outer(a, b):
+    ...     return np.multiply.outer(a, b)
+    >>> @outer.vjp
+    ... def _(g, _out, a, b):
+    ...     return g @ b, a @ g
+    >>> mg.grad(lambda a: outer(a, mg.ones(3)).sum())(np.array([1.0, 2.0]))
+    tensor([3., 3.], dtype=float64)
     """
 
     declares = "vjp"
@@ -219,6 +235,9 @@ def made(
 def lift(function: Elementwise) -> ElementwisePrimitive:
     """The array operation of an elementwise function: another one for another slope, and for other numbers
     outside of the definition, which kernels that are made of it have inside.
+
+    >>> lift(mg.tanh)
+    <ElementwisePrimitive tanh(x)>
     """
     op = lifted.get(function)
     if op is None or op.rule is not function.slopes or not op.outside.holds():
@@ -227,7 +246,14 @@ def lift(function: Elementwise) -> ElementwisePrimitive:
 
 
 def operation(*examples: Case) -> Callable[[F], F]:
-    """Enter a function into the table of operations, with the cases that it is checked on."""
+    """Enter a function into the table of operations, with the cases that it is checked on.
+
+    >>> @mg.operation(mg.Case((2, 3)), mg.Case((4,), power=2))
+    ... def power_sum(x, power=3):
+    ...     return mg.sum(x**power)
+    >>> operations["power_sum"](mg.tensor([1.0, 2.0]))
+    tensor(9.)
+    """
 
     def enter(function: F) -> F:
         operations[function.__name__] = function

@@ -80,6 +80,9 @@ def _(g: Operand, _out: Operand, _x: Operand, index: Operand) -> tuple[Operand, 
 def gather(x: Operand, index: Operand, axis: int) -> Operand:
     """Pick along one axis, out[i, j] = x[i, index[i, j]] for axis=1: PyTorch's gather.
 
+    `index`: integers of x's number of axes. ShapeError where the shapes differ beside the axis, ArgumentError
+    for indices out of range.
+
     >>> mg.gather(mg.tensor([[1.0, 2.0], [3.0, 4.0]]), [[1], [0]], axis=1)
     tensor([[2.],
            [3.]])
@@ -116,6 +119,8 @@ def _(g: Operand, _out: Operand, *_xs: Operand, axis: int, ends: list[int]) -> t
 def cat(tensors: Sequence[Operand], axis: int = 0) -> Operand:
     """Join a list of arrays along an axis that they have.
 
+    ShapeError where shapes differ beside `axis`, ArgumentError for an empty list.
+
     >>> mg.cat([mg.ones(2, 1), mg.zeros(2, 2)], axis=1)
     tensor([[1., 0., 0.],
            [1., 0., 0.]])
@@ -134,6 +139,8 @@ def cat(tensors: Sequence[Operand], axis: int = 0) -> Operand:
 def stack(tensors: Sequence[Operand], axis: int = 0) -> Operand:
     """Join a list of arrays of one shape along a new axis.
 
+    (n, m) of k arrays -> (k, n, m). ShapeError where shapes differ.
+
     >>> mg.stack([mg.ones(2), mg.zeros(2)])
     tensor([[1., 1.],
            [0., 0.]])
@@ -146,6 +153,8 @@ def split(x: Operand, sections: int | Sequence[int], axis: int = 0) -> list[Oper
     """A list of pieces along an axis: so many equal ones, or cut at these positions, as np.split does.
 
     PyTorch's split counts elements instead of pieces: its split(x, 2) is split(x, range(2, len(x), 2)) here.
+
+    ShapeError where x does not divide so.
 
     >>> mg.split(mg.arange(6), 2), mg.split(mg.arange(6), [1, 3])[1]
     ([tensor([0, 1, 2], dtype=int64), tensor([3, 4, 5], dtype=int64)], tensor([1, 2], dtype=int64))
@@ -179,6 +188,8 @@ def _(g: Operand, _out: Operand, _x: Operand, width: Widths, value: float) -> Op
 def pad(x: Operand, pad_width: ArrayLike, value: float = 0.0) -> Operand:
     """Surround with a constant: one width for all sides, or (before, after) per axis.
 
+    ArgumentError for a negative width.
+
     >>> mg.pad(mg.ones(2), ((1, 2),))
     tensor([0., 1., 1., 0., 0.])
     """
@@ -197,6 +208,9 @@ def encode(labels: Operand, *, num_classes: int, dtype: DTypeLike) -> Operand:
 @operation()
 def one_hot(labels: Operand, num_classes: int | None = None, dtype: DTypeLike = np.float32) -> Operand:
     """Integer labels of any shape to (..., num_classes): 1 at the label, 0 elsewhere.
+
+    Without `num_classes` as many as the largest label asks for. ArgumentError for labels that are no
+    integers, or name no class.
 
     >>> mg.one_hot(mg.tensor([2, 0]), 3)
     tensor([[0., 0., 1.],
