@@ -23,8 +23,7 @@ from microgradx.errors import ArgumentError
 from microgradx.kernels.random import generator
 from microgradx.nn import MLP
 from microgradx.optim import SGD, Adadelta, Adagrad, Adam, LambdaLR, Optimizer, RMSprop
-from microgradx.palette import BLUE, GREEN, INK, PINK, RED, SKY
-from microgradx.study.pictures import frame, keep, panels
+from microgradx.palette import BLUE, GREEN, INK, PINK, RED, SKY, frame, keep, panels
 from microgradx.training.step import training_step
 
 BATCH = 128

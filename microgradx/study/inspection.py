@@ -12,9 +12,8 @@ import numpy as np
 
 from microgradx.errors import ArgumentError
 from microgradx.nn import Module
-from microgradx.palette import INK
+from microgradx.palette import INK, Place, frame, keep, panels
 from microgradx.primitives.reductions import softmax
-from microgradx.study.pictures import Place, frame, keep, panels
 from microgradx.training.evaluation import outputs
 from microgradx.training.history import History
 

@@ -13,8 +13,7 @@ from microgradx.errors import ArgumentError
 from microgradx.kernels.random import generator
 from microgradx.nn import Module, cross_entropy
 from microgradx.optim import LBFGS, Optimizer
-from microgradx.palette import BLUE, RED
-from microgradx.study.pictures import KEY, Place, frame, keep, panels
+from microgradx.palette import BLUE, KEY, RED, Place, frame, keep, panels
 from microgradx.training.checks import Pair, arrays
 from microgradx.training.evaluation import Loss
 from microgradx.training.step import training_step

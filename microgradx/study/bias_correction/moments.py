@@ -20,8 +20,7 @@ import numpy as np
 from microgradx import rules
 from microgradx.errors import ArgumentError
 from microgradx.kernels import sweep
-from microgradx.palette import BLUE, GREY, INK, RED
-from microgradx.study.pictures import KEY, TEXT, frame, keep, panels
+from microgradx.palette import BLUE, GREY, INK, KEY, RED, TEXT, frame, keep, panels
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

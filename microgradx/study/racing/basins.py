@@ -15,9 +15,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from microgradx.errors import ArgumentError
-from microgradx.palette import GREY, INK, Look
+from microgradx.palette import GREY, INK, KEY, Look, keep, panels
 from microgradx.rules import Rule
-from microgradx.study.pictures import KEY, keep, panels
 from microgradx.study.racing.descent import FIELD, contestants, descend, learning_rates, noise_of
 from microgradx.study.racing.racer import NEAR
 from microgradx.study.racing.style import COLORS

@@ -11,8 +11,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from microgradx.palette import GREY, INK, Picture, blank
-from microgradx.study.pictures import frame, keep
+from microgradx.palette import GREY, INK, Picture, blank, frame, keep
 from microgradx.study.racing.racer import Racer
 from microgradx.study.racing.style import COLORS, CONTOUR, HIGH, LOW, LOWEST, extent, style, view
 from microgradx.study.racing.surfaces import Surface
