@@ -12,18 +12,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from microgradx.kernels.source import (
-    Typed,
-    assignments_in,
-    define,
-    names,
-    parse,
-    quoted,
-    refuse,
-    scope,
-    text,
-    wrap,
-)  # fmt: skip
+from microgradx.kernels.source import Typed, assigned, define, names, parse, quoted, refuse, scope, text, wrap
 from microgradx.rules import Rule
 
 before = {
@@ -80,7 +69,7 @@ class RuleLoop(Typed):
         if clash := sorted(reserved & self.own):
             refuse(self.function, last, f"{', '.join(clash)}: these names are taken by the loop")
         self.taken = {*self.own, *self.outside, *self.arrays, "kept", "weight_decay"}
-        for statement in [*assignments_in(self.before), *assignments]:
+        for statement in [*assigned(self.before), *assignments]:
             self.assign(statement)
         self.carried = self.store(last)
 

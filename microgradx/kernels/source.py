@@ -78,7 +78,7 @@ def tree_of(text: str) -> ast.Module:
 reading = threading.Lock()
 
 
-def assignments_in(text: str) -> list[ast.Assign]:
+def assigned(text: str) -> list[ast.Assign]:
     """The assignments that a text consists of."""
     return [statement for statement in tree_of(text).body if isinstance(statement, ast.Assign)]
 
