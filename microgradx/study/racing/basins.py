@@ -17,7 +17,7 @@ import numpy as np
 from microgradx.errors import ArgumentError
 from microgradx.palette import GREY, INK, KEY, Look, keep, panels
 from microgradx.rules import Rule
-from microgradx.study.racing.descent import FIELD, contestants, descend, learning_rates, noise_of
+from microgradx.study.racing.descent import FIELD, descend, learning_rates, noise_of
 from microgradx.study.racing.racer import NEAR
 from microgradx.study.racing.style import COLORS
 from microgradx.study.racing.surfaces import Surface, load_surface
@@ -151,16 +151,15 @@ def basins(
     surface = load_surface(surface) if isinstance(surface, str) else surface
     if cells < 2:
         raise ArgumentError(f"cells {cells}: a grid has at least 2 along each side.")
-    field = contestants(optimizers)
-    rates = learning_rates(surface, field, lr)
+    field = learning_rates(surface, optimizers, lr)
     left, right, bottom, top = surface.window
     size = max(right - left, top - bottom) / cells
     grid = surface.grid(round((right - left) / size), round((top - bottom) / size))
     tilts = noise_of(surface, steps, noise, seed)
     near = NEAR * surface.diagonal
     ends, rest, whens = [], [], []
-    for rule in field:  # one at a time: a way from everywhere takes memory
-        way = descend(surface, rule, grid.reshape(-1, 2), tilts, rates[rule.name], device, compiled=True)
+    for rule, rate in field.items():  # one at a time: a way from everywhere takes memory
+        way = descend(surface, rule, grid.reshape(-1, 2), tilts, rate, device, compiled=True)
         outside = ~surface.inside(way)
         ends.append(way[-1])
         rest.append(way[-1][at_rest(way, near) & ~outside[-1]])
@@ -168,13 +167,13 @@ def basins(
     known = np.reshape(surface.minima, (-1, 2))
     destinations = gather(np.concatenate(rest), known, near)
     maps = []
-    for rule, end, when in zip(field, ends, whens, strict=True):
+    for (rule, rate), end, when in zip(field.items(), ends, whens, strict=True):
         where = np.where(surface.inside(end), ELSEWHERE, LEFT)
         for k, point in enumerate(destinations):
             where[np.hypot(*(end - point).T) <= near] = k
         shape = grid.shape[:2]
         there = where.reshape(shape), when.reshape(shape)
-        maps.append(Basin(rule.name, rates[rule.name], end.reshape(grid.shape), *there))
+        maps.append(Basin(rule.name, rate, end.reshape(grid.shape), *there))
     return Basins(surface, len(tilts), surface.noise if noise is None else noise, destinations, tuple(maps))
 
 
