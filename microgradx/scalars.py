@@ -625,5 +625,6 @@ EXAMPLES = {
 }  # fmt: skip
 """A call of each function that has a public name: the end of its docstring."""
 
-for _function, _call in EXAMPLES.items():
-    _function.__doc__ = f"{_function.__doc__}\n\n>>> {_call.replace(' → ', chr(10))}"
+for _function, _example in EXAMPLES.items():
+    _call, _value = _example.split(" → ")
+    _function.__doc__ = f"{_function.__doc__}\n\n>>> {_call}\n{_value}"
