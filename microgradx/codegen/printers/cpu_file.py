@@ -6,9 +6,8 @@ The file is for reading: names are the user's, a comment gives the user's line, 
 import inspect
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import Any
 
-from microgradx.codegen.ir.loops import Buffer
+from microgradx.codegen.ir.loops import Buffer, Place, Source
 from microgradx.codegen.ir.ops import Host
 from microgradx.codegen.ir.tree import plus
 from microgradx.codegen.passes.schedule import PIECE, Chain, Schedule
@@ -43,8 +42,8 @@ class Emitted:
     """A file, and what its `run` functions expect: sources of addresses, columns of numbers."""
 
     text: str
-    segments: list[Any]  # names of functions, and Hosts between them
-    addresses: list[Any]  # what the entries of the table point to
+    segments: list[str | Host]  # names of functions, and Hosts between them
+    addresses: list[Source]  # what the entries of the table point to
     columns: dict[int, int]  # first column of the numbers of an event
     width: int  # columns of numbers
     blocks: int  # of random numbers that a step takes
@@ -56,7 +55,7 @@ class Emitter(CpuPrinter):
 
     def __init__(self, plan: Schedule, title: str, blocks: int):
         super().__init__(plan, blocks, title, TAKEN)
-        self.addresses: list[Any] = [("arena",), ("numbers",), ("order",), ("random",)]
+        self.addresses: list[Source] = [*map(Place, ("arena", "numbers", "order", "random"))]
         self.given: dict[Chain, list[str]] = {}  # the parameters of a chain's function, but for its bounds
 
     def emit(self, apart: bool = False) -> Emitted:
@@ -74,20 +73,21 @@ class Emitter(CpuPrinter):
         text = self.file(body, self.sources(), {})
         return Emitted(text, segments, self.addresses, self.columns, self.width, self.blocks, self.exact)
 
-    def segments(self, apart: bool) -> tuple[list[Any], list[str]]:
+    def segments(self, apart: bool) -> tuple[list[str | Host], list[str]]:
         """Names of `run` functions, and Hosts between them; the texts of these functions."""
-        segments: list[Any] = []
+        segments: list[str | Host] = []
         runs: list[str] = []
         part: list[list[Chain]] = []
         for stage in [*self.plan.stages, None]:
             host = stage is not None and isinstance(stage[0].items[0], Host)
             if stage is None or host or apart:
                 if part or (stage is None and not segments):
-                    segments.append("run" if not runs else f"run_{len(runs) + 1}")
-                    runs.append(self.run(segments[-1], part))
+                    name = "run" if not runs else f"run_{len(runs) + 1}"
+                    segments.append(name)
+                    runs.append(self.run(name, part))
                 part = []
             if stage is not None and host:
-                segments += [item for chain in stage for item in chain.items]
+                segments += [item for chain in stage for item in chain.items if isinstance(item, Host)]
             elif stage is not None:
                 part.append(stage)
         return segments, runs
@@ -211,7 +211,7 @@ class Emitter(CpuPrinter):
             )
         return f"{buffer.name} = block(arena, {buffer.place}, {full}, {kind})"
 
-    def address(self, source: Any) -> int:
+    def address(self, source: Source) -> int:
         """Which entry of the table holds the address of something outside."""
         if source not in self.addresses:
             self.addresses.append(source)

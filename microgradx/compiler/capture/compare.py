@@ -134,8 +134,7 @@ def same_op(a: Any, b: Any) -> bool:
     if isinstance(a, Draw):
         return a == b
     if isinstance(a, Update) and isinstance(b, Update):
-        same = a.flat is b.flat and a.part is b.part and a.sweep is b.sweep
-        return same and (a.event, a.more) == (b.event, b.more)
+        return a.flat is b.flat and a.part is b.part and a.sweep is b.sweep and a.event == b.event
     return a is b
 
 
