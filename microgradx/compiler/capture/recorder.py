@@ -5,7 +5,6 @@ While a Recorder is `mode.recorder`, Tensors and optimizers report to it what is
 
 from collections.abc import Callable, Mapping
 from functools import partial
-from typing import Any
 
 import numpy as np
 
@@ -72,7 +71,7 @@ class Recorder(Recording, Listener[Tensor]):
         if isinstance(array, np.ndarray) and array.size and (array == array.flat[0]).all():
             known.number = array.flat[0].item()
 
-    def record(self, op: Primitive, args: tuple[Any, ...], params: dict[str, Any], out: Tensor) -> None:
+    def record(self, op: Primitive, args: tuple[object, ...], params: dict[str, object], out: Tensor) -> None:
         """An operation has run."""
         known = [self.known(a) for a in args]
         if all(one is None or one.fixed for one in known):
@@ -90,12 +89,12 @@ class Recorder(Recording, Listener[Tensor]):
         if out._node is not None:
             self.nodes[out._node] = self.program.instructions[-1]
 
-    def known(self, x: Any) -> KnownArray | None:
+    def known(self, x: object) -> KnownArray | None:
         """What is known of the array of an operand; None of a number."""
         array = x._data if isinstance(x, Tensor) else x
         return self.arrays.of(array) if isinstance(array, np.ndarray | OnDevice) else None
 
-    def read_names(self, variables: Mapping[str, Any]) -> None:
+    def read_names(self, variables: Mapping[str, object]) -> None:
         """Give Values the names of the user's own variables."""
         for name, x in variables.items():
             if isinstance(x, Tensor) and not name.startswith("_"):
@@ -108,7 +107,7 @@ class Recorder(Recording, Listener[Tensor]):
         if made and isinstance(g, Tensor):
             self.names.rename(self.arrays.of(g._data).value, f"g_{made.out.name}")
 
-    def drawn(self, tensor: Tensor, method: str, options: dict[str, Any]) -> None:
+    def drawn(self, tensor: Tensor, method: str, options: dict[str, object]) -> None:
         """Fresh random numbers are in a Tensor."""
         draw = Draw(method, self.block - self.start)
         self.block = drawn.blocks
@@ -216,7 +215,7 @@ class Recorder(Recording, Listener[Tensor]):
         refuse_optimizer(optimizer)
         self.optimizers[flat] = optimizer
 
-    def state(self, owner: Any, load: bool = False) -> None:
+    def state(self, owner: Optimizer | Schedule, load: bool = False) -> None:
         """Somebody reads what an optimizer keeps, or is about to load the state of whatever has one."""
         self.seen += show_state(self, owner, load)
 
@@ -227,7 +226,7 @@ class Recorder(Recording, Listener[Tensor]):
         self.events.append(NumberEvent(look))
         return Tensor(array)
 
-    def sweep(self, flat: Flat, run: Run, more: dict[str, Any]) -> bool:
+    def sweep(self, flat: Flat, run: Run, more: dict[str, object]) -> bool:
         """A rule would run over some neighbours in a flat buffer; True: its numbers are not needed now."""
         self.forward = None
         for part in run:
@@ -248,7 +247,7 @@ class Recorder(Recording, Listener[Tensor]):
             kept = [operands[0], *operands[2:]]
             homes = [one.home for one in kept if one.home is not None]
             outputs = [Value(self.names.free(f"new_{h.name}"), h.shape, h.dtype) for h in homes]
-            inputs = tuple(one.value for one in operands)
+            inputs = tuple(self.value(one.array) for one in operands)
             self.add(Instruction(Update(flat, part, flat.update, event), inputs, {}, tuple(outputs)))
             self.program.writes |= zip(homes, outputs, strict=True)
             for one, value in zip(kept, outputs, strict=True):
@@ -263,7 +262,7 @@ class Recorder(Recording, Listener[Tensor]):
             held, home = known.value, self.bind(base, binding)
             known.value = held or home  # in another tensor's memory so far
 
-    def rule_by_tensors(self, flat: Flat, run: Run, more: dict[str, Any]) -> None:
+    def rule_by_tensors(self, flat: Flat, run: Run, more: dict[str, object]) -> None:
         """A rule of which a hyperparameter is computed in the step: its arithmetic, on Tensors."""
         rule = flat.update.rule
         given = {name: value for name, value in flat.hyperparameters.items() if name in rule.hyperparameters}
@@ -287,7 +286,7 @@ class Recorder(Recording, Listener[Tensor]):
 
     # The end
 
-    def finish(self, result: Any) -> Any:
+    def finish(self, result: object) -> object:
         """Close the program; what the function returned, with Values in place of Tensors."""
         self.blocks = self.block - self.start
         refuse_what_is_lost(self)

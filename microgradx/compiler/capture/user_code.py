@@ -9,7 +9,6 @@ import sysconfig
 from collections.abc import Iterator
 from functools import cache
 from types import CodeType, FrameType, ModuleType
-from typing import Any
 
 from microgradx.codegen.ir.program import Line
 from microgradx.eager.mode import PACKAGE
@@ -57,13 +56,13 @@ def code_of(function: object) -> CodeType | None:
     return getattr(getattr(function, "__func__", function), "__code__", None)
 
 
-def installed(kind: Any) -> bool:
+def installed(kind: type) -> bool:
     """Whether a class belongs to an installed package."""
     return found_installed(kind)
 
 
 @cache
-def found_installed(kind: Any) -> bool:
+def found_installed(kind: type) -> bool:
     """The same, looked up once for each class."""
     home = sys.modules.get(kind.__module__)
     return home is not None and installed_module(home)

@@ -1,7 +1,6 @@
 """A step whose emitted file Python itself runs: for stepping through it, and with every access checked."""
 
 from collections.abc import Callable, Sequence
-from typing import Any
 
 import numpy as np
 
@@ -24,10 +23,17 @@ class Interpreted(Executable):
         """A table of arrays that know how long they are."""
         return interpreter.Table(size)
 
-    def run(self, arrays: Sequence[Array], steps: int, *rest: Any) -> tuple[list[np.ndarray], int]:
+    def run(
+        self,
+        arrays: Sequence[Array],
+        steps: int,
+        order: np.ndarray | None,
+        numbers: list[list[float]],
+        rooms: Sequence[np.ndarray] = (),
+    ) -> tuple[list[np.ndarray], int]:
         """Some steps; what they leave in the arena is nobody's, and the table lets go of what it watched."""
         try:
-            return super().run(arrays, steps, *rest)
+            return super().run(arrays, steps, order, numbers, rooms)
         finally:
             self.table.forget()
 
