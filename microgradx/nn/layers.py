@@ -13,7 +13,7 @@ import numpy as np
 
 from microgradx import scalars
 from microgradx.eager.creation import rand
-from microgradx.eager.mode import no_grad
+from microgradx.eager.mode import mode, no_grad
 from microgradx.eager.tensor import Tensor, wrap
 from microgradx.errors import ArgumentError, DTypeError, ShapeError
 from microgradx.kernels.random import generator
@@ -41,7 +41,8 @@ def check_size(layer: str, **sizes: int) -> None:
 def check_array(layer: str, x: Any) -> None:
     """Raise ArgumentError for an input without a shape, such as a list."""
     if not hasattr(x, "shape"):
-        given = f"{type(x).__name__} {x!r}"[:60]
+        shown = "" if mode.recorder else f" {x!r}"  # there may be tensors in it, whose values nobody knows
+        given = f"{type(x).__name__}{shown}"[:60]
         raise ArgumentError(f"{layer} takes a tensor or an array, not the {given}: write mg.tensor(...).")
 
 

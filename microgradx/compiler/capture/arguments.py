@@ -1,15 +1,17 @@
 """The arguments of a step: which are arrays, also inside lists, tuples and dicts, and which are values."""
 
-from collections.abc import Callable, Sequence
+import re
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 
 import numpy as np
 
-from microgradx.compiler.capture.plain_values import fingerprint
+from microgradx.compiler.capture.plain_values import fingerprint, told
 from microgradx.compiler.capture.pytree import Given, like
 from microgradx.cuda import Array as OnDevice
 from microgradx.eager.arrays import native
 from microgradx.eager.tensor import Tensor, wrap
+from microgradx.errors import ArgumentError
 
 Key = list[object]
 """What calls that run the same program have in common, as it is found."""
@@ -94,9 +96,28 @@ class Call:
         at = self.count - len(self.words)
         return top[:at], dict(zip(self.words, top[at:], strict=True))
 
+    def blame(self, step: str, error: Exception) -> None:
+        """Raise ArgumentError where Python speaks of the type of an argument that is no array, as of None."""
+        for i in range(self.count):
+            for name, x in parts(self.name(i), self.values[i]):
+                kind = type(x).__name__
+                if type(x).__module__ == "builtins" and re.search(rf"\b{kind}\b", str(error)):
+                    advice = "Where a tensor is meant, pass an array or mg.tensor(...)."
+                    raise ArgumentError(
+                        f"{step}: {error}. Its argument {name} is {told(x)}. {advice}"
+                    ) from error
+
     def tensors(self) -> tuple[list[object], dict[str, object]]:
         """The same for the step line by line."""
         return self.spread(self.with_arrays(lambda _, array: wrap(array)))
+
+
+def parts(name: str, x: object) -> Iterator[tuple[str, object]]:
+    """An argument and what is in it, with names for each."""
+    yield name, x
+    if isinstance(x, list | tuple | dict):
+        for key, value in x.items() if isinstance(x, dict) else enumerate(x):
+            yield from parts(f"{name}[{key!r}]", value)
 
 
 def longer(name: Callable[[], str], key: object) -> str:
@@ -109,6 +130,10 @@ def array_of(x: object) -> Given | None:
     if isinstance(x, Tensor) and not x.requires_grad:
         x = x._data
     if isinstance(x, np.ndarray):
+        if type(x) is not np.ndarray and isinstance(x, np.ma.MaskedArray):
+            raise ArgumentError(
+                "a step takes no masked arrays: write x.filled(0), and pass the mask beside it."
+            )
         return tidy(x)
     return x.tight() if isinstance(x, OnDevice) else None
 

@@ -143,7 +143,9 @@ class Recording:
         """The Value of an input of an operation; numbers are themselves."""
         if isinstance(x, Tensor | np.ndarray | OnDevice):
             return self.value(x)
-        assert plain(x)
+        if not plain(x):
+            what = f"an operation is given a {type(x).__name__}"
+            refuse(what, "Give it tensors, arrays and numbers; options stand after a * in its signature.")
         return x
 
     def add(self, instruction: Instruction) -> None:

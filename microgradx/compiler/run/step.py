@@ -22,10 +22,27 @@ from microgradx.compiler.run.descriptor import global_name, step_of
 from microgradx.compiler.run.scan import Scan
 from microgradx.compiler.run.variants import Options, R_co, Variants
 from microgradx.cuda import Array
+from microgradx.eager.arrays import as_array
 from microgradx.eager.tensor import Tensor
 from microgradx.errors import ArgumentError, CaptureError, ShapeError
 
 R = TypeVar("R")
+
+
+def order_of(order: object, rows: int) -> np.ndarray:
+    """Which rows a scan takes, as integers that all name one."""
+    picked = as_array(order)
+    if not isinstance(picked, np.ndarray):
+        picked = picked.numpy()
+    if picked.size == 0:
+        return np.zeros(0, np.int64)
+    if picked.dtype.kind not in "iu" or picked.ndim != 1:
+        what = f"{picked.dtype} of shape {picked.shape}"
+        raise ArgumentError(f"scan: order must be integers in a row, (rows,), not {what}.")
+    if picked.min() < 0 or picked.max() >= rows:
+        ends = f"{picked.min()} to {picked.max()}"
+        raise ArgumentError(f"scan: order must be integers from 0 to {rows - 1}; it has {ends}.")
+    return np.ascontiguousarray(picked, np.int64)
 
 
 class Step(Variants[R_co]):
@@ -60,20 +77,15 @@ class Step(Variants[R_co]):
         order: (rows,) integers, which rows in which order; as they are without. Returns what the steps
         returned, stacked along a new first axis (a list where shapes differ from step to step).
         """
-        given = [x._data if isinstance(x, Tensor) else x for x in data]
-        arrays: list[Any] = [x if isinstance(x, Array) else np.asarray(x) for x in given]
+        given = [x if isinstance(x, np.ndarray) else as_array(x) for x in data]
+        arrays = [array for x in given if (array := array_of(x)) is not None]
         if not arrays or any(a.ndim == 0 or len(a) != len(arrays[0]) for a in arrays):
             shapes = ", ".join(str(a.shape) for a in arrays)
             raise ShapeError(f"scan: the data must be arrays of as many rows, not {shapes or 'none'}.")
         rows = len(arrays[0])
-        if not isinstance(batch_size, int | np.integer) or batch_size < 1:
+        if type(batch_size) is bool or not isinstance(batch_size, int | np.integer) or batch_size < 1:
             raise ArgumentError(f"scan: batch_size must be a positive whole number, not {batch_size!r}.")
-        picked = np.arange(rows) if order is None else np.ascontiguousarray(order, np.int64).ravel()
-        if len(picked) and not (picked.min() >= 0 and picked.max() < rows):
-            raise ArgumentError(
-                f"scan: order must be integers from 0 to {rows - 1}; it has {picked.min()} to {picked.max()}."
-            )
-        arrays = [array_of(a) for a in arrays]
+        picked = np.arange(rows) if order is None else order_of(order, rows)
         return Scan(self, arrays, picked, int(batch_size)).run()
 
     # Looking inside

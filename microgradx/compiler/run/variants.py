@@ -49,6 +49,8 @@ class Options:
     fallback: str | None = None
 
     def __post_init__(self) -> None:
+        if self.interpret not in (None, True, False):
+            raise ArgumentError(f"jit: interpret is True, False or None, not {self.interpret!r}.")
         if self.fallback not in (None, "eager"):
             raise ArgumentError(f"jit: fallback is None or 'eager', not {self.fallback!r}.")
 
@@ -70,15 +72,28 @@ class Variants(Generic[R_co]):
         if mode.recorder is not None or mode.detect:  # part of another step, or line by line to find a NaN
             return self.function(*args, **kwargs)
         if kwargs:
-            bound = self.signature.bind(*args, **kwargs)
-            bound.apply_defaults()
-            args, kwargs = bound.args, bound.kwargs
+            args, kwargs = self.arranged(args, kwargs)
         call, key = self.read(args, kwargs)
-        with self.turn:
-            variant, outs = self.compiled(call, key)
-        if variant is None:
-            return self.eagerly(call)
+        try:
+            with self.turn:
+                variant, outs = self.compiled(call, key)
+            if variant is None:
+                return self.eagerly(call)
+        except (AttributeError, TypeError) as error:  # of the function's own code
+            call.blame(self.name, error)
+            raise
         return unflatten(variant.captured.result, iter([out.reshape(out.shape[1:]) for out in outs]))
+
+    def arranged(
+        self, args: tuple[object, ...], kwargs: dict[str, object]
+    ) -> tuple[tuple[object, ...], dict[str, object]]:
+        """Arguments by position as far as they can be, with the defaults."""
+        try:
+            bound = self.signature.bind(*args, **kwargs)
+        except TypeError as error:
+            raise TypeError(f"{self.name}() {error}") from None
+        bound.apply_defaults()
+        return bound.args, bound.kwargs
 
     def compiled(self, call: Call, key: Hashable) -> tuple[CompiledStep | None, Sequence[Given]]:
         """A step in compiled code: the variant that ran, and outputs; None where it must run line by line."""
@@ -107,7 +122,10 @@ class Variants(Generic[R_co]):
     def signature(self) -> inspect.Signature:
         """What the function takes."""
         function = self.function
-        return inspect.signature(function.forward if isinstance(function, Module) else function)
+        try:
+            return inspect.signature(function.forward if isinstance(function, Module) else function)
+        except ValueError:  # one written in C may not say
+            return inspect.signature(lambda *args, **kwargs: None)
 
     @cached_property
     def positional(self) -> list[str]:
