@@ -220,9 +220,9 @@ class Norm(Module):
 
     def normalise(self, x: Operand, centre: Operand, spread: Operand, across: tuple[int, ...]) -> Operand:
         """(x - centre) / √(spread + eps) · weight + bias, these in a shape that runs across x."""
-        y = (x - centre) * rsqrt(spread + self.eps)
-        y = y if self.weight is None else y * reshape(self.weight, across)
-        return y if self.bias is None else y + reshape(self.bias, across)
+        normal = (x - centre) * rsqrt(spread + self.eps)
+        scaled = normal if self.weight is None else normal * reshape(self.weight, across)
+        return scaled if self.bias is None else scaled + reshape(self.bias, across)
 
 
 class LayerNorm(Norm):

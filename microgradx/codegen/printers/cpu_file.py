@@ -33,8 +33,8 @@ WORDS = {"claim", "done", "ready", "wait", "inside", "within", "plus"}
 GIVEN = "step", "gathering", "status"
 """What `run` has for its functions, beside the table of addresses."""
 
-RUN = "int64 int64 int64* int64* int64*"
-"""The types of `run(steps, gathering, gate, status, table)`."""
+ENTRY = {"steps": "int64", "gathering": "int64", "gate": "int64*", "status": "int64*", "table": "int64*"}
+"""What `run` is given, as far as the file needs it, and the types."""
 
 
 @dataclass
@@ -47,7 +47,13 @@ class Emitted:
     columns: dict[int, int]  # first column of the numbers of an event
     width: int  # columns of numbers
     blocks: int  # of random numbers that a step takes
+    entry: list[str]  # what `run` is given
     exact: set[str] = field(default_factory=set)  # functions whose arithmetic must not be contracted
+
+    @property
+    def types(self) -> str:
+        """The types of what `run` is given."""
+        return " ".join(ENTRY[name] for name in self.entry)
 
 
 class Emitter(CpuPrinter):
@@ -56,6 +62,7 @@ class Emitter(CpuPrinter):
     def __init__(self, plan: Schedule, title: str, blocks: int):
         super().__init__(plan, blocks, title, TAKEN)
         self.addresses: list[Source] = [*map(Place, ("arena", "numbers", "order", "random"))]
+        self.entry: list[str] = []
         self.given: dict[Chain, list[str]] = {}  # the parameters of a chain's function, but for its bounds
 
     def emit(self, apart: bool = False) -> Emitted:
@@ -68,10 +75,16 @@ class Emitter(CpuPrinter):
             for chain, after in zip(chains, behind, strict=True)
             if not isinstance(chain.items[0], Host)
         ]
+        needed = {"steps"}.union(*self.given.values())
+        needed |= {"status"} if any(item.checks for item in self.plan.items) else set()
+        needed |= set() if self.plan.serial else {"gate"}
+        self.entry = [name for name in ENTRY if name in needed]
         segments, runs = self.segments(apart)
         body = [*self.helpers(), *self.rule_texts, *self.random(), *texts, *runs]
         text = self.file(body, self.sources(), {})
-        return Emitted(text, segments, self.addresses, self.columns, self.width, self.blocks, self.exact)
+        return Emitted(
+            text, segments, self.addresses, self.columns, self.width, self.blocks, self.entry, self.exact
+        )
 
     def segments(self, apart: bool) -> tuple[list[str | Host], list[str]]:
         """Names of `run` functions, and Hosts between them; the texts of these functions."""
@@ -143,7 +156,7 @@ class Emitter(CpuPrinter):
                     lines += ["    if status[0] != 0:", "        return"]
         else:
             lines += self.tickets(stages, bool(checks))
-        return define(name, ["steps", "gathering", "gate", "status", "table"], lines)
+        return define(name, self.entry, lines)
 
     def does(self) -> str:
         """The docstring of `run`."""

@@ -16,7 +16,7 @@ from microgradx.compiler.capture.pytree import tree_map
 from microgradx.compiler.capture.recording import KnownArray, Recording
 from microgradx.compiler.capture.refusal import refuse
 from microgradx.compiler.capture.refusals import refuse_optimizer, refuse_what_is_lost, show_state
-from microgradx.compiler.capture.user_code import user_frame
+from microgradx.compiler.capture.user_code import frames
 from microgradx.cuda import Array as OnDevice
 from microgradx.eager.devices import Array
 from microgradx.eager.listener import Listener
@@ -78,7 +78,10 @@ class Recorder(Recording, Listener[Tensor]):
             if self.arrays.of(out._data).value is None:
                 self.remember(out._data)
             return
-        self.read_names(user_frame().f_locals)
+        user, *within = frames()
+        self.read_names(user.f_locals)
+        for frame in within if not self.backward else ():  # a rule's names are those of any operation
+            self.read_names(frame.f_locals, self.names.lend)
         numbers = isinstance(op, ElementwisePrimitive)
         inputs = [
             one.number if one and one.number is not None and numbers else self.operand(a)
@@ -94,11 +97,14 @@ class Recorder(Recording, Listener[Tensor]):
         array = x._data if isinstance(x, Tensor) else x
         return self.arrays.of(array) if isinstance(array, np.ndarray | OnDevice) else None
 
-    def read_names(self, variables: Mapping[str, object]) -> None:
-        """Give Values the names of the user's own variables."""
+    def read_names(
+        self, variables: Mapping[str, object], give: Callable[[Value | None, str], None] | None = None
+    ) -> None:
+        """Give Values the names of variables: of the user's own for good."""
+        give = give or self.names.rename
         for name, x in variables.items():
             if isinstance(x, Tensor) and not name.startswith("_"):
-                self.names.rename(self.arrays.of(x._data).value, name)
+                give(self.arrays.of(x._data).value, name)
 
     def back(self, node: Node | None, g: Tensor | None) -> None:
         """The gradient of what a node made is complete: its rule runs next. None: the walk has ended."""

@@ -15,7 +15,6 @@ from tempfile import TemporaryDirectory
 from microgradx.codegen.ir.loops import Item
 from microgradx.codegen.ir.ops import Gather, Host
 from microgradx.codegen.passes.schedule import Schedule
-from microgradx.codegen.printers.cpu_file import RUN
 from microgradx.compiler.report.machine_limits import limits
 from microgradx.compiler.report.measure import what
 from microgradx.compiler.run.cuda_executable import written
@@ -166,7 +165,7 @@ def of_step(
     compiled = step.captured(*args)
     if "cpu" in devices:
         made = Executable(compiled.captured)
-        runs = dict.fromkeys((s for s in made.emitted.segments if isinstance(s, str)), RUN)
+        runs = dict.fromkeys((s for s in made.emitted.segments if isinstance(s, str)), made.emitted.types)
         for chain in made.plan.chains:
             if not isinstance(chain.items[0], Host):
                 items = [item for item in chain.items if not isinstance(item, Gather)]

@@ -17,7 +17,7 @@ from microgradx.codegen.passes.fuse import sink
 from microgradx.codegen.passes.lower import lower
 from microgradx.codegen.passes.schedule import Schedule, schedule
 from microgradx.codegen.passes.validate import validate_items, validate_schedule
-from microgradx.codegen.printers.cpu_file import RUN, Emitter
+from microgradx.codegen.printers.cpu_file import Emitter
 from microgradx.compiler.capture.captured import Captured
 from microgradx.compiler.capture.pytree import Given
 from microgradx.compiler.run.dump import dump
@@ -97,7 +97,8 @@ class Executable:
 
     def load(self, names: list[str], label: str) -> dict[str, Callable[..., None]]:
         """The entries of the file as machine code."""
-        return jit.load(self.emitted.text, dict.fromkeys(names, RUN), label, exact=self.emitted.exact)
+        types = dict.fromkeys(names, self.emitted.types)
+        return jit.load(self.emitted.text, types, label, exact=self.emitted.exact)
 
     def addresses(self, size: int) -> Addresses:
         """A table of addresses for that many arrays."""
@@ -136,10 +137,15 @@ class Executable:
 
     def execute(self, function: Callable[..., None], steps: int, gathering: bool) -> None:
         """Call compiled code, on as many threads as there is work for."""
-        gate = np.zeros(16, np.int64)  # the tickets of this call alone: a helper that comes late finds none
-        arguments = steps, int(gathering), address(gate), self.status_at, self.table.start
+        given = {
+            "steps": steps, "gathering": int(gathering), "status": self.status_at, "table": self.table.start,
+        }  # fmt: skip
+        gate = None if self.plan.serial else np.zeros(16, np.int64)
+        if gate is not None:  # the tickets of this call alone: a helper that comes late finds none
+            given["gate"] = address(gate)
+        arguments = [given[name] for name in self.emitted.entry]
 
-        def run(memory: tuple[np.ndarray, Executable] = (gate, self)) -> None:  # alive for the latest helper
+        def run(memory: tuple[object, ...] = (gate, self)) -> None:  # alive for the latest helper
             function(*arguments)
 
         helpers = min(self.helpers, thread_pool.threads() - 1)

@@ -39,8 +39,12 @@ class Interpreted(Executable):
 
     def execute(self, function: Callable[..., None], steps: int, gathering: bool) -> None:
         """Run a function of the file."""
+        given = {
+            "steps": steps, "gathering": int(gathering), "gate": self.table.begin(), "status": self.status,
+            "table": self.table,
+        }  # fmt: skip
         with np.errstate(all="ignore"):
-            function(steps, int(gathering), self.table.begin(), self.status, self.table)
+            function(*[given[name] for name in self.emitted.entry])
 
     def written(self, view: View) -> None:
         """What is not in the file writes a view: it is that value's now."""
