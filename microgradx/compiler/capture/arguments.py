@@ -74,7 +74,7 @@ class Call:
             return Slot(len(self.values) - 1)
         if isinstance(x, dict):
             key.append((type(x), tuple(map(fingerprint, x))))
-            return like(x, [(k, self.take(v, partial(longer, name, k), key)) for k, v in x.items()])
+            return like(x, [self.take(v, partial(longer, name, k), key) for k, v in x.items()])
         if isinstance(x, list | tuple):
             key.append((type(x), len(x)))
             return like(x, [self.take(v, partial(longer, name, i), key) for i, v in enumerate(x)])
@@ -148,7 +148,7 @@ def fill(x: object, values: list[object]) -> object:
     if isinstance(x, Slot):
         return values[x.at]
     if isinstance(x, dict):
-        return like(x, [(k, fill(v, values)) for k, v in x.items()])
+        return like(x, [fill(v, values) for v in x.values()])
     if isinstance(x, list | tuple):
         return like(x, [fill(v, values) for v in x])
     return x

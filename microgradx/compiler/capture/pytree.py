@@ -25,15 +25,15 @@ def tree_map(x: object, kind: type[T], change: Callable[[T], object]) -> object:
     return {k: tree_map(v, kind, change) for k, v in x.items()} if isinstance(x, dict) else x
 
 
-def like(x: Collection[object], items: Iterable[Any]) -> object:
-    """A list, tuple, named tuple or dict of the same kind as another, of other items."""
+def like(x: Collection[object], values: Iterable[object]) -> object:
+    """A list, tuple, named tuple or dict of the same kind as another, with other values."""
     if isinstance(x, dict):
         new = copy(x)  # a defaultdict keeps what it makes of missing keys
-        new.clear()
-        new.update(dict[object, object](items))
+        for key, value in zip(x, values, strict=True):
+            new[key] = value
         return new
     make: Callable[[Iterable[object]], object] = getattr(type(x), "_make", type(x))
-    return make(items)
+    return make(values)
 
 
 def flatten(x: object, found: list[Given]) -> object:
@@ -46,7 +46,11 @@ def flatten(x: object, found: list[Given]) -> object:
     return tree_map(x, Tensor, empty)
 
 
-def unflatten(x: object, arrays: Iterator[Given | list[Tensor]]) -> Any:
+Returned = Any
+"""What a step returns: of the type that the user's function has, which only its caller knows."""
+
+
+def unflatten(x: object, arrays: Iterator[Given | list[Tensor]]) -> Returned:
     """A result with Tensors, or lists of them, in place of Values."""
 
     def full(value: Value) -> object:
@@ -56,7 +60,7 @@ def unflatten(x: object, arrays: Iterator[Given | list[Tensor]]) -> Any:
     return tree_map(x, Value, full)
 
 
-def detached(x: object) -> Any:
+def detached(x: object) -> Returned:
     """A result without its history, as compiled code leaves it."""
     found: list[Given] = []
     structure = flatten(x, found)
