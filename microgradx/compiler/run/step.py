@@ -49,8 +49,8 @@ def order_of(order: object, rows: int) -> np.ndarray:
 class Step(Variants[R_co]):
     """A step that runs as compiled code: what `mg.jit` makes of a function, called like it.
 
-    What ran last can be looked at: `step.program`, `step.source`, `step.stages`, `step.report()`. They are
-    CaptureErrors before the first call. A step works as a method, and is copied and pickled as its function is.
+    What ran last can be looked at: `step.program`, `step.source`, `step.stages`, `step.report()`. These are
+    CaptureErrors before the first call. A step works as a method, and is copied and pickled as its function.
     ArgumentError names an argument that is no array where the function stops at it.
 
     >>> def scaled(x, by=2.0):
