@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import microgradx as mg
-from microgradx import data, kernels, nn, optim, primitives, rules, scalars, study, training
+from microgradx import compiler, data, kernels, nn, optim, primitives, rules, scalars, study, training
 
 ROOT = Path(mg.__file__).parents[1]
 TEXTS = {path: path.read_text(encoding="utf-8") for path in sorted(ROOT.glob("microgradx/**/*.py"))}
@@ -46,6 +46,7 @@ def registries():
         registry.update(then)
 
 
+@pytest.mark.interpreted
 @pytest.mark.parametrize("name", [name.removesuffix(".__init__") for name in MODULES])
 def test_examples(name, tmp_path, monkeypatch, registries):
     monkeypatch.chdir(tmp_path)
@@ -58,7 +59,7 @@ def test_examples(name, tmp_path, monkeypatch, registries):
     assert not report, "".join(report)
 
 
-ROOMS = mg, nn, optim, training, data, study, primitives, kernels
+ROOMS = mg, nn, optim, training, data, study, primitives, kernels, compiler
 """Rooms of which every public name has an example."""
 
 

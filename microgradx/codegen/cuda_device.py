@@ -1,7 +1,5 @@
 """Lets Tensors be on "cuda": enters the GPU among the devices that the eager framework knows."""
 
-from typing import Any
-
 import numpy as np
 
 from microgradx import cuda
@@ -24,15 +22,15 @@ class Cuda(Device):
         """A new array of any values, from the pool."""
         return Array.empty(shape, dtype)
 
-    def draw(self, method: str, options: dict[str, Any]) -> Array:
+    def draw(self, method: str, options: dict[str, object]) -> Array:
         """Fresh random numbers: the generator's own bits."""
         return Array.draw(method, options)
 
-    def from_interface(self, x: Any) -> Array:
+    def from_interface(self, x: object) -> Array:
         """The array of an object with a CUDA array interface."""
         return Array.from_interface(x)
 
-    def from_dlpack(self, x: Any) -> Array:
+    def from_dlpack(self, x: object) -> Array:
         """The array of an object that lends it by DLPack, after what its stream has to do before."""
         return Array.from_dlpack(x)
 

@@ -122,7 +122,9 @@ class Sweep:
             what = f"{self.rule.name}: {name}"
             raise ArgumentError(f"{what} must be contiguous and writeable; copy it first.") from None
 
-    def numbers(self, t: int, carried: Numbers, hyperparameters: dict[str, float]) -> tuple[Numbers, Numbers]:
+    def numbers(
+        self, t: float, carried: Numbers, hyperparameters: dict[str, float]
+    ) -> tuple[Numbers, Numbers]:
         """What the loop needs beside the arrays, and the new carried numbers."""
         try:
             return self.once(t, *(carried or (0.0,) * len(self.rule.carried)), **hyperparameters)

@@ -12,7 +12,7 @@ import numpy as np
 
 from microgradx import scalars
 from microgradx.eager.creation import rand
-from microgradx.eager.mode import no_grad
+from microgradx.eager.mode import mode, no_grad
 from microgradx.eager.tensor import Tensor, wrap
 from microgradx.errors import ArgumentError, DTypeError, ShapeError
 from microgradx.kernels.random import generator
@@ -40,7 +40,8 @@ def check_size(layer: str, **sizes: int) -> None:
 def check_array(layer: str, x: object) -> None:
     """Raise ArgumentError for an input without a shape, such as a list."""
     if not hasattr(x, "shape"):
-        given = f"{type(x).__name__} {x!r}"[:60]
+        shown = "" if mode.recorder else f" {x!r}"  # there may be tensors in it, whose values nobody knows
+        given = f"{type(x).__name__}{shown}"[:60]
         raise ArgumentError(f"{layer} takes a tensor or an array, not the {given}: write mg.tensor(...).")
 
 
@@ -229,9 +230,9 @@ class Norm(Module):
 
     def normalise(self, x: Operand, centre: Operand, spread: Operand, across: tuple[int, ...]) -> Operand:
         """(x - centre) / √(spread + eps) · weight + bias, these in a shape that runs across x."""
-        y = (x - centre) * rsqrt(spread + self.eps)
-        y = y if self.weight is None else y * reshape(self.weight, across)
-        return y if self.bias is None else y + reshape(self.bias, across)
+        normal = (x - centre) * rsqrt(spread + self.eps)
+        scaled = normal if self.weight is None else normal * reshape(self.weight, across)
+        return scaled if self.bias is None else scaled + reshape(self.bias, across)
 
 
 class LayerNorm(Norm):

@@ -24,9 +24,11 @@ from microgradx.scalars import absolute, exp, log, softplus, square, where
 def reduce(losses: Operand, reduction: str, weights: Operand | None = None) -> Operand:
     """The mean, the sum, or all of the losses; weights are in them already, and divide the mean.
 
-    Where all weights are 0 the mean is NaN and its gradient 0, as in PyTorch.
+    Where all weights are 0 the mean is NaN and its gradient 0, as in PyTorch. ShapeError for a mean over no
+    rows: it would be NaN, its gradient too, and all parameters after a step by that.
     """
     if reduction == "mean":
+        check_rows(losses)
         if weights is None:
             return mean(losses)
         total = sum_over(weights)
@@ -36,6 +38,13 @@ def reduce(losses: Operand, reduction: str, weights: Operand | None = None) -> O
     if reduction == "none":
         return losses
     raise ArgumentError(f"reduction must be one of mean, sum, none, not {reduction!r}.")
+
+
+def check_rows(losses: Operand) -> None:
+    """ShapeError where there is nothing to take a mean of."""
+    if not losses.size:
+        what = f"a loss is a mean over nothing, the losses of an empty batch have the shape {losses.shape}"
+        raise ShapeError(f'{what}. Leave such batches out, or take reduction="sum".')
 
 
 def like(name: str, prediction: Operand, target: Operand) -> Operand:
@@ -242,5 +251,6 @@ def kl_div(
     else:
         losses = t * (log(where(t > 0, t, 1)) - log_probabilities)
     if reduction == "batchmean":
+        check_rows(losses)
         return sum_over(losses) / losses.shape[0]
     return reduce(losses, reduction)
