@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 import numpy as np
 
 from microgradx import scalars
-from microgradx.codegen.ir.program import Program
+from microgradx.codegen.ir.program import Program, Value
 from microgradx.compiler import jit
 from microgradx.eager.creation import tensor
 from microgradx.eager.tensor import Tensor
@@ -92,7 +92,7 @@ class Script:
         known = {argument: argument.name for argument in program.arguments}
         lines = []
         for i in program.instructions:
-            inputs = [known[x] if x in known else number(x) for x in i.inputs]
+            inputs = [known[x] if isinstance(x, Value) else number(x) for x in i.inputs]
             if isinstance(i.op, ElementwisePrimitive):
                 callee = i.op.elementwise
                 constants = map(number, (callee.constants | i.params).values())
