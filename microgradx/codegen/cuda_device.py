@@ -7,6 +7,7 @@ from microgradx.codegen import cuda_operations  # noqa: F401 - runs operations o
 from microgradx.codegen.passes import lowerings  # noqa: F401 - what operations are made of
 from microgradx.cuda import Array
 from microgradx.eager.devices import Device, enter
+from microgradx.kernels.addresses import Lender
 
 
 class Cuda(Device):
@@ -30,7 +31,7 @@ class Cuda(Device):
         """The array of an object with a CUDA array interface."""
         return Array.from_interface(x)
 
-    def from_dlpack(self, x: object) -> Array:
+    def from_dlpack(self, x: Lender) -> Array:
         """The array of an object that lends it by DLPack, after what its stream has to do before."""
         return Array.from_dlpack(x)
 
