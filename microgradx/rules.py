@@ -11,10 +11,19 @@ Weight decay and maximising are not part of a rule, unless its paper makes them 
 """
 
 from collections.abc import Callable
-from typing import Any
 
 from microgradx.errors import KernelError
-from microgradx.scalars import Named, check_definition, clip, maximum, sign, signature_of, sqrt, where
+from microgradx.scalars import (
+    Named,
+    Operand,
+    check_definition,
+    clip,
+    maximum,
+    sign,
+    signature_of,
+    sqrt,
+    where,
+)
 
 rules: dict[str, "Rule"] = {}
 """Every rule by its name: tests, benchmarks and the list of optimizers are made from this table."""
@@ -23,7 +32,7 @@ rules: dict[str, "Rule"] = {}
 class Rule(Named):
     """An optimizer's update of one number: called with numbers (or NumPy arrays) it computes them."""
 
-    def __init__(self, function: Callable[..., Any]):
+    def __init__(self, function: Callable[..., Operand]):
         self.function = function
         self.name = self.__name__ = function.__name__
         self.__module__ = function.__module__ or "__main__"  # exec knows no module
@@ -48,7 +57,7 @@ class Rule(Named):
     def __repr__(self) -> str:
         return f"<rule {self.name}{self.__signature__}>"
 
-    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+    def __call__(self, *args: Operand, **kwargs: Operand) -> Operand:
         """The new p, then the new state, then the carried numbers; t may be given to every rule."""
         if not self.timed:
             kwargs.pop("t", None)
@@ -56,7 +65,7 @@ class Rule(Named):
         return self.function(*args, **kwargs)
 
 
-def rule(function: Callable[..., Any]) -> Rule:
+def rule(function: Callable[..., Operand]) -> Rule:
     """Declare an optimizer's update: see the beginning of this file for what a signature says.
 
     Numbers that it finds outside of itself, globals or a closure's, are those of the moment of every step;

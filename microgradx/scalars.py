@@ -15,11 +15,18 @@ from dataclasses import dataclass
 from itertools import pairwise
 from pickle import PicklingError
 from types import FunctionType, MethodType
-from typing import Any
+from typing import Any, overload
 
 from microgradx.errors import ArgumentError
 
 inf = math.inf
+
+Operand = Any
+"""What arithmetic takes and gives: numbers, arrays of NumPy or of a device, Tensors. Their operators have no
+type in common that checks: NumPy's are overloads of its own arrays.
+"""
+
+Interval = tuple[float, float]
 
 declarations = [0]
 """How many derivatives have been declared so far: who depends on one looks again when this moves."""
@@ -27,14 +34,14 @@ declarations = [0]
 functions: dict[str, "Elementwise"] = {}
 """Every elementwise function by its name: tests, executors and layers are made from this table."""
 
-executors: dict[type, Callable[..., Any]] = {}
+executors: dict[type, Callable[..., Operand]] = {}
 """How to run an elementwise function on a type of array: `executors[ndarray](function, *args)`."""
 
-recorders: dict[type, Callable[..., Any]] = {}
+recorders: dict[type, Callable[..., Operand]] = {}
 """The same for types that record what they compute; they come first, arrays beside them are constants."""
 
 
-def signature_of(function: Callable[..., Any]) -> inspect.Signature:
+def signature_of(function: Callable[..., object]) -> inspect.Signature:
     """A function's signature as messages show it: names and defaults, without types."""
     found = inspect.signature(function)
     plain = [p.replace(annotation=p.empty) for p in found.parameters.values()]
@@ -76,7 +83,7 @@ class Named:
 class Domain:
     """Where a function is defined and smooth: one interval per input, and the kinks between."""
 
-    intervals: tuple[tuple[float, float], ...]
+    intervals: tuple[Interval, ...]
     kinks: tuple[float, ...] = ()
 
     def sample(self, count: int, seed: int = 0, margin: float = 0.05) -> list[list[float]]:
@@ -99,8 +106,8 @@ class Elementwise(Named):
     """
 
     def __init__(
-        self, function: Callable[..., Any], domain: Any = (-3.0, 3.0), kinks: tuple[float, ...] = (),
-        activation: bool = False,
+        self, function: Callable[..., Operand], domain: Interval | tuple[Interval, ...] = (-3.0, 3.0),
+        kinks: tuple[float, ...] = (), activation: bool = False,
     ):  # fmt: skip
         self.function = function
         self.name = self.__name__ = function.__name__
@@ -110,15 +117,15 @@ class Elementwise(Named):
         parameters = self.__signature__.parameters.values()
         self.inputs = [p.name for p in parameters if p.default is p.empty]
         self.constants = {p.name: p.default for p in parameters if p.default is not p.empty}
-        each = isinstance(domain[0], tuple)  # an interval per input
-        self.domain = Domain(domain if each else (domain,) * len(self.inputs), kinks)
+        each = domain if isinstance(domain[0], tuple) else (domain,) * len(self.inputs)
+        self.domain = Domain(each, kinks)  # an interval per input
         self.activation = activation
-        self.slopes: Callable[..., Any] | None = None
+        self.slopes: Callable[..., Operand] | None = None
 
     def __repr__(self) -> str:
         return f"<elementwise {self.name}{self.__signature__}>"
 
-    def slope(self, function: Callable[..., Any]) -> Callable[..., Any]:
+    def slope(self, function: Callable[..., Operand]) -> Callable[..., Operand]:
         """Declare the derivative: `(*inputs, output)` to one number per input; None where there is none.
 
         What it does not need is best given a name with `_` in front: that is then not kept for backward.
@@ -133,8 +140,8 @@ class Elementwise(Named):
         return function
 
     def bind(
-        self, args: tuple[Any, ...], constants: dict[str, Any]
-    ) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        self, args: tuple[Operand, ...], constants: dict[str, Operand]
+    ) -> tuple[tuple[Operand, ...], dict[str, Operand]]:
         """Inputs apart from constants; constants may also come by position, and None means default."""
         count = len(self.inputs)
         if not constants and len(args) == count:
@@ -148,7 +155,7 @@ class Elementwise(Named):
                 raise ArgumentError(f"{self.name}: {name} must be a number or an array, not a tensor.")
         return args[:count], {name: value for name, value in named.items() if value is not None}
 
-    def __call__(self, *args: Any, **constants: Any) -> Any:
+    def __call__(self, *args: Operand, **constants: Operand) -> Operand:
         """Numbers give a number; an array or a tensor among the inputs gives its like."""
         for table in (recorders, executors):
             for arg in args:
@@ -158,10 +165,22 @@ class Elementwise(Named):
         return self.function(*args, **constants)
 
 
+@overload
+def elementwise(function: Callable[..., Operand]) -> Elementwise: ...
+
+
+@overload
 def elementwise(
-    function: Callable[..., Any] | None = None, *, domain: Any = (-3.0, 3.0),
-    kinks: tuple[float, ...] = (), activation: bool = False,
-) -> Any:  # fmt: skip
+    *, domain: Interval | tuple[Interval, ...] = (-3.0, 3.0), kinks: tuple[float, ...] = (),
+    activation: bool = False,
+) -> Callable[[Callable[..., Operand]], Elementwise]: ...  # fmt: skip
+
+
+def elementwise(
+    function: Callable[..., Operand] | None = None, *,
+    domain: Interval | tuple[Interval, ...] = (-3.0, 3.0), kinks: tuple[float, ...] = (),
+    activation: bool = False,
+) -> Elementwise | Callable[[Callable[..., Operand]], Elementwise]:  # fmt: skip
     """Declare an elementwise function from its definition on plain numbers; its slope follows.
 
     The body is arithmetic over its arguments, numbers and other elementwise functions, with
@@ -181,7 +200,7 @@ def elementwise(
     (8, array([1., 8.]), tensor(12.))
     """
 
-    def declare(function: Callable[..., Any]) -> Elementwise:
+    def declare(function: Callable[..., Operand]) -> Elementwise:
         if isinstance(function, Elementwise):
             return function
         check_definition("elementwise", function)
@@ -626,3 +645,22 @@ def logical_or(a, b):
 def logical_not(a):
     """The opposite of a condition"""
     return a == False  # noqa: E712 - works on arrays and compiles to a comparison
+
+
+EXAMPLES = {
+    absolute: "mg.abs(-2) → 2", square: "mg.square(3) → 9", sqrt: "mg.sqrt(9) → 3.0",
+    rsqrt: "mg.rsqrt(4) → 0.5", exp: "mg.exp(1) → 2.718281828459045", expm1: "mg.expm1(1e-20) → 1e-20",
+    log: "mg.log(8) → 2.0794415416798357", log1p: "mg.log1p(1e-20) → 1e-20",
+    sin: "mg.sin(math.pi / 2) → 1.0", cos: "mg.cos(math.pi) → -1.0", erf: "mg.erf(1) → 0.842700792949714...",
+    where: "mg.where(2 > 1, 3, 4) → 3", sign: "mg.sign(-3) → -1", maximum: "mg.maximum(2, 5) → 5",
+    minimum: "mg.minimum(2, 5) → 2", clip: "mg.clip(7, max=5) → 5", tanh: "mg.tanh(1) → 0.761594155955764...",
+    sigmoid: "mg.sigmoid(0) → 0.5", relu: "mg.relu(-2) → 0", leaky_relu: "mg.leaky_relu(-2, 0.5) → -1.0",
+    elu: "mg.elu(-1) → -0.632120558828557...", silu: "mg.silu(1) → 0.731058578630004...",
+    gelu: "mg.gelu(1) → 0.841344746068542...", gelu_tanh: "mg.gelu_tanh(1) → 0.841191990608276...",
+    softplus: "mg.softplus(1000) → 1000.0", softsign: "mg.softsign(1) → 0.5",
+}  # fmt: skip
+"""A call of each function that has a public name: the end of its docstring."""
+
+for _function, _example in EXAMPLES.items():
+    _call, _value = _example.split(" → ")
+    _function.__doc__ = f"{_function.__doc__}\n\n>>> {_call}\n{_value}"

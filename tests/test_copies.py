@@ -150,7 +150,9 @@ def jitted_inside():
     return mg.jit(lambda x: x * 2.0)
 
 
-@pytest.mark.parametrize("thing", [shove, rules.adam, mg.exp, mg.matmul, made_inside()], ids=repr)
+@pytest.mark.parametrize(
+    "thing", [shove, rules.adam, mg.exp, mg.matmul, made_inside()], ids=lambda x: x.__name__
+)
 def test_what_has_a_name_is_copied_by_it(thing):
     assert copy.copy(thing) is copy.deepcopy(thing) is thing
     if thing.__name__ != "inner":

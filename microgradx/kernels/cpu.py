@@ -3,7 +3,6 @@
 import ctypes
 from collections.abc import Callable
 from functools import cached_property
-from typing import Any
 
 import numpy as np
 
@@ -14,15 +13,13 @@ from microgradx.kernels.addresses import nothing
 from microgradx.kernels.free_variables import FreeVariables
 from microgradx.kernels.loop_source import RuleLoop
 from microgradx.rules import Rule
-from microgradx.scalars import Elementwise, functions
-
-Values = Any  # arrays and numbers, of any dtype: whatever NumPy's functions take and give
+from microgradx.scalars import Elementwise, Operand, functions
 
 # Elementwise functions on NumPy arrays and scalars. Where NumPy has the function, its ufunc runs; any
 # other definition runs its own body on whole arrays.
 
 
-def erf(x: Values) -> Values:
+def erf(x: Operand) -> Operand:
     """The error function, from SciPy at the first call: the import takes a tenth of a second."""
     from scipy.special import erf
 
@@ -30,7 +27,7 @@ def erf(x: Values) -> Values:
     return erf(x)
 
 
-def where(condition: Values, a: Values, b: Values) -> Values:
+def where(condition: Operand, a: Operand, b: Operand) -> Operand:
     """np.where, in which a single condition picks one of two plain numbers as it is: it has no dtype."""
     if not any(isinstance(x, np.ndarray) for x in (condition, a, b)):  # a picked array would not be a copy
         return a if condition else b
@@ -50,7 +47,7 @@ def body(function: Elementwise) -> Callable[..., object]:
     return ufuncs.get(function, function.function)
 
 
-def run(function: Elementwise, *args: Values, **constants: float) -> Values:
+def run(function: Elementwise, *args: Operand, **constants: float) -> Operand:
     """Run an elementwise function on arrays, with the warnings that NumPy has for its own functions."""
     if constants or len(args) != len(function.inputs):
         args, constants = function.bind(args, constants)
@@ -135,14 +132,16 @@ class Sweep:
             what = f"{self.rule.name}: {name}"
             raise ArgumentError(f"{what} must be contiguous and writeable; copy it first.") from None
 
-    def numbers(self, t: int, carried: Numbers, hyperparameters: dict[str, float]) -> tuple[Numbers, Numbers]:
+    def numbers(
+        self, t: float, carried: Numbers, hyperparameters: dict[str, float]
+    ) -> tuple[Numbers, Numbers]:
         """What the loop needs beside the arrays, and the new carried numbers."""
         try:
             return self.once(t, *(carried or (0.0,) * len(self.rule.carried)), **hyperparameters)
         except (TypeError, ArithmeticError) as error:
             raise ArgumentError(f"{self.rule!r}: no step with t={t}, {hyperparameters}: {error}.") from None
 
-    def check(self, arrays: tuple[Any, ...]) -> int:  # of the host, or of a device
+    def check(self, arrays: tuple[Operand, ...]) -> int:  # of the host, or of a device
         """The common size of the arrays, which must be what the loop takes them for."""
         rule, names = self.rule.name, self.names
         if len(arrays) != len(names):

@@ -28,6 +28,9 @@ EMITTED = """
 RESERVED = {*EMITTED.split(), *keyword.kwlist, *dir(builtins)}
 """Names that emitted code has a use for."""
 
+Names = dict[str, Any]
+"""What a file or a definition names: modules, functions, numbers, whatever a user has there."""
+
 
 def parse(function: Callable[..., object]) -> tuple[list[ast.Assign], ast.Return]:
     """The statements of a definition without its docstring: assignments to names, then one return."""
@@ -47,12 +50,17 @@ def parse(function: Callable[..., object]) -> tuple[list[ast.Assign], ast.Return
     return assignments, last
 
 
+def assigned(text: str) -> list[ast.Assign]:
+    """The assignments that a text consists of."""
+    return [statement for statement in tree_of(text).body if isinstance(statement, ast.Assign)]
+
+
 def refuse(function: Callable[..., object], node: ast.AST, rule: str) -> NoReturn:
     """Raise the error for a definition that cannot be compiled."""
     raise KernelError(f"{function.__name__}: `{ast.unparse(node)}` cannot be compiled; {rule}.")
 
 
-def scope(function: Callable[..., object]) -> dict[str, Any]:  # whatever a user names
+def scope(function: Callable[..., object]) -> Names:
     """What the names outside a function's own stand for."""
     cells = (cell.cell_contents for cell in function.__closure__ or ())
     closed = dict(zip(function.__code__.co_freevars, cells, strict=True))
@@ -90,9 +98,11 @@ class Typed(ast.NodeTransformer):
     def cast(self, value: float) -> ast.expr:
         """A number in the dtype: `float32(0.5)`."""
         self.imports |= {"inf", "nan"} & {repr(abs(value))}
-        return tree_of(f"{self.dtype}({value!r})", mode="eval").body
+        statement = tree_of(f"{self.dtype}({value!r})").body[0]
+        assert isinstance(statement, ast.Expr)
+        return statement.value
 
-    def visit(self, node: ast.AST) -> Any:  # what ast.NodeTransformer says
+    def visit(self, node: ast.AST) -> Any:  # an expression for an expression: NodeTransformer knows no more
         """What is made of numbers alone, such as `math.sqrt(2 / math.pi)`, is computed here, in float64."""
         if not isinstance(node, ast.expr):
             return super().visit(node)
@@ -141,7 +151,10 @@ class Typed(ast.NodeTransformer):
         if callee not in self.helpers:
             inner = Typed(callee.function, self.dtype, self.suffix)
             inner.imports, inner.helpers = self.imports, self.helpers
-            lines = [quoted(inspect.getdoc(callee) or name), *(text(inner.visit(s)) for s in statements)]
+            lines = [
+                quoted(inspect.getdoc(callee.function) or name),
+                *(text(inner.visit(s)) for s in statements),
+            ]
             defaults = (f"{constant}={text(self.cast(c))}" for constant, c in callee.constants.items())
             self.helpers[callee] = define(name + self.suffix, [*callee.inputs, *defaults], lines)
             self.check()

@@ -30,6 +30,13 @@ kept: WeakKeyDictionary[CodeType, str] = WeakKeyDictionary()
 """Texts found so far: a file or a cell may have become another since."""
 
 
+def first(text: str) -> ast.stmt | None:
+    """The first statement of a text; None where it has none, or is part of a definition."""
+    with suppress(*BROKEN):
+        return next(iter(tree_of(text).body), None)
+    return None
+
+
 def definition(function: Callable[..., object]) -> ast.FunctionDef:
     """The syntax tree of a function. KernelError, with what to do, where there is no text of it."""
     if function.__name__ == "<lambda>":
@@ -38,13 +45,10 @@ def definition(function: Callable[..., object]) -> ast.FunctionDef:
         advice = "leave that decorator out, or do in the definition what it does"
         raise KernelError(f"{function.__name__}: what its decorator does is not compiled; {advice}.")
     code = function.__code__
-    if code in kept:
-        return tree_of(kept[code]).body[0]
-    for text in map(textwrap.dedent, texts(function)):
-        tree = None
-        with suppress(*BROKEN):  # part of a definition, or a line in the middle of something
-            tree = next(iter(tree_of(text).body), None)
-        if isinstance(tree, ast.FunctionDef) and compiles_to(tree, code):
+    known = [kept[code]] if code in kept else map(textwrap.dedent, texts(function))
+    for text in known:
+        tree = first(text)
+        if isinstance(tree, ast.FunctionDef) and (code in kept or compiles_to(tree, code)):
             kept[code] = text
             return tree
     raise KernelError(f"{function.__name__}: {why_not(function)}")
@@ -92,10 +96,10 @@ def source_of(function: Callable[..., object]) -> str:
         return textwrap.dedent(inspect.getsource(function))
 
 
-def tree_of(text: str, mode: str = "exec") -> Any:  # a module, or an expression by the mode "eval"
+def tree_of(text: str) -> ast.Module:
     """The syntax tree of a text. One thread at a time: two confuse Python 3.11's parser."""
     with reading:
-        return ast.parse(text, mode=mode)
+        return ast.parse(text)
 
 
 def compiles_to(tree: ast.FunctionDef, code: CodeType) -> bool:

@@ -4,7 +4,7 @@ import copy
 import warnings
 from collections.abc import Callable, Iterable
 from inspect import Parameter, Signature
-from typing import Any, cast
+from typing import cast
 
 from microgradx.eager.mode import mode
 from microgradx.eager.tensor import Tensor
@@ -147,7 +147,7 @@ class Optimizer:
         options = (f"{name}={' | '.join(v if len({*v}) > 1 else v[:1])}" for name, v in values.items())
         return f"{self.name}({', '.join(options)})"
 
-    def __reduce__(self) -> tuple[Callable[..., "Optimizer"], tuple[Any, ...], dict[str, Any] | None]:
+    def __reduce__(self) -> tuple[Callable[..., "Optimizer"], tuple[object, ...], dict[str, object] | None]:
         """Copied and pickled with the parameters, which a copy of model and optimizer together shares, and
         with what a class of the user's own keeps.
         """
