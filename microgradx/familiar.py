@@ -7,9 +7,11 @@ import sys
 from collections.abc import Callable, Collection, Iterable
 from typing import NoReturn
 
-from microgradx.errors import AbsentError
+from microgradx.errors import AbsentError, ArgumentError
 
 WITH_NUMPY = "np.round(t.numpy()), for what has no gradient"
+SORTED = "t[np.argsort(t.numpy())]: the order by NumPy, and gradients flow through the index"
+DRAWN = "with mg.no_grad(): t.data = mg.randn(t.shape).numpy()"
 LAYERS = "nn.Flatten() and nn.MLP([784, 128, 10]), or an operation of your own: mg.primitive"
 BY_HAND = "with mg.no_grad(): t += step, or t.data = values"
 STORED = 'np.savez("weights.npz", **model.state_dict()), and model.load_state_dict(np.load("weights.npz"))'
@@ -17,6 +19,15 @@ OPERATOR = "the operators: a + b, a - b, a * b, a / b, a ** b, a @ b, a == b"
 MOVED = 't.to("cuda"), t.to("cpu")'
 CONVERTED = "t.to(np.float32), which takes NumPy's dtypes"
 TRAINED = "mg.tensor(values, requires_grad=True): a module's attribute of that kind is a parameter"
+BY_OTHERS = {
+    "tan": "mg.sin(t) / mg.cos(t)",
+    "sinh": "(mg.exp(t) - mg.exp(-t)) / 2",
+    "cosh": "(mg.exp(t) + mg.exp(-t)) / 2",
+    "log2": "mg.log(t) / np.log(2)",
+    "log10": "mg.log(t) / np.log(10)",
+    "tril": "t * np.tri(3)",
+    "triu": "t * np.tri(3).T",
+}
 
 absences: dict[str, dict[str, str]] = {
     "mg": {
@@ -41,7 +52,13 @@ absences: dict[str, dict[str, str]] = {
         "clamp": "mg.clip(t, 0, 1)",
         **dict.fromkeys(["pow", "mul", "add", "sub", "div", "mm", "bmm", "dot", "eq"], OPERATOR),
         "outer": 'mg.einsum("i,j->ij", a, b)',
-        **dict.fromkeys(["topk", "sort", "argsort", "floor", "round", "isnan", "isfinite"], WITH_NUMPY),
+        **dict.fromkeys(["topk", "sort", "argsort"], SORTED),
+        **dict.fromkeys(["floor", "ceil", "round", "isnan", "isfinite", "isinf", "nonzero"], WITH_NUMPY),
+        **BY_OTHERS,
+        "is_tensor": "isinstance(t, mg.Tensor)",
+        "autograd": "loss.backward(), or mg.grad(f)(t)",
+        "vmap": "mg.einsum or operators: they broadcast over a batch on the first axis",
+        **dict.fromkeys(["get_default_dtype", "set_default_dtype"], "mg.zeros(3, dtype=np.float64)"),
         **dict.fromkeys(["allclose", "equal"], "np.allclose(a, b)"),
         **dict.fromkeys(["chunk", "unbind"], "mg.split(t, 2)"),
         "masked_fill": "mg.where(mask, 0, t)",
@@ -67,6 +84,8 @@ absences: dict[str, dict[str, str]] = {
         "utils": "optim.clip_grad_norm_(optimizer, 1.0)",
         "init": "with mg.no_grad(): layer.weight.data = values",
         "Identity": "nn.Sequential()",
+        "Unflatten": "mg.reshape(t, 5, 2, 3), in a function",
+        **dict.fromkeys(["Dropout1d", "Dropout2d", "AlphaDropout"], "nn.Dropout(0.5)"),
         "Swish": "nn.SiLU()",
         "PReLU": "nn.LeakyReLU(0.2)",
         "BatchNorm2d": "nn.BatchNorm1d(16)",
@@ -93,10 +112,17 @@ absences: dict[str, dict[str, str]] = {
         "copy": "t.clone()",
         "repeat": "t.expand(2, 3)",
         "masked_fill": "mg.where(mask, 0, t)",
-        **dict.fromkeys(["add_", "sub_", "mul_", "div_", "zero_", "fill_", "copy_"], BY_HAND),
+        **dict.fromkeys(["add_", "sub_", "mul_", "div_", "zero_", "fill_", "copy_", "clamp_"], BY_HAND),
+        **dict.fromkeys(["uniform_", "normal_"], DRAWN),
         **dict.fromkeys(["mm", "bmm", "dot", "sub", "mul", "div", "pow"], OPERATOR),
         **dict.fromkeys(["eq", "ne", "gt", "lt", "ge", "le"], OPERATOR),
-        **dict.fromkeys(["topk", "sort", "argsort", "round", "floor"], WITH_NUMPY),
+        **dict.fromkeys(["topk", "sort", "argsort"], SORTED),
+        **dict.fromkeys(["round", "floor", "ceil", "isnan", "isfinite", "nonzero"], WITH_NUMPY),
+        **BY_OTHERS,
+        **dict.fromkeys(["mT", "swapaxes"], "t.transpose(0, 1)"),
+        "data_ptr": "t.numpy().ctypes.data",
+        "new_zeros": "mg.zeros(3)",
+        "type_as": "t.to(np.float32)",
         **dict.fromkeys(["chunk", "unbind"], "t.split(2)"),
         "index_select": "t[index]",
         "amax": "t.max(axis=0)",
@@ -115,9 +141,15 @@ absences: dict[str, dict[str, str]] = {
         "named_modules": "model.modules(), model.named_children()",
         "get_parameter": "dict(model.named_parameters())[name]",
         "compile": "mg.jit(step)",
+        **dict.fromkeys(["append", "insert", "extend"], "nn.Sequential(*model, nn.ReLU())"),
     },
 }  # fmt: skip
 """By what was asked, and the name: what to write here."""
+
+fused = dict.fromkeys(
+    ["fused", "foreach", "capturable", "differentiable"], "one sweep updates all parameters"
+)
+"""Options of PyTorch's optimizers that choose how, where there is one way."""
 
 keywords = {"dim": "axis", "keepdim": "keepdims", "unbiased": "ddof", "correction": "ddof"}
 """The same for arguments."""
@@ -142,7 +174,17 @@ def absent(asked: str, name: str, what: str, owner: object = None) -> AttributeE
 
 def unexpected(error: TypeError, given: Iterable[str], takes: Collection[str]) -> TypeError:
     """The error about a keyword that a function does not take, with what to write, where that is known."""
+    if str(error).endswith("= here."):  # it has been told
+        return error
     for name in given:
         if name not in takes and keywords.get(name) in takes:
             return TypeError(f"{error}: write {keywords[name]}= here.")
     return error
+
+
+def forgetting(set_to_none: bool) -> None:
+    """ArgumentError where gradients shall become zeros, as they did in PyTorch once."""
+    if not set_to_none:
+        raise ArgumentError(
+            "zero_grad(set_to_none=False): gradients are forgotten, and None then. Leave it out."
+        )

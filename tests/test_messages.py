@@ -138,6 +138,11 @@ def foreign_state():
 
 
 ROWS = [
+    (lambda: vector() // 2, errors.ArgumentError, "has no gradient. Write np.floor(t.numpy() / 2)"),
+    (lambda: 2 % vector(), errors.ArgumentError, "has no gradient. Write np.mod(t.numpy(), 2)"),
+    (lambda: vector().sum(dim=0), TypeError, "unexpected keyword argument 'dim': write axis= here."),
+    (lambda: optim.Adam([vector()], fused=True), errors.ArgumentError, "Leave that out: one sweep updates"),
+    (lambda: nn.Linear(1, 1).zero_grad(set_to_none=False), errors.ArgumentError, "None then. Leave it out"),
     (lambda: bool(vector() > 0), errors.ShapeError, "shape (2,) is neither true nor false: write t.any() or"),
     (lambda: vector() in [vector()], errors.ShapeError, "compare with `is`"),
     (lambda: f"{vector():.3f}", errors.ShapeError, "'.3f' formats one number, this tensor has shape (2,)"),

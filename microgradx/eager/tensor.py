@@ -3,7 +3,7 @@
 Operators and methods call the functions of `scalars` and `primitives`; these find, for Tensors, `apply`.
 """
 
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike
@@ -17,7 +17,7 @@ from microgradx.eager.indexing import assign, take_apart
 from microgradx.eager.mode import mode
 from microgradx.eager.numpy_functions import array_function, array_ufunc
 from microgradx.eager.recording import move
-from microgradx.errors import DeviceError, DTypeError, GradientError, ShapeError
+from microgradx.errors import ArgumentError, DeviceError, DTypeError, GradientError, ShapeError
 from microgradx.familiar import absent
 from microgradx.kernels.strided import Index
 from microgradx.primitives import Operand
@@ -259,6 +259,8 @@ class Tensor(Box):
     __rpow__ = lambda a, b: scalars.power(b, a)
     __matmul__ = lambda a, b: matmul(a, as_operand(b))
     __rmatmul__ = lambda a, b: matmul(as_operand(b), a)
+    __floordiv__ = __rfloordiv__ = lambda a, b: without_slope("//", "np.floor(t.numpy() / 2)")
+    __mod__ = __rmod__ = lambda a, b: without_slope("%", "np.mod(t.numpy(), 2)")
     __neg__ = lambda a: scalars.negative(a)
     __abs__ = lambda a: scalars.absolute(a)
     __lt__ = lambda a, b: scalars.less(a, b)
@@ -293,6 +295,11 @@ wrap = Tensor.around
 def constant(array: Operand) -> Tensor:
     """A Tensor around an array of the library's own that is the same in every call."""
     return remembered(wrap(array))
+
+
+def without_slope(operator: str, how: str) -> NoReturn:
+    """What an operator that has no derivative says."""
+    raise ArgumentError(f"tensors have no {operator}, which has no gradient. Write {how} for the array.")
 
 
 def in_place(t: Tensor, new: Tensor) -> Tensor:

@@ -12,7 +12,7 @@ from microgradx.eager.devices import copy_into
 from microgradx.eager.mode import mode
 from microgradx.eager.tensor import Tensor
 from microgradx.errors import ArgumentError, CheckpointError
-from microgradx.familiar import absent
+from microgradx.familiar import absent, forgetting
 from microgradx.primitives import Operand
 
 structure = [0]
@@ -163,8 +163,9 @@ class Module:
         """Switch dropout off and batch statistics to the running ones."""
         return self.train(False)
 
-    def zero_grad(self) -> None:
-        """Forget the gradients of all parameters."""
+    def zero_grad(self, set_to_none: bool = True) -> None:
+        """Forget the gradients of all parameters. ArgumentError unless `set_to_none`."""
+        forgetting(set_to_none)
         for parameter in self.parameters():
             parameter.grad = None
 

@@ -9,6 +9,7 @@ from typing import cast
 from microgradx.eager.mode import mode
 from microgradx.eager.tensor import Tensor
 from microgradx.errors import ArgumentError, CheckpointError, TrainingWarning, guess
+from microgradx.familiar import forgetting
 from microgradx.kernels import sweep
 from microgradx.optim.checks import Parameters, State, compare, named
 from microgradx.optim.flat import Data, Flat, Run, span
@@ -217,8 +218,9 @@ class Optimizer:
             if not flat.current():
                 self.bind(flat)
 
-    def zero_grad(self) -> None:
-        """Forget all gradients; the next backward pass writes over them."""
+    def zero_grad(self, set_to_none: bool = True) -> None:
+        """Forget all gradients; the next backward pass writes over them. ArgumentError unless `set_to_none`."""
+        forgetting(set_to_none)
         if mode.recorder is not None:
             for parameter in self.parameters.values():
                 mode.recorder.gradient(parameter, reset=True)

@@ -9,6 +9,7 @@ from inspect import Parameter, Signature, cleandoc
 from typing import Any
 
 from microgradx.errors import ArgumentError
+from microgradx.familiar import fused
 
 Option = Any  # a number, several, a word, a switch; or whatever a rule or schedule of the user's takes
 Options = dict[str, Option]
@@ -91,7 +92,9 @@ def read_options(owner: str, signature: Signature, /, *args: Option, **options: 
     try:
         bound = signature.bind(*args, **options)
     except TypeError as error:
-        raise ArgumentError(f"{owner}: {error}; the options are {signature}.") from None
+        if how := next((fused[name] for name in options if name in fused), ""):
+            how = f" Leave that out: {how}."
+        raise ArgumentError(f"{owner}: {error}; the options are {signature}.{how}") from None
     bound.apply_defaults()
     check(owner, bound.arguments)
     return bound.arguments
