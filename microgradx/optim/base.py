@@ -219,7 +219,7 @@ class Optimizer:
                 self.bind(flat)
 
     def zero_grad(self, set_to_none: bool = True) -> None:
-        """Forget all gradients; the next backward pass writes over them. ArgumentError unless `set_to_none`."""
+        """Forget all gradients; the next backward writes over them. ArgumentError unless `set_to_none`."""
         forgetting(set_to_none)
         if mode.recorder is not None:
             for parameter in self.parameters.values():
