@@ -9,7 +9,7 @@ True
 
 from collections.abc import Callable, Sequence
 from dataclasses import KW_ONLY, dataclass
-from typing import Any, Self, TypeVar
+from typing import Self, TypeVar
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -30,6 +30,7 @@ from microgradx.eager.tensor import Tensor
 from microgradx.errors import ArgumentError
 from microgradx.kernels.random import generator
 from microgradx.optim import Optimizer, Schedule, optimizers, plans
+from microgradx.optim.options import Option
 from microgradx.primitives.reductions import log_softmax, softmax
 from microgradx.training import fit, outputs
 
@@ -56,7 +57,7 @@ class MLP(BaseEstimator):
     """
 
     hidden_layer_sizes: Sequence[int] = (100,)
-    activation: str | Callable[..., Any] = "relu"
+    activation: str | Callable[..., Tensor] = "relu"
     """Between the layers: one of `nn`'s by its name, or a function."""
     _: KW_ONLY
     dropout: float = 0.0
@@ -65,7 +66,7 @@ class MLP(BaseEstimator):
     """A name of `optim.optimizers`."""
     learning_rate: float | None = None
     """None for the optimizer's default."""
-    optimizer_options: dict[str, Any] | None = None
+    optimizer_options: dict[str, Option] | None = None
     """Its other hyperparameters, by name."""
     schedule: str | Callable[[Optimizer, int], Schedule] = "constant"
     """Of the learning rate: a name of `optim.plans`, or (optimizer, steps of all passes) -> Schedule."""
@@ -94,7 +95,13 @@ class MLP(BaseEstimator):
         return self._train(X, y, sample_weight, self.max_iter, self.warm_start and hasattr(self, "model_"))
 
     def _train(
-        self, X: ArrayLike, y: ArrayLike, sample_weight: Any, epochs: int, go_on: bool, classes: Any = None
+        self,
+        X: ArrayLike,
+        y: ArrayLike,
+        sample_weight: ArrayLike | None,
+        epochs: int,
+        go_on: bool,
+        classes: ArrayLike | None = None,
     ) -> Self:
         """Train for so many passes; others that draw from the random generator see nothing of it."""
         x, y = validate_data(self, X, y, reset=not go_on, dtype=PRECISIONS, multi_output=True)
@@ -164,7 +171,7 @@ class MLPClassifier(ClassifierMixin, MLP):
     `fit` finds `classes_`, `model_`, `loss_curve_` (a mean loss per pass), `loss_` and `n_iter_`.
     """
 
-    class_weight: dict[Any, float] | str | None = None
+    class_weight: dict[object, float] | str | None = None
     """{class: weight}, or "balanced": inverse to how often a class is met."""
 
     _loss = staticmethod(nn.cross_entropy)
@@ -198,7 +205,7 @@ class MLPClassifier(ClassifierMixin, MLP):
         return log_softmax(Tensor(self._outputs(X)), axis=1).numpy()
 
     def _targets(
-        self, y: np.ndarray, dtype: np.dtype, go_on: bool, classes: Any
+        self, y: np.ndarray, dtype: np.dtype, go_on: bool, classes: ArrayLike | None
     ) -> tuple[np.ndarray, np.ndarray]:
         """Labels 0, 1, ... of the classes, and a weight per row."""
         check_classification_targets(y)
@@ -236,7 +243,7 @@ class MLPRegressor(RegressorMixin, MLP):
         return tags
 
     def _targets(
-        self, y: np.ndarray, dtype: np.dtype, go_on: bool, classes: Any
+        self, y: np.ndarray, dtype: np.dtype, go_on: bool, classes: ArrayLike | None
     ) -> tuple[np.ndarray, np.ndarray]:
         """Targets (n, outputs), and a weight of 1 per row."""
         self._flat = y.ndim == 1
