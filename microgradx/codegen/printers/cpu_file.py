@@ -4,6 +4,7 @@ The file is for reading: names are the user's, a comment gives the user's line, 
 """
 
 import inspect
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
@@ -32,6 +33,9 @@ WORDS = {"claim", "done", "ready", "wait", "inside", "within", "plus"}
 
 GIVEN = "step", "gathering", "status"
 """What `run` has for its functions, beside the table of addresses."""
+
+WORD = re.compile(r"\b[^\W\d]\w*")
+"""A name in a line."""
 
 ENTRY = {"steps": "int64", "gathering": "int64", "gate": "int64*", "status": "int64*", "table": "int64*"}
 """What `run` is given, as far as the file needs it, and the types."""
@@ -127,6 +131,8 @@ class Emitter(CpuPrinter):
         """A function that takes some rows through the items of a chain, in memory that it finds itself."""
         self.used, self.whole = {}, chain.pieces == 1
         lines = self.body(chain.items)
+        written = {*WORD.findall("\n".join(lines))}  # not what an operand that fell away has used
+        self.used = dict.fromkeys(word for word in self.used if word in written)
         memory = self.memory(self.used)
         chain.name = self.name(name)
         given = [word for word in GIVEN if word in self.used]

@@ -27,6 +27,8 @@ def tree_map(x: object, kind: type[T], change: Callable[[T], object]) -> object:
 
 def like(x: Collection[object], values: Iterable[object]) -> object:
     """A list, tuple, named tuple or dict of the same kind as another, with other values."""
+    if type(x) is dict:
+        return dict(zip(x, values, strict=True))
     if isinstance(x, dict):
         new = copy(x)  # a defaultdict keeps what it makes of missing keys
         for key, value in zip(x, values, strict=True):
