@@ -453,11 +453,11 @@ def half(p, g, /, t, lr=1.0):
 
 def test_a_picture_is_replaced_only_where_that_was_asked_for_and_is_said(command, tmp_path):
     arguments = ["--surface=valley", "--optimizers=sgd", "--steps=3"]
-    names = [command(*arguments)[1].splitlines()[-1] for _ in range(3)]
-    assert names == ["in race.gif", "in race-2.gif", "in race-3.gif"]
+    names = [command(*arguments)[1].splitlines()[-1] for _ in range(2)]
+    assert names == ["in race.gif", "in race-2.gif"]
     named = [command(*arguments, "--out=my.png")[1].splitlines()[-1] for _ in range(2)]
     assert named == ["in my.png", "in my.png, in place of the one before"]
-    assert {path.name for path in tmp_path.iterdir()} == {"race.gif", "race-2.gif", "race-3.gif", "my.png"}
+    assert {path.name for path in tmp_path.iterdir()} == {"race.gif", "race-2.gif", "my.png"}
 
 
 def test_a_surface_and_a_rule_of_ones_own(command, tmp_path, monkeypatch):
