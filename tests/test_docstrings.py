@@ -50,6 +50,8 @@ def registries():
 @pytest.mark.parametrize("name", [name.removesuffix(".__init__") for name in MODULES])
 def test_examples(name, tmp_path, monkeypatch, registries):
     monkeypatch.chdir(tmp_path)
+    if name.endswith("sklearn"):
+        pytest.importorskip("sklearn", reason="scikit-learn is in the extra 'sklearn'")
     found = list(examples(import_module(name)))
     assert found, f"{name} has examples where nobody looks for them"
     report = []

@@ -1,1 +1,1 @@
-"""Bridges to other libraries, each imported by itself: `microgradx.interop.sklearn`."""
+"""Bridges to other libraries, each imported by itself: `microgradx.interop.sklearn`, `.torch`."""

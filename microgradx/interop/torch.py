@@ -1,0 +1,135 @@
+"""Weights and optimizer states, from PyTorch and to it: a run begun there goes on here, and back.
+
+Names, orders and options are the same in both; `Linear` keeps its weight the other way round, and PyTorch
+has other names for what an optimizer remembers. Nothing but `optimizer_state` imports PyTorch.
+
+>>> model, copy = nn.Linear(3, 2), nn.Linear(3, 2)
+>>> model_state(model)["weight"].shape  # as PyTorch keeps it
+(2, 3)
+>>> load_model(copy, model_state(model))
+>>> bool((copy.weight == model.weight).all())
+True
+"""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import ArrayLike
+from safetensors.numpy import load_file, save_file
+
+from microgradx import nn
+from microgradx.errors import CheckpointError
+from microgradx.optim import Optimizer
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+ADAM = {"exp_avg": "m", "exp_avg_sq": "v", "max_exp_avg_sq": "v_max", "mu_product": "mu_product"}
+STATES = {
+    "SGD": {"momentum_buffer": "v"},
+    "Rprop": {"prev": "g_old", "step_size": "step"},
+    "Adagrad": {"sum": "s"},
+    "RMSprop": {"square_avg": "v", "grad_avg": "m", "momentum_buffer": "b"},
+    "Adadelta": {"square_avg": "v", "acc_delta": "d"},
+    **dict.fromkeys(["Adam", "AdamW", "NAdam", "RAdam"], ADAM),
+    "Adamax": {"exp_avg": "m", "exp_inf": "u"},
+    "ASGD": {"ax": "average", "eta": "eta"},
+}
+"""By class: PyTorch's names for the state of a parameter, and ours."""
+
+State = Mapping[str, ArrayLike]
+
+
+def turned(model: nn.Module) -> set[int]:
+    """The parameters that PyTorch keeps transposed, by identity."""
+    return {id(module.weight) for module in model.modules() if isinstance(module, nn.Linear)}
+
+
+def model_state(model: nn.Module) -> dict[str, np.ndarray]:
+    """A copy of a model's weights and buffers by name, shaped as PyTorch has them."""
+    other = {name for name, parameter in model.named_parameters() if id(parameter) in turned(model)}
+    return {name: x.T.copy() if name in other else x for name, x in model.state_dict().items()}
+
+
+def load_model(model: nn.Module, state: State | str | Path) -> None:
+    """Take the weights and buffers of a PyTorch model: its state_dict, or a .safetensors file of it.
+
+    CheckpointError where names or shapes differ; then nothing changed.
+    """
+    given = load_file(state) if isinstance(state, str | Path) else state
+    arrays = {name: np.asarray(x) for name, x in given.items() if not name.endswith("num_batches_tracked")}
+    for name, parameter in model.named_parameters():
+        if id(parameter) in turned(model) and name in arrays:
+            arrays[name] = arrays[name].T
+    model.load_state_dict(arrays)
+
+
+def save_model(model: nn.Module, path: str | Path) -> None:
+    """Write `model_state(model)` as a .safetensors file, for PyTorch's `load_state_dict(load_file(path))`."""
+    save_file({name: np.ascontiguousarray(x) for name, x in model_state(model).items()}, path)
+
+
+def names_of(optimizer: Optimizer) -> dict[str, str]:
+    """What PyTorch calls the state of an optimizer. CheckpointError for one that PyTorch does not have."""
+    if optimizer.name not in STATES:
+        known = ", ".join(STATES)
+        raise CheckpointError(f"{optimizer.name}: PyTorch has no such state to exchange; known are {known}.")
+    return STATES[optimizer.name]
+
+
+def load_optimizer(optimizer: Optimizer, model: nn.Module, state: Mapping[str, object]) -> None:
+    """Go on as a PyTorch optimizer of the same class, with its state_dict, over the parameters of `model`.
+
+    Both have the same groups, of as many parameters; options that both know are taken over. CheckpointError
+    where something does not fit; then nothing changed.
+    """
+    new, names, other = optimizer.state_dict(), names_of(optimizer), turned(model)
+    theirs: dict[int, State] = state["state"]  # type: ignore[assignment]  # as PyTorch writes it
+    groups: list[dict[str, object]] = state["param_groups"]  # type: ignore[assignment]
+    sizes = [[len(group["params"]) for group in part] for part in (optimizer.param_groups, groups)]  # type: ignore[arg-type]
+    if sizes[0] != sizes[1]:
+        raise CheckpointError(
+            f"{optimizer.name} has groups of {sizes[0]} parameters, the state of {sizes[1]}."
+        )
+    for ours, group, saved in zip(optimizer.param_groups, new["param_groups"], groups, strict=True):
+        group |= {name: value for name, value in saved.items() if name in group}
+        for name, parameter, index in zip(ours["param_names"], ours["params"], saved["params"], strict=True):  # type: ignore[call-overload]
+            if index not in theirs:  # it has not had a gradient yet
+                continue
+            found = theirs[index]
+            kept = new["state"][name] | {"t": int(np.asarray(found.get("step", 1)))}
+            for foreign, own in names.items():
+                if own in kept and foreign in found:
+                    array = np.asarray(found[foreign])
+                    kept[own] = (array.T if id(parameter) in other else array) if array.ndim else float(array)
+            new["state"][name] = kept
+    optimizer.load_state_dict(new)
+
+
+def optimizer_state(optimizer: Optimizer, model: nn.Module) -> dict[str, object]:
+    """A state_dict for the PyTorch optimizer of the same class, over the parameters in the same order."""
+    import torch
+
+    names, other, state = names_of(optimizer), turned(model), optimizer.state_dict()
+    index, entries, groups = 0, {}, []
+    for ours, group in zip(optimizer.param_groups, state["param_groups"], strict=True):
+        numbers = []
+        for name, parameter in zip(ours["param_names"], ours["params"], strict=True):
+            kept = state["state"][name]
+            if kept["t"]:
+                entry: dict[str, Tensor] = {"step": torch.tensor(float(kept["t"]))}
+                for foreign, own in names.items():
+                    if own in kept:
+                        array = np.asarray(kept[own])
+                        array = array.T if id(parameter) in other and array.ndim else array
+                        entry[foreign] = torch.tensor(np.ascontiguousarray(array))
+                if "t0" in group:  # ASGD's weight of the next average, which follows from the step
+                    entry["mu"] = torch.tensor(1 / max(1, kept["t"] - group["t0"]))
+                entries[index] = entry
+            numbers.append(index)
+            index += 1
+        options = {name: value for name, value in group.items() if name not in ("param_names", "rule")}
+        groups.append(options | {"params": numbers})
+    return {"state": entries, "param_groups": groups}

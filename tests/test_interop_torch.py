@@ -1,0 +1,96 @@
+"""A run that changes between PyTorch and here goes on as if it had stayed."""
+
+import numpy as np
+import pytest
+
+import microgradx as mg
+from microgradx import nn, optim
+from microgradx.errors import CheckpointError
+from microgradx.interop.torch import load_model, load_optimizer, model_state, optimizer_state, save_model
+
+OPTIONS = {
+    "SGD": [
+        {"lr": 0.1, "momentum": 0.9},
+        {"lr": 0.1, "momentum": 0.9, "nesterov": True, "weight_decay": 0.1},
+    ],
+    "Rprop": [{}],
+    "Adagrad": [{"lr_decay": 0.1}],
+    "RMSprop": [{}, {"momentum": 0.9, "centered": True}],
+    "Adadelta": [{}],
+    "Adam": [{}, {"amsgrad": True, "betas": (0.8, 0.99), "weight_decay": 0.1}],
+    "AdamW": [{}],
+    "NAdam": [{}],
+    "RAdam": [{}],
+    "Adamax": [{}],
+    "ASGD": [{"lambd": 0.1, "t0": 2}],
+}
+draw = np.random.default_rng(0)
+x, y = draw.standard_normal((8, 5)).astype(np.float32), draw.integers(0, 3, 8)
+
+
+def step(library, model, optimizer):
+    """One step of either library."""
+    inputs, labels = (mg.tensor(x), y) if library is nn else (library.from_numpy(x), library.from_numpy(y))
+    loss = library.cross_entropy if library is nn else library.nn.functional.cross_entropy
+    optimizer.zero_grad()
+    loss(model(inputs), labels).backward()
+    optimizer.step()
+
+
+def built(n):
+    return n.Sequential(n.Linear(5, 4), n.Tanh(), n.BatchNorm1d(4), n.LayerNorm(4), n.Linear(4, 3))
+
+
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        pytest.param(name, one, id=f"{name}-{i}")
+        for name, rows in OPTIONS.items()
+        for i, one in enumerate(rows)
+    ],
+)
+def test_a_run_goes_on_here_and_back(name, options, torch):
+    torch.manual_seed(0)
+    stays, theirs, ours = built(torch.nn), built(torch.nn), built(nn)
+    theirs.load_state_dict(stays.state_dict())
+    staying, there = (getattr(torch.optim, name)(m.parameters(), **options) for m in (stays, theirs))
+    here = getattr(optim, name)(ours.parameters(), **options | {"lr": 0.7})  # the state brings the right one
+    for _ in range(9):
+        step(torch, stays, staying)
+    for _ in range(3):
+        step(torch, theirs, there)
+    load_model(ours, theirs.state_dict())
+    load_optimizer(here, ours, there.state_dict())
+    for _ in range(3):
+        step(nn, ours, here)
+    theirs.load_state_dict({k: torch.from_numpy(v) for k, v in model_state(ours).items()}, strict=False)
+    there.load_state_dict(optimizer_state(here, ours))
+    for _ in range(3):
+        step(torch, theirs, there)
+    for one, other in zip(theirs.parameters(), stays.parameters(), strict=True):
+        np.testing.assert_allclose(one.detach(), other.detach(), rtol=2e-4, atol=2e-5)
+
+
+def test_a_file_goes_both_ways(tmp_path, torch):
+    from safetensors.torch import load_file, save_file
+
+    theirs, ours, path = built(torch.nn), built(nn), tmp_path / "model.safetensors"
+    save_file(theirs.state_dict(), path)
+    load_model(ours, path)
+    ours.eval(), theirs.eval()
+    np.testing.assert_allclose(ours(mg.tensor(x)).numpy(), theirs(torch.from_numpy(x)).detach(), rtol=1e-5)
+    save_model(ours, path)
+    for name, array in load_file(path).items():
+        assert torch.equal(array, theirs.state_dict()[name])
+
+
+def test_what_does_not_fit_is_told():
+    model = nn.Linear(5, 4)
+    with pytest.raises(CheckpointError, match=r"\(4, 5\)"):
+        load_model(model, {"weight": np.zeros((5, 4)), "bias": np.zeros(4)})
+    lion = optim.Lion(model.parameters())
+    with pytest.raises(CheckpointError, match="Lion: PyTorch has no such state to exchange; known are SGD, "):
+        load_optimizer(lion, model, {"state": {}, "param_groups": []})
+    state = {"state": {}, "param_groups": [{"params": [0]}]}
+    with pytest.raises(CheckpointError, match=r"Adam has groups of \[2\] parameters, the state of \[1\]"):
+        load_optimizer(optim.Adam(model.parameters()), model, state)
