@@ -143,6 +143,6 @@ def absent(asked: str, name: str, what: str, owner: object = None) -> AttributeE
 def unexpected(error: TypeError, given: Iterable[str], takes: Collection[str]) -> TypeError:
     """The error about a keyword that a function does not take, with what to write, where that is known."""
     for name in given:
-        if name not in takes and keywords.get(name) in takes:
+        if name not in takes and keywords.get(name) in takes and not str(error).endswith(" here."):
             return TypeError(f"{error}: write {keywords[name]}= here.")
     return error

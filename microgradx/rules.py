@@ -13,7 +13,7 @@ from collections.abc import Callable
 from typing import Any
 
 from microgradx.errors import KernelError
-from microgradx.scalars import clip, maximum, sign, signature_of, sqrt, where
+from microgradx.scalars import clip, declarable, maximum, sign, signature_of, sqrt, where
 
 rules: dict[str, "Rule"] = {}
 """Every rule by its name: tests, benchmarks and the list of optimizers are made from this table."""
@@ -68,7 +68,7 @@ def rule(function: Callable[..., Any]) -> Rule:
     >>> w
     tensor([0.9, 0.9], requires_grad=True)
     """
-    rules[function.__name__] = Rule(function)
+    rules[function.__name__] = Rule(declarable("rule", function))
     return rules[function.__name__]
 
 

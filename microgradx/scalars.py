@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
 
-from microgradx.errors import ArgumentError
+from microgradx.errors import FOREIGN, ArgumentError, MicrogradxError, refusal, shown
 
 inf = math.inf
 
@@ -25,7 +25,10 @@ functions: dict[str, "Elementwise"] = {}
 """Every elementwise function by its name: tests, executors and layers are made from this table."""
 
 executors: dict[type, Callable[..., Any]] = {}
-"""How to run an elementwise function on a type of array: `executors[ndarray](function, *args)`."""
+"""How to run an elementwise function on a type of array: `executors[ndarray](function, *args)`; and by
+`object` on what is neither an array of these types nor one of Python's numbers."""
+
+NUMBERS = frozenset([int, float, bool])
 
 recorders: dict[type, Callable[..., Any]] = {}
 """The same for types that record what they compute; they come first, arrays beside them are constants."""
@@ -36,6 +39,13 @@ def signature_of(function: Callable[..., Any]) -> inspect.Signature:
     found = inspect.signature(function)
     plain = [p.replace(annotation=p.empty) for p in found.parameters.values()]
     return found.replace(parameters=plain, return_annotation=found.empty)
+
+
+def declarable(what: str, function: Any) -> Callable[..., Any]:
+    """A function with a text of its own; ArgumentError for what cannot be read, such as a built-in one."""
+    if not inspect.isfunction(function):
+        raise ArgumentError(f"{what} declares a Python function, of `def` or lambda, not {shown(function)}.")
+    return function
 
 
 @dataclass(frozen=True)
@@ -75,6 +85,8 @@ class Elementwise:
         parameters = self.__signature__.parameters.values()
         self.inputs = [p.name for p in parameters if p.default is p.empty]
         self.constants = {p.name: p.default for p in parameters if p.default is not p.empty}
+        if not isinstance(domain, tuple) or not domain:
+            raise ArgumentError(f"{self.name}: domain is (low, high), or one such per input, not {domain!r}.")
         each = isinstance(domain[0], tuple)  # an interval per input
         self.domain = Domain(domain if each else (domain,) * len(self.inputs), kinks)
         self.activation = activation
@@ -122,8 +134,19 @@ class Elementwise:
             for arg in args:
                 if run := table.get(type(arg)):
                     return run(self, *args, **constants)
+        if not NUMBERS.issuperset(map(type, args)) and (run := executors.get(object)):
+            return run(self, *args, **constants)
+        return self.of_numbers(*args, **constants)
+
+    def of_numbers(self, *args: Any, **constants: Any) -> Any:
+        """What the definition says of plain numbers; ArgumentError outside of where it has a value."""
         args, constants = self.bind(args, constants)
-        return self.function(*args, **constants)
+        try:
+            return self.function(*args, **constants)
+        except FOREIGN as error:
+            if isinstance(error, MicrogradxError) or not self.__module__.startswith("microgradx."):
+                raise
+            raise refusal(self.name, [*args, *constants.values()], error) from error
 
 
 def elementwise(
@@ -149,6 +172,7 @@ def elementwise(
     """
 
     def declare(function: Callable[..., Any]) -> Elementwise:
+        declarable("elementwise", function)
         op = functions[function.__name__] = Elementwise(function, domain, kinks, activation)
         return op
 

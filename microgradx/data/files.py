@@ -17,7 +17,7 @@ from microgradx.data.idx import read_idx
 from microgradx.data.images import scaled
 from microgradx.data.pictures import read_pictures
 from microgradx.data.splits import Split, hold_out
-from microgradx.errors import DataError
+from microgradx.errors import DataError, checked, switch
 
 FILES = (".csv", ".tsv", ".csv.gz", ".tsv.gz", ".npy", ".npz")
 """What `load` reads, besides folders of IDX files or of pictures."""
@@ -32,6 +32,7 @@ IDX = (
 Table = tuple[np.ndarray, np.ndarray, tuple[str, ...]]  # features, targets, names of the features
 
 
+@checked
 def load(
     path: str | os.PathLike[str],
     label: str | int = -1,
@@ -61,7 +62,8 @@ def load(
     >>> data.load("mine.npz")
     Split(8 + 2 rows of 3 features, 2 classes)
     """
-    path = Path(path)
+    path, regression = Path(path), switch("regression", regression)
+    header = None if header is None else switch("header", header)
     try:
         name = path.name.lower()
         if name.removesuffix(".gz").endswith((".csv", ".tsv")):

@@ -12,13 +12,14 @@ from microgradx.eager.arrays import as_dtype
 from microgradx.eager.devices import Shape, devices
 from microgradx.eager.mode import mode
 from microgradx.eager.tensor import Tensor
-from microgradx.errors import ArgumentError
+from microgradx.errors import ArgumentError, checked
 from microgradx.kernels.random import generator
 from microgradx.primitives.shapes import one_shape
 
 HOST = 1  # DLPack's number of the host's memory
 
 
+@checked
 def tensor(
     values: Any, dtype: DTypeLike | None = None, device: str | None = None, requires_grad: bool = False
 ) -> Tensor:
@@ -38,6 +39,7 @@ def tensor(
     return t
 
 
+@checked
 def from_dlpack(x: Any) -> Tensor:
     """A Tensor that shares the memory of another library's array: NumPy's, PyTorch's, JAX's, CuPy's.
 
@@ -56,6 +58,7 @@ def from_dlpack(x: Any) -> Tensor:
     return Tensor(next(iter(devices.values())).from_dlpack(x))
 
 
+@checked
 def full(
     shape: int | Shape, value: float, dtype: DTypeLike | None = None, device: str | None = None,
     requires_grad: bool = False,
@@ -70,6 +73,7 @@ def full(
     return Tensor(np.full(shape, value, kind and as_dtype(kind)), dtype, device, requires_grad)
 
 
+@checked
 def zeros(
     *shape: Any, dtype: DTypeLike | None = None, device: str | None = None, requires_grad: bool = False
 ) -> Tensor:
@@ -81,6 +85,7 @@ def zeros(
     return full(one_shape(shape), 0.0, dtype, device, requires_grad)
 
 
+@checked
 def ones(
     *shape: Any, dtype: DTypeLike | None = None, device: str | None = None, requires_grad: bool = False
 ) -> Tensor:
@@ -92,6 +97,7 @@ def ones(
     return full(one_shape(shape), 1.0, dtype, device, requires_grad)
 
 
+@checked
 def eye(
     n: int, m: int | None = None, dtype: DTypeLike | None = None, device: str | None = None,
     requires_grad: bool = False,
@@ -105,6 +111,7 @@ def eye(
     return Tensor(np.eye(n, m, dtype=as_dtype(dtype or mode.number)), None, device, requires_grad)
 
 
+@checked
 def arange(
     start: float, stop: float | None = None, step: float = 1, dtype: DTypeLike | None = None,
     device: str | None = None, requires_grad: bool = False,
@@ -121,6 +128,7 @@ def arange(
     return Tensor(values, kind, device, requires_grad)
 
 
+@checked
 def rand(
     *shape: Any, dtype: DTypeLike | None = None, device: str | None = None, requires_grad: bool = False
 ) -> Tensor:
@@ -134,6 +142,7 @@ def rand(
     return draw("uniform", options, device, requires_grad)
 
 
+@checked
 def randn(
     *shape: Any, dtype: DTypeLike | None = None, device: str | None = None, requires_grad: bool = False
 ) -> Tensor:

@@ -4,11 +4,11 @@ from typing import Any
 
 import numpy as np
 
-from microgradx.eager.arrays import native
+from microgradx.eager.arrays import as_array, native
 from microgradx.eager.box import Box, look, tell
 from microgradx.eager.devices import on_host
 from microgradx.eager.mode import mode
-from microgradx.errors import GradientError, ShapeError
+from microgradx.errors import GradientError, MicrogradxError, ShapeError, shown
 from microgradx.primitives.indexing import Slot, fill
 
 ARRAYS = (Box, np.ndarray, list, tuple)
@@ -41,7 +41,10 @@ def kept(part: Any) -> Any:
 
 def copied(values: Any) -> np.ndarray:
     """A copy as an array; of no values, one of integers."""
-    array = native(np.array(values))
+    try:
+        array = native(np.array(values))
+    except ValueError as error:
+        raise ShapeError(f"an index of {shown(values)} is no array: {str(error).rstrip('.')}.") from None
     return array if array.size or array.dtype.kind == "b" else array.astype(np.intp)
 
 
@@ -55,9 +58,11 @@ def assign(t: Box, index: Any, values: Any) -> None:
     try:
         index, arrays = take_apart(index)
         host = on_host(array)
-        host[fill(index, [np.asarray(a) for a in arrays])] = np.asarray(new)
+        host[fill(index, [np.asarray(a) for a in arrays])] = as_array(new)
         if host is not array:
             array[...] = host
-    except (ValueError, IndexError) as error:
-        raise ShapeError(f"cannot assign shape {np.shape(values)} into {t.shape}: {error}.") from None
+    except MicrogradxError:
+        raise
+    except Exception as error:
+        raise ShapeError(f"cannot assign shape {np.shape(new)} into {t.shape}: {error}.") from None
     t._version[0] += 1

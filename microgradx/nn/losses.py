@@ -11,7 +11,7 @@ from numpy.typing import DTypeLike
 
 from microgradx.eager.arrays import as_array
 from microgradx.eager.tensor import Tensor
-from microgradx.errors import ArgumentError, DTypeError, ShapeError
+from microgradx.errors import ArgumentError, DTypeError, ShapeError, checked
 from microgradx.primitives import Operand, values
 from microgradx.primitives.core import Shape
 from microgradx.primitives.indexing import Slot, getitem, one_hot
@@ -102,6 +102,7 @@ def reduce_rows(losses: Operand, weights: Operand | None, reduction: str, shape:
     return reduce(losses if losses.shape == shape else reshape(losses, shape=shape), reduction, weights)
 
 
+@checked
 def nll_loss(
     log_probabilities: Operand, labels: Any, weight: Any = None, ignore_index: int = -100,
     reduction: str = "mean",
@@ -120,6 +121,7 @@ def nll_loss(
     return reduce_rows(losses, weights, reduction, np.shape(labels))
 
 
+@checked
 def cross_entropy(
     logits: Operand, labels: Any, weight: Any = None, ignore_index: int = -100, reduction: str = "mean",
     label_smoothing: float = 0.0,
@@ -161,6 +163,7 @@ def soft_cross_entropy(
     return reduce(-sum_over(log_softmax(logits, axis) * p, axis), reduction)
 
 
+@checked
 def mse_loss(prediction: Operand, target: Any, reduction: str = "mean") -> Operand:
     """(prediction - target)², of one shape; ShapeError for two.
 
@@ -170,6 +173,7 @@ def mse_loss(prediction: Operand, target: Any, reduction: str = "mean") -> Opera
     return reduce(square(prediction - like("mse_loss", prediction, target)), reduction)
 
 
+@checked
 def l1_loss(prediction: Operand, target: Any, reduction: str = "mean") -> Operand:
     """|prediction - target|, of one shape; ShapeError for two.
 
@@ -179,6 +183,7 @@ def l1_loss(prediction: Operand, target: Any, reduction: str = "mean") -> Operan
     return reduce(absolute(prediction - like("l1_loss", prediction, target)), reduction)
 
 
+@checked
 def huber_loss(prediction: Operand, target: Any, reduction: str = "mean", delta: float = 1.0) -> Operand:
     """½d² where |d| ≤ delta, else delta(|d| - ½delta), of the difference d of one shape.
 
@@ -193,6 +198,7 @@ def huber_loss(prediction: Operand, target: Any, reduction: str = "mean", delta:
     return reduce(where(d <= delta, 0.5 * square(d), delta * (d - 0.5 * delta)), reduction)
 
 
+@checked
 def binary_cross_entropy_with_logits(
     logits: Operand, target: Any, weight: Any = None, reduction: str = "mean", pos_weight: Any = None
 ) -> Operand:
@@ -213,6 +219,7 @@ def binary_cross_entropy_with_logits(
     return reduce(losses, reduction)
 
 
+@checked
 def kl_div(
     log_probabilities: Operand, target: Any, reduction: str = "mean", log_target: bool = False
 ) -> Operand:

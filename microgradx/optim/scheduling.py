@@ -4,7 +4,7 @@ from collections.abc import Callable
 from inspect import Signature, signature
 
 from microgradx.eager.mode import mode
-from microgradx.errors import ArgumentError
+from microgradx.errors import ArgumentError, MicrogradxError, refusal
 from microgradx.optim.base import Optimizer
 from microgradx.optim.checks import State, compare
 from microgradx.optim.options import Option, documented, read_options
@@ -59,7 +59,12 @@ class Schedule:
 
     def at(self, base: float, step: int) -> float:
         """The learning rate of a step, for a group that starts with `base`."""
-        return self.lr(base, step, **self.options)
+        try:
+            return self.lr(base, step, **self.options)
+        except (TypeError, ValueError, ArithmeticError) as error:
+            if isinstance(error, MicrogradxError) or not type(self).__module__.startswith("microgradx."):
+                raise
+            raise refusal(f"{self.name}.at", [base, step, *self.options.values()], error) from error
 
     def apply(self) -> None:
         """Give every group the learning rate of the current step."""
