@@ -299,7 +299,7 @@ any_array = some.sampled_from(KINDS).flatmap(
 @pytest.mark.filterwarnings("ignore")
 def test_any_array_gives_numpys_result_or_an_error_of_ours(name, x, axis, cut):
     x = x[..., ::2] if cut and x.ndim else x
-    options = {"axis": axis} if name in REDUCTIONS else {}
+    options = {"axis": axis if x.ndim else None} if name in REDUCTIONS else {}  # NumPy is not of one mind
     for given_as in (x, mg.Tensor(x)):
         try:
             found = np.asarray(getattr(mg, name)(given_as, **options))
