@@ -45,7 +45,6 @@ from microgradx.errors import (
     KernelError,
     ShapeError,
 )  # fmt: skip
-from microgradx.kernels.cpu import operand
 from microgradx.nn import Module
 
 KINDS: dict[str, Kind] = {"cpu": Executable, "interpreter": Interpreted, "cuda": CudaExecutable}
@@ -240,22 +239,20 @@ class Step:
         returned, stacked along a new first axis (a list where shapes differ from step to step).
         """
         given = [x._data if isinstance(x, Tensor) else x for x in data]
-        arrays: list[Any] = [x if isinstance(x, Array) else np.asarray(operand("scan", x)) for x in given]
+        arrays: list[Any] = [x if isinstance(x, Array) else np.asarray(x) for x in given]
         if not arrays or any(a.ndim == 0 or len(a) != len(arrays[0]) for a in arrays):
             shapes = ", ".join(str(a.shape) for a in arrays)
             raise ShapeError(f"scan: the data must be arrays of as many rows, not {shapes or 'none'}.")
         rows = len(arrays[0])
         if not isinstance(batch_size, int | np.integer) or batch_size < 1:
             raise ArgumentError(f"scan: batch_size must be a positive whole number, not {batch_size!r}.")
-        picked = np.arange(rows) if order is None else np.asarray(operand("scan: order", order)).ravel()
-        if len(picked) and picked.dtype.kind not in "iu":
-            raise ArgumentError(f"scan: order must be integers from 0 to {rows - 1}, not {picked.dtype}.")
+        picked = np.arange(rows) if order is None else np.ascontiguousarray(order, np.int64).ravel()
         if len(picked) and not (picked.min() >= 0 and picked.max() < rows):
             raise ArgumentError(
                 f"scan: order must be integers from 0 to {rows - 1}; it has {picked.min()} to {picked.max()}."
             )
         arrays = [array_of(a) for a in arrays]
-        return Scan(self, arrays, np.ascontiguousarray(picked, np.int64), int(batch_size)).run()
+        return Scan(self, arrays, picked, int(batch_size)).run()
 
     # Looking inside
 
@@ -298,8 +295,7 @@ def name_of(function: Any) -> str:
 
 def compile_step(function: Callable[..., Any] | None, **options: Any) -> Any:
     """Make a function a compiled step; without one, a decorator that does."""
-    fallback = options.get("fallback")
-    if fallback is not None and (not isinstance(fallback, str) or fallback != "eager"):
+    if options.get("fallback") not in (None, "eager"):
         raise ArgumentError(f"jit: fallback is None or 'eager', not {options['fallback']!r}.")
     if function is None:
         return partial(compile_step, **options)
