@@ -18,7 +18,7 @@ from microgradx.primitives.indexing import Slot, getitem, one_hot
 from microgradx.primitives.reductions import cross_entropy_rows, log_softmax, mean
 from microgradx.primitives.reductions import sum as sum_over
 from microgradx.primitives.shapes import cast, permute, reshape
-from microgradx.scalars import absolute, exp, log, softplus, square, where
+from microgradx.scalars import absolute, exp, log, minimum, softplus, square, where
 
 
 def reduce(losses: Operand, reduction: str, weights: Operand | None = None) -> Operand:
@@ -195,7 +195,8 @@ def huber_loss(prediction: Operand, target: Any, reduction: str = "mean", delta:
     if delta <= 0:
         raise ArgumentError(f"huber_loss: delta must be positive, not {delta}.")
     d = absolute(prediction - like("huber_loss", prediction, target))
-    return reduce(where(d <= delta, 0.5 * square(d), delta * (d - 0.5 * delta)), reduction)
+    near = minimum(d, delta)  # both parts in one: no square of what is far, which could overflow
+    return reduce(near * (d - 0.5 * near), reduction)
 
 
 @checked
