@@ -91,16 +91,16 @@ def readers() -> dict[str, Reader]:
         checkpoints.save(path, {"model": {"w": np.ones(3, np.float32)}, "epoch": 1, "name": ("a", None)})
         return path.read_bytes()
 
-    table = np.arange(12, dtype=np.float32).reshape(4, 3)
-    images = idx_header(table.astype(np.uint8)) + bytes(12)
+    table = np.arange(18, dtype=np.float32).reshape(6, 3)
+    images = idx_header(table.astype(np.uint8)) + bytes(18)
     with tempfile.TemporaryDirectory() as folder:
         checkpoint = state(Path(folder, "x.safetensors"))
-    npz = saved(lambda file: np.savez_compressed(file, x=table, y=np.arange(4) % 2))
+    npz = saved(lambda file: np.savez_compressed(file, x=table, y=np.arange(6) % 2))
     zipped = gzip.compress(images, mtime=0)
     csv = [
-        b"a,b,class\n1,2,x\n3,4,y\n5,6,x\n7,8,y\n9,1,x\n",
-        b'"1;5";2;0\n3;4;1\n',
-        b"1\t2\n2\t1\n3\t2\n4\t1\n5\t1\n",
+        b"a,b,class\n" + b"1,2,x\n3,4,y\n" * 3,
+        b'"1";2;0\n3;4;1\n5;6;1\n' * 2,
+        b"1\t2\n2\t1\n3\t2\n" * 2,
     ]
     return {
         "IDX": Reader(lambda content, _: data.read_idx(io.BytesIO(content)), [images, zipped], DataError),

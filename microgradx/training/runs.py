@@ -63,7 +63,7 @@ class Run:
             config = json.loads(self.config.read_text(encoding="utf-8"))
         except FileNotFoundError:
             raise CheckpointError(f"{self.folder} holds no run: there is no config.json in it.") from None
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise CheckpointError(f"{self.config} is damaged: {error}.") from None
         if not isinstance(config, dict):
             raise CheckpointError(f"{self.config} is damaged: it holds no configuration.")
