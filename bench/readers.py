@@ -97,11 +97,7 @@ def readers() -> dict[str, Reader]:
         checkpoint = state(Path(folder, "x.safetensors"))
     npz = saved(lambda file: np.savez_compressed(file, x=table, y=np.arange(6) % 2))
     zipped = gzip.compress(images, mtime=0)
-    csv = [
-        b"a,b,class\n" + b"1,2,x\n3,4,y\n" * 3,
-        b'"1";2;0\n3;4;1\n5;6;1\n' * 2,
-        b"1\t2\n2\t1\n3\t2\n" * 2,
-    ]
+    csv = [b"a,b,class\n" + b"1,2,x\n3,4,y\n" * 3, b'"1";2;0\n3;4;1\n5;6;1\n' * 2, b"1\t2\n2\t1\n3\t2\n" * 2]
     return {
         "IDX": Reader(lambda content, _: data.read_idx(io.BytesIO(content)), [images, zipped], DataError),
         "CSV": Reader(of_file("x.csv", data.load), csv, DataError),

@@ -76,7 +76,8 @@ def fit(
     config, classes: more for `config.json`, and the names of the labels for the confusion matrix.
 
     Ctrl-C finishes the step, saves, and raises KeyboardInterrupt. A loss or weight that is not finite raises
-    NonFiniteError and leaves the last good checkpoint. ArgumentError and ShapeError say what does not fit,
+    NonFiniteError, which names the operation, your line and the step where it began, and leaves the model as
+    it was before that step, and the last good checkpoint. ArgumentError and ShapeError say what does not fit,
     before anything is trained; CheckpointError what is wrong with a folder to go on with.
 
     >>> mg.seed(0)

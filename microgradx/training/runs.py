@@ -4,6 +4,7 @@ config.json          the configuration, versions, seed and machine
 history.jsonl        a line per epoch
 last.safetensors     where the run stands; resuming goes on from here, to the same bits
 best.safetensors     the same, at the best epoch
+diverged.safetensors weights, optimizer, random numbers and rows of the step in which a NaN began
 curves.png, confusion.png
 histograms.jsonl     of weights and gradients, a line per epoch, and histograms.png: where they were asked for
 """

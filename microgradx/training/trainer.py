@@ -30,6 +30,7 @@ from microgradx.primitives.reductions import sum as sum_over
 from microgradx.primitives.shapes import flatten
 from microgradx.training import checkpoints
 from microgradx.training.checks import Part, not_finite, weighted
+from microgradx.training.divergence import Snapshot, looked_at
 from microgradx.training.evaluation import Loss, evaluate
 from microgradx.training.history import History, Record, watched
 from microgradx.training.progress import Progress
@@ -136,12 +137,14 @@ class Trainer:
             generator.load_state_dict(before)
         self.model.train()
         since = saved = time.perf_counter()
+        self.before = Snapshot(self.model, self.optimizer, self.schedule, at.batch)
         while at.batch < self.steps:
             start = time.perf_counter()
             rows = order[at.batch * size : (at.batch + self.chunk) * size]
             for step, (value, hits, judged) in enumerate(zip(*self.steps_over(rows), strict=True)):
                 if not math.isfinite(value):
-                    raise self.diverged(f"the loss is {value}", "train", self.train)
+                    error = self.diverged(f"the loss is {value}", "train", self.train)
+                    raise NonFiniteError(f"{error}{self.born(order)}")
                 at.batch += 1
                 at.loss += value * len(rows[step * size : (step + 1) * size])
                 at.hits, at.judged = at.hits + int(hits), at.judged + int(judged)
@@ -157,6 +160,36 @@ class Trainer:
                         f"stopped in epoch {at.epoch + 1} after {at.batch} of {self.steps} steps"
                     )
         at.seconds += time.perf_counter() - since
+
+    def born(self, order: np.ndarray) -> str:
+        """What made the loss of the current step go wrong, which may have been the step before.
+
+        Leaves model, optimizer and random numbers as they were before that step, on disk too.
+        """
+        bad, size = self.at.batch, self.batch_size
+        for batch in dict.fromkeys([max(bad - 1, self.before.batch), bad]):
+            self.before.restore()
+            if batch > self.before.batch:
+                self.steps_over(order[self.before.batch * size : batch * size])
+            then = Snapshot(self.model, self.optimizer, self.schedule, batch)
+            rows = order[batch * size : (batch + 1) * size]
+            found = looked_at(
+                lambda rows=rows: self.step(*[Tensor(part)[rows] for part in self.train]),
+                self.model,
+                self.optimizer,
+            )
+            then.restore()
+            if found:
+                break
+        else:
+            return ""
+        text = f" It began in step {batch + 1}: {found}"
+        if self.run:
+            path = self.run.folder / "diverged.safetensors"
+            state = {"model": then.weights, "optimizer": then.state, "random": then.random, "rows": rows}
+            checkpoints.save(path, state)
+            text += f"\nThe state before that step, and its rows, are in {path}."
+        return text
 
     def measure(self, valid: tuple[Data, Data] | None) -> None:
         """Close the epoch: validate, record, and save, as the best too if it is."""
