@@ -20,7 +20,14 @@ from numpy.testing import assert_array_equal
 import microgradx as mg
 from microgradx import nn, optim
 from microgradx.data import moons
-from microgradx.errors import ArgumentError, CheckpointError, DataError, NonFiniteError, ShapeError
+from microgradx.errors import (
+    ArgumentError,
+    CheckpointError,
+    DataError,
+    NonFiniteError,
+    ShapeError,
+    TrainingWarning,
+)
 from microgradx.kernels.random import generator
 from microgradx.training import History, Run, accuracy, checkpoints, confusion_matrix, evaluate, figures, fit
 
@@ -491,7 +498,8 @@ class Logarithms(nn.Module):
 
 ORIGINS = [
     ({"lr": 1e3}, {}, r"step 2: log produced nan from finite inputs.*\n.*test_training.py.*where it begins"),
-    ({"lr": 1e38}, {"loss": lambda out, y: nn.cross_entropy(out, y) * 1e3}, r"step 1: the update left numbers in inner.weight that are not finite"),
+    ({"lr": 1e38}, {"loss": lambda out, y: nn.cross_entropy(out, y) * 1e3},
+     r"step 1: the update left numbers in inner.weight that are not finite"),
     ({"lr": 1e-3}, {"loss": lambda out, y: (out * 1e-30).sum() ** 0.5 * 1e30},
      r"step 1: (power|multiply|sum): its derivative produced|step 1: the gradient of inner"),
 ]  # fmt: skip
@@ -514,3 +522,27 @@ def test_what_is_not_finite_is_traced_to_its_origin(tmp_path, eager, rate, optio
     assert state["rows"].shape == (2,) and "The state before that step" in str(error.value)
     if "step 1:" in str(error.value).split("It began in")[1]:
         assert all((before[name] == value).all() for name, value in model.state_dict().items())
+
+
+@pytest.mark.interpreted
+@pytest.mark.parametrize("eager", [True, False])
+def test_a_step_that_is_not_finite_may_be_left_out(eager):
+    x = np.random.default_rng(0).normal(size=(12, 2)).astype(np.float32)
+    y = np.arange(12) % 2
+
+    def run(x, y, **options):
+        mg.seed(0)
+        model = nn.Linear(2, 2)
+        adam = optim.Adam(model.parameters(), lr=0.1)
+        options = {"batch_size": 1, "epochs": 2, "seed": 1, "progress": False, "eager": eager} | options
+        return fit(model, adam, (x, y), **options), model, adam
+
+    spoilt = x.copy()
+    spoilt[5] = np.nan
+    with pytest.warns(TrainingWarning, match="a step is left out. the loss is nan") as told:
+        history, model, adam = run(spoilt, y, skip_nonfinite=True)
+    assert len([w for w in told if "left out" in str(w.message)]) == 2  # once an epoch
+    assert np.isfinite(history["loss"]).all() and np.isfinite(model.state_dict()["weight"]).all()
+    assert adam.state["0"]["t"] == 2 * 11
+    with pytest.warns(TrainingWarning), pytest.raises(NonFiniteError, match="the loss is nan"):
+        run(np.full_like(x, np.nan), y, skip_nonfinite=True)

@@ -42,6 +42,7 @@ def fit(
     patience: int | None = None,
     restore_best: bool | None = None,
     drop_last: bool = False,
+    skip_nonfinite: bool = False,
     sample_weight: ArrayLike | None = None,
     out: str | Path | None = None,
     resume: bool = False,
@@ -67,6 +68,7 @@ def fit(
     sample_weight: a number per row of `train`; a batch's loss is Σ weight · loss / Σ weight, for which `loss`
         takes reduction="none", as those of `nn` do.
     drop_last: leave out what is left of an epoch for a last, shorter batch: BatchNorm cannot take one row.
+    skip_nonfinite: leave out, with a warning, a step whose loss, gradients or new weights are not finite.
     out: the run folder, see `Run`; resume: go on with what is in it, from the start if there is nothing yet.
     seed: of the shuffle and dropout; without one they go on from where `mg.seed` and earlier draws left them.
     eager: run every operation on its own, instead of whole steps as compiled code (which `jit` makes); as
@@ -101,6 +103,7 @@ def fit(
         generator.seed(seed)
     run = Run(out) if out is not None else None
     trainer = Trainer(model, optimizer, rows, batch_size, loss, schedule, clip_norm, run, eager, drop_last)
+    trainer.skip = skip_nonfinite
     trainer.keep = bool(patience) if restore_best is None else restore_best
     going_on = run is not None and resume and run.last.exists()
     if not going_on:
