@@ -127,7 +127,7 @@ FOREIGN = (
 """What they raise about arguments; a NameError or an OSError speaks of something else."""
 
 
-def refusal(name: str, given: Iterable[object], error: Exception) -> MicrogradxError:
+def refusal(name: str, given: Iterable[Any], error: Exception) -> MicrogradxError:
     """What was said of the arguments of a function, as an error of ours that names it and shows them."""
     why, arguments = str(error).rstrip(" .") or type(error).__name__, list(given)
     shapes = [tuple(x.shape) for x in arguments if _has_shape(x)]
@@ -164,7 +164,7 @@ def whole(what: str, value: Any, least: int = 0, most: float = math.inf) -> int:
     return number
 
 
-def switch(name: str, value: object) -> bool:
+def switch(name: str, value: Any) -> bool:
     """On or off; ArgumentError for what is neither, such as an array.
 
     >>> switch("verbose", "no")

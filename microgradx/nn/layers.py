@@ -250,8 +250,7 @@ class LayerNorm(Norm):
         self, normalized_shape: int | Sequence[int], eps: float = 1e-5, elementwise_affine: bool = True,
         bias: bool = True,
     ):  # fmt: skip
-        several = isinstance(normalized_shape, Sequence) and not isinstance(normalized_shape, str)
-        shape = tuple(normalized_shape) if several else (normalized_shape,)
+        shape = tuple(normalized_shape) if isinstance(normalized_shape, Sequence) else (normalized_shape,)
         super().__init__(shape, eps, elementwise_affine, bias)
         self.normalized_shape = shape
 

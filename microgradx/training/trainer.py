@@ -5,6 +5,7 @@ import threading
 import time
 import warnings
 from dataclasses import asdict, dataclass
+from functools import partial
 
 import numpy as np
 
@@ -191,11 +192,8 @@ class Trainer:
                 self.steps_over(order[self.before.batch * size : batch * size])
             then = Snapshot(self.model, self.optimizer, self.schedule, batch)
             rows = order[batch * size : (batch + 1) * size]
-            found = looked_at(
-                lambda rows=rows: self.step(*[Tensor(part)[rows] for part in self.train]),
-                self.model,
-                self.optimizer,
-            )
+            batches = [Tensor(part)[rows] for part in self.train]
+            found = looked_at(partial(self.step, *batches), self.model, self.optimizer)
             then.restore()
             if found:
                 break
