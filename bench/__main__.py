@@ -14,6 +14,8 @@ from pathlib import Path
 
 from bench import measure
 
+APART = ("compare", "gpu_day")
+"""What `all` does not run: one wants commits, the other a GPU."""
 PINNED = ("OPENBLAS_CORETYPE", "OPENBLAS_L2_SIZE")
 
 
@@ -37,7 +39,7 @@ def main() -> int:
     parser.add_argument("--quick", action="store_true", help="a short run, for trying; writes no file")
     arguments, _ = parser.parse_known_args()
     known = benchmarks()
-    names = [name for name in known if name != "gpu_day"] if arguments.names == ["all"] else arguments.names
+    names = [name for name in known if name not in APART] if arguments.names == ["all"] else arguments.names
     if unknown := [name for name in names if name not in known]:
         parser.error(f"no benchmark {', '.join(unknown)}; there are {', '.join(known)}")
     modules = {name: importlib.import_module(f"bench.{name}") for name in names}
@@ -49,16 +51,18 @@ def main() -> int:
         for name, text in known.items():
             print(f"{name:12} {text}")
         return 0
+    slower = False
     for name, module in modules.items():
         print(f"{name}: {known[name]}", flush=True)
         taken = inspect.signature(module.run).parameters.keys() & chosen.keys()
         rows = module.run(**{option: chosen[option] for option in taken})
         print(measure.table(rows), flush=True)
+        slower |= any(row.get("verdict") == "slower" for row in rows)
         if not arguments.quick and not hasattr(module, "keep"):  # which has written its tables by itself
             method = getattr(module, "METHOD", measure.TURNS)
             note = f"Command: `python -m bench {' '.join(sys.argv[1:])}`. {method}"
             print(f"written to {measure.write(name, known[name], rows, note)}", flush=True)
-    return 0
+    return int(slower)  # than the commit before, which `compare` found
 
 
 if __name__ == "__main__":

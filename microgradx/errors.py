@@ -51,7 +51,14 @@ def one_of(what: str, given: str, valid: Iterable[str]) -> str:
 
 
 class MicrogradxError(Exception):
-    """The base of all errors of microgradx: `except mg.MicrogradxError` catches every one."""
+    """The base of all errors of microgradx: `except mg.MicrogradxError` catches every one.
+
+    >>> try:
+    ...     mg.ones(2) @ mg.ones(3)
+    ... except mg.MicrogradxError as error:
+    ...     print(error)
+    matmul: (2,) @ (3,) - the inner sizes differ: left has 2 columns, right has 3 rows.
+    """
 
 
 class ArgumentError(MicrogradxError, ValueError):

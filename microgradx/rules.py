@@ -1,61 +1,78 @@
 """Optimizer updates, as arithmetic on the numbers of one parameter, from simple to subtle.
 
 The signature is the specification: `p, g` are a parameter and its gradient; what stands between `g` and `/`
-is the state, which starts at zero and is returned after p; then `t`, the step number, which starts at 1. What
-follows t without a default is a number carried from step to step (it starts at zero, too, and is returned
-last); what has a default is a hyperparameter. A body is a docstring, assignments and one return. What depends
-on neither p, g nor state is computed once per step, in float64; the rest is in the parameters' own dtype.
+is the state, which starts at zero and is returned after p; then `t`, the step number, which starts at 1; a
+rule that has no use for it may leave it out. What follows t without a default is a number carried from step
+to step (it starts at zero, too, and is returned last); what has a default is a hyperparameter. A body is a
+docstring, assignments and one return. What depends on neither p, g nor state is computed once per step, in
+float64; the rest is in the parameters' own dtype.
 
 Weight decay and maximising are not part of a rule, unless its paper makes them so: every sweep has them.
 """
 
 from collections.abc import Callable
-from typing import Any
 
 from microgradx.errors import KernelError
-from microgradx.scalars import clip, declarable, maximum, sign, signature_of, sqrt, where
+from microgradx.scalars import (
+    Named,
+    Operand,
+    check_definition,
+    clip,
+    maximum,
+    sign,
+    signature_of,
+    sqrt,
+    where,
+)
 
 rules: dict[str, "Rule"] = {}
 """Every rule by its name: tests, benchmarks and the list of optimizers are made from this table."""
 
 
-class Rule:
+class Rule(Named):
     """An optimizer's update of one number: called with numbers (or NumPy arrays) it computes them."""
 
-    def __init__(self, function: Callable[..., Any]):
+    def __init__(self, function: Callable[..., Operand]):
         self.function = function
         self.name = self.__name__ = function.__name__
-        self.__module__ = function.__module__
+        self.__module__ = function.__module__ or "__main__"  # exec knows no module
         self.__doc__, self.__signature__ = function.__doc__, signature_of(function)
         parameters = list(self.__signature__.parameters.values())
         first = [q.name for q in parameters if q.kind is q.POSITIONAL_ONLY]
         rest = parameters[len(first) :]
-        if first[:2] != ["p", "g"] or not rest or str(rest[0]) != "t":
+        self.timed = bool(rest) and str(rest[0]) == "t"
+        needed = [q.name for q in rest[self.timed :] if q.default is q.empty]
+        code = function.__code__
+        if first[:2] != ["p", "g"] or (
+            not self.timed and (needed or "t" in code.co_names + code.co_freevars)
+        ):
             order = "p, g and the state, then `/`, then t, carried numbers, and hyperparameters with defaults"
-            raise KernelError(f"rule {self.name}{self.__signature__}: its parameters must be {order}.")
-        self.state = tuple(first[2:])
-        self.carried = tuple(q.name for q in rest[1:] if q.default is q.empty)
+            raise KernelError(
+                f"rule {self.name}{self.__signature__}: its parameters must be {order}; "
+                "t may be left out where nothing is carried and t is not in it."
+            )
+        self.state, self.carried = tuple(first[2:]), tuple(needed)
         self.hyperparameters = {q.name: q.default for q in rest if q.default is not q.empty}
-
-    def __reduce__(self) -> str:
-        return self.__name__  # copied and pickled by name, as Python's functions are
 
     def __repr__(self) -> str:
         return f"<rule {self.name}{self.__signature__}>"
 
-    def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        """The new p, then the new state, then the carried numbers."""
+    def __call__(self, *args: Operand, **kwargs: Operand) -> Operand:
+        """The new p, then the new state, then the carried numbers; t may be given to every rule."""
+        if not self.timed:
+            kwargs.pop("t", None)
+            args = args[: 2 + len(self.state)]
         return self.function(*args, **kwargs)
 
 
-def rule(function: Callable[..., Any]) -> Rule:
+def rule(function: Callable[..., Operand]) -> Rule:
     """Declare an optimizer's update: see the beginning of this file for what a signature says.
 
     Numbers that it finds outside of itself, globals or a closure's, are those of the moment of every step;
     another value means another kernel, so what changes often should be a hyperparameter. An optimizer keeps
     the rule that it was given: declared anew, as in a notebook's cell run again, it is for new optimizers.
 
-    KernelError where a signature is no rule's.
+    KernelError where a signature is no rule's, ArgumentError for what is no definition.
 
     >>> @mg.rule
     ... def signed(p, g, /, t, lr=0.1):
@@ -68,7 +85,10 @@ def rule(function: Callable[..., Any]) -> Rule:
     >>> w
     tensor([0.9, 0.9], requires_grad=True)
     """
-    rules[function.__name__] = Rule(declarable("rule", function))
+    if isinstance(function, Rule):
+        return function
+    check_definition("rule", function)
+    rules[function.__name__] = Rule(function)
     return rules[function.__name__]
 
 

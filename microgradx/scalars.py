@@ -9,14 +9,24 @@ for free. A new activation is one definition and one slope.
 import inspect
 import math
 import random
+import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any
+from pickle import PicklingError
+from types import FunctionType, MethodType
+from typing import Any, overload
 
-from microgradx.errors import FOREIGN, ArgumentError, MicrogradxError, refusal, shown
+from microgradx.errors import FOREIGN, ArgumentError, MicrogradxError, refusal
 
 inf = math.inf
+
+Operand = Any
+"""What arithmetic takes and gives: numbers, arrays of NumPy or of a device, Tensors. Their operators have no
+type in common that checks: NumPy's are overloads of its own arrays.
+"""
+
+Interval = tuple[float, float]
 
 declarations = [0]
 """How many derivatives have been declared so far: who depends on one looks again when this moves."""
@@ -24,35 +34,59 @@ declarations = [0]
 functions: dict[str, "Elementwise"] = {}
 """Every elementwise function by its name: tests, executors and layers are made from this table."""
 
-executors: dict[type, Callable[..., Any]] = {}
+executors: dict[type, Callable[..., Operand]] = {}
 """How to run an elementwise function on a type of array: `executors[ndarray](function, *args)`; and by
 `object` on what is neither an array of these types nor one of Python's numbers."""
 
 NUMBERS = frozenset([int, float, bool])
 
-recorders: dict[type, Callable[..., Any]] = {}
+recorders: dict[type, Callable[..., Operand]] = {}
 """The same for types that record what they compute; they come first, arrays beside them are constants."""
 
 
-def signature_of(function: Callable[..., Any]) -> inspect.Signature:
+def signature_of(function: Callable[..., object]) -> inspect.Signature:
     """A function's signature as messages show it: names and defaults, without types."""
     found = inspect.signature(function)
     plain = [p.replace(annotation=p.empty) for p in found.parameters.values()]
     return found.replace(parameters=plain, return_annotation=found.empty)
 
 
-def declarable(what: str, function: Any) -> Callable[..., Any]:
-    """A function with a text of its own; ArgumentError for what cannot be read, such as a built-in one."""
-    if not inspect.isfunction(function):
-        raise ArgumentError(f"{what} declares a Python function, of `def` or lambda, not {shown(function)}.")
-    return function
+def check_definition(what: str, function: object) -> None:
+    """ArgumentError unless it is a Python function with named parameters: of others there is no text."""
+    if not isinstance(function, FunctionType | MethodType):
+        name = type(function).__name__
+        advice = "Write one, `def name(...):`, that computes the same; numbers can be its defaults."
+        raise ArgumentError(f"{what} takes a definition of Python's, not a {name}. {advice}")
+    for p in signature_of(function).parameters.values():
+        if p.kind in (p.VAR_POSITIONAL, p.VAR_KEYWORD):
+            raise ArgumentError(f"{what} {function.__name__}: instead of `{p}`, name its parameters.")
+
+
+class Named:
+    """What is copied and pickled by its name in its module, as Python's functions are."""
+
+    __name__: str
+
+    def __copy__(self) -> "Named":
+        return self
+
+    def __deepcopy__(self, memo: object) -> "Named":
+        return self
+
+    def __reduce__(self) -> str:
+        if getattr(sys.modules.get(self.__module__), self.__name__, None) is not self:
+            advice = "Give it a name of its own at the top of a module (a file that can be imported)"
+            raise PicklingError(
+                f"{self!r} is not what {self.__module__}.{self.__name__} stands for. {advice}."
+            )
+        return self.__name__
 
 
 @dataclass(frozen=True)
 class Domain:
     """Where a function is defined and smooth: one interval per input, and the kinks between."""
 
-    intervals: tuple[tuple[float, float], ...]
+    intervals: tuple[Interval, ...]
     kinks: tuple[float, ...] = ()
 
     def sample(self, count: int, seed: int = 0, margin: float = 0.05) -> list[list[float]]:
@@ -68,37 +102,35 @@ class Domain:
         return [list(column) for column in zip(*points, strict=True)]
 
 
-class Elementwise:
+class Elementwise(Named):
     """A function of numbers that also works on arrays and tensors, element by element.
 
     Parameters without a default are inputs; parameters with one are constants (`negative_slope=0.01`).
     """
 
     def __init__(
-        self, function: Callable[..., Any], domain: Any = (-3.0, 3.0), kinks: tuple[float, ...] = (),
-        activation: bool = False,
+        self, function: Callable[..., Operand], domain: Interval | tuple[Interval, ...] = (-3.0, 3.0),
+        kinks: tuple[float, ...] = (), activation: bool = False,
     ):  # fmt: skip
         self.function = function
         self.name = self.__name__ = function.__name__
-        self.__module__, self.__doc__ = function.__module__, function.__doc__
+        self.__module__ = function.__module__ or "__main__"  # exec knows no module
+        self.__doc__ = function.__doc__
         self.__signature__ = signature_of(function)
         parameters = self.__signature__.parameters.values()
         self.inputs = [p.name for p in parameters if p.default is p.empty]
         self.constants = {p.name: p.default for p in parameters if p.default is not p.empty}
         if not isinstance(domain, tuple) or not domain:
             raise ArgumentError(f"{self.name}: domain is (low, high), or one such per input, not {domain!r}.")
-        each = isinstance(domain[0], tuple)  # an interval per input
-        self.domain = Domain(domain if each else (domain,) * len(self.inputs), kinks)
+        each = domain if isinstance(domain[0], tuple) else (domain,) * len(self.inputs)
+        self.domain = Domain(each, kinks)  # an interval per input
         self.activation = activation
-        self.slopes: Callable[..., Any] | None = None
+        self.slopes: Callable[..., Operand] | None = None
 
     def __repr__(self) -> str:
         return f"<elementwise {self.name}{self.__signature__}>"
 
-    def __reduce__(self) -> str:  # pickled by name, as Python's functions are
-        return self.name
-
-    def slope(self, function: Callable[..., Any]) -> Callable[..., Any]:
+    def slope(self, function: Callable[..., Operand]) -> Callable[..., Operand]:
         """Declare the derivative: `(*inputs, output)` to one number per input; None where there is none.
 
         What it does not need is best given a name with `_` in front: that is then not kept for backward.
@@ -113,8 +145,8 @@ class Elementwise:
         return function
 
     def bind(
-        self, args: tuple[Any, ...], constants: dict[str, Any]
-    ) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        self, args: tuple[Operand, ...], constants: dict[str, Operand]
+    ) -> tuple[tuple[Operand, ...], dict[str, Operand]]:
         """Inputs apart from constants; constants may also come by position, and None means default."""
         count = len(self.inputs)
         if not constants and len(args) == count:
@@ -128,7 +160,7 @@ class Elementwise:
                 raise ArgumentError(f"{self.name}: {name} must be a number or an array, not a tensor.")
         return args[:count], {name: value for name, value in named.items() if value is not None}
 
-    def __call__(self, *args: Any, **constants: Any) -> Any:
+    def __call__(self, *args: Operand, **constants: Operand) -> Operand:
         """Numbers give a number; an array or a tensor among the inputs gives its like."""
         for table in (recorders, executors):
             for arg in args:
@@ -149,10 +181,22 @@ class Elementwise:
             raise refusal(self.name, [*args, *constants.values()], error) from error
 
 
+@overload
+def elementwise(function: Callable[..., Operand]) -> Elementwise: ...
+
+
+@overload
 def elementwise(
-    function: Callable[..., Any] | None = None, *, domain: Any = (-3.0, 3.0),
-    kinks: tuple[float, ...] = (), activation: bool = False,
-) -> Any:  # fmt: skip
+    *, domain: Interval | tuple[Interval, ...] = (-3.0, 3.0), kinks: tuple[float, ...] = (),
+    activation: bool = False,
+) -> Callable[[Callable[..., Operand]], Elementwise]: ...  # fmt: skip
+
+
+def elementwise(
+    function: Callable[..., Operand] | None = None, *,
+    domain: Interval | tuple[Interval, ...] = (-3.0, 3.0), kinks: tuple[float, ...] = (),
+    activation: bool = False,
+) -> Elementwise | Callable[[Callable[..., Operand]], Elementwise]:  # fmt: skip
     """Declare an elementwise function from its definition on plain numbers; its slope follows.
 
     The body is arithmetic over its arguments, numbers and other elementwise functions, with
@@ -160,6 +204,7 @@ def elementwise(
     tested, `kinks` where it has no derivative; `activation` lists it among a network's choices.
     Globals and a closure's numbers may change: the next call sees them, and a compiled step is made anew.
     A model keeps the function that it was given: declared anew, it is for new models.
+    ArgumentError for what is no definition, such as a functools.partial.
 
     >>> @mg.elementwise
     ... def cube(x):
@@ -171,8 +216,10 @@ def elementwise(
     (8, array([1., 8.]), tensor(12.))
     """
 
-    def declare(function: Callable[..., Any]) -> Elementwise:
-        declarable("elementwise", function)
+    def declare(function: Callable[..., Operand]) -> Elementwise:
+        if isinstance(function, Elementwise):
+            return function
+        check_definition("elementwise", function)
         op = functions[function.__name__] = Elementwise(function, domain, kinks, activation)
         return op
 
@@ -614,3 +661,22 @@ def logical_or(a, b):
 def logical_not(a):
     """The opposite of a condition"""
     return a == False  # noqa: E712 - works on arrays and compiles to a comparison
+
+
+EXAMPLES = {
+    absolute: "mg.abs(-2) → 2", square: "mg.square(3) → 9", sqrt: "mg.sqrt(9) → 3.0",
+    rsqrt: "mg.rsqrt(4) → 0.5", exp: "mg.exp(1) → 2.718281828459045", expm1: "mg.expm1(1e-20) → 1e-20",
+    log: "mg.log(8) → 2.0794415416798357", log1p: "mg.log1p(1e-20) → 1e-20",
+    sin: "mg.sin(math.pi / 2) → 1.0", cos: "mg.cos(math.pi) → -1.0", erf: "mg.erf(1) → 0.842700792949714...",
+    where: "mg.where(2 > 1, 3, 4) → 3", sign: "mg.sign(-3) → -1", maximum: "mg.maximum(2, 5) → 5",
+    minimum: "mg.minimum(2, 5) → 2", clip: "mg.clip(7, max=5) → 5", tanh: "mg.tanh(1) → 0.761594155955764...",
+    sigmoid: "mg.sigmoid(0) → 0.5", relu: "mg.relu(-2) → 0", leaky_relu: "mg.leaky_relu(-2, 0.5) → -1.0",
+    elu: "mg.elu(-1) → -0.632120558828557...", silu: "mg.silu(1) → 0.731058578630004...",
+    gelu: "mg.gelu(1) → 0.841344746068542...", gelu_tanh: "mg.gelu_tanh(1) → 0.841191990608276...",
+    softplus: "mg.softplus(1000) → 1000.0", softsign: "mg.softsign(1) → 0.5",
+}  # fmt: skip
+"""A call of each function that has a public name: the end of its docstring."""
+
+for _function, _example in EXAMPLES.items():
+    _call, _value = _example.split(" → ")
+    _function.__doc__ = f"{_function.__doc__}\n\n>>> {_call}\n{_value}"

@@ -216,7 +216,7 @@ row("optimizers", optim.clip_grad_norm_, theirs, 1.0, 2.0, False)
 row("optimizers", optim.clip_grad_value_, theirs, 1.0)
 
 usual = {"gamma": 0.9, "step_size": 2, "milestones": [2], "lr_lambda": lambda step: 1.0, "T_max": 5, "T_0": 3}
-usual |= {"steps": 3, "max_lr": 0.5, "total_steps": 4}
+usual |= {"base_lr": 0.1, "steps": 3, "max_lr": 0.5, "total_steps": 4}
 
 
 def two_schedules():

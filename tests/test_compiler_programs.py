@@ -141,13 +141,9 @@ FOUND = {
 
 
 @pytest.mark.parametrize("name", REPORTED | FOUND)
-def test_compiled_is_line_by_line(name):
-    assert judge((REPORTED | FOUND)[name], WAYS["interpret"]).kind == "same"
-
-
-@pytest.mark.parametrize("name", REPORTED)
-def test_machine_code_is_line_by_line(name):
-    assert judge(REPORTED[name], WAYS["machine"]).kind == "same"
+def test_compiled_is_line_by_line(name, request):
+    way = WAYS["machine" if request.config.option.machine_code else "interpret"]
+    assert judge((REPORTED | FOUND)[name], way).kind == "same"
 
 
 @pytest.mark.parametrize("line", ["v0[v0 > 0]", "v0 * v0.sum().item()"])

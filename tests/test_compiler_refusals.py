@@ -18,7 +18,14 @@ import pytest
 
 import microgradx as mg
 from microgradx import nn, optim
-from microgradx.errors import ArgumentError, CaptureError, CompileWarning, NonFiniteError
+from microgradx.errors import (
+    ArgumentError,
+    CaptureError,
+    CompileWarning,
+    MicrogradxError,
+    NonFiniteError,
+    ShapeError,
+)
 
 pytestmark = pytest.mark.interpreted
 
@@ -726,6 +733,7 @@ NESTED = {
     "tuple": lambda a: (a, 1),
     "dict": lambda a: {0: a},
     "nested": lambda a: [[a, 2], 3],
+    "defaultdict": lambda a: collections.defaultdict(list, {0: a}),
 }
 
 
@@ -744,3 +752,81 @@ def test_arguments_by_keyword_alone():
     compiled = mg.jit(step)
     for n in (2, 3, 2):
         np.testing.assert_array_equal(compiled(X, n=n).data, X * n)
+
+
+def added(x, y=1.0):
+    return x * 2 + y
+
+
+def summed(x, kind="all"):
+    return x["data"].sum() if kind == "named" else x.sum()
+
+
+SCANNED = np.ones((4, 3), np.float32)
+SCAN = partial(mg.jit(lambda x: (x * 2).sum()).scan, SCANNED)
+WRONG = {
+    "None": (lambda: mg.jit(added)(None), "added: unsupported operand .* Its argument x is None. Where"),
+    "a string": (lambda: mg.jit(summed)("abc"), "'str' object has no attribute 'sum'. Its argument x"),
+    "an object": (lambda: mg.jit(added)(object()), "Its argument x is a object"),
+    "a list": (lambda: mg.jit(summed)([[1.0, 2.0]]), "Its argument x is a list"),
+    "a generator": (lambda: mg.jit(added)(i for i in X), "Its argument x is a generator"),
+    "None by keyword": (lambda: mg.jit(added)(X, y=None), "Its argument y is None"),
+    "None in a dict": (lambda: mg.jit(summed)({"data": None}, "named"), r"Its argument x\['data'\] is None"),
+    "line by line": (lambda: mg.jit(added, fallback="eager")(None), "Its argument x is None"),
+    "no array": (lambda: mg.jit(nn.Linear(3, 1))(memoryview(SCANNED)), "is given a memoryview"),
+    "tensors in a dict": (lambda: mg.jit(nn.Linear(2, 1))({"x": X}), "a tensor or an array, not the dict"),
+    "masked": (lambda: mg.jit(added)(np.ma.array(X, mask=[0, 1])), "takes no masked arrays: write x.filled"),
+    "strings": (lambda: mg.jit(added)(np.array(["a"])), "tensors hold float32, .*, not <U1"),
+    "half": (lambda: mg.jit(added)(X.astype(np.float16)), "tensors hold float32, .*, not float16"),
+    "a batch of True": (lambda: SCAN(batch_size=True), "a positive whole number, not True"),
+    "a batch of halves": (lambda: SCAN(batch_size=0.5), "a positive whole number, not 0.5"),
+    "an order of floats": (lambda: SCAN(batch_size=2, order=[0.5, 1]), "must be integers in a row.*float32"),
+    "a mask as order": (lambda: SCAN(batch_size=2, order=SCANNED[:, 0] > 0), "must be integers .* not bool"),
+    "an order in rows": (lambda: SCAN(batch_size=2, order=[[0, 1]]), r"not int64 of shape \(1, 2\)"),
+    "an order of words": (lambda: SCAN(batch_size=2, order="ab"), "not <U2"),
+    "a large order": (lambda: SCAN(batch_size=1, order=np.uint64([2**63])), "it has 9223372036854775808"),
+    "no data": (lambda: mg.jit(added).scan(batch_size=2), "arrays of as many rows, not none"),
+    "data of None": (lambda: mg.jit(added).scan(None, batch_size=2), "not object"),
+    "ragged data": (lambda: mg.jit(added).scan([[1], [1, 2]], batch_size=2), "do not form an array"),
+    "rows of two lengths": (lambda: SCAN(X, batch_size=2), r"as many rows, not \(4, 3\), \(2,\)"),
+    "masked data": (lambda: mg.jit(added).scan(np.ma.array(X), batch_size=1), "takes no masked arrays"),
+    "interpret": (lambda: mg.jit(added, interpret="yes"), "interpret is True, False or None, not 'yes'"),
+    "fallback": (lambda: mg.jit(added, fallback=True), "fallback is None or 'eager', not True"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", WRONG)
+def test_wrong_arguments_are_named(name):
+    call, message = WRONG[name]
+    with pytest.raises(MicrogradxError, match=message):
+        call()
+
+
+def test_a_call_that_does_not_fit_is_pythons_own_error():
+    with pytest.raises(TypeError, match=r"added\(\) got an unexpected keyword argument 'z'"):
+        mg.jit(added)(X, z=1)
+    assert mg.jit(max)(2, 3) == 3  # written in C, it does not say what it takes
+
+
+def test_objects_of_the_users_own_keep_their_errors():
+    with pytest.raises(AttributeError, match="'types.SimpleNamespace' object has no attribute 'sum'"):
+        mg.jit(summed)(types.SimpleNamespace())
+
+
+@pytest.mark.parametrize("way", [lambda step: step, mg.jit], ids=["eager", "compiled"])
+def test_an_empty_batch_leaves_the_parameters_alone(way):
+    model = nn.Linear(2, 1)
+    optimizer = optim.SGD(model.parameters(), lr=0.1)
+
+    @way
+    def step(x, y):
+        optimizer.zero_grad()
+        loss = nn.mse_loss(model(x), y)
+        loss.backward()
+        optimizer.step()
+        return loss
+
+    before = model.weight.numpy()
+    with pytest.raises(ShapeError, match=r"mean over nothing, .* \(0, 1\). Leave such batches out, or"):
+        step(mg.Tensor(np.zeros((0, 2), np.float32)), mg.Tensor(np.zeros((0, 1), np.float32)))
+    np.testing.assert_array_equal(model.weight.numpy(), before)

@@ -1,7 +1,13 @@
 """Optimizers, schedules and averages, copied and pickled: the copy goes on as the original does."""
 
 import copy
+import multiprocessing
+import os
 import pickle
+import subprocess
+import sys
+import warnings
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 
 import numpy as np
@@ -71,6 +77,30 @@ def test_a_copy_goes_on_as_the_original(make, again):
     assert twin[2].optimizer is twin[1]
 
 
+class Counting(optim.Adam):
+    """An optimizer of the user's own, which keeps more."""
+
+    calls = 0
+
+    def step(self, closure=None):
+        self.calls += 1
+        return super().step(closure)
+
+
+del optim.optimizers["counting"]  # the table stays as it was, for other tests
+
+
+@pytest.mark.parametrize("again", COPIES, ids=["deepcopy", "pickle"])
+def test_a_class_of_ones_own_keeps_what_it_had(again):
+    optimizer = Counting([mg.ones(2, requires_grad=True)])
+    optimizer.seen = {"loss": 3.0}
+    optimizer.parameters["0"].grad = mg.ones(2)
+    optimizer.step()
+    twin = again(optimizer)
+    assert (type(twin), twin.calls, twin.seen) == (Counting, 1, {"loss": 3.0})
+    assert vars(twin).keys() == vars(optimizer).keys()
+
+
 class Trained(nn.Module):
     """A model with a jitted method, and steps that it keeps itself."""
 
@@ -105,3 +135,110 @@ def test_a_copy_has_steps_of_its_own(again):
         np.testing.assert_array_equal(getattr(other, name)(X).data, result * 4)
         np.testing.assert_array_equal(getattr(model, name)(X).data, result)
     assert other.kept.options == model.kept.options and again(doubled) is doubled
+
+
+def made_inside():
+    @mg.rule
+    def inner(p, g, /, lr=0.1):
+        return p - lr * g
+
+    del rules.rules["inner"]
+    return inner
+
+
+def jitted_inside():
+    return mg.jit(lambda x: x * 2.0)
+
+
+@pytest.mark.parametrize(
+    "thing", [shove, rules.adam, mg.exp, mg.matmul, made_inside()], ids=lambda x: x.__name__
+)
+def test_what_has_a_name_is_copied_by_it(thing):
+    assert copy.copy(thing) is copy.deepcopy(thing) is thing
+    if thing.__name__ != "inner":
+        assert pickle.loads(pickle.dumps(thing)) is thing
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (
+            made_inside,
+            "is not what .*test_copies.inner stands for. Give it a name of its own at the top of a",
+        ),
+        (jitted_inside, "local object|<lambda>"),
+        (
+            lambda: type("Bare", (optim.Optimizer,), {}),
+            r"makes it of a rule; or take Optimizer\(params, rule\)",
+        ),
+        (lambda: mg.ones(2, requires_grad=True) * 2, r"cannot be .* pickled with its history; use clone\(\)"),
+    ],
+)
+def test_what_has_no_name_for_a_pickle_is_refused(make, message):
+    with pytest.raises((pickle.PicklingError, AttributeError, mg.MicrogradxError), match=message):
+        pickle.dumps(make())
+
+
+FORKED = """
+import os, threading, time, numpy as np, microgradx as mg
+inside, go_on = threading.Event(), threading.Event()
+
+@mg.primitive
+def slow(x):
+    if threading.current_thread() is not threading.main_thread():
+        inside.set()
+        go_on.wait(20)
+    return x * 2
+
+step = mg.jit(lambda x: slow(x) + 1.0)
+x = np.ones(3, np.float32)
+step(x)
+thread = threading.Thread(target=step, args=(x,))
+thread.start()
+assert inside.wait(20)
+child = os.fork()
+if not child:
+    os._exit(0 if step(x).data.tolist() == [3, 3, 3] else 1)
+assert os.waitpid(child, 0)[1] == 0
+go_on.set()
+thread.join()
+print("good")
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork here")
+def test_a_fork_while_a_thread_is_inside_a_step():
+    command = [sys.executable, "-W", "ignore", "-c", FORKED]
+    environment = os.environ | {"MICROGRADX_INTERPRET": "1"}
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, env=environment)
+    assert done.stdout == "good\n", done.stderr
+
+
+def trained(parts, queue):
+    """Steps of a model that was used before, in this process or another: numba/numba#7872 hung."""
+    try:
+        queue.put(go_on(*parts))
+    except BaseException as error:
+        queue.put(repr(error))
+
+
+@pytest.mark.parametrize("method", ["fork", "spawn"])
+def test_another_process_goes_on_after_threads_were_used(method):
+    if method not in multiprocessing.get_all_start_methods():
+        pytest.skip(f"there is no {method} here")
+    context = multiprocessing.get_context(method)
+    model = nn.Sequential(nn.Linear(3, 4), nn.Linear(4, 2))
+    optimizer = optim.Adam(model.parameters(), lr=0.1)
+    parts = model, optimizer, optim.StepLR(optimizer, 2), optim.EMA(model.named_parameters(), 0.5)
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(lambda k: (mg.ones((300, 300)) @ mg.ones((300, 300))).sum().item(), range(8)))
+    go_on(*parts)
+    queue = context.SimpleQueue()
+    process = context.Process(target=trained, args=(parts, queue))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # of Python 3.12: fork beside threads
+        process.start()
+    theirs, ours = queue.get(), go_on(*parts)
+    process.join(20)
+    for name, value in ours.items():
+        np.testing.assert_array_equal(value, theirs[name], err_msg=name)

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import microgradx as mg
-from microgradx import data, nn, optim, primitives, rules, scalars, study, training
+from microgradx import compiler, data, kernels, nn, optim, primitives, rules, scalars, study, training
 
 ROOT = Path(mg.__file__).parents[1]
 TEXTS = {path: path.read_text(encoding="utf-8") for path in sorted(ROOT.glob("microgradx/**/*.py"))}
@@ -17,7 +17,7 @@ MODULES = [
     ".".join(path.relative_to(ROOT).with_suffix("").parts) for path, text in TEXTS.items() if ">>>" in text
 ]
 FLAGS = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
-NAMES = {"mg": mg, "np": np, "nn": nn, "optim": optim, "data": data, "training": training}
+NAMES = {"mg": mg, "np": np, "nn": nn, "optim": optim, "data": data, "training": training, "study": study}
 """What an example may use without importing it, beside what its module has."""
 
 
@@ -46,6 +46,7 @@ def registries():
         registry.update(then)
 
 
+@pytest.mark.interpreted
 @pytest.mark.parametrize("name", [name.removesuffix(".__init__") for name in MODULES])
 def test_examples(name, tmp_path, monkeypatch, registries):
     monkeypatch.chdir(tmp_path)
@@ -58,19 +59,25 @@ def test_examples(name, tmp_path, monkeypatch, registries):
     assert not report, "".join(report)
 
 
-ROOMS = optim, training, data
+ROOMS = mg, nn, optim, training, data, study, primitives, kernels, compiler
 """Rooms of which every public name has an example."""
 
 
 def public(room):
     """What a room offers: functions and classes of the package."""
-    found = {n: x for n, x in vars(room).items() if not n.startswith("_") and callable(x)}
-    return {n: x for n, x in found.items() if getattr(x, "__module__", "").startswith("microgradx.")}
+    names = getattr(room, "__all__", None) or [name for name in vars(room) if not name.startswith("_")]
+    found = {name: getattr(room, name) for name in names}
+    own = {n: x for n, x in found.items() if getattr(x, "__module__", "").split(".")[0] == "microgradx"}
+    return {n: x for n, x in own.items() if callable(x)}
 
 
-@pytest.mark.parametrize(
-    ("room", "name"), [(room, name) for room in ROOMS for name in public(room)], ids=lambda x: str(x)
-)
+FOUND = [getattr(x, "__annotations__", {}).get("return") for x in public(study).values()]
+"""What the functions of `study` give back: their examples show what it is like."""
+
+SHOWN = [(room, name) for room in ROOMS for name, x in public(room).items() if {name, x}.isdisjoint(FOUND)]
+
+
+@pytest.mark.parametrize(("room", "name"), SHOWN, ids=lambda x: getattr(x, "__name__", x))
 def test_public_names_have_an_example(room, name):
     assert ">>> " in inspect.getdoc(getattr(room, name)), f"{room.__name__}.{name}"
 

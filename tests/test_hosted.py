@@ -13,8 +13,7 @@ from microgradx.codegen.ir.ops import Host
 from microgradx.codegen.passes import lowerings  # noqa: F401 - which fills the table of lowerings
 from microgradx.codegen.passes.lower import lower
 from microgradx.codegen.passes.lower import lowerings as table
-from microgradx.compiler.run import hosted
-from microgradx.compiler.run import step as compiled_step
+from microgradx.compiler.run import hosted, variants
 from microgradx.errors import CompileWarning
 from microgradx.kernels.random import generator
 from microgradx.primitives import Primitive, indexing
@@ -231,8 +230,8 @@ def test_arrays_that_an_operation_runs_on_are_no_facts_but_those_that_it_finds_a
             found.append(step(np.arange(3.0)).item())
         return found
 
-    captures, capture = [], compiled_step.capture
-    monkeypatch.setattr(compiled_step, "capture", lambda *a: captures.append(a) or capture(*a))
+    captures, capture = [], variants.capture
+    monkeypatch.setattr(variants, "capture", lambda *a: captures.append(a) or capture(*a))
     assert run(partial(mg.jit, audit=False)) == run(lambda f: lambda x: f(mg.tensor(x)))
     assert len(captures) == 2
 

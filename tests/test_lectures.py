@@ -146,7 +146,7 @@ def sliders_turn_figures(page, kernel):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["lecture_1_autograd", "lecture_4_compiler"])  # it is the same page for all
+@pytest.mark.parametrize("name", ["lecture_1_autograd"])  # it is the same page for all
 def test_lecture_works_in_a_browser(name, marimo, chromium, tmp_path):
     from playwright.sync_api import TimeoutError as Late
 

@@ -99,7 +99,13 @@ def test_every_schedule_that_is_complete_by_itself_is_a_plan_of_the_command_line
     used = set(re.findall(r"\b([A-Z]\w+)\(", inspect.getsource(schedules).split("\nplans")[1]))
     used.add("OneCycleLR")  # behind one_cycle
     kinds = defined(schedules, lambda c: inspect.isclass(c) and issubclass(c, optim.Schedule))
-    need_more = {"LambdaLR", "WarmUp", "SequentialLR", "ChainedScheduler"}  # a function, others
+    need_more = {
+        "LambdaLR",
+        "MultiplicativeLR",
+        "WarmUp",
+        "SequentialLR",
+        "ChainedScheduler",
+    }  # a function, others
     assert kinds.keys() - used == need_more and len(plans) == len(used)
 
 
@@ -147,7 +153,8 @@ def test_a_class_that_is_made_from_a_definition_has_its_signature(made):
         (nn.Softmax, "(dim=-1)"),
         (nn.Flatten, "(start_dim=1, end_dim=-1)"),
         (nn.GELU(), "(*args: Any, **kwargs: Any) -> Any"),  # a module that is called, not made
-        (optim.StepLR, "(optimizer: microgradx.optim.base.Optimizer, step_size: int, gamma: float = 0.1)"),
+        (optim.StepLR, "(optimizer: microgradx.optim.base.Optimizer, step_size: int, gamma: float = 0.1, "
+                       "*, last_epoch: int = -1)"),
         (optim.Momentum, "(params, lr=0.001, beta=0.9, *, weight_decay=0.0, decoupled_weight_decay=False, "
                          "maximize=False, check_finite=False)"),
     ],
@@ -161,7 +168,7 @@ def test_layers_are_documented_with_the_names_that_they_take():
     for made in (c for c in vars(nn).values() if isinstance(c, type) and hasattr(c, "function")):
         for name in re.findall(r"`(\w+)`", made.__doc__):
             assert name in inspect.signature(made).parameters, made
-    assert nn.Softmax.__doc__ == "exp(x) / Σ exp(x) along `dim`, without overflow."
+    assert nn.Softmax.__doc__.startswith("exp(x) / Σ exp(x) along `dim`, without overflow.")
 
 
 # The command line

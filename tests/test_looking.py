@@ -1,9 +1,6 @@
 """Looking at a run: the learning-rate finder, histograms, filters and mistakes."""
 
 import copy
-import doctest
-import pkgutil
-from importlib import import_module
 
 import numpy as np
 import pytest
@@ -289,14 +286,3 @@ def test_a_rate_that_falls_as_the_root():
         moves = [g + 0.9 * s for s, g in zip(speed, slopes, strict=True)]
         w, b = (old - 0.05 / np.sqrt(t) * move for old, move in zip((w, b), moves, strict=True))
     np.testing.assert_allclose([first, second], costs, rtol=1e-5)
-
-
-# The docstrings' examples
-
-
-@pytest.mark.parametrize("name", [m.name for m in pkgutil.walk_packages(study.__path__, "microgradx.study.")])
-def test_examples_in_docstrings_give_what_they_say(name, tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    names = {"mg": mg, "np": np, "nn": nn, "optim": optim, "data": data}
-    found = doctest.testmod(import_module(name), extraglobs=names, optionflags=doctest.NORMALIZE_WHITESPACE)
-    assert found.failed == 0

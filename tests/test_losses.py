@@ -184,6 +184,10 @@ def test_losses_have_second_derivatives():
          r"cross_entropy: 4 classes need as many weights, here \(2,\)"),
         (lambda x: nn.mse_loss(x, np.zeros(3)), ShapeError,
          r"mse_loss: the prediction has shape \(3, 4\), the target \(3,\)"),
+        (lambda x: nn.cross_entropy(x[:0], []), DTypeError, r"labels must be integers, these are float"),
+        (lambda x: nn.cross_entropy(x[:0], np.zeros(0, int)), ShapeError, r"over nothing, .* \(0,\)"),
+        (lambda x: nn.l1_loss(x[:0], np.zeros((0, 4))), ShapeError, r"take reduction=\"sum\""),
+        (lambda x: nn.kl_div(x[:0], np.zeros((0, 4)), reduction="batchmean"), ShapeError, r"over nothing"),
         (lambda x: nn.huber_loss(x, x, delta=0), ArgumentError, r"delta must be positive, not 0"),
     ],
 )  # fmt: skip

@@ -130,7 +130,7 @@ def test_every_operation_alone(piece):
             made = Operation(instruction.op, inputs, instruction.params, out.shape, out.dtype, Shape())
             if made.hosted or not made.emitted.signatures:
                 continue
-            inspect(made.emitted.text, made.emitted.signatures, made.name, ENDS)
+            inspect(made.emitted.text, made.emitted.signatures, made.name, ENDS[-1:])
     assert len(seen) > 8
 
 
@@ -216,7 +216,7 @@ def test_a_spill_is_caught(monkeypatch):
         trained(MODELS["small"](), np.zeros((128, 2), np.float32), np.zeros(128, int)), Shape(), 1
     )
     with pytest.raises(AssertionError, match=r"spills=[1-9]"):
-        inspect(made.text, made.signatures, "spill", ENDS, double=True)
+        inspect(made.text, made.signatures, "spill", ENDS[:1], double=True)
 
 
 def test_too_many_registers_are_caught(monkeypatch):

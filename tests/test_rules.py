@@ -234,15 +234,22 @@ def test_declaring_a_rule_puts_it_into_the_registry():
     assert repr(halves) == "<rule halves(p, g, /, t)>"
 
 
-def no_t(p, g, /, lr=1e-3):
-    return p - lr * g
-
-
 def no_slash(p, g, t, lr=1e-3):
     return p - lr * g
 
 
-@pytest.mark.parametrize("function", [no_t, no_slash])
+def carries_without_t(p, g, /, c, lr=1e-3):
+    return p - lr * g, c
+
+
+def t_from_outside(p, g, /, lr=1e-3):
+    return p - lr * g / t
+
+
+t = 3.0
+
+
+@pytest.mark.parametrize("function", [carries_without_t, t_from_outside, no_slash])
 def test_a_signature_that_is_not_a_rules(function):
     with pytest.raises(KernelError, match="parameters must be p, g and the state, then `/`, then t"):
         Rule(function)

@@ -17,13 +17,25 @@ CASES = {
     "ExponentialLR": [{"gamma": 0.9}],
     "StepLR": [{"step_size": 4}, {"step_size": 3, "gamma": 0.5}],
     "MultiStepLR": [{"milestones": [2, 5, 5, 11], "gamma": 0.5}],
-    "LambdaLR": [{"lr_lambda": lambda step: 1 / (1 + step)}],
+    "LambdaLR": [
+        {"lr_lambda": lambda step: 1 / (1 + step)},
+        {"lr_lambda": [lambda step: 0.5, lambda step: step]},
+    ],
     "CosineAnnealingLR": [{"T_max": 8}, {"T_max": 30, "eta_min": 0.01}],
     "CosineAnnealingWarmRestarts": [{"T_0": 5}, {"T_0": 3, "T_mult": 2, "eta_min": 0.01}],
     "OneCycleLR": [
         {"max_lr": 0.5, "total_steps": 30},
         {"max_lr": 0.5, "total_steps": 31, "anneal_strategy": "linear", "pct_start": 0.4, "div_factor": 10.0},
         {"max_lr": 0.5, "total_steps": 40, "three_phase": True, "base_momentum": 0.7, "max_momentum": 0.9},
+        {"max_lr": [0.5, 0.25], "epochs": 5, "steps_per_epoch": 7},
+    ],
+    "MultiplicativeLR": [{"lr_lambda": lambda step: 1 - 0.5 / step}],
+    "CyclicLR": [
+        {"base_lr": 0.1, "max_lr": 0.5, "step_size_up": 4},
+        {"base_lr": [0.1, 0.2], "max_lr": [0.5, 0.7], "step_size_up": 3, "step_size_down": 6},
+        {"base_lr": 0.1, "max_lr": 0.5, "step_size_up": 4, "mode": "triangular2", "cycle_momentum": False},
+        {"base_lr": 0.1, "max_lr": 0.5, "step_size_up": 5, "mode": "exp_range", "gamma": 0.9},
+        {"base_lr": 0.1, "max_lr": 0.5, "step_size_up": 2, "scale_fn": lambda n: 1 / n},
     ],
 }
 ROWS = [
@@ -196,7 +208,16 @@ def test_state_of_another_schedule_is_refused():
         (lambda o: optim.LinearLR(o, start_factor=0), r"start_factor must be in \(0, 1\], got 0"),
         (lambda o: optim.StepLR([], step_size=3), "StepLR: an optimizer comes first, not list"),
         (lambda o: optim.StepLR(o), "missing a required argument: 'step_size'"),
-        (lambda o: optim.OneCycleLR(o, max_lr=0.1), "missing a required argument: 'total_steps'"),
+        (lambda o: optim.OneCycleLR(o, max_lr=0.1), "give total_steps, or both epochs and steps_per_epoch"),
+        (lambda o: optim.OneCycleLR(o, max_lr=[0.1], total_steps=9), "1 max_lr for 2 groups"),
+        (lambda o: optim.OneCycleLR(o, max_lr=[0.1, -1], total_steps=9), "or a list of such for each g"),
+        (lambda o: optim.LambdaLR(o, 0.5), "lr_lambda must be a function, or a list of such for each g"),
+        (lambda o: optim.StepLR(o, 3, last_epoch=4), "last_epoch=4, and groups have no 'initial_lr'. Load"),
+        (lambda o: optim.CyclicLR(o, 0.1, 0.2, mode="min"), "mode must be 'triangular' or 'triangular2' or"),
+        (
+            lambda o: optim.ChainedScheduler([optim.LambdaLR(o, [abs, abs])]),
+            "lr_lambda is a list for 2 groups, and this is none of them; give one for all groups",
+        ),
         (
             lambda o: optim.OneCycleLR(o, 0.1, 10, anneal_strategy="sin"),
             "anneal_strategy must be 'cos' or 'linear'",
@@ -234,3 +255,54 @@ def test_one_cycle_brings_momentum_to_plain_sgd_and_is_resumed():
     again, _ = build()
     again.load_state_dict(saved)
     assert again.state["0"]["v"].tolist() == [1.0, 1.0]
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda module, optimizer: module.StepLR(optimizer, 3),
+        lambda module, optimizer: module.ExponentialLR(optimizer, 0.9),
+        lambda module, optimizer: module.CosineAnnealingLR(optimizer, 20, eta_min=0.01),
+        lambda module, optimizer: module.LinearLR(optimizer, total_iters=8),
+        lambda module, optimizer: module.PolynomialLR(optimizer, 15, power=2.0),
+        lambda module, optimizer: module.ReduceLROnPlateau(optimizer, patience=1),
+    ],
+)
+def test_a_group_that_is_added_later_follows(make, torch):
+    def curves(module, optimizer, added, *metric):
+        plan, found = make(module, optimizer), []
+        for step in range(14):
+            if step == 5:
+                optimizer.add_param_group({"params": [added], "lr": 0.5})
+            optimizer.step()
+            plan.step(*metric * isinstance(plan, module.ReduceLROnPlateau))
+            found += [[group["lr"] for group in optimizer.param_groups]]
+        return found
+
+    theirs = curves(torch.optim.lr_scheduler, oracle_optimizer(torch), torch.ones(2), 1.0)
+    added = Tensor(np.ones(2), requires_grad=True)
+    for ours, wanted in zip(curves(optim, make_optimizer(), added, 1.0), theirs, strict=True):
+        assert ours == pytest.approx(wanted, rel=1e-9)
+
+
+def test_last_epoch_goes_on_where_another_left_off():
+    optimizer = make_optimizer()
+    first = optim.CosineAnnealingLR(optimizer, T_max=20)
+    for _ in range(7):
+        first.step()
+    second = curve(optim.CosineAnnealingLR(optimizer, T_max=20, last_epoch=6), 9)
+    whole = curve(optim.CosineAnnealingLR(make_optimizer(), T_max=20), 16)
+    np.testing.assert_array_equal(second, whole[7:])
+
+
+def test_two_schedules_cannot_take_turns():
+    optimizer = make_optimizer()
+    first, second = optim.StepLR(optimizer, 1), optim.ExponentialLR(optimizer, 0.5)
+    first.step()  # one after the other is fine
+    first.step()
+    second.step()
+    second.step()
+    with pytest.raises(ArgumentError, match=r"StepLR and ExponentialLR step .* ChainedScheduler"):
+        first.step()
+    both = optim.ChainedScheduler([optim.StepLR(make_optimizer(), 1), second])
+    both.step()

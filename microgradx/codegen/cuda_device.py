@@ -1,7 +1,5 @@
 """Lets Tensors be on "cuda": enters the GPU among the devices that the eager framework knows."""
 
-from typing import Any
-
 import numpy as np
 
 from microgradx import cuda
@@ -9,6 +7,7 @@ from microgradx.codegen import cuda_operations  # noqa: F401 - runs operations o
 from microgradx.codegen.passes import lowerings  # noqa: F401 - what operations are made of
 from microgradx.cuda import Array
 from microgradx.eager.devices import Device, enter
+from microgradx.kernels.addresses import Lender
 
 
 class Cuda(Device):
@@ -24,15 +23,15 @@ class Cuda(Device):
         """A new array of any values, from the pool."""
         return Array.empty(shape, dtype)
 
-    def draw(self, method: str, options: dict[str, Any]) -> Array:
+    def draw(self, method: str, options: dict[str, object]) -> Array:
         """Fresh random numbers: the generator's own bits."""
         return Array.draw(method, options)
 
-    def from_interface(self, x: Any) -> Array:
+    def from_interface(self, x: object) -> Array:
         """The array of an object with a CUDA array interface."""
         return Array.from_interface(x)
 
-    def from_dlpack(self, x: Any) -> Array:
+    def from_dlpack(self, x: Lender) -> Array:
         """The array of an object that lends it by DLPack, after what its stream has to do before."""
         return Array.from_dlpack(x)
 

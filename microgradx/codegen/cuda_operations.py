@@ -4,20 +4,21 @@ What an operation computes stands in one place, `lowerings`; this is the same pa
 with a program of one instruction. Views cost nothing; what has no lowering runs as NumPy on the host.
 """
 
+from collections.abc import Hashable
 from functools import cache
-from typing import Any
 
 import numpy as np
+from numpy.typing import DTypeLike
 
 from microgradx import primitives
-from microgradx.codegen.ir.loops import Buffer, View
+from microgradx.codegen.ir.loops import Buffer, Place, Source, View
 from microgradx.codegen.ir.ops import Host
 from microgradx.codegen.ir.program import Draw, Instruction, Program, Value
 from microgradx.codegen.passes.launches import Library, operands, problem, stages
 from microgradx.codegen.passes.lower import Lowering
-from microgradx.codegen.printers.cuda_file import Emitted, Writer
+from microgradx.codegen.printers.cuda_file import Emitted, Target, Writer
 from microgradx.cuda import Array, device
-from microgradx.cuda.devices import Launch, Pointer, Product, Shape
+from microgradx.cuda.devices import Kernel, Launch, Pointer, Product, Shape
 from microgradx.eager.mode import mode
 from microgradx.kernels.keys import frozen
 from microgradx.kernels.random import drawn, generator
@@ -33,12 +34,13 @@ class Strided(Lowering):
 
     def __init__(self, program: Program, layouts: list[Layout]):
         self.layouts = layouts
-        self.low: dict[Any, int] = {}  # where the elements of an argument begin, before its first
+        self.low: dict[Source, int] = {}  # where the elements of an argument begin, before its first
         super().__init__(program)
 
-    def outside(self, value: Value, source: tuple[Any, ...]) -> View:
+    def outside(self, value: Value, source: Source) -> View:
         """An argument as it lies in memory."""
-        shape, strides, dtype = self.layouts[source[1]]
+        assert isinstance(source, Place)
+        shape, strides, dtype = self.layouts[source.number]
         low, high = extent(shape, strides)
         self.low[source] = low
         return View(Buffer(value.name, (high - low + 1,), dtype, source), -low, strides, shape)
@@ -47,20 +49,19 @@ class Strided(Lowering):
 class Operation:
     """An operation for the layouts of its inputs and its parameters: text and, once it runs, kernels."""
 
-    kernels: dict[str, Any] | None = None
+    kernels: dict[str, Kernel] | None = None
 
     def __init__(
-        self, op: Any, inputs: list[Any], params: dict[str, Any], shape: tuple[int, ...],
-        dtype: np.dtype, gpu: Shape, copies: bool = False, library: bool = False,
+        self, op: Primitive | Draw, inputs: list[Array | float], params: dict[str, object],
+        shape: tuple[int, ...], dtype: np.dtype, gpu: Shape, copies: bool = False, library: bool = False,
     ):  # fmt: skip
         self.name = op.name
-        places = [k for k, x in enumerate(inputs) if isinstance(x, Array)]
-        names = getattr(op, "inputs", [])
-        arguments = [Value(names[k] if k < len(names) else f"x{k}", inputs[k].shape, inputs[k].dtype)
-                     for k in places]  # fmt: skip
-        given = list(inputs)
-        for k, value in zip(places, arguments, strict=True):
-            given[k] = value
+        names = op.inputs if isinstance(op, Primitive) else []
+        given = [
+            Value(names[k] if k < len(names) else f"x{k}", x.shape, x.dtype) if isinstance(x, Array) else x
+            for k, x in enumerate(inputs)
+        ]
+        arguments = [x for x in given if isinstance(x, Value)]
         out = Value("out", shape, dtype)
         program = Program(op.name, arguments, {}, [Instruction(op, tuple(given), params, (out,))])
         layouts = [(x.shape, x.strides, x.dtype) for x in inputs if isinstance(x, Array)]
@@ -73,7 +74,7 @@ class Operation:
         if self.hosted:
             return
         if self.out.buffer.source is None:
-            self.out.buffer.source = ("result",)
+            self.out.buffer.source = Place("result")
         title = f"The operation `{op.name}` for {', '.join(map(repr, arguments)) or 'no arrays'}.\n"
         order, self.plan = stages(lowering.items, gpu, library=library)
         self.emitted: Emitted = Writer(order, self.plan, 0, gpu, title).emit()
@@ -81,11 +82,14 @@ class Operation:
     def __call__(self, arrays: list[Array]) -> Array:
         """Run it: the result is new, or a view of an input."""
         gpu, out = device(), self.out
-        known: dict[Any, Any] = {("argument", k): array for k, array in enumerate(arrays)}
+        known: dict[str | Source | None, Pointer] = {
+            Place("argument", k): array for k, array in enumerate(arrays)
+        }
         if out.buffer.source not in known:
             known["status"] = gpu.faults
-            known["random"] = self.state() if self.blocks else None
-            known["result",] = Array.empty(out.buffer.shape, out.buffer.dtype)
+            if self.blocks:
+                known["random"] = self.state()
+            known[Place("result")] = Array.empty(out.buffer.shape, out.buffer.dtype)
             known[None] = Array.empty((self.plan.arena,), np.uint8)
             if self.kernels is None and self.emitted.signatures:
                 self.kernels = gpu.load(self.emitted.text, self.emitted.signatures, self.name)
@@ -101,12 +105,12 @@ class Operation:
         first = self.pointer((out.buffer, out.offset), known)
         return Array(first.memory, out.shape, out.dtype, first.start, out.strides)
 
-    def pointer(self, key: Any, known: dict[Any, Array]) -> Pointer:
+    def pointer(self, key: Target, known: dict[str | Source | None, Pointer]) -> Pointer:
         """Where a parameter of a kernel points to."""
-        if isinstance(key, str):
+        if isinstance(key, str | Place):
             return known[key]
         buffer, offset = key
-        array, low = known[buffer.source], self.low.get(buffer.source, 0)
+        array, low = known[buffer.source], self.low.get(buffer.source, 0) if buffer.source else 0
         start = array.start + max(buffer.place, 0) + (low + offset) * buffer.dtype.itemsize
         return Pointer(array.memory, start, buffer.dtype)
 
@@ -119,21 +123,21 @@ class Operation:
         return Array.from_numpy(np.array(words, np.int64))
 
 
-def drawn_by(op: Any, shape: tuple[int, ...]) -> int:
+def drawn_by(op: Primitive | Draw, shape: tuple[int, ...]) -> int:
     """How many blocks of the generator an operation takes."""
     return -(-int(np.prod(shape, dtype=np.int64)) // 4) if isinstance(op, Draw) else 0
 
 
-operations: dict[Any, Operation] = {}
+operations: dict[Hashable, Operation] = {}
 
 
-def run(op: Primitive, *args: Any, **params: Any) -> Array:
+def run(op: Primitive, *args: Array | float, **params: object) -> Array:
     """An operation on arrays of the device."""
     params = {**op.defaults, **params} if op.defaults else params
     arrays = list(args)
     fixed = tuple(x if not isinstance(x, Array) else (x.shape, x.strides, x.dtype) for x in arrays)
     gpu = device()
-    key: Any = op, mode.number, gpu.shape, bool(gpu.blas), fixed, tuple(map(type, fixed)), frozen(params)
+    key: Hashable = op, mode.number, gpu.shape, bool(gpu.blas), fixed, tuple(map(type, fixed)), frozen(params)
     try:
         compiled = operations.get(key)
     except TypeError:  # parameters that are no key: arrays, say
@@ -147,7 +151,7 @@ def run(op: Primitive, *args: Any, **params: Any) -> Array:
     return compiled([a for a in arrays if isinstance(a, Array)])
 
 
-def make(op: Primitive, arrays: list[Any], params: dict[str, Any]) -> Operation:
+def make(op: Primitive, arrays: list[Array | float], params: dict[str, object]) -> Operation:
     """Compile an operation, for shape and dtype as NumPy finds them."""
     masks = [isinstance(a, Array) and a.dtype == bool for a in arrays]
     if op.name in ("getitem", "put") and any(masks[1:]):  # the values of a mask decide on the shape
@@ -163,7 +167,9 @@ class Hosted(Operation):
         self.hosted = True
 
 
-def infer(op: Primitive, arrays: list[Any], params: dict[str, Any]) -> tuple[tuple[int, ...], np.dtype, bool]:
+def infer(
+    op: Primitive, arrays: list[Array | float], params: dict[str, object]
+) -> tuple[tuple[int, ...], np.dtype, bool]:
     """Shape and dtype of the result, and if it is no view, by NumPy on zeros; errors are those of the CPU."""
     zeros = [np.zeros(a.shape, a.dtype) if isinstance(a, Array) else a for a in arrays]
     out = np.asarray(op.forward(*zeros, **params))
@@ -177,13 +183,13 @@ def infer(op: Primitive, arrays: list[Any], params: dict[str, Any]) -> tuple[tup
     return out.shape, np.dtype(dtype), copies
 
 
-def on_host(op: Primitive, arrays: list[Any], params: dict[str, Any]) -> Array:
+def on_host(op: Primitive, arrays: list[Array | float], params: dict[str, object]) -> Array:
     """NumPy's or the user's own code: its arrays go to the host and its result comes back."""
     host = [a.numpy() if isinstance(a, Array) else a for a in arrays]
     return Array.from_numpy(np.asarray(op.forward(*host, **params)))
 
 
-def gather(array: Array, dtype: Any) -> Array:
+def gather(array: Array, dtype: DTypeLike) -> Array:
     """The elements of an array one after the other, in a dtype."""
     return run(shapes.cast, array, dtype=dtype)
 
@@ -194,11 +200,11 @@ def random(method: str, shape: tuple[int, ...]) -> Operation:
     return Operation(Draw(method, 0), [], {}, shape, np.dtype(np.float32), device().shape)
 
 
-def draw(method: str, options: dict[str, Any]) -> Array:
+def draw(method: str, options: dict[str, object]) -> Array:
     """Random numbers: the generator's own bits, from a kernel where there is one."""
     plain = options.get("low", 0) == 0 and options.get("high", 1) == 1
     if method == "uniform" and plain and options["dtype"] == np.float32:
-        return random(method, tuple(np.atleast_1d(options["shape"]).tolist()))([])
+        return random(method, tuple(np.atleast_1d(np.asarray(options["shape"])).tolist()))([])
     return Array.from_numpy(getattr(generator, method)(**options))
 
 

@@ -5,7 +5,7 @@ An `Array` has what NumPy's have as far as looking goes: shapes, dtypes, views. 
 
 import math
 from collections.abc import Callable
-from typing import Any, ClassVar, Self
+from typing import ClassVar, Self
 
 import numpy as np
 from numpy.typing import DTypeLike
@@ -14,7 +14,9 @@ from microgradx.cuda import dlpack
 from microgradx.cuda.current import device
 from microgradx.cuda.devices import Device, Memory, Pointer
 from microgradx.errors import DTypeError, ShapeError
-from microgradx.kernels.strided import contiguous, dense, extent, through
+from microgradx.kernels.addresses import Lender
+from microgradx.kernels.strided import Index, Size, contiguous, dense, extent, through
+from microgradx.scalars import Operand
 
 
 class Array(Pointer):
@@ -51,13 +53,13 @@ class Array(Pointer):
         return array
 
     @classmethod
-    def from_dlpack(cls, lender: Any) -> Self:  # with __dlpack__, whatever it is
+    def from_dlpack(cls, lender: Lender) -> Self:
         """The array of another library on the same device, without a copy."""
         gpu = device()
         return cls(*dlpack.borrow(lender.__dlpack__(stream=gpu.queue), gpu))
 
     @classmethod
-    def from_interface(cls, lender: Any) -> Self:  # with __cuda_array_interface__
+    def from_interface(cls, lender: object) -> Self:  # with __cuda_array_interface__
         """The same for a library that has no DLPack."""
         return cls(*dlpack.from_interface(lender, device()))
 
@@ -113,12 +115,12 @@ class Array(Pointer):
             raise ShapeError(f"no view of {self!r}: {error}.") from None
         return Array(self.memory, shape, self.dtype, self.start + moved * self.dtype.itemsize, strides)
 
-    def reshape(self, *shape: Any) -> "Array":  # sizes, or one tuple of them, as NumPy takes them
+    def reshape(self, *shape: Size) -> "Array":
         """The same elements in another shape."""
         new = shape[0] if len(shape) == 1 else shape
         return self.view(lambda x: np.reshape(x, new, copy=False))
 
-    def __getitem__(self, index: Any) -> "Array":  # whatever NumPy indexes views with
+    def __getitem__(self, index: Index) -> "Array":
         index = index if isinstance(index, tuple) else (index,)
         return self.view(lambda x: x[(*index, ...)] if ... not in index else x[index])
 
@@ -159,7 +161,7 @@ class Array(Pointer):
     def __deepcopy__(self, memo: object) -> np.ndarray:
         return self.numpy()  # what is saved with a run is on the host
 
-    def __setitem__(self, index: Any, values: Any) -> None:  # whatever NumPy takes
+    def __setitem__(self, index: Index, values: Operand) -> None:
         place = self if index is ... else self[index]
         if not place.dense:
             raise ShapeError(f"only one piece of memory can be written to, not {place!r}.")
@@ -178,7 +180,7 @@ class Array(Pointer):
     # Other libraries
 
     @property
-    def __cuda_array_interface__(self) -> dict[str, Any]:  # numbers, texts and tuples of them
+    def __cuda_array_interface__(self) -> dict[str, object]:
         if self.device.queue is None:
             raise AttributeError("the simulator's arrays are not on a GPU")
         size = self.dtype.itemsize

@@ -17,7 +17,6 @@ from dataclasses import dataclass
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from types import FunctionType, ModuleType, SimpleNamespace
-from typing import Any
 
 from microgradx.errors import ArgumentError, DeviceError, KernelError
 from microgradx.kernels.cache import locked, read, write
@@ -60,7 +59,7 @@ def package() -> str:
     return "numba_cuda_mlir" if chosen == "mlir" else "numba"
 
 
-def module() -> Any:  # a package of which there are two
+def module() -> ModuleType:
     """`numba.cuda`, which any missing or unfitting library keeps from being imported."""
     try:
         return importlib.import_module(f"{package()}.cuda")
@@ -117,7 +116,7 @@ def by_numba(
     }  # fmt: skip
     asked = SimpleNamespace(compute_capability=capability)  # of a GPU, for functions that kernels call
     with replaced(dispatcher, "get_current_device", lambda: asked):
-        front: Any = compiler  # whose private parts are untyped
+        front: ModuleType = compiler  # whose private parts are untyped
         types = [numba_type(t, numba.types) for t in signature]
         library, _ = front._compile_pyfunc_with_fixup(function, numba.void(*types), **options)
         parts = dict.fromkeys(library.llvm_strs)  # a function that two others call is there twice
@@ -167,7 +166,7 @@ def replaced(owner: object, name: str, value: object) -> Iterator[None]:
         setattr(owner, name, usual)
 
 
-def numba_type(text: str, types: ModuleType) -> Any:  # of either package
+def numba_type(text: str, types: ModuleType) -> object:
     """The type of a parameter: a number, a pointer such as `float32*`, or an array such as `int64[::1]`."""
     if text.endswith("*"):
         return types.CPointer(getattr(types, text[:-1]))

@@ -14,10 +14,9 @@ from numpy import float32, int64
 
 BLOCK, TILE, ROW, STEP, PER = 256, 64, 65, 16, 4  # as on a GPU
 
-if TYPE_CHECKING:  # Any: they stand for what a file has in their place
-    cuda: Any = ...
-    combine: Any = ...
-    better: Any = ...
+if TYPE_CHECKING:
+    stand_in: Any = ...  # for what a file has in their place
+    cuda = combine = better = stand_in
 
 KINDS = {
     "sum": "parts[t] + parts[t + half]", "prod": "parts[t] * parts[t + half]",

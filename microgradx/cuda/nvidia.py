@@ -42,7 +42,7 @@ FAULT = (
 class Nvidia(Device):
     """The first GPU, or the one that CUDA_VISIBLE_DEVICES names. `api`: the driver's functions."""
 
-    def __init__(self, api: Any = None):  # a module of cuda-bindings, or what stands in for it
+    def __init__(self, api: ModuleType | None = None):  # of cuda-bindings, or what stands in for it
         self.api = driver() if api is None else api
         self.last: deque[str] = deque(maxlen=3)  # names of the kernels launched last
         self.waiting = bool(os.environ.get("MICROGRADX_CUDA_SYNC", "").strip("0"))

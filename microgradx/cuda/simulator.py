@@ -13,6 +13,7 @@ from numpy.typing import DTypeLike
 
 from microgradx.cuda.devices import Device, Kernel, Launch, Pointer, Shape, Work
 from microgradx.kernels.addresses import memory_at
+from microgradx.kernels.source import Names
 
 quiet = """
 def {name}_quietly(*parameters):
@@ -82,7 +83,7 @@ class Simulator(Device):
         """The kernels as the simulator runs them, without NumPy's warnings."""
         from numba import cuda
 
-        names: dict[str, Any] = {"errstate": np.errstate}  # what a file names
+        names: Names = {"errstate": np.errstate}
         exec(compile(source, f"<{label} on CUDA>", "exec"), names)
         for key, value in list(names.items()):
             if getattr(value, "__module__", "") == "math" and not isinstance(value, FunctionType):
@@ -97,7 +98,7 @@ class Simulator(Device):
         blocks = 1 if launch.together else min(launch.blocks, self.most)
         return lambda: launch.kernel[blocks, self.shape.block](*parameters)
 
-    def parameter(self, x: Pointer | np.generic) -> Any:  # one of Numba's arrays, or the number itself
+    def parameter(self, x: Pointer | np.generic) -> object:  # one of Numba's arrays, or the number itself
         """A pointer as an array that goes on to the end of its memory, and is used where it is."""
         from numba import cuda
 

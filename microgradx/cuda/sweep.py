@@ -1,6 +1,7 @@
 """Update rules over whole arrays of a device: one launch, whatever their number of parameters."""
 
 from collections.abc import Callable
+from functools import cached_property
 
 import numpy as np
 
@@ -21,12 +22,14 @@ class Sweep(cpu.Sweep):
     NumPy's arrays are copied there and back.
     """
 
-    def compile(self, lifted: RuleLoop) -> tuple[str, Callable[..., None]]:
-        """The text of the kernel, and the kernel."""
-        source, dtype = lifted.source(bounds, loop), lifted.dtype
-        types = ["int64", *[f"{dtype}*"] * len(lifted.arrays), *[dtype] * len(lifted.numbers)]
-        kernels = device().load(source, {"sweep": " ".join(types)}, f"{self.rule.name}_{dtype}")
-        return source, kernels["sweep"]
+    def written(self, lifted: RuleLoop) -> str:
+        """The text of the kernel."""
+        return lifted.source(bounds, loop)
+
+    @cached_property
+    def run(self) -> Callable[..., None]:
+        """The kernel, since it is first needed."""
+        return self.load("int64", device().load)
 
     def bind(self, *arrays: np.ndarray | Array) -> Callable[..., Numbers]:
         """The update of these arrays, checked once."""

@@ -7,7 +7,6 @@ operation, and every operation of the tables becomes a method.
 from collections.abc import Callable, Sequence
 from functools import partial
 from inspect import signature
-from typing import Any
 
 import numpy as np
 
@@ -22,13 +21,13 @@ from microgradx.eager.tensor import Tensor, wrap
 from microgradx.errors import DeviceError, DTypeError
 from microgradx.familiar import unexpected
 from microgradx.kernels.cpu import operand, plain
-from microgradx.primitives import Primitive, lift
+from microgradx.primitives import Operand, Primitive, lift
 from microgradx.scalars import Elementwise
 
 
-def apply(op: Primitive, *args: Any, **params: Any) -> Tensor:
+def apply(op: Primitive, *args: Operand, **params: object) -> Tensor:
     """Run an operation on the arrays inside the Tensors; record it if any of them wants a gradient."""
-    arrays: list[Any] = []
+    arrays: list[Operand] = []
     edges: list[Edge | None] = []
     wanted, forward, away = False, op.forward, False
     for a in args:
@@ -72,7 +71,7 @@ def apply(op: Primitive, *args: Any, **params: Any) -> Tensor:
     return out
 
 
-def promoted(op: Primitive, arrays: list[Any], params: dict[str, Any], data: Any) -> Any:
+def promoted(op: Primitive, arrays: list[Operand], params: dict[str, object], data: Operand) -> Operand:
     """A result other than float32 in the dtype that it should have.
 
     Of small integers NumPy computes functions in 16 bits, of others in 64; here they give `mode.number`.
@@ -88,7 +87,9 @@ def promoted(op: Primitive, arrays: list[Any], params: dict[str, Any], data: Any
     return data
 
 
-def on_device(op: Primitive, args: Sequence[Any], arrays: list[Any]) -> tuple[Callable[..., Any], list[Any]]:
+def on_device(
+    op: Primitive, args: Sequence[Operand], arrays: list[Operand]
+) -> tuple[Callable[..., Operand], list[Operand]]:
     """How to run an operation on another device's arrays, and the arrays to run it on."""
     far = [a for a in arrays if is_array(a) and type(a) is not np.ndarray]
     if mode.recorder is not None:  # it needs shapes; what the arrays hold stays where it is
@@ -103,7 +104,7 @@ def on_device(op: Primitive, args: Sequence[Any], arrays: list[Any]) -> tuple[Ca
     return partial(run, op), [placed(a, device) if is_array(a) else a for a in arrays]
 
 
-def apply_elementwise(function: Elementwise, *args: Any, **constants: Any) -> Tensor:
+def apply_elementwise(function: Elementwise, *args: Operand, **constants: Operand) -> Tensor:
     """Run and record an elementwise function."""
     if constants or len(args) != len(function.inputs):
         args, constants = function.bind(args, constants)
@@ -115,10 +116,10 @@ primitives.executors[Tensor] = apply
 primitives.readers[Tensor] = settled
 
 
-def method(function: Callable[..., Any]) -> Callable[..., Any]:
+def method(function: Callable[..., Operand]) -> Callable[..., Operand]:
     """An operation as a method: t.exp() is exp(t)."""
 
-    def call(self: Tensor, *args: Any, **kwargs: Any) -> Any:
+    def call(self: Tensor, *args: object, **kwargs: object) -> Operand:
         try:
             return function(self, *args, **kwargs)
         except TypeError as error:

@@ -1,7 +1,5 @@
 """Arrays of what users give: numbers, lists, NumPy's arrays, tensors, other libraries' arrays."""
 
-from typing import Any
-
 import numpy as np
 from numpy.typing import DTypeLike
 
@@ -24,7 +22,7 @@ def as_dtype(dtype: DTypeLike) -> np.dtype:
     return found.newbyteorder("=")
 
 
-def as_array(values: Any, dtype: DTypeLike | None = None) -> Any:
+def as_array(values: Operand, dtype: DTypeLike | None = None) -> Operand:
     """The array of what a user gave: float32 for Python's numbers, else the dtype it has."""
     if isinstance(values, Box):
         wanted = values.dtype if dtype is None else as_dtype(dtype)
@@ -46,7 +44,7 @@ def as_array(values: Any, dtype: DTypeLike | None = None) -> Any:
     return array.astype(as_dtype(dtype), copy=False)
 
 
-def as_operand(value: Any) -> Operand:
+def as_operand(value: Operand) -> Operand:
     """What a binary array operation takes beside a Tensor: a Tensor or an array."""
     return value if isinstance(value, Box) else as_array(value)
 

@@ -3,7 +3,6 @@
 import math
 from collections.abc import Callable, Iterator, Sequence
 from functools import wraps
-from typing import Any
 
 import numpy as np
 
@@ -11,14 +10,18 @@ from microgradx.eager.arrays import as_array
 from microgradx.eager.devices import Shape, placed
 from microgradx.eager.gradients import differentiate
 from microgradx.eager.mode import mode
+from microgradx.eager.tape import Edge
 from microgradx.eager.tensor import Tensor, constant, wrap
 from microgradx.errors import ArgumentError, GradientError, ShapeError, callable_of, shown, switch, whole
 from microgradx.kernels.cpu import operand
+from microgradx.primitives import Operand
 from microgradx.primitives.indexing import stack
 from microgradx.primitives.shapes import reshape_to
 
-Function = Callable[..., Any]
+Function = Callable[..., Operand]
 """Of arrays, numbers or Tensors to one Tensor, mostly of one number."""
+
+Gradient = Operand  # a Tensor, or a tuple of them where `argnums` is several
 
 Points = list[np.ndarray]
 """Where a function is looked at: an array per argument."""
@@ -26,7 +29,7 @@ Points = list[np.ndarray]
 
 def value_and_grad(
     f: Function, argnums: int | Sequence[int] = 0, create_graph: bool | None = None
-) -> Callable[..., tuple[Tensor, Any]]:
+) -> Callable[..., tuple[Tensor, Gradient]]:
     """A function that returns `(f(*args), gradient)` for a function f that returns one number.
 
     The gradient is with respect to the argument `argnums`, or a tuple of gradients for several. Arrays and
@@ -44,7 +47,7 @@ def value_and_grad(
     positions = tuple(argnums) if isinstance(argnums, Sequence) else (argnums,)
 
     @wraps(f)
-    def run(*args: Any, **kwargs: Any) -> tuple[Tensor, Any]:
+    def run(*args: Operand, **kwargs: object) -> tuple[Tensor, Gradient]:
         if positions and not -len(args) <= min(positions) <= max(positions) < len(args):
             raise ArgumentError(f"argnums={argnums} does not fit a call with {len(args)} arguments.")
         if not mode.record:
@@ -67,8 +70,11 @@ def value_and_grad(
 
 def grad(
     f: Function, argnums: int | Sequence[int] = 0, create_graph: bool | None = None
-) -> Callable[..., Any]:
+) -> Callable[..., Gradient]:
     """A function that returns the gradient of f; see `value_and_grad`. Nests: `grad(grad(f))`.
+
+    One gradient, of the argument's shape, or a tuple of them where `argnums` is a sequence. Errors are those
+    of `value_and_grad`.
 
     >>> cube = lambda x: x**3
     >>> mg.grad(cube)(2.0), mg.grad(mg.grad(cube))(2.0)
@@ -78,7 +84,7 @@ def grad(
     return wraps(f)(lambda *args, **kwargs: both(*args, **kwargs)[1])
 
 
-def variable(x: Any) -> Tensor:
+def variable(x: Operand) -> Tensor:
     """A Tensor to differentiate with respect to: a new leaf, or x's view if it has a history."""
     if isinstance(x, Tensor) and x.requires_grad:
         return reshape_to(x, shape=x.shape)  # apart from x, which the function may also use
@@ -87,8 +93,8 @@ def variable(x: Any) -> Tensor:
 
 def gradients(y: Tensor, inputs: Sequence[Tensor], create_graph: bool = False) -> list[Tensor]:
     """The gradients of y with respect to `inputs`, zero where it does not depend on them."""
-    edges = [x._node or x for x in inputs]
-    found: dict[Any, Any] = dict.fromkeys(edges)
+    edges: list[Edge] = [x._node or x for x in inputs]
+    found: dict[Edge, Operand] = dict.fromkeys(edges)
     if y.requires_grad and found:
         differentiate(y, create_graph=create_graph, watch=found)
     pairs = zip(inputs, map(found.get, edges), strict=True)
@@ -96,12 +102,12 @@ def gradients(y: Tensor, inputs: Sequence[Tensor], create_graph: bool = False) -
     return [g if isinstance(g, Tensor) else wrap(g) for g in grads]
 
 
-def nothing(x: Tensor) -> Any:
+def nothing(x: Tensor) -> Operand:
     """Zeros like a Tensor, where it is."""
     return placed(np.zeros(x.shape, x.dtype), x.device)
 
 
-def hvp(f: Function, x: Any, v: Any) -> Tensor:
+def hvp(f: Function, x: Operand, v: Operand) -> Tensor:
     """The product of the Hessian of f at x with v (of x's shape), by reverse over reverse.
 
     ShapeError where v has another shape. Pearlmutter (1994), Fast Exact Multiplication by the Hessian.
@@ -117,8 +123,10 @@ def hvp(f: Function, x: Any, v: Any) -> Tensor:
     return gradients((g * v).sum(), [x])[0]
 
 
-def hessian(f: Function) -> Callable[[Any], Tensor]:
+def hessian(f: Function) -> Callable[[Operand], Tensor]:
     """A function that returns the matrix of second derivatives of f, of shape (*x.shape, *x.shape).
+
+    Row by row, by `hvp`. GradientError where f returns anything but one number.
 
     >>> mg.hessian(lambda x: x[0] * x[1] ** 2)(np.array([1.0, 2.0]))
     tensor([[0., 4.],
@@ -126,7 +134,7 @@ def hessian(f: Function) -> Callable[[Any], Tensor]:
     """
 
     @wraps(f)
-    def run(x: Any) -> Tensor:
+    def run(x: Operand) -> Tensor:
         x = variable(x)
         rows = [hvp(f, x, row) for row in np.eye(x.size).reshape(x.size, *x.shape)]
         return reshape_to(stack(rows), shape=x.shape + x.shape)
@@ -135,14 +143,15 @@ def hessian(f: Function) -> Callable[[Any], Tensor]:
 
 
 def check_grad(
-    f: Function, *inputs: Any, order: int = 1, eps: float = 1e-6, rtol: float = 1e-5, atol: float = 1e-7,
+    f: Function, *inputs: Operand, order: int = 1, eps: float = 1e-6, rtol: float = 1e-5, atol: float = 1e-7,
     seed: int = 0,
 ) -> bool:  # fmt: skip
     """Compare the derivatives of f with central differences in float64; True, or GradientError.
 
     f takes float arrays (others are passed on as they are) and returns one Tensor of any shape, which is
     weighted at random so that one number stands for the whole Jacobian. `order=2` also checks the
-    derivative of the derivative. The error names the elements and both values, unweighted.
+    derivative of the derivative. `eps` is the step of the differences, `atol` + `rtol` times the value what
+    may differ. The error names the elements and both values, unweighted.
 
     >>> mg.check_grad(mg.tanh, np.array([-1.0, 0.5]), order=2)
     True
@@ -159,10 +168,10 @@ def check_grad(
     shape = np.shape(f(*[Tensor(p) for p in points]))
     weights = draw.uniform(0.5, 1.5, shape)
 
-    def total(*args: Any) -> Tensor:
+    def total(*args: Operand) -> Tensor:
         return (f(*args) * weights).sum()
 
-    def slope(*args: Any) -> Any:
+    def slope(*args: Operand) -> Operand:
         grads = grad(total, argnums=free, create_graph=True)(*args)
         return sum((g * d).sum() for g, d in zip(grads, directions, strict=True))
 

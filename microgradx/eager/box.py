@@ -5,7 +5,7 @@ into a new one. A Tensor is a Box with operators and methods; the files up to `t
 """
 
 from operator import attrgetter
-from typing import Any, Self, TypeVar
+from typing import Self, TypeVar
 from weakref import WeakValueDictionary
 
 import numpy as np
@@ -26,7 +26,7 @@ class Box:
         "_data", "_grad", "_home", "_node", "_trained", "_version", "requires_grad", "name", "__weakref__",
     )  # fmt: skip
     number = -1  # on the tape, a leaf is older than any node
-    _data: Any  # an Array; of which of its kinds is looked at where that matters
+    _data: Operand  # an Array; of which of its kinds is looked at where that matters
     _grad: "Box | None"
     _home: Array | None  # where an optimizer wants the gradient written
     _node: Node | None  # that made it; None for a leaf
@@ -49,7 +49,7 @@ class Box:
         return device_of(self._data)
 
     @classmethod
-    def around(cls, array: Any, version: list[int] | None = None) -> Self:
+    def around(cls, array: Operand, version: list[int] | None = None) -> Self:
         """A box around an array, without checks and without a copy."""
         t = cls.__new__(cls)
         t._data = array if type(array) is np.ndarray or type(array) in kinds else np.asarray(array)
@@ -85,7 +85,7 @@ class Box:
 
 B = TypeVar("B", bound=Box)
 
-lent: WeakValueDictionary[int, Any] = WeakValueDictionary()
+lent: WeakValueDictionary[int, object] = WeakValueDictionary()
 """Memory that optimizers work in, by its id. It stays theirs: as another tensor's data it is copied."""
 
 
@@ -99,14 +99,14 @@ def check_differentiable(dtype: np.dtype) -> None:
 # Looking at the array, and changing it, with word to whoever listens
 
 
-def look(t: Box, what: str) -> Any:
+def look(t: Box, what: str) -> Operand:
     """The array inside, for somebody outside; refused where a listener could not allow that."""
     if mode.recorder is not None:
         mode.recorder.look(t, what)
     return t._data
 
 
-def shared(t: Box) -> Any:
+def shared(t: Box) -> Operand:
     """The array inside, for another box to hold."""
     if mode.recorder is not None:
         mode.recorder.shared(t)
@@ -126,7 +126,7 @@ def remembered(t: B) -> B:
     return t
 
 
-def write(array: Array, new: Any) -> None:
+def write(array: Array, new: Operand) -> None:
     """Copy an array, or what a box holds, into an array."""
     if not isinstance(new, Box):
         copy_into(array, new)

@@ -3,17 +3,17 @@
 All take `dtype` (float32 unless the values say otherwise), `device` and `requires_grad`.
 """
 
-from typing import Any
-
 import numpy as np
-from numpy.typing import DTypeLike
+from numpy.typing import ArrayLike, DTypeLike
 
 from microgradx.eager.arrays import as_dtype
 from microgradx.eager.devices import Shape, devices
 from microgradx.eager.mode import mode
 from microgradx.eager.tensor import Tensor
 from microgradx.errors import ArgumentError, checked
+from microgradx.kernels.addresses import Lender
 from microgradx.kernels.random import generator
+from microgradx.kernels.strided import Size
 from microgradx.primitives.shapes import one_shape
 
 HOST = 1  # DLPack's number of the host's memory
@@ -21,11 +21,14 @@ HOST = 1  # DLPack's number of the host's memory
 
 @checked
 def tensor(
-    values: Any, dtype: DTypeLike | None = None, device: str | None = None, requires_grad: bool = False
+    values: ArrayLike, dtype: DTypeLike | None = None, device: str | None = None, requires_grad: bool = False
 ) -> Tensor:
     """A Tensor with a copy of the values; float32 for Python's numbers, else the dtype they have.
 
     ShapeError where lists do not form an array, DTypeError for what is no number, or has no gradient.
+
+    values: numbers, nested lists, an array of NumPy, a device or another library, a Tensor. `device`: "cpu"
+    or "cuda"; DeviceError for others.
 
     >>> mg.tensor([[1, 2], [3, 4]], np.float32)
     tensor([[1., 2.],
@@ -34,16 +37,18 @@ def tensor(
     t = Tensor(values, dtype, device, requires_grad)
     if isinstance(values, Tensor):
         t._data = t.detach().clone()._data
-    elif isinstance(t._data, np.ndarray) or t._data is values:  # else a copy on the device already
+    elif isinstance(t._data, np.ndarray) or id(t._data) == id(values):  # else a copy on the device already
         t._data = t._data.copy()
     return t
 
 
 @checked
-def from_dlpack(x: Any) -> Tensor:
+def from_dlpack(x: Lender) -> Tensor:
     """A Tensor that shares the memory of another library's array: NumPy's, PyTorch's, JAX's, CuPy's.
 
     On the CPU or on the GPU, by DLPack; nothing is copied.
+
+    ArgumentError for what has no `__dlpack__`.
 
     >>> array = np.zeros(2)
     >>> t = mg.from_dlpack(array)
@@ -54,7 +59,7 @@ def from_dlpack(x: Any) -> Tensor:
     if not hasattr(x, "__dlpack__"):
         raise ArgumentError(f"from_dlpack takes an array with __dlpack__, not {type(x).__name__}.")
     if x.__dlpack_device__()[0] == HOST:
-        return Tensor(np.from_dlpack(x))
+        return Tensor(np.from_dlpack(x))  # type: ignore[arg-type]  # NumPy's type for it knows no other streams
     return Tensor(next(iter(devices.values())).from_dlpack(x))
 
 
@@ -64,6 +69,8 @@ def full(
     requires_grad: bool = False,
 ) -> Tensor:  # fmt: skip
     """A Tensor filled with one value.
+
+    Without `dtype`, float32 for a float, int64 for an integer. Errors, here and below, are those of `tensor`.
 
     >>> mg.full((2, 3), 7)
     tensor([[7, 7, 7],
@@ -75,7 +82,7 @@ def full(
 
 @checked
 def zeros(
-    *shape: Any, dtype: DTypeLike | None = None, device: str | None = None, requires_grad: bool = False
+    *shape: Size, dtype: DTypeLike | None = None, device: str | None = None, requires_grad: bool = False
 ) -> Tensor:
     """Zeros: `zeros(2, 3)` or `zeros((2, 3))`.
 
@@ -87,7 +94,7 @@ def zeros(
 
 @checked
 def ones(
-    *shape: Any, dtype: DTypeLike | None = None, device: str | None = None, requires_grad: bool = False
+    *shape: Size, dtype: DTypeLike | None = None, device: str | None = None, requires_grad: bool = False
 ) -> Tensor:
     """Ones: `ones(2, 3)` or `ones((2, 3))`.
 
@@ -103,6 +110,8 @@ def eye(
     requires_grad: bool = False,
 ) -> Tensor:  # fmt: skip
     """Ones on the diagonal of (n, m), which is (n, n) without m.
+
+    Errors are those of `tensor`.
 
     >>> mg.eye(2)
     tensor([[1., 0.],
@@ -130,7 +139,7 @@ def arange(
 
 @checked
 def rand(
-    *shape: Any, dtype: DTypeLike | None = None, device: str | None = None, requires_grad: bool = False
+    *shape: Size, dtype: DTypeLike | None = None, device: str | None = None, requires_grad: bool = False
 ) -> Tensor:
     """Uniform random numbers in [0, 1); `mg.seed` says which.
 
@@ -144,7 +153,7 @@ def rand(
 
 @checked
 def randn(
-    *shape: Any, dtype: DTypeLike | None = None, device: str | None = None, requires_grad: bool = False
+    *shape: Size, dtype: DTypeLike | None = None, device: str | None = None, requires_grad: bool = False
 ) -> Tensor:
     """Random numbers of the standard normal distribution; `mg.seed` says which.
 
@@ -156,7 +165,7 @@ def randn(
     return draw("normal", options, device, requires_grad)
 
 
-def draw(method: str, options: dict[str, Any], device: str | None, requires_grad: bool) -> Tensor:
+def draw(method: str, options: dict[str, object], device: str | None, requires_grad: bool) -> Tensor:
     """A Tensor of fresh random numbers, from a method of the generator."""
     there = devices.get(device or "cpu") if mode.recorder is None else None
     array = getattr(generator, method)(**options) if there is None else there.draw(method, options)

@@ -5,13 +5,15 @@ NumPy's arrays are on "cpu". Who has another place for arrays describes it as a 
 """
 
 from abc import ABC, abstractmethod
-from typing import Any, Protocol, Self
+from typing import Protocol, Self
 
 import numpy as np
 
 from microgradx.eager.mode import mode
 from microgradx.errors import DeviceError
-from microgradx.primitives.core import Shape
+from microgradx.kernels.addresses import Lender
+from microgradx.kernels.strided import Index
+from microgradx.primitives.core import Operand, Shape
 
 
 class DeviceArray(Protocol):
@@ -41,6 +43,8 @@ class DeviceArray(Protocol):
     def dense(self) -> bool:
         """Whether it is one piece of memory, which can be written to."""
 
+    def __array__(self) -> np.ndarray: ...
+
     def numpy(self) -> np.ndarray:
         """A copy on the host."""
 
@@ -52,7 +56,7 @@ class DeviceArray(Protocol):
 
     def __len__(self) -> int: ...
 
-    def __setitem__(self, index: Any, values: Any) -> None: ...
+    def __setitem__(self, index: Index, values: Operand) -> None: ...
 
 
 Array = np.ndarray | DeviceArray
@@ -75,15 +79,15 @@ class Device(ABC):
         """A new array of any values."""
 
     @abstractmethod
-    def draw(self, method: str, options: dict[str, Any]) -> DeviceArray:
+    def draw(self, method: str, options: dict[str, object]) -> DeviceArray:
         """Fresh random numbers, of a method of the generator."""
 
     @abstractmethod
-    def from_interface(self, x: Any) -> DeviceArray:
+    def from_interface(self, x: object) -> DeviceArray:
         """The array of an object that has the attribute `interface`, without a copy."""
 
     @abstractmethod
-    def from_dlpack(self, x: Any) -> DeviceArray:
+    def from_dlpack(self, x: Lender) -> DeviceArray:
         """The array of an object that lends it by DLPack, without a copy."""
 
     @abstractmethod
@@ -120,7 +124,7 @@ def device_of(array: Array) -> str:
     return kinds[type(array)].name if type(array) in kinds else "cpu"
 
 
-def placed(array: Array, device: str | None) -> Any:
+def placed(array: Array, device: str | None) -> Operand:
     """An array where it is wanted, of that device's kind: itself, or a copy."""
     check_device(device)
     if device is None or device == device_of(array):
@@ -135,7 +139,7 @@ def placed(array: Array, device: str | None) -> Any:
     return devices[device].place(array)
 
 
-def on_host(array: Any) -> np.ndarray:
+def on_host(array: Operand) -> np.ndarray:
     """The array (or number of NumPy), or a copy of it if it is on another device."""
     return array.numpy() if type(array) in kinds else array
 
@@ -147,7 +151,7 @@ def room_for(array: Array) -> Array:
     return kinds[type(array)].empty(array.shape, array.dtype)
 
 
-def copy_into(array: Array, values: Any) -> None:
+def copy_into(array: Array, values: Operand) -> None:
     """array[...] = values; while somebody listens, what is on another device stays as it is."""
     if isinstance(array, np.ndarray):
         np.copyto(array, values)

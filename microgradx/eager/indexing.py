@@ -1,21 +1,22 @@
 """Indices, t[1:3], t[mask], t[[0, 2], :], as slices with slots for arrays, of which backward keeps copies."""
 
-from typing import Any
-
 import numpy as np
+from numpy.typing import ArrayLike
 
 from microgradx.eager.arrays import as_array, native
 from microgradx.eager.box import Box, look, tell
 from microgradx.eager.devices import on_host
 from microgradx.eager.mode import mode
 from microgradx.errors import GradientError, MicrogradxError, ShapeError, shown
+from microgradx.kernels.strided import Index
+from microgradx.primitives import Operand
 from microgradx.primitives.indexing import Slot, fill
 
 ARRAYS = (Box, np.ndarray, list, tuple)
 """What stands for an array within an index."""
 
 
-def take_apart(index: Any) -> tuple[Any, list[Any]]:
+def take_apart(index: Index) -> tuple[Index, list[Operand]]:
     """An index with slots for its Tensors, arrays and lists; and these, as Tensors and arrays."""
     parts, arrays = [], []
     for part in index if isinstance(index, tuple) else (index,):
@@ -26,7 +27,7 @@ def take_apart(index: Any) -> tuple[Any, list[Any]]:
     return tuple(parts) if arrays or isinstance(index, tuple) else index, arrays
 
 
-def kept(part: Any) -> Any:
+def kept(part: Box | ArrayLike) -> Operand:
     """A copy of what stands for an array within an index: backward needs it as it is now."""
     if isinstance(part, Box):
         if type(part._data) is not np.ndarray:
@@ -39,7 +40,7 @@ def kept(part: Any) -> Any:
     return copied(part)
 
 
-def copied(values: Any) -> np.ndarray:
+def copied(values: ArrayLike) -> np.ndarray:
     """A copy as an array; of no values, one of integers."""
     try:
         array = native(np.array(values))
@@ -48,7 +49,7 @@ def copied(values: Any) -> np.ndarray:
     return array if array.size or array.dtype.kind == "b" else array.astype(np.intp)
 
 
-def assign(t: Box, index: Any, values: Any) -> None:
+def assign(t: Box, index: Index, values: ArrayLike) -> None:
     """t[index] = values, in place, which nothing records."""
     if t.requires_grad and mode.record:
         advice = "Use where(mask, new, old), or assign inside `with mg.no_grad():`."

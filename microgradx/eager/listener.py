@@ -11,13 +11,14 @@ from typing import Any, Generic, TypeVar
 
 import numpy as np
 
-from microgradx.primitives import Primitive
+from microgradx.primitives import Operand, Primitive
 
 T = TypeVar("T")  # Tensor, which is defined above
+Above = Any  # nodes, flat buffers, optimizers and schedules, too: who overrides a method says which it is
 
 
 class Listener(Generic[T]):
-    """Hears everything and does nothing. Optimizers' things are Any: they are defined above.
+    """Hears everything and does nothing.
 
     >>> class Names(Listener):
     ...     def record(self, op, args, params, out):
@@ -39,7 +40,7 @@ class Listener(Generic[T]):
         """Whether what a Tensor holds may be other numbers the next time: then nobody may rely on them."""
         return False
 
-    def stand_in(self, array: Any) -> np.ndarray:
+    def stand_in(self, array: Operand) -> np.ndarray:
         """An array on the host to compute with, in the place of one on another device."""
         return np.zeros(array.shape, array.dtype)
 
@@ -61,13 +62,13 @@ class Listener(Generic[T]):
     def remember(self, array: np.ndarray) -> None:
         """An array of the library's own, which is the same every time."""
 
-    def drawn(self, tensor: T, method: str, options: dict[str, Any]) -> None:
+    def drawn(self, tensor: T, method: str, options: dict[str, object]) -> None:
         """A Tensor holds fresh random numbers, of a method of the generator."""
 
-    def record(self, op: Primitive, args: tuple[Any, ...], params: dict[str, Any], out: T) -> None:
+    def record(self, op: Primitive, args: tuple[Operand, ...], params: dict[str, object], out: T) -> None:
         """An operation has run."""
 
-    def back(self, node: Any, g: Any) -> None:
+    def back(self, node: Above, g: Operand) -> None:
         """The gradient g of what a node made is complete: its rule runs next. None: the walk has ended."""
 
     def gradient(self, leaf: T, reset: bool = False) -> None:
@@ -75,13 +76,13 @@ class Listener(Generic[T]):
 
     # Of changes in place
 
-    def keep(self, array: Any) -> None:
+    def keep(self, array: Operand) -> None:
         """An array is about to change in place."""
 
     def overwrite(self, tensor: T, new: T) -> None:
         """A Tensor's own array has been given the values of another."""
 
-    def alias(self, array: Any, tensor: T) -> None:
+    def alias(self, array: Operand, tensor: T) -> None:
         """An array has been given the values of a Tensor."""
 
     def replace(self, tensor: T, new: T) -> None:
@@ -89,18 +90,18 @@ class Listener(Generic[T]):
 
     # Of optimizers
 
-    def gather(self, flat: Any) -> None:
+    def gather(self, flat: Above) -> None:
         """Values and gradients are about to come home to a flat buffer."""
 
-    def step(self, optimizer: Any, flat: Any, run: list[Any]) -> None:
+    def step(self, optimizer: Above, flat: Above, run: list[Above]) -> None:
         """An optimizer is about to update some neighbours in a flat buffer."""
 
-    def sweep(self, flat: Any, run: list[Any], more: dict[str, Any]) -> bool:
+    def sweep(self, flat: Above, run: list[Above], more: dict[str, object]) -> bool:
         """A rule would run over some neighbours in a flat buffer; True: it need not."""
         return False
 
-    def state(self, owner: Any, load: bool = False) -> None:
+    def state(self, owner: Above, load: bool = False) -> None:
         """Somebody reads what an optimizer keeps, or is about to load the state of whatever has one."""
 
-    def schedule(self, schedule: Any) -> None:
+    def schedule(self, schedule: Above) -> None:
         """A schedule is about to go on."""

@@ -14,6 +14,9 @@ import numpy as np
 
 from microgradx.eager.listener import Listener
 
+Within = tuple[object, "Within | None"]
+"""A call of a module that runs, and the call around it."""
+
 PACKAGE = str(Path(__file__).parents[1]) + os.sep
 
 
@@ -22,16 +25,16 @@ class Mode(threading.local):
 
     record = True
     detect = False
-    recorder: Listener[Any] | None = None  # who is told of everything, if somebody listens
+    recorder: Listener[Any] | None = None  # who is told of everything; of Tensors, defined above
     number: np.dtype = np.dtype(np.float32)  # what Python's numbers become
-    within: tuple[Any, Any] | None = None  # the innermost call of a module that runs, and the call around it
+    within: Within | None = None  # the call of a module that runs, and the call around it
 
     def __init__(self) -> None:
         self.calm = contextvars.copy_context()  # where NumPy is silent: infinities and NaNs are results
         self.calm.run(np.seterr, all="ignore")
 
     @contextlib.contextmanager
-    def having(self, **changes: Any) -> Iterator[None]:
+    def having(self, **changes: object) -> Iterator[None]:
         """Change attributes for the length of a `with` block (or of a decorated function)."""
         before = {name: getattr(self, name) for name in changes}
         self.__dict__.update(changes)
@@ -60,6 +63,8 @@ def detect_anomaly() -> contextlib._GeneratorContextManager[None]:
     """Find where a NaN or infinity is born: NonFiniteError names the operation and your line. Slow.
 
     Covers forward and backward; also notices changes of arrays that bypass the Tensor (through NumPy).
+    A frequent one, as in PyTorch and JAX: what a `where` leaves out has the gradient 0 · slope, NaN where the
+    slope is infinite. So inside where(x > 0, sqrt(x), 0) write sqrt(where(x > 0, x, 1)).
 
     >>> with mg.detect_anomaly():
     ...     mg.log(mg.zeros(2))

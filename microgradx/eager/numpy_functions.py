@@ -5,7 +5,6 @@ NumPy asks by two protocols: `__array_ufunc__` (NEP 13) for functions of single 
 """
 
 from collections.abc import Callable
-from typing import Any
 
 import numpy as np
 
@@ -15,10 +14,10 @@ from microgradx.eager.box import Box, look
 from microgradx.eager.devices import on_host
 from microgradx.eager.mode import mode
 from microgradx.errors import ArgumentError, GradientError
-from microgradx.primitives.core import SIZES
+from microgradx.primitives.core import SIZES, Operand
 from microgradx.primitives.products import matmul
 
-UFUNCS: dict[str, Callable[..., Any]] = scalars.functions | {
+UFUNCS: dict[str, Callable[..., Operand]] = scalars.functions | {
     "matmul": lambda a, b: matmul(as_operand(a), as_operand(b)),
     "bitwise_and": scalars.logical_and,
     "bitwise_or": scalars.logical_or,
@@ -43,8 +42,9 @@ WITHOUT_GRADIENT = frozenset({
 
 
 def array_ufunc(
-    self: Box, ufunc: np.ufunc, method: str, *inputs: Any, out: tuple[Any, ...] | None = None, **options: Any
-) -> Any:
+    self: Box, ufunc: np.ufunc, method: str, *inputs: Operand, out: tuple[Operand, ...] | None = None,
+    **options: object,
+) -> Operand:  # fmt: skip
     """np.exp(t), array + t: the function of this library of that name; `array -= t` takes the values."""
     ours = UFUNCS.get(ufunc.__name__)
     called = method == "__call__"
@@ -64,8 +64,9 @@ def array_ufunc(
 
 
 def array_function(
-    self: Box, function: Callable[..., Any], types: object, args: tuple[Any, ...], kwargs: dict[str, Any]
-) -> Any:
+    self: Box, function: Callable[..., Operand], types: object, args: tuple[object, ...],
+    kwargs: dict[str, object],
+) -> Operand:  # fmt: skip
     """NumPy's other functions compute arrays; they are refused where they would drop a gradient."""
     name = function.__name__
     if name in SIZES:
@@ -79,14 +80,14 @@ def array_function(
     return function(*as_arrays(args), **as_arrays(kwargs))
 
 
-def any_requires_grad(given: Any) -> bool:
+def any_requires_grad(given: object) -> bool:
     """Whether a Tensor among arguments, however nested, requires a gradient."""
     if isinstance(given, list | tuple | dict):
         return any(map(any_requires_grad, given.values() if isinstance(given, dict) else given))
     return isinstance(given, Box) and given.requires_grad
 
 
-def as_arrays(given: Any) -> Any:
+def as_arrays(given: Operand) -> Operand:
     """What NumPy's functions take, with the array inside for each Tensor."""
     if isinstance(given, Box):
         return on_host(look(given, "numpy()"))

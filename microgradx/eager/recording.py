@@ -1,7 +1,6 @@
 """How an operation gets on the tape, a move to another device among them."""
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 
@@ -13,8 +12,8 @@ from microgradx.primitives import Operand, Primitive, primitive
 
 
 def record(
-    op: Primitive, args: Sequence[Any], arrays: Sequence[Any], edges: list[Edge | None],
-    params: dict[str, Any], out: Box,
+    op: Primitive, args: Sequence[Operand], arrays: Sequence[Operand], edges: list[Edge | None],
+    params: dict[str, object], out: Box,
 ) -> None:  # fmt: skip
     """Write a node that keeps what the derivative reads, and nothing else."""
     reads = op.reads

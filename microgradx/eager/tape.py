@@ -34,7 +34,7 @@ class Leaf(Protocol):
     def dtype(self) -> np.dtype:
         """The number type, which is that of its gradient."""
 
-    def accumulate(self, g: Any) -> None:
+    def accumulate(self, g: Operand) -> None:
         """Add a gradient to the one that it has."""
 
 
@@ -53,7 +53,7 @@ class Node:
     )  # fmt: skip
 
     def __init__(
-        self, op: Primitive, params: dict[str, Any], edges: "list[Edge | None]", saved: list[Any],
+        self, op: Primitive, params: dict[str, object], edges: "list[Edge | None]", saved: list[Operand],
         out: Array | None, guards: list[Guard], like: Array,
     ):  # fmt: skip
         self.number = next(numbers)
@@ -90,7 +90,7 @@ class Node:
 Edge = Node | Leaf
 """What a gradient flows to."""
 
-Graph = Callable[[Any, Edge | None], Operand]
+Graph = Callable[[Operand, Edge | None], Operand]
 """Turns what was saved, by whoever made it, into a Tensor that is attached to the tape."""
 
 numbers = count()

@@ -6,7 +6,7 @@ Operators and methods call the functions of `scalars` and `primitives`; these fi
 from typing import Any
 
 import numpy as np
-from numpy.typing import DTypeLike
+from numpy.typing import ArrayLike, DTypeLike
 
 from microgradx import scalars
 from microgradx.eager.arrays import as_array, as_dtype, as_operand
@@ -19,6 +19,8 @@ from microgradx.eager.numpy_functions import array_function, array_ufunc
 from microgradx.eager.recording import move
 from microgradx.errors import DeviceError, DTypeError, GradientError, ShapeError, checked, switch
 from microgradx.familiar import absent
+from microgradx.kernels.strided import Index
+from microgradx.primitives import Operand
 from microgradx.primitives.indexing import getitem
 from microgradx.primitives.products import matmul
 from microgradx.primitives.shapes import cast, permute
@@ -42,7 +44,7 @@ class Tensor(Box):
 
     @checked
     def __init__(
-        self, values: Any, dtype: DTypeLike | None = None, device: str | None = None,
+        self, values: ArrayLike, dtype: DTypeLike | None = None, device: str | None = None,
         requires_grad: bool = False,
     ):  # fmt: skip
         self._data = placed(as_array(values, dtype), device)
@@ -63,12 +65,12 @@ class Tensor(Box):
     T = property(lambda self: permute(self), doc="All axes reversed.")
 
     @property
-    def data(self) -> Any:
+    def data(self) -> Operand:
         """The array inside, not a copy. Assigning (`t.data -= step` too) counts as a change in place."""
         return look(self, "data; `t -= ...` within no_grad() changes it unseen")
 
     @data.setter
-    def data(self, values: Any) -> None:
+    def data(self, values: Operand) -> None:
         array = placed(as_array(values, self._data.dtype), self.device)
         if id(array.base) in lent and array is not self._data:
             array = wrap(array).clone()._data
@@ -87,7 +89,7 @@ class Tensor(Box):
         return self._grad
 
     @grad.setter
-    def grad(self, value: Any) -> None:
+    def grad(self, value: ArrayLike | None) -> None:
         if value is not None:
             value = value if isinstance(value, Tensor) else Tensor(value, self.dtype, self.device)
             value = value.to(self.dtype)
@@ -99,7 +101,7 @@ class Tensor(Box):
             mode.recorder.gradient(self, reset=True)
         self._grad = value
 
-    def __getattr__(self, name: str) -> Any:
+    def __getattr__(self, name: str) -> Any:  # operations of the tables, too
         if device_of(self._data) != "cpu" and name == devices[device_of(self._data)].interface:
             return getattr(self.lent(name), name)
         raise absent("tensor", name, "a tensor", self)
@@ -110,13 +112,16 @@ class Tensor(Box):
         """The array inside, not a copy; of a tensor on a GPU a copy, which waits for it."""
         return on_host(look(self, "numpy()"))
 
-    def item(self) -> Any:
-        """The one element as a Python number."""
+    def item(self) -> float:
+        """The one element as a Python number.
+
+        ShapeError where there are more, or none.
+        """
         if self.size != 1:
             raise ShapeError(f"item() needs one element, this tensor of shape {self.shape} has {self.size}.")
         return on_host(look(self, "item()")).item()
 
-    def tolist(self) -> Any:
+    def tolist(self) -> Any:  # lists in as many lists as there are axes
         """Nested lists of Python numbers."""
         return on_host(look(self, "tolist()")).tolist()
 
@@ -130,10 +135,10 @@ class Tensor(Box):
     def __dlpack_device__(self) -> tuple[int, int]:
         return self.lent("__dlpack_device__").__dlpack_device__()
 
-    def __dlpack__(self, **options: Any) -> Any:
+    def __dlpack__(self, **options: object) -> object:
         return self.lent("__dlpack__").__dlpack__(**options)
 
-    def lent(self, what: str) -> Any:
+    def lent(self, what: str) -> Operand:
         """The array inside, for another library, which would not know about gradients."""
         if self.requires_grad:
             raise GradientError(
@@ -179,7 +184,7 @@ class Tensor(Box):
 
     __hash__ = object.__hash__
 
-    def __reduce__(self) -> tuple[Any, ...]:
+    def __reduce__(self) -> tuple[object, ...]:
         if self._node is not None:
             advice = "use clone(), or detach() to leave the history behind"
             raise GradientError(f"a computed tensor cannot be copied or pickled with its history; {advice}.")
@@ -191,6 +196,8 @@ class Tensor(Box):
 
     def to(self, target: DTypeLike) -> "Tensor":
         """Another dtype, or device "cpu" or "cuda"; itself where nothing changes. Gradients flow through.
+
+        DTypeError for what is neither, DeviceError for a device that is not there.
 
         >>> mg.tensor([1, 2]).to(np.float32)
         tensor([1., 2.])
@@ -211,7 +218,9 @@ class Tensor(Box):
 
     # Gradients
 
-    def backward(self, gradient: Any = None, retain_graph: bool = False, create_graph: bool = False) -> None:
+    def backward(
+        self, gradient: ArrayLike | None = None, retain_graph: bool = False, create_graph: bool = False
+    ) -> None:
         """Add the gradient of this tensor to the `.grad` of every leaf that it was computed from.
 
         `gradient`, of this tensor's shape, is the gradient of what follows; a single number needs none.
@@ -231,7 +240,11 @@ class Tensor(Box):
         differentiate(self, gradient, retain_graph=retain_graph, create_graph=create_graph)
 
     def requires_grad_(self, requires_grad: bool = True) -> "Tensor":
-        """Want gradients from now on, or (False) no more: then optimizers leave it as it is."""
+        """Want gradients from now on, or (False) no more: then optimizers leave it as it is.
+
+        DTypeError for integers and booleans; GradientError where (False) it was computed from what requires
+        them.
+        """
         requires_grad = switch("requires_grad", requires_grad)
         if self._node is not None and not requires_grad:
             advice = "Use detach() for one without history, or freeze what it was computed from"
@@ -270,11 +283,11 @@ class Tensor(Box):
     __imul__ = lambda a, b: in_place(a, a * b)
     __itruediv__ = lambda a, b: in_place(a, a / b)
 
-    def __pow__(self, exponent: Any) -> "Tensor":
+    def __pow__(self, exponent: Operand) -> "Tensor":
         square = type(exponent) is int and exponent == 2
         return scalars.square(self) if square else scalars.power(self, exponent)
 
-    def __getitem__(self, index: Any) -> "Tensor":
+    def __getitem__(self, index: Index) -> "Tensor":
         index, arrays = take_apart(index)
         return getitem(self, *arrays, index=index)
 
@@ -285,7 +298,7 @@ wrap = Tensor.around
 """`wrap(array)`: a Tensor around an array, without checks and without a copy."""
 
 
-def constant(array: Any) -> Tensor:
+def constant(array: Operand) -> Tensor:
     """A Tensor around an array of the library's own that is the same in every call."""
     return remembered(wrap(array))
 

@@ -3,7 +3,7 @@
 import ctypes
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -22,6 +22,14 @@ def memory_at(address: int, size: int) -> np.ndarray:
     """(size,) bytes of this process's memory from an address on, which somebody else keeps alive."""
     buffer: Any = (ctypes.c_char * size).from_address(address)  # NumPy's types do not know this buffer
     return np.frombuffer(buffer, np.uint8)
+
+
+class Lender(Protocol):
+    """An array of another library, which lends its memory by DLPack."""
+
+    def __dlpack__(self, *, stream: int | None = None) -> object: ...
+
+    def __dlpack_device__(self) -> tuple[int, int]: ...
 
 
 class Addresses:

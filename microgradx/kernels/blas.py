@@ -28,7 +28,7 @@ def extension() -> ModuleType:
         return sys.modules[name]
     try:
         scipy = Path(importlib.util.find_spec("scipy").origin).parent  # type: ignore[union-attr,arg-type]
-        spec: Any = PathFinder.find_spec(name, [str(scipy / "linalg")])
+        spec: Any = PathFinder.find_spec(name, [str(scipy / "linalg")])  # None fails below
         module = importlib.util.module_from_spec(spec)
         spec.loader.exec_module(module)
         return module

@@ -2,7 +2,7 @@
 
 import ctypes
 from collections.abc import Callable
-from typing import Any
+from functools import cached_property
 
 import numpy as np
 
@@ -13,15 +13,13 @@ from microgradx.kernels.addresses import nothing
 from microgradx.kernels.free_variables import FreeVariables
 from microgradx.kernels.loop_source import RuleLoop
 from microgradx.rules import Rule
-from microgradx.scalars import Elementwise, functions
-
-Values = Any  # arrays and numbers, of any dtype: whatever NumPy's functions take and give
+from microgradx.scalars import Elementwise, Operand, functions
 
 # Elementwise functions on NumPy arrays and scalars. Where NumPy has the function, its ufunc runs; any
 # other definition runs its own body on whole arrays.
 
 
-def erf(x: Values) -> Values:
+def erf(x: Operand) -> Operand:
     """The error function, from SciPy at the first call: the import takes a tenth of a second."""
     from scipy.special import erf
 
@@ -29,7 +27,7 @@ def erf(x: Values) -> Values:
     return erf(x)
 
 
-def where(condition: Values, a: Values, b: Values) -> Values:
+def where(condition: Operand, a: Operand, b: Operand) -> Operand:
     """np.where, in which a single condition picks one of two plain numbers as it is: it has no dtype."""
     if not any(isinstance(x, np.ndarray) for x in (condition, a, b)):  # a picked array would not be a copy
         return a if condition else b
@@ -49,7 +47,7 @@ def body(function: Elementwise) -> Callable[..., object]:
     return ufuncs.get(function, function.function)
 
 
-def run(function: Elementwise, *args: Values, **constants: float) -> Values:
+def run(function: Elementwise, *args: Operand, **constants: float) -> Operand:
     """Run an elementwise function on arrays, with the warnings that NumPy has for its own functions."""
     if constants or len(args) != len(function.inputs):
         args, constants = function.bind(args, constants)
@@ -64,14 +62,14 @@ def run(function: Elementwise, *args: Values, **constants: float) -> Values:
         raise refusal(function.name, [*args, *constants.values()], error) from error
 
 
-def run_others(function: Elementwise, *args: Values, **constants: float) -> Values:
+def run_others(function: Elementwise, *args: Operand, **constants: float) -> Operand:
     """Run an elementwise function on lists and other libraries' arrays as NumPy's, and on unusual numbers."""
     if all(hasattr(x, "__float__") and not hasattr(x, "__array__") for x in args):
         return function.of_numbers(*args, **constants)
     return run(function, *[operand(function.name, x) for x in args], **constants)
 
 
-def operand(name: str, x: Values) -> Values:
+def operand(name: str, x: Operand) -> Operand:
     """What a user gave as an array of numbers; DTypeError, with the operation's name, where it is none."""
     if type(x) in plain:
         return x
@@ -118,13 +116,22 @@ class Sweep:
         self.outside, lifted = FreeVariables(rule.function), RuleLoop(rule, dtype, options)
         self.rule, self.dtype, self.names = rule, np.dtype(dtype), ("p", "g", *rule.state)
         self.options, self.lifted, self.once = options, lifted, lifted.once_function()
-        self.source, self.run = self.compile(lifted)
+        self.source = self.written(lifted)
 
-    def compile(self, lifted: RuleLoop) -> tuple[str, Callable[..., None]]:
-        """The text of the loop, and the loop as machine code."""
-        source, dtype = lifted.source(), lifted.dtype
-        types = ["int64 int64", *[f"{dtype}*"] * len(lifted.arrays), *[dtype] * len(lifted.numbers)]
-        return source, jit.load(source, {"sweep": " ".join(types)}, f"{self.rule.name}_{dtype}")["sweep"]
+    def written(self, lifted: RuleLoop) -> str:
+        """The text of the loop."""
+        return lifted.source()
+
+    @cached_property
+    def run(self) -> Callable[..., None]:
+        """The loop as machine code, since it is first needed: a compiled step has a loop of its own."""
+        return self.load("int64 int64", jit.load)
+
+    def load(self, bounds: str, load: Callable[..., dict[str, Callable[..., None]]]) -> Callable[..., None]:
+        """What an executor makes of the text."""
+        dtype, arrays, numbers = self.lifted.dtype, self.lifted.arrays, self.lifted.numbers
+        types = " ".join([bounds, *[f"{dtype}*"] * len(arrays), *[dtype] * len(numbers)])
+        return load(self.source, {"sweep": types}, f"{self.rule.name}_{dtype}")["sweep"]
 
     def __repr__(self) -> str:
         return f"<sweep of {self.rule.name} over {self.dtype} arrays>"
@@ -158,14 +165,16 @@ class Sweep:
             what = f"{self.rule.name}: {name}"
             raise ArgumentError(f"{what} must be contiguous and writeable; copy it first.") from None
 
-    def numbers(self, t: int, carried: Numbers, hyperparameters: dict[str, float]) -> tuple[Numbers, Numbers]:
+    def numbers(
+        self, t: float, carried: Numbers, hyperparameters: dict[str, float]
+    ) -> tuple[Numbers, Numbers]:
         """What the loop needs beside the arrays, and the new carried numbers."""
         try:
             return self.once(t, *(carried or (0.0,) * len(self.rule.carried)), **hyperparameters)
         except (TypeError, ArithmeticError) as error:
             raise ArgumentError(f"{self.rule!r}: no step with t={t}, {hyperparameters}: {error}.") from None
 
-    def check(self, arrays: tuple[Any, ...]) -> int:  # of the host, or of a device
+    def check(self, arrays: tuple[Operand, ...]) -> int:  # of the host, or of a device
         """The common size of the arrays, which must be what the loop takes them for."""
         rule, names = self.rule.name, self.names
         if len(arrays) != len(names):

@@ -11,10 +11,10 @@ import hashlib
 import linecache
 import math
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any, NoReturn
+from typing import NoReturn
 
 import numpy as np
 from numpy.typing import DTypeLike
@@ -22,6 +22,7 @@ from numpy.typing import DTypeLike
 from microgradx.errors import CompileError
 from microgradx.kernels.addresses import Addresses
 from microgradx.kernels.cache import folder
+from microgradx.kernels.source import Names
 
 Index = int | tuple[int, ...]
 
@@ -126,7 +127,7 @@ class Block:
             at = at * n + int(i)
         return at
 
-    def __getitem__(self, index: Index) -> Any:  # one of NumPy's numbers
+    def __getitem__(self, index: Index) -> object:
         at = self.place(index)
         self.look(at, at + 1)
         return self.data[at]
@@ -314,9 +315,14 @@ STANDS_FOR = {
 }  # fmt: skip
 
 
-def bring(name: str, *args: Any) -> object:  # what Python gives to its own
+def bring(
+    name: str, space: Mapping[str, object] | None = None, inside: Mapping[str, object] | None = None,
+    members: Sequence[str] | None = (), level: int = 0,
+) -> object:  # fmt: skip
     """`import` in an emitted file."""
-    return STANDS_FOR[name] if name in STANDS_FOR else builtins.__import__(name, *args)
+    return (
+        STANDS_FOR[name] if name in STANDS_FOR else builtins.__import__(name, space, inside, members, level)
+    )
 
 
 def load(source: str, names: list[str], label: str = "step") -> dict[str, Callable[..., None]]:
@@ -327,7 +333,7 @@ def load(source: str, names: list[str], label: str = "step") -> dict[str, Callab
     if place and not Path(path).exists():
         Path(path).write_text(source, encoding="utf-8")
     linecache.cache[path] = len(source), None, source.splitlines(keepends=True), path
-    space: dict[str, Any] = {  # functions and whatever else a file names
+    space: Names = {  # functions and whatever else a file names
         "__name__": name,
         "__builtins__": vars(builtins) | {"__import__": bring},
     }

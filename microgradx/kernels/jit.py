@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 from microgradx.errors import KernelError
 from microgradx.kernels import blas
 from microgradx.kernels.cache import locked, read, write
+from microgradx.kernels.source import Names
 
 if TYPE_CHECKING:  # LLVM is loaded with the first kernel
     from llvmlite.binding import ModuleRef, TargetMachine
@@ -97,7 +98,7 @@ def optimised(
     if exact is not None:
         settings |= {"fastmath": {"contract"}, "_nrt": False}
         inner = settings | {"no_cpython_wrapper": True, "no_cfunc_wrapper": True}
-    names: dict[str, Any] = {"__name__": Path(path).stem}  # what a file names
+    names: Names = {"__name__": Path(path).stem}
     exec(compile(source, path, "exec"), names)
     for name, value in list(names.items()):
         if getattr(getattr(value, "__code__", None), "co_filename", "") == path and name not in signatures:
@@ -137,7 +138,7 @@ def untouched() -> Iterator[None]:
 
     assert cpu_target.target_context  # for everybody else made with the usual settings
     with global_compiler_lock:
-        usual: Any = config.OPT  # type: ignore[attr-defined]  # made at run time
+        usual: int = config.OPT  # type: ignore[attr-defined]  # made at run time
         config.OPT = type(usual)(0)  # type: ignore[attr-defined]
         try:
             yield

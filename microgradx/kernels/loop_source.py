@@ -9,11 +9,10 @@ import inspect
 import keyword
 import textwrap
 from collections.abc import Callable
-from typing import Any
 
 import numpy as np
 
-from microgradx.kernels.source import Typed, define, names, parse, quoted, refuse, scope, text, tree_of, wrap
+from microgradx.kernels.source import Typed, assigned, define, names, parse, quoted, refuse, scope, text, wrap
 from microgradx.rules import Rule
 
 before = {
@@ -70,7 +69,7 @@ class RuleLoop(Typed):
         if clash := sorted(reserved & self.own):
             refuse(self.function, last, f"{', '.join(clash)}: these names are taken by the loop")
         self.taken = {*self.own, *self.outside, *self.arrays, "kept", "weight_decay"}
-        for statement in [*tree_of(self.before).body, *assignments]:
+        for statement in [*assigned(self.before), *assignments]:
             self.assign(statement)
         self.carried = self.store(last)
 
@@ -87,7 +86,7 @@ class RuleLoop(Typed):
             refuse(self.function, statement, f"`{name}` has been used per element: rename this")
         self.once.append(text(statement))
 
-    def visit(self, node: ast.AST) -> Any:  # as in the base class
+    def visit(self, node: ast.AST) -> ast.AST:
         """Replace each largest part that does not vary by a number from `once`."""
         used = names(node)
         if not isinstance(node, ast.expr) or used & self.elements or used <= self.outside.keys():

@@ -7,7 +7,6 @@ generator's state is two integers, and skipping ahead is an addition.
 import math
 import threading
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 from numpy import float32, int64, ndarray
@@ -85,7 +84,7 @@ class Generator:
         self, shape: Shape = (), low: float = 0, high: float = 1, dtype: DTypeLike = float32
     ) -> ndarray:
         """Numbers in [low, high): (*shape), of float32 or float64."""
-        number: Any = np.dtype(dtype).type  # float32 or float64, as the user chooses
+        number = float32 if dtype == float32 else np.float64
         unit = self.unit(shape, number)
         return unit if (low, high) == (0, 1) else number(low) + number(high - low) * unit
 

@@ -6,18 +6,16 @@ that no float64 enters float32 arithmetic, and the elementwise functions that it
 
 import ast
 import builtins
-import dis
 import inspect
 import keyword
 import math
 import textwrap
-import threading
 from collections.abc import Callable
-from types import CodeType
 from typing import Any, NoReturn
 
 from microgradx import scalars
 from microgradx.errors import KernelError, undefined
+from microgradx.kernels.texts import definition, tree_of
 from microgradx.scalars import Elementwise
 
 EMITTED = """
@@ -30,21 +28,13 @@ EMITTED = """
 RESERVED = {*EMITTED.split(), *keyword.kwlist, *dir(builtins)}
 """Names that emitted code has a use for."""
 
+Names = dict[str, Any]
+"""What a file or a definition names: modules, functions, numbers, whatever a user has there."""
+
 
 def parse(function: Callable[..., object]) -> tuple[list[ast.Assign], ast.Return]:
     """The statements of a definition without its docstring: assignments to names, then one return."""
-    name = function.__name__
-    try:
-        tree = tree_of(source_of(function)).body[0]
-    except (OSError, TypeError, SyntaxError, IndexError):
-        advice = "Put the definition into a file or a notebook cell, not into a prompt or exec."
-        raise KernelError(f"{name}: its source text cannot be read. {advice}") from None
-    if not isinstance(tree, ast.FunctionDef):
-        raise KernelError("a lambda has no name to be called by: write a definition, `def name(...):`.")
-    with reading:
-        constants = compile(ast.Module([tree], []), "", "exec").co_consts
-    if meaning(function.__code__) not in [meaning(c) for c in constants if isinstance(c, CodeType)]:
-        raise KernelError(f"{name}: its file has changed since it was imported; start Python again.")
+    tree = definition(function)
     *before, last = tree.body[isinstance(tree.body[0], ast.Expr) :]
     assignments = []
     for statement in before:
@@ -60,25 +50,9 @@ def parse(function: Callable[..., object]) -> tuple[list[ast.Assign], ast.Return
     return assignments, last
 
 
-def source_of(function: Callable[..., object]) -> str:
-    """The text of a definition. One thread at a time: Python's cache of lines is not made for several."""
-    with reading:
-        return textwrap.dedent(inspect.getsource(function))
-
-
-def tree_of(text: str, mode: str = "exec") -> Any:  # a module, or an expression by the mode "eval"
-    """The syntax tree of a text. One thread at a time: two confuse Python 3.11's parser."""
-    with reading:
-        return ast.parse(text, mode=mode)
-
-
-reading = threading.Lock()
-
-
-def meaning(code: CodeType) -> list[object]:
-    """What a function's instructions work on: it tells two versions of a definition apart."""
-    used = (i for i in dis.get_instructions(code) if i.arg is not None and i.opname != "COPY_FREE_VARS")
-    return [i.argval for i in used if "JUMP" not in i.opname]
+def assigned(text: str) -> list[ast.Assign]:
+    """The assignments that a text consists of."""
+    return [statement for statement in tree_of(text).body if isinstance(statement, ast.Assign)]
 
 
 def refuse(function: Callable[..., object], node: ast.AST, rule: str) -> NoReturn:
@@ -86,7 +60,7 @@ def refuse(function: Callable[..., object], node: ast.AST, rule: str) -> NoRetur
     raise KernelError(f"{function.__name__}: `{ast.unparse(node)}` cannot be compiled; {rule}.")
 
 
-def scope(function: Callable[..., object]) -> dict[str, Any]:  # whatever a user names
+def scope(function: Callable[..., object]) -> Names:
     """What the names outside a function's own stand for."""
     cells = (cell.cell_contents for cell in function.__closure__ or ())
     closed = dict(zip(function.__code__.co_freevars, cells, strict=True))
@@ -124,9 +98,11 @@ class Typed(ast.NodeTransformer):
     def cast(self, value: float) -> ast.expr:
         """A number in the dtype: `float32(0.5)`."""
         self.imports |= {"inf", "nan"} & {repr(abs(value))}
-        return tree_of(f"{self.dtype}({value!r})", mode="eval").body
+        statement = tree_of(f"{self.dtype}({value!r})").body[0]
+        assert isinstance(statement, ast.Expr)
+        return statement.value
 
-    def visit(self, node: ast.AST) -> Any:  # what ast.NodeTransformer says
+    def visit(self, node: ast.AST) -> Any:  # an expression for an expression: NodeTransformer knows no more
         """What is made of numbers alone, such as `math.sqrt(2 / math.pi)`, is computed here, in float64."""
         if not isinstance(node, ast.expr):
             return super().visit(node)
@@ -175,7 +151,10 @@ class Typed(ast.NodeTransformer):
         if callee not in self.helpers:
             inner = Typed(callee.function, self.dtype, self.suffix)
             inner.imports, inner.helpers = self.imports, self.helpers
-            lines = [quoted(inspect.getdoc(callee) or name), *(text(inner.visit(s)) for s in statements)]
+            lines = [
+                quoted(inspect.getdoc(callee.function) or name),
+                *(text(inner.visit(s)) for s in statements),
+            ]
             defaults = (f"{constant}={text(self.cast(c))}" for constant, c in callee.constants.items())
             self.helpers[callee] = define(name + self.suffix, [*callee.inputs, *defaults], lines)
             self.check()

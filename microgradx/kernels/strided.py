@@ -1,8 +1,15 @@
 """Views by arithmetic alone: what NumPy makes of shape and strides, for memory that it cannot read."""
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
+
+Size = Any
+"""One of `*shape`: a whole number, or all of them as a tuple."""
+
+Index = Any
+"""What stands in brackets: a whole number, a slice, a mask, a list, or a tuple of these. NumPy checks it."""
 
 
 def contiguous(shape: tuple[int, ...]) -> tuple[int, ...]:

@@ -25,7 +25,13 @@ jobs: SimpleQueue[Callable[[], None]] = SimpleQueue()
 
 
 def threads() -> int:
-    """How many threads a kernel may use: `set_threads`, else MICROGRADX_THREADS, else the process's cores."""
+    """How many threads a kernel may use: `set_threads`, else MICROGRADX_THREADS, else the process's cores.
+
+    ArgumentError where that variable holds something else than a number from 1.
+
+    >>> 1 <= threads()
+    True
+    """
     if not wanted:
         text = os.environ.get("MICROGRADX_THREADS", "")
         if text and not (text.isdecimal() and int(text)):

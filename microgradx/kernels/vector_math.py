@@ -13,7 +13,6 @@ An ulp is the distance of neighbours at the exact result; NaN, inf, overflow and
 
 import math
 from collections.abc import Callable
-from typing import Any
 
 from llvmlite import ir
 from numba import types
@@ -78,7 +77,7 @@ def signed(y: float32, x: float32) -> float32:
     return number(bits(y) ^ bits(x) & -(2**31))
 
 
-def single(function: Callable[[float32], float32]) -> Any:  # for numbers of any dtype
+def single(function: Callable[[float32], float32]) -> Callable[..., float]:
     """What compiled code means by the function's name: itself for float32, and libm's for other numbers."""
     libm = getattr(math, function.__name__)
 

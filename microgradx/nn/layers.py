@@ -5,15 +5,14 @@ Names, arguments and defaults are PyTorch's, except that `Linear.weight` is (in_
 
 import math
 from collections.abc import Callable, Sequence
-from inspect import Parameter, Signature, signature
+from inspect import Parameter, Signature, cleandoc, signature
 from itertools import pairwise
-from typing import Any
 
 import numpy as np
 
 from microgradx import scalars
 from microgradx.eager.creation import rand
-from microgradx.eager.mode import no_grad
+from microgradx.eager.mode import mode, no_grad
 from microgradx.eager.tensor import Tensor, wrap
 from microgradx.errors import ArgumentError, DTypeError, ShapeError, checked, shown, switch
 from microgradx.kernels.random import generator
@@ -47,10 +46,13 @@ def check_number(layer: str, least: float, most: float, **numbers: float) -> Non
             raise ArgumentError(f"{layer}: {name} must be a finite number {span}, not {shown(x)}.")
 
 
-def check_array(layer: str, x: Any) -> None:
+def check_array(layer: str, x: object) -> None:
     """Raise ArgumentError for an input without a shape, such as a list."""
     if not isinstance(x, Tensor) and not (hasattr(x, "__array__") and hasattr(x, "ndim")):
-        given = f"{type(x).__name__} {shown(x)}"
+        value = (
+            "" if mode.recorder else f" {shown(x)}"
+        )  # there may be tensors in it, whose values nobody knows
+        given = f"{type(x).__name__}{value}"
         raise ArgumentError(f"{layer} takes a tensor or an array, not the {given}: write mg.tensor(...).")
 
 
@@ -58,6 +60,9 @@ class Linear(Module):
     """x @ weight + bias: (..., in_features) -> (..., out_features).
 
     Both start uniform within ±1/√in_features, PyTorch's default (He et al. with a = √5, arXiv 1502.01852).
+
+    weight: (in_features, out_features), bias: (out_features,), float32. ArgumentError for sizes below 1,
+    ShapeError where the last axis of x has another size.
 
     >>> nn.Linear(3, 2)(mg.ones(5, 3)).shape
     (5, 2)
@@ -94,10 +99,10 @@ class Function(Module):
     tensor([-0.2,  1. ])
     """
 
-    function: Callable[..., Any]
-    defaults: dict[str, Any]
+    function: Callable[..., Operand]
+    defaults: dict[str, object]
 
-    def __init__(self, *values: Any, **constants: Any):
+    def __init__(self, *values: object, **constants: object):
         if len(values) > len(self.defaults) or constants.keys() - self.defaults.keys():
             raise ArgumentError(f"{type(self).__name__} takes {', '.join(self.defaults) or 'no arguments'}.")
         for name, value in (
@@ -112,25 +117,28 @@ class Function(Module):
 
     def __reduce__(
         self,
-    ) -> tuple[Any, ...]:  # copies and pickles name the function: its class may have been made on the way
+    ) -> tuple[object, ...]:  # copies and pickles name the function: its class may have been made on the way
         return as_module, (type(self).function,), vars(self)
 
 
-made: dict[Callable[..., Any], type[Function]] = {}
+made: dict[Callable[..., Operand], type[Function]] = {}
 """The module class of every function that has one."""
 
 
-def layer(name: str, function: Callable[..., Any], **defaults: Any) -> type[Function]:
+def layer(name: str, function: Callable[..., Operand], **defaults: object) -> type[Function]:
     """The module class of a function; its constants are those given, or what has a default."""
     if function not in made:
         optional = [p for p in signature(function).parameters.values() if p.default is not p.empty]
         optional = [p for p in optional if p.kind is not p.KEYWORD_ONLY]
         defaults = defaults or {p.name: p.default for p in optional}
-        doc = (function.__doc__ or "").partition("\n\n    >>>")[0]  # the example is the function's
+        doc = cleandoc(function.__doc__ or "").partition("\n\n>>>")[0]  # the example is the function's
         for own, called in zip(optional, defaults, strict=False):  # softmax's axis is Softmax' dim
             doc = doc.replace(f"`{own.name}`", f"`{called}`")
+        if (function.__module__ or "").startswith("microgradx."):
+            call = f"mg.{function.__name__}({', '.join(['x', *map(repr, defaults.values())])})"
+            doc += f"\n\n>>> x = mg.rand(2, 3)\n>>> bool((nn.{name}()(x) == {call}).all())\nTrue"
 
-        def __init__(self: Function, *values: Any, **constants: Any) -> None:
+        def __init__(self: Function, *values: object, **constants: object) -> None:
             Function.__init__(self, *values, **constants)
 
         takes = {"self": Parameter.empty, **defaults}
@@ -156,7 +164,7 @@ LogSoftmax = layer("LogSoftmax", log_softmax, dim=-1)
 Flatten = layer("Flatten", flatten, start_dim=1, end_dim=-1)
 
 
-def as_module(choice: "str | Callable[..., Any] | Module") -> Module:
+def as_module(choice: "str | Callable[..., Operand] | Module") -> Module:
     """The module of an activation given by name, as a function, or as a module already."""
     if isinstance(choice, Module):
         return choice
@@ -173,6 +181,9 @@ class MLP(Sequential):
 
     `nn.MLP([784, 128, 10])` has one hidden layer of 128. The last layer gives logits: no activation.
 
+    (..., sizes[0]) -> (..., sizes[-1]). activation: a name, a function of mg or of your own, or a Module.
+    dropout: the probability after every activation. ArgumentError for sizes or names that are none.
+
     >>> nn.MLP([2, 16, 3], "tanh")
     MLP(
       (0): Linear(in_features=2, out_features=16)
@@ -183,7 +194,7 @@ class MLP(Sequential):
 
     @checked
     def __init__(
-        self, sizes: Sequence[int], activation: str | Callable[..., Any] | Module = "relu",
+        self, sizes: Sequence[int], activation: str | Callable[..., Operand] | Module = "relu",
         dropout: float = 0.0, bias: bool = True,
     ):  # fmt: skip
         if isinstance(sizes, int):
@@ -200,6 +211,8 @@ class MLP(Sequential):
 
 class Dropout(Module):
     """In training, zero elements with probability p and scale the others by 1/(1 - p): arXiv 1207.0580.
+
+    Of any shape; in evaluation x itself. ArgumentError where p is not in [0, 1).
 
     >>> nn.Dropout(0.5).eval()(mg.ones(3))
     tensor([1., 1., 1.])
@@ -233,13 +246,16 @@ class Norm(Module):
 
     def normalise(self, x: Operand, centre: Operand, spread: Operand, across: tuple[int, ...]) -> Operand:
         """(x - centre) / √(spread + eps) · weight + bias, these in a shape that runs across x."""
-        y = (x - centre) * rsqrt(spread + self.eps)
-        y = y if self.weight is None else y * reshape(self.weight, across)
-        return y if self.bias is None else y + reshape(self.bias, across)
+        normal = (x - centre) * rsqrt(spread + self.eps)
+        scaled = normal if self.weight is None else normal * reshape(self.weight, across)
+        return scaled if self.bias is None else scaled + reshape(self.bias, across)
 
 
 class LayerNorm(Norm):
     """Mean 0 and variance 1 over the last axes, those of `normalized_shape`: arXiv 1607.06450.
+
+    weight and bias, of that shape, scale and shift where `elementwise_affine`. ShapeError where the last axes
+    of x have other sizes, ArgumentError for sizes below 1.
 
     >>> nn.LayerNorm(2, elementwise_affine=False)(mg.tensor([[1.0, 3.0]]))
     tensor([[-0.999995,  0.999995]])
@@ -269,6 +285,9 @@ class BatchNorm1d(Norm):
 
     In evaluation running statistics stand for the batch's; as in PyTorch they are r ← (1 - momentum) r +
     momentum · batch, with the unbiased variance. arXiv 1502.03167.
+
+    weight and bias, (features,), scale and shift where `affine`. ShapeError for x of another shape, or in
+    training of one row.
 
     >>> nn.BatchNorm1d(1, affine=False)(mg.tensor([[1.0], [3.0]]))
     tensor([[-0.999995],
@@ -308,6 +327,9 @@ class BatchNorm1d(Norm):
 class Embedding(Module):
     """Rows of a table: integers of any shape -> (..., embedding_dim). Starts normal with deviation 1.
 
+    weight: (num_embeddings, embedding_dim). DTypeError for what is no integer, ArgumentError for one that
+    names no row.
+
     >>> nn.Embedding(10, 4)(mg.tensor([[1, 2, 3]])).shape
     (1, 3, 4)
     """
@@ -319,7 +341,7 @@ class Embedding(Module):
         self.weight = parameter(generator.normal(sizes))
 
     @checked
-    def forward(self, index: Any) -> Operand:
+    def forward(self, index: Operand) -> Operand:
         """The rows that the integers name."""
         settled, rows = values(index), self.num_embeddings
         index = index if settled is None else settled

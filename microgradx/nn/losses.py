@@ -1,13 +1,13 @@
 """Losses, with PyTorch's names and arguments; targets may be arrays or Tensors.
 
-Every loss takes `reduction`: "mean", "sum" or "none".
+Every loss takes `reduction`, "mean", "sum" or "none": a number of the predictions' dtype, or one per element
+or row. ArgumentError for another word.
 """
 
 import math
-from typing import Any
 
 import numpy as np
-from numpy.typing import DTypeLike
+from numpy.typing import ArrayLike, DTypeLike
 
 from microgradx.eager.arrays import as_array
 from microgradx.eager.tensor import Tensor
@@ -24,9 +24,11 @@ from microgradx.scalars import absolute, exp, log, minimum, softplus, square, wh
 def reduce(losses: Operand, reduction: str, weights: Operand | None = None) -> Operand:
     """The mean, the sum, or all of the losses; weights are in them already, and divide the mean.
 
-    Where all weights are 0 the mean is NaN and its gradient 0, as in PyTorch.
+    Where all weights are 0 the mean is NaN and its gradient 0, as in PyTorch. ShapeError for a mean over no
+    rows: it would be NaN, its gradient too, and all parameters after a step by that.
     """
     if reduction == "mean":
+        check_rows(losses)
         if weights is None:
             return mean(losses)
         total = sum_over(weights)
@@ -38,7 +40,14 @@ def reduce(losses: Operand, reduction: str, weights: Operand | None = None) -> O
     raise ArgumentError(f"reduction must be one of mean, sum, none, not {reduction!r}.")
 
 
-def like(name: str, prediction: Operand, target: Any) -> Operand:
+def check_rows(losses: Operand) -> None:
+    """ShapeError where there is nothing to take a mean of."""
+    if not losses.size:
+        what = f"a loss is a mean over nothing, the losses of an empty batch have the shape {losses.shape}"
+        raise ShapeError(f'{what}. Leave such batches out, or take reduction="sum".')
+
+
+def like(name: str, prediction: Operand, target: Operand) -> Operand:
     """The target in the prediction's dtype; shapes must be equal, broadcasting here is mostly a mistake."""
     dtype, shape = prediction.dtype, prediction.shape
     target = target.to(dtype) if isinstance(target, Tensor) else as_array(target, dtype)
@@ -47,7 +56,7 @@ def like(name: str, prediction: Operand, target: Any) -> Operand:
     return target
 
 
-def beside(given: Any, dtype: DTypeLike | None = None) -> Operand:
+def beside(given: Operand, dtype: DTypeLike | None = None) -> Operand:
     """What stands beside the predictions and has no gradient: an array, a Tensor where it is traced."""
     known = values(given)
     known = given.detach() if known is None else known
@@ -55,7 +64,7 @@ def beside(given: Any, dtype: DTypeLike | None = None) -> Operand:
 
 
 def rows_of(
-    loss: str, x: Operand, labels: Any, weight: Any, ignore_index: int
+    loss: str, x: Operand, labels: Operand, weight: ArrayLike | None, ignore_index: int
 ) -> tuple[Operand, Operand, Operand | None]:
     """Predictions as rows (n, classes), labels (n,) that all name a class, and the weight of each row.
 
@@ -104,7 +113,7 @@ def reduce_rows(losses: Operand, weights: Operand | None, reduction: str, shape:
 
 @checked
 def nll_loss(
-    log_probabilities: Operand, labels: Any, weight: Any = None, ignore_index: int = -100,
+    log_probabilities: Operand, labels: ArrayLike, weight: ArrayLike | None = None, ignore_index: int = -100,
     reduction: str = "mean",
 ) -> Operand:  # fmt: skip
     """-log p of the labelled class: log-probabilities (n, classes, ...), integer labels (n, ...).
@@ -123,8 +132,8 @@ def nll_loss(
 
 @checked
 def cross_entropy(
-    logits: Operand, labels: Any, weight: Any = None, ignore_index: int = -100, reduction: str = "mean",
-    label_smoothing: float = 0.0,
+    logits: Operand, labels: ArrayLike, weight: ArrayLike | None = None, ignore_index: int = -100,
+    reduction: str = "mean", label_smoothing: float = 0.0,
 ) -> Operand:  # fmt: skip
     """-log softmax of the labelled class: logits (n, classes, ...), integer labels (n, ...).
 
@@ -151,7 +160,11 @@ def cross_entropy(
 
 
 def soft_cross_entropy(
-    logits: Operand, probabilities: Any, weight: Any, reduction: str, label_smoothing: float
+    logits: Operand,
+    probabilities: ArrayLike,
+    weight: ArrayLike | None,
+    reduction: str,
+    label_smoothing: float,
 ) -> Operand:
     """-Σ p log softmax over the classes, for labels that are distributions."""
     axis = 1 if logits.ndim > 1 else 0
@@ -164,8 +177,8 @@ def soft_cross_entropy(
 
 
 @checked
-def mse_loss(prediction: Operand, target: Any, reduction: str = "mean") -> Operand:
-    """(prediction - target)², of one shape; ShapeError for two.
+def mse_loss(prediction: Operand, target: ArrayLike, reduction: str = "mean") -> Operand:
+    """(prediction - target)², of one shape: (...) -> (), or (...) for "none"; ShapeError for two.
 
     >>> nn.mse_loss(mg.tensor([1.0, 2.0]), [0.0, 0.0])
     tensor(2.5)
@@ -174,8 +187,8 @@ def mse_loss(prediction: Operand, target: Any, reduction: str = "mean") -> Opera
 
 
 @checked
-def l1_loss(prediction: Operand, target: Any, reduction: str = "mean") -> Operand:
-    """|prediction - target|, of one shape; ShapeError for two.
+def l1_loss(prediction: Operand, target: ArrayLike, reduction: str = "mean") -> Operand:
+    """|prediction - target|, of one shape: (...) -> (), or (...) for "none"; ShapeError for two.
 
     >>> nn.l1_loss(mg.tensor([1.0, -2.0]), [0.0, 0.0])
     tensor(1.5)
@@ -184,9 +197,12 @@ def l1_loss(prediction: Operand, target: Any, reduction: str = "mean") -> Operan
 
 
 @checked
-def huber_loss(prediction: Operand, target: Any, reduction: str = "mean", delta: float = 1.0) -> Operand:
+def huber_loss(
+    prediction: Operand, target: ArrayLike, reduction: str = "mean", delta: float = 1.0
+) -> Operand:
     """½d² where |d| ≤ delta, else delta(|d| - ½delta), of the difference d of one shape.
 
+    ShapeError for two shapes, ArgumentError where delta is not above 0.
     Huber (1964), Robust Estimation of a Location Parameter.
 
     >>> nn.huber_loss(mg.tensor([0.5, -3.0]), [0.0, 0.0], reduction="none")
@@ -201,11 +217,16 @@ def huber_loss(prediction: Operand, target: Any, reduction: str = "mean", delta:
 
 @checked
 def binary_cross_entropy_with_logits(
-    logits: Operand, target: Any, weight: Any = None, reduction: str = "mean", pos_weight: Any = None
+    logits: Operand,
+    target: ArrayLike,
+    weight: ArrayLike | None = None,
+    reduction: str = "mean",
+    pos_weight: ArrayLike | None = None,
 ) -> Operand:
     """-t log σ(x) - (1 - t) log(1 - σ(x)) without overflow; `pos_weight` weighs the first term.
 
-    Targets t, of the logits' shape, are 0, 1 or between; weights broadcast against them.
+    Targets t, of the logits' shape, are 0, 1 or between; weights broadcast against them. ShapeError for
+    another shape.
 
     >>> nn.binary_cross_entropy_with_logits(mg.tensor([0.0, 100.0]), [1.0, 0.0], reduction="none")
     tensor([  0.6931472, 100.       ])
@@ -222,11 +243,11 @@ def binary_cross_entropy_with_logits(
 
 @checked
 def kl_div(
-    log_probabilities: Operand, target: Any, reduction: str = "mean", log_target: bool = False
+    log_probabilities: Operand, target: ArrayLike, reduction: str = "mean", log_target: bool = False
 ) -> Operand:
     """t (log t - log p), elementwise; reduction="batchmean" divides the sum by n and is the divergence.
 
-    Targets t, or their logarithms, have the shape of log p. Kullback & Leibler (1951).
+    Targets t, or their logarithms, have the shape of log p, else ShapeError. Kullback & Leibler (1951).
 
     >>> p = mg.tensor([[0.5, 0.5]])
     >>> nn.kl_div(mg.log(p), [[1.0, 0.0]], reduction="batchmean")
@@ -238,5 +259,6 @@ def kl_div(
     else:
         losses = t * (log(where(t > 0, t, 1)) - log_probabilities)
     if reduction == "batchmean":
+        check_rows(losses)
         return sum_over(losses) / losses.shape[0]
     return reduce(losses, reduction)

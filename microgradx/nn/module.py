@@ -2,9 +2,10 @@
 
 from collections.abc import Iterator, Mapping
 from inspect import signature
-from typing import Any, NoReturn
+from typing import NoReturn
 
 import numpy as np
+from numpy.typing import DTypeLike
 
 from microgradx.eager.box import look
 from microgradx.eager.devices import copy_into
@@ -12,6 +13,7 @@ from microgradx.eager.mode import mode
 from microgradx.eager.tensor import Tensor
 from microgradx.errors import ArgumentError, CheckpointError, checked, shown
 from microgradx.familiar import absent
+from microgradx.primitives import Operand
 
 structure = [0]
 """How often an attribute of any Module was set to something else: compiled steps look whether it moved."""
@@ -35,7 +37,7 @@ class Module:
 
     training = True
 
-    def __setattr__(self, name: str, value: Any) -> None:
+    def __setattr__(self, name: str, value: object) -> None:
         if name == "requires_grad":
             given, advice = f"{type(self).__name__}.requires_grad = {value}", f"requires_grad_({bool(value)})"
             raise ArgumentError(f"{given} would do nothing: a module has many parameters. Write .{advice}.")
@@ -63,11 +65,11 @@ class Module:
                 f"{kind.__name__}.{name} = {value!r} would do nothing: what it takes is {takes}."
             )
 
-    def forward(self, *args: Any) -> Any:
+    def forward(self, *args: Operand) -> Operand:
         """What the module computes; subclasses define it."""
         raise NotImplementedError(f"{type(self).__name__} must define forward().")
 
-    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+    def __call__(self, *args: Operand, **kwargs: Operand) -> Operand:
         """Compute `forward`; what it records knows that it belongs to this call."""
         outer = mode.within
         mode.within = self, outer
@@ -122,11 +124,14 @@ class Module:
         return self
 
     def state_dict(self) -> dict[str, np.ndarray]:
-        """A copy of every parameter and buffer, by name."""
+        """A copy of every parameter and buffer, by name.
+
+        Arrays of NumPy, on the host.
+        """
         return {name: np.array(look(t, "state_dict()")) for name, t in self.named_tensors()}
 
     @checked
-    def load_state_dict(self, state: dict[str, Any], strict: bool = True) -> None:
+    def load_state_dict(self, state: Mapping[str, object], strict: bool = True) -> None:
         """Copy saved values in; names and shapes must fit, unless `strict=False` lets names differ.
 
         Raises CheckpointError and changes nothing where they do not fit.
@@ -167,7 +172,7 @@ class Module:
             parameter.grad = None
 
     @checked
-    def to(self, target: Any) -> "Module":
+    def to(self, target: DTypeLike) -> "Module":
         """Convert all floating-point Tensors to a dtype, or move all to a device, in place.
 
         An optimizer is made after it, for the parameters as they are then.
@@ -189,7 +194,7 @@ class Module:
         return f"{type(self).__name__}({', '.join(settings)})"
 
 
-def contents(name: str, value: Any) -> Iterator[tuple[str, Any]]:
+def contents(name: str, value: object) -> Iterator[tuple[str, object]]:
     """A value by its name; of lists, tuples and dicts what is in them: "blocks.0", "heads.left"."""
     if isinstance(value, list | tuple | dict):
         for key, x in value.items() if isinstance(value, dict) else enumerate(value):
@@ -198,13 +203,13 @@ def contents(name: str, value: Any) -> Iterator[tuple[str, Any]]:
         yield name, value
 
 
-def held(module: Module) -> Iterator[tuple[str, Any]]:
+def held(module: Module) -> Iterator[tuple[str, object]]:
     """What a module holds by name, in lists, tuples and dicts too."""
     for name, value in vars(module).items():
         yield from contents(name, value)
 
 
-def is_parameter(x: Any) -> bool:
+def is_parameter(x: object) -> bool:
     """Whether a module counts something among its parameters: then it does so from now on, frozen or not."""
     if not isinstance(x, Tensor) or not x.is_leaf:
         return False
@@ -212,7 +217,7 @@ def is_parameter(x: Any) -> bool:
     return x._trained
 
 
-def plain(name: str, value: Any) -> np.ndarray:
+def plain(name: str, value: object) -> np.ndarray:
     """A saved value as an array. Other libraries' tensors are refused: they may keep weights transposed."""
     if not isinstance(value, np.ndarray | np.generic | Tensor | list | tuple | int | float):
         kind = f"{type(value).__module__}.{type(value).__qualname__}"
@@ -229,6 +234,8 @@ def plain(name: str, value: Any) -> np.ndarray:
 
 class Sequential(Module):
     """Modules applied one after another; `model[0]`, `len(model)` and iteration work.
+
+    Each takes what the one before gives. ArgumentError for what is no Module.
 
     >>> model = nn.Sequential(nn.Linear(2, 8), nn.Tanh(), nn.Linear(8, 1))
     >>> model(mg.ones(5, 2)).shape
@@ -250,7 +257,7 @@ class Sequential(Module):
     def __getitem__(self, index: int) -> Module:
         return list(self)[index]
 
-    def forward(self, x: Any) -> Any:
+    def forward(self, x: Operand) -> Operand:
         """x through every module in turn."""
         for module in vars(self).values():
             if isinstance(module, Module):

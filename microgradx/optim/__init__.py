@@ -12,10 +12,11 @@ from microgradx.optim.lbfgs import LBFGS
 from microgradx.optim.ledgers.ledger import Ledger, ledger
 from microgradx.optim.base import Optimizer, optimizers
 from microgradx.optim.scheduling import Schedule, schedule
+from microgradx.optim.cycles import CyclicLR, OneCycleLR
 from microgradx.optim.schedules import (
     ChainedScheduler, ConstantLR, CosineAnnealingLR, CosineAnnealingWarmRestarts, ExponentialLR, LambdaLR,
-    LinearLR, MultiStepLR, OneCycleLR, PolynomialLR, ReduceLROnPlateau, SequentialLR, StepLR,
-    WarmUp, plans,
+    LinearLR, MultiplicativeLR, MultiStepLR, PolynomialLR, ReduceLROnPlateau, SequentialLR, StepLR, WarmUp,
+    plans,
 )  # fmt: skip
 from microgradx.optim.layerwise import LAMB, LARS, Adafactor, Muon
 

@@ -4,7 +4,7 @@ import copy
 import warnings
 from collections.abc import Callable, Iterable
 from inspect import Parameter, Signature
-from typing import Any, cast
+from typing import cast
 
 from microgradx.eager.mode import mode
 from microgradx.eager.tensor import Tensor
@@ -44,6 +44,10 @@ True
 
 kept = {"params", "param_names", "initial_lr"}
 """What a group holds beside its options: its parameters, and where a schedule started."""
+
+kept_here = {"name", "choose", "takes", "check_finite", "defaults", "param_groups", "flats", "ledgers"}
+kept_here |= {"parameters"}
+"""What every optimizer keeps as attributes."""
 
 Closure = Callable[[], Tensor]
 """What computes the loss anew, with its gradients."""
@@ -87,6 +91,9 @@ class Optimizer:
     takes: Signature  # params and the options
 
     def __init_subclass__(cls) -> None:
+        if not hasattr(cls, "options"):
+            how = f"optim.optimizer(rule, {cls.__name__!r}) makes it of a rule"
+            raise ArgumentError(f"class {cls.__name__}(Optimizer): {how}; or take Optimizer(params, rule).")
         cls.takes = declare(cls.options)
         finite = Parameter("check_finite", Parameter.KEYWORD_ONLY, default=False)
         cls.__signature__ = Signature([*cls.takes.parameters.values(), finite])  # type: ignore[attr-defined]
@@ -140,15 +147,19 @@ class Optimizer:
         options = (f"{name}={' | '.join(v if len({*v}) > 1 else v[:1])}" for name, v in values.items())
         return f"{self.name}({', '.join(options)})"
 
-    def __reduce__(self) -> tuple[Callable[..., "Optimizer"], tuple[Any, ...]]:
-        """Copied and pickled with the parameters, which a copy of model and optimizer together shares."""
+    def __reduce__(self) -> tuple[Callable[..., "Optimizer"], tuple[object, ...], dict[str, object] | None]:
+        """Copied and pickled with the parameters, which a copy of model and optimizer together shares, and
+        with what a class of the user's own keeps.
+        """
         own = self.choose if type(self) is Optimizer else None
         groups = []
         for group in self.param_groups:
             options = {key: value for key, value in group.items() if key not in ("params", "param_names")}
             groups.append((list(zip(group["param_names"], group["params"], strict=True)), options))
         state = {part.name: (part.clock, part.state) for flat in self.flats for part in flat.parts}
-        return revived, (type(self), own, groups, self.defaults, self.check_finite, state)
+        ours = next(c for c in type(self).__mro__ if c.__module__.startswith("microgradx."))
+        more = {k: v for k, v in vars(self).items() if k not in kept_here and not hasattr(ours, k)}
+        return revived, (type(self), own, groups, self.defaults, self.check_finite, state), more or None
 
     @property
     def usual(self) -> Options:

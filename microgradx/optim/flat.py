@@ -4,7 +4,6 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from itertools import accumulate
-from typing import Any
 
 import numpy as np
 
@@ -17,11 +16,11 @@ from microgradx.kernels.cpu import Sweep
 from microgradx.optim.checks import State
 from microgradx.optim.options import Group, Options
 from microgradx.rules import Rule
+from microgradx.scalars import Operand
 
 Data = np.ndarray | Array
 """Memory of a parameter, on the CPU or a GPU."""
 
-Operand = Any  # a NumPy array, a number of NumPy or a Tensor: arithmetic reads the same on each
 LINE = 64  # bytes: every parameter starts at a cache line of its own
 
 

@@ -34,11 +34,26 @@ on_or_off: Limit = (
     "True or False",
     lambda x: isinstance(x, bool | np.bool_) or type(x) is int and x in (0, 1),
 )
+maybe: Limit = ("None or a whole number of at least 1", lambda x: x is None or (x >= 1 and x % 1 == 0))
+
+
+def each(limit: Limit) -> Limit:
+    """That, or a list of such, one for each group."""
+    words, holds = limit
+    many = lambda x: bool(x) and all(map(holds, x)) if isinstance(x, list | tuple) else holds(x)
+    return f"{words}, or a list of such for each group", many
+
 
 limits: dict[str, Limit] = {
     **dict.fromkeys(["lr", "weight_decay", "eps", "momentum", "alpha", "lr_decay"], not_negative),
     **dict.fromkeys(["momentum_decay", "initial_accumulator_value"], not_negative),
-    **dict.fromkeys(["trust_coefficient", "max_lr", "min_lr"], not_negative),
+    **dict.fromkeys(["trust_coefficient", "min_lr"], not_negative),
+    **dict.fromkeys(["max_lr", "base_lr"], each(not_negative)),
+    **dict.fromkeys(["epochs", "steps_per_epoch", "OneCycleLR.total_steps", "step_size_down"], maybe),
+    "step_size_up": count,
+    "lr_lambda": each(("a function", callable)),
+    "CyclicLR.mode": one_of("triangular", "triangular2", "exp_range"),
+    "scale_mode": one_of("cycle", "iterations"),
     **dict.fromkeys(["rho", "factor", "end_factor", "pct_start"], part),
     **dict.fromkeys(["beta", "beta1", "beta2", "beta3", "decay"], below_1),
     **dict.fromkeys(["T_max", "T_0", "T_mult", "step_size", "total_iters", "total_steps", "steps"], count),
@@ -57,7 +72,7 @@ limits: dict[str, Limit] = {
     "d": ("a number of at least 1", lambda x: 1 <= x < math.inf),
     **dict.fromkeys(["tolerance_grad", "tolerance_change"], not_negative),
     **dict.fromkeys(["max_iter", "history_size"], count),
-    "max_eval": ("None or a whole number of at least 1", lambda x: x is None or (x >= 1 and x % 1 == 0)),
+    "max_eval": maybe,
     "line_search_fn": one_of(None, "strong_wolfe"),
     "mode": one_of("min", "max"),
     **dict.fromkeys(["gamma", "eta_min", "threshold"], number),
@@ -69,7 +84,6 @@ limits: dict[str, Limit] = {
         lambda x: len(x) == 2 and 0 <= x[0] <= x[1],
     ),
     "milestones": ("whole numbers of steps", lambda x: all(n >= 0 and n % 1 == 0 for n in x)),
-    "lr_lambda": ("a function from the step to a factor", callable),
     "threshold_mode": one_of("rel", "abs"),
 }
 """What an option of a name, or of that name in one class, must be, in words and as a test; ranges are
@@ -168,7 +182,7 @@ meanings = {
     "gamma": "what the learning rate is multiplied by each time",
     "step_size": "steps between two changes",
     "milestones": "the steps at which it changes",
-    "lr_lambda": "a function from the step to a factor",
+    "lr_lambda": "from the step to a factor",
     "T_max": "steps of half a wave",
     "eta_min": "the least learning rate",
     "T_0": "steps of the first half wave",
@@ -178,6 +192,14 @@ meanings = {
     "schedulers": "the schedules, each made with the same optimizer",
     "max_lr": "the highest learning rate",
     "total_steps": "steps of the whole cycle",
+    "epochs": "in which all steps of the cycle are",
+    "steps_per_epoch": "steps in each of them",
+    "base_lr": "the lowest learning rate",
+    "step_size_up": "steps up",
+    "step_size_down": "steps down; None: as many as up",
+    "CyclicLR.mode": "what becomes of the height of the cycles",
+    "scale_fn": "a function for the height of a cycle, instead of mode",
+    "scale_mode": "what that function gets: the number of the cycle, or of the step",
     "pct_start": "the part of the cycle that goes up",
     "anneal_strategy": "the shape of the way between two rates",
     "cycle_momentum": "move the momentum against the learning rate",

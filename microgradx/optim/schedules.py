@@ -8,12 +8,12 @@ continues exactly. Names and keywords are PyTorch's; `schedule.step()` comes aft
 import math
 from bisect import bisect_right
 from collections.abc import Callable, Sequence
-from itertools import pairwise
 
 from microgradx.eager.mode import mode
 from microgradx.errors import ArgumentError, shown
 from microgradx.optim.base import Optimizer
-from microgradx.optim.options import Option, check, limits
+from microgradx.optim.cycles import OneCycleLR, cosine
+from microgradx.optim.options import check, limits
 from microgradx.optim.scheduling import Schedule, schedule
 
 
@@ -79,19 +79,32 @@ def MultiStepLR(base: float, step: int, /, milestones: Sequence[int], gamma: flo
     return base * gamma ** bisect_right(sorted(milestones), step)
 
 
-@schedule
-def LambdaLR(base: float, step: int, /, lr_lambda: Callable[[int], float]) -> float:
-    """base · lr_lambda(step), for a function of your own
+class LambdaLR(Schedule):
+    """base · lr_lambda(step), for a function of your own, or a list of one for each group
 
     >>> [optim.LambdaLR.lr(1.0, step, lr_lambda=lambda step: 1 / (1 + step)) for step in range(2)]
     [1.0, 0.5]
     """
-    return base * lr_lambda(step)
+
+    listed = ("lr_lambda",)
+
+    @staticmethod
+    def lr(base: float, step: int, /, lr_lambda: Callable[[int], float]) -> float:
+        """Ask the function."""
+        return base * lr_lambda(step)
 
 
-def cosine(start: float, end: float, part: float) -> float:
-    """From start to end along half a wave; `part` is how much of the way is done."""
-    return end + (start - end) * (1 + math.cos(math.pi * part)) / 2
+class MultiplicativeLR(LambdaLR):
+    """base · lr_lambda(1) · lr_lambda(2) · … · lr_lambda(step): each step multiplies the last one's
+
+    >>> [optim.MultiplicativeLR.lr(1.0, step, lr_lambda=lambda step: 1 / step) for step in range(4)]
+    [1.0, 1.0, 0.5, 0.16666666666666666]
+    """
+
+    @staticmethod
+    def lr(base: float, step: int, /, lr_lambda: Callable[[int], float]) -> float:
+        """Ask the function for all steps so far."""
+        return math.prod(map(lr_lambda, range(1, step + 1)), start=base)
 
 
 @schedule
@@ -171,58 +184,6 @@ class ChainedScheduler(Schedule):
         return base
 
 
-def cycle(
-    step: int, low: float, high: float, end: float, total_steps: int, pct_start: float, anneal_strategy: str,
-    three_phase: bool, **_: Option,
-) -> float:  # fmt: skip
-    """From low up to high, down to end; with three phases down to low as fast as up, then to end."""
-    knots = [(0, low), (pct_start * total_steps - 1, high)]
-    knots += [(2 * pct_start * total_steps - 2, low)] * three_phase + [(total_steps - 1, end)]
-    step = min(step, total_steps - 1)
-    (start, a), (stop, b) = next(pair for pair in pairwise(knots) if step <= pair[1][0])
-    part = (step - start) / (stop - start) if stop > start else 1.0
-    return cosine(a, b, part) if anneal_strategy == "cos" else a + (b - a) * part
-
-
-class OneCycleLR(Schedule):
-    """Up to max_lr and down to almost nothing in total_steps, the momentum down and up: arXiv 1708.07120.
-
-    Starts at max_lr / div_factor, ends at 1 / final_div_factor of that, and stays there. The momentum is the
-    option `momentum` or the first of `betas`; inside another schedule it stays as it is.
-
-    >>> [round(optim.OneCycleLR.lr(0.0, step, 1.0, 10), 2) for step in (0, 2, 5, 9)]
-    [0.04, 1.0, 0.61, 0.0]
-    """
-
-    @staticmethod
-    def lr(
-        base: float, step: int, /, max_lr: float, total_steps: int, pct_start: float = 0.3,
-        anneal_strategy: str = "cos", cycle_momentum: bool = True, base_momentum: float = 0.85,
-        max_momentum: float = 0.95, div_factor: float = 25.0, final_div_factor: float = 1e4,
-        three_phase: bool = False,
-    ) -> float:  # fmt: skip
-        """Follow the cycle; the momentum follows it upside down, see `apply`."""
-        low = max_lr / div_factor
-        end = low / final_div_factor
-        return cycle(step, low, max_lr, end, total_steps, pct_start, anneal_strategy, three_phase)
-
-    def apply(self) -> None:
-        """Give every group the learning rate and the momentum of the current step."""
-        super().apply()
-        if not self.options["cycle_momentum"]:
-            return
-        low, high = self.options["base_momentum"], self.options["max_momentum"]
-        momentum = cycle(self.last_epoch, high, low, high, **self.options)
-        for group in self.optimizer.param_groups:
-            if "betas" in group:
-                group["betas"] = (momentum, *group["betas"][1:])
-            elif "momentum" in group:
-                group["momentum"] = momentum
-            else:
-                name = self.optimizer.name
-                raise ArgumentError(f"{name} has no momentum to cycle; pass cycle_momentum=False.")
-
-
 class ReduceLROnPlateau(Schedule):
     """lr · factor when a metric has not improved for more than `patience` steps: `schedule.step(loss)`.
 
@@ -258,6 +219,8 @@ class ReduceLROnPlateau(Schedule):
 
     def step(self, metric: float) -> None:  # type: ignore[override]  # as in PyTorch
         """Take note of a metric, and reduce the learning rates if it is time and makes a difference."""
+        self.follow()
+        self.take_turn()
         if mode.recorder is not None:
             mode.recorder.schedule(self)
         try:

@@ -27,34 +27,33 @@ from microgradx.errors import (
 from microgradx.familiar import unexpected
 from microgradx.kernels.cpu import body, operand
 from microgradx.kernels.free_variables import FreeVariables
-from microgradx.scalars import Elementwise, declarations, signature_of
+from microgradx.scalars import Elementwise, Named, Operand, declarations, signature_of
 
 Shape = tuple[int, ...]
 
-Operand = Any
-"""What operations take and give: an array of NumPy or of a device, or a Tensor. Their operators have no type
-in common that checks: NumPy's are overloads of its own arrays.
-"""
+F = TypeVar("F", bound=Callable[..., object])
 
-F = TypeVar("F", bound=Callable[..., Any])
-
-operations: dict[str, Callable[..., Any]] = {}
+operations: dict[str, Callable[..., Operand]] = {}
 """Every array operation by its name: tests, methods of Tensor and public names are made from this."""
 
 cases: dict[str, tuple["Case", ...]] = {}
 """For every operation, calls that span its domain; each is checked against finite differences."""
 
-executors: dict[type, Callable[..., Any]] = {}
+executors: dict[type, Callable[..., Operand]] = {}
 """How to run a primitive on types other than NumPy's arrays."""
 
-readers: dict[type, Callable[[Any], Any]] = {}
+readers: dict[type, Callable[[Operand], np.ndarray | None]] = {}
 """How to read the values of such types; None where they are not settled, as while a compiler listens."""
 
 SIZES = ("shape", "ndim", "size", "dtype")
 
 
-def values(x: Any) -> np.ndarray | None:
-    """The array of what a user gave; None where nothing may depend on its values, only on its shape."""
+def values(x: Operand) -> np.ndarray | None:
+    """The array of what a user gave; None where nothing may depend on its values, only on its shape.
+
+    >>> values([1, 2])
+    array([1, 2])
+    """
     read = readers.get(type(x))
     return np.asarray(operand("an index or a target", x)) if read is None else read(x)
 
@@ -64,20 +63,23 @@ class Case:
 
     `first` comes before the inputs (einsum's equation), `last` after them (labels, which are no floats);
     `as_list` passes the inputs as one list.
+
+    >>> mg.Case((2, 3), axis=0).call(np.sum, [np.ones((2, 3))])
+    array([2., 2., 2.])
     """
 
     def __init__(
         self,
         *shapes: Shape,
-        first: tuple[Any, ...] = (),
-        last: tuple[Any, ...] = (),
+        first: tuple[object, ...] = (),
+        last: tuple[object, ...] = (),
         as_list: bool = False,
-        **parameters: Any,
+        **parameters: object,
     ):
         self.shapes, self.first, self.last = shapes, first, last
         self.as_list, self.parameters = as_list, parameters
 
-    def call(self, operation: Callable[..., Any], arrays: list[Operand]) -> Operand:
+    def call(self, operation: Callable[..., Operand], arrays: list[Operand]) -> Operand:
         """The operation's value at these arrays."""
         inputs = [arrays] if self.as_list else arrays
         return operation(*self.first, *inputs, *self.last, **self.parameters)
@@ -87,16 +89,25 @@ class Case:
         return "-".join(map(str, (*self.first, *self.shapes, *self.last, *rest))).replace(" ", "")
 
 
-class Primitive:
+class Primitive(Named):
     """A differentiable array operation, from its NumPy code; its rule follows with `.vjp`.
 
     Arguments without a default are arrays (or Tensors); those with one, and those after `*`, are
     parameters without gradient.
+
+    >>> @mg.primitive
+    ... def outer(a, b):
+    ...     return np.multiply.outer(a, b)
+    >>> @outer.vjp
+    ... def _(g, _out, a, b):
+    ...     return g @ b, a @ g
+    >>> mg.grad(lambda a: outer(a, mg.ones(3)).sum())(np.array([1.0, 2.0]))
+    tensor([3., 3.], dtype=float64)
     """
 
     declares = "vjp"
 
-    def __init__(self, forward: Callable[..., Any]):
+    def __init__(self, forward: Callable[..., Operand]):
         if isinstance(forward, type) or not hasattr(forward, "__name__"):
             raise ArgumentError(f"primitive declares a function, not {shown(forward)}.")
         update_wrapper(self, forward, updated=())
@@ -119,10 +130,7 @@ class Primitive:
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.name}{self.__signature__}>"
 
-    def __reduce__(self) -> str:  # pickled by name, as Python's functions are
-        return self.__name__
-
-    def vjp(self, rule: Callable[..., Any]) -> Callable[..., Any]:
+    def vjp(self, rule: F) -> F:
         """Declare the rule `(g, out, *inputs, **parameters)`: one gradient (or None) per input.
 
         Of what it names with `_` in front, `_out` or `_x`, it takes at most shape and dtype: then the values
@@ -139,11 +147,11 @@ class Primitive:
         return rule
 
     @property
-    def derivative(self) -> Callable[..., Any] | None:
+    def derivative(self) -> Callable[..., Operand] | None:
         """What has been declared as such, by now."""
         return self.rule
 
-    def pull(self, g: Operand, out: Operand, *inputs: Operand, **parameters: Any) -> Operand:
+    def pull(self, g: Operand, out: Operand, *inputs: Operand, **parameters: object) -> Operand:
         """The gradients of the inputs, given the gradient `g` of the output."""
         return self.rule(g, out, *inputs, **parameters)
 
@@ -165,7 +173,7 @@ class Primitive:
             spare |= everything - places.keys()
         return everything - spare
 
-    def __call__(self, *arrays: Operand, **parameters: Any) -> Operand:
+    def __call__(self, *arrays: Operand, **parameters: object) -> Operand:
         """Arrays give an array; a Tensor among them gives a Tensor."""
         if len(arrays) > self.arity:
             given = dict(zip(self.parameters, arrays[self.arity :], strict=False))
@@ -221,11 +229,11 @@ class ElementwisePrimitive(Primitive):
         self.outside = FreeVariables(function.function)
 
     @property
-    def derivative(self) -> Any:
+    def derivative(self) -> Callable[..., Operand] | None:
         """The slope that has been declared last; this operation's own is its rule."""
         return self.elementwise.slopes
 
-    def pull(self, g: Operand, out: Operand, *inputs: Operand, **constants: Any) -> tuple[Operand, ...]:
+    def pull(self, g: Operand, out: Operand, *inputs: Operand, **constants: object) -> tuple[Operand, ...]:
         """g times each slope; the numbers 1 and -1 cost nothing and next to nothing."""
         constants = self.defaults | constants
         try:
@@ -249,7 +257,7 @@ lifted: dict[Elementwise, ElementwisePrimitive] = {}
 
 @cache
 def made(
-    function: Elementwise, slopes: Callable[..., Any] | None, outside: FreeVariables
+    function: Elementwise, slopes: Callable[..., Operand] | None, outside: FreeVariables
 ) -> ElementwisePrimitive:
     """One for a function, its slope, and the numbers outside of it."""
     return ElementwisePrimitive(function)
@@ -258,6 +266,9 @@ def made(
 def lift(function: Elementwise) -> ElementwisePrimitive:
     """The array operation of an elementwise function: another one for another slope, and for other numbers
     outside of the definition, which kernels that are made of it have inside.
+
+    >>> lift(mg.tanh)
+    <ElementwisePrimitive tanh(x)>
     """
     op = lifted.get(function)
     if op is None or op.rule is not function.slopes or not op.outside.holds():
@@ -275,6 +286,12 @@ def operation(*examples: Case) -> Callable[[F], F]:
 
     What is made of other operations takes arrays for its operands, and what goes wrong in it is said of its
     arguments, as of a primitive's.
+
+    >>> @mg.operation(mg.Case((2, 3)), mg.Case((4,), power=2))
+    ... def power_sum(x, power=3):
+    ...     return mg.sum(x**power)
+    >>> operations["power_sum"](mg.tensor([1.0, 2.0]))
+    tensor(9.)
     """
 
     def enter(function: F) -> F:

@@ -3,12 +3,12 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike
 
 from microgradx.errors import ArgumentError, ShapeError
+from microgradx.kernels.strided import Index
 from microgradx.primitives.core import Case, Operand, Shape, operation, primitive, values
 from microgradx.primitives.shapes import axes_of, unsqueeze
 
@@ -23,7 +23,7 @@ class Slot:
     number: int
 
 
-def fill(index: Any, arrays: Sequence[Operand]) -> Any:
+def fill(index: Index, arrays: Sequence[Operand]) -> Index:
     """An index with the arrays in their slots, as NumPy takes it."""
     if not arrays or len(arrays) == len(index):
         return tuple(arrays) or index
@@ -36,7 +36,7 @@ def ends(index: np.ndarray | None) -> tuple[int, int]:
 
 
 @primitive
-def getitem(x: Operand, *indices: Operand, index: Any, strict: bool = False) -> Operand:
+def getitem(x: Operand, *indices: Operand, index: Index, strict: bool = False) -> Operand:
     """x[index]: basic slices; in its slots integer arrays and boolean masks.
 
     Where `strict`, negative numbers have been refused before: compiled code must refuse them, too.
@@ -46,13 +46,13 @@ def getitem(x: Operand, *indices: Operand, index: Any, strict: bool = False) -> 
 
 @getitem.vjp
 def _(
-    g: Operand, _out: Operand, _x: Operand, *indices: Operand, index: Any, strict: bool
+    g: Operand, _out: Operand, _x: Operand, *indices: Operand, index: Index, strict: bool
 ) -> tuple[Operand, ...]:
     return put(g, *indices, index=index, shape=_x.shape), *(None for _ in indices)
 
 
 @primitive
-def put(g: Operand, *indices: Operand, index: Any, shape: Shape) -> Operand:
+def put(g: Operand, *indices: Operand, index: Index, shape: Shape) -> Operand:
     """Zeros of `shape` with g added at `index`: the transpose of getitem."""
     out = np.zeros(shape, g.dtype)
     if any(array.dtype != bool for array in indices):
@@ -64,7 +64,7 @@ def put(g: Operand, *indices: Operand, index: Any, shape: Shape) -> Operand:
 
 @put.vjp
 def _(
-    h: Operand, _out: Operand, _g: Operand, *indices: Operand, index: Any, shape: Shape
+    h: Operand, _out: Operand, _g: Operand, *indices: Operand, index: Index, shape: Shape
 ) -> tuple[Operand, ...]:
     return getitem(h, *indices, index=index), *(None for _ in indices)
 
@@ -84,6 +84,9 @@ def _(g: Operand, _out: Operand, _x: Operand, index: Operand) -> tuple[Operand, 
 @operation(Case((3, 4), index=[[0, 1], [3, 3], [2, 0]], axis=1), Case((3, 2), index=[[2, 2]], axis=0))
 def gather(x: Operand, index: Operand, axis: int) -> Operand:
     """Pick along one axis, out[i, j] = x[i, index[i, j]] for axis=1: PyTorch's gather.
+
+    `index`: integers of x's number of axes. ShapeError where the shapes differ beside the axis, ArgumentError
+    for indices out of range.
 
     >>> mg.gather(mg.tensor([[1.0, 2.0], [3.0, 4.0]]), [[1], [0]], axis=1)
     tensor([[2.],
@@ -121,6 +124,8 @@ def _(g: Operand, _out: Operand, *_xs: Operand, axis: int, ends: list[int]) -> t
 def cat(tensors: Sequence[Operand], axis: int = 0) -> Operand:
     """Join a list of arrays along an axis that they have.
 
+    ShapeError where shapes differ beside `axis`, ArgumentError for an empty list.
+
     >>> mg.cat([mg.ones(2, 1), mg.zeros(2, 2)], axis=1)
     tensor([[1., 0., 0.],
            [1., 0., 0.]])
@@ -139,6 +144,8 @@ def cat(tensors: Sequence[Operand], axis: int = 0) -> Operand:
 def stack(tensors: Sequence[Operand], axis: int = 0) -> Operand:
     """Join a list of arrays of one shape along a new axis.
 
+    (n, m) of k arrays -> (k, n, m). ShapeError where shapes differ.
+
     >>> mg.stack([mg.ones(2), mg.zeros(2)])
     tensor([[1., 1.],
            [0., 0.]])
@@ -151,6 +158,8 @@ def split(x: Operand, sections: int | Sequence[int], axis: int = 0) -> list[Oper
     """A list of pieces along an axis: so many equal ones, or cut at these positions, as np.split does.
 
     PyTorch's split counts elements instead of pieces: its split(x, 2) is split(x, range(2, len(x), 2)) here.
+
+    ShapeError where x does not divide so.
 
     >>> mg.split(mg.arange(6), 2), mg.split(mg.arange(6), [1, 3])[1]
     ([tensor([0, 1, 2], dtype=int64), tensor([3, 4, 5], dtype=int64)], tensor([1, 2], dtype=int64))
@@ -184,6 +193,8 @@ def _(g: Operand, _out: Operand, _x: Operand, width: Widths, value: float) -> Op
 def pad(x: Operand, pad_width: ArrayLike, value: float = 0.0) -> Operand:
     """Surround with a constant: one width for all sides, or (before, after) per axis.
 
+    ArgumentError for a negative width.
+
     >>> mg.pad(mg.ones(2), ((1, 2),))
     tensor([0., 1., 1., 0., 0.])
     """
@@ -202,6 +213,9 @@ def encode(labels: Operand, *, num_classes: int, dtype: DTypeLike) -> Operand:
 @operation()
 def one_hot(labels: Operand, num_classes: int | None = None, dtype: DTypeLike = np.float32) -> Operand:
     """Integer labels of any shape to (..., num_classes): 1 at the label, 0 elsewhere.
+
+    Without `num_classes` as many as the largest label asks for. ArgumentError for labels that are no
+    integers, or name no class.
 
     >>> mg.one_hot(mg.tensor([2, 0]), 3)
     tensor([[0., 0., 1.],

@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Callable
-from typing import Any
 
 import numpy as np
 
@@ -11,10 +10,10 @@ from microgradx.primitives.shapes import Axis, axes_of, expand_to, permute_axes,
 from microgradx.scalars import exp, sqrt, where
 
 # NumPy's own, whose types know `keepdims` as a literal True or False alone
-add_up: Callable[..., Any] = np.add.reduce
-multiply_all: Callable[..., Any] = np.multiply.reduce
-largest: Callable[..., Any] = np.maximum.reduce
-smallest: Callable[..., Any] = np.minimum.reduce
+add_up: Callable[..., Operand] = np.add.reduce
+multiply_all: Callable[..., Operand] = np.multiply.reduce
+largest: Callable[..., Operand] = np.maximum.reduce
+smallest: Callable[..., Operand] = np.minimum.reduce
 
 REDUCTIONS = (
     Case((2, 3)), Case((2, 3), axis=0), Case((2, 3), axis=-1), Case((2, 3, 4), axis=(0, -1), keepdims=True),
@@ -25,6 +24,9 @@ REDUCTIONS = (
 @primitive
 def sum(x: Operand, axis: Axis = None, keepdims: bool = False) -> Operand:  # noqa: A001 - NumPy's name
     """The sum over `axis`, over all axes without.
+
+    `axis`: one, several as a tuple, or None for all; `keepdims` leaves them with size 1. ShapeError for an
+    axis that x has not.
 
     >>> mg.sum(mg.ones(2, 3), axis=0)
     tensor([2., 2., 2.])
@@ -41,6 +43,8 @@ def _(g: Operand, _out: Operand, _x: Operand, axis: Axis, keepdims: bool) -> Ope
 @primitive
 def mean(x: Operand, axis: Axis = None, keepdims: bool = False) -> Operand:
     """The mean over `axis`, over all axes without.
+
+    `axis` and `keepdims` are those of `sum`.
 
     >>> mg.mean(mg.tensor([[1.0, 3.0], [5.0, 7.0]]), axis=1, keepdims=True)
     tensor([[2.],
@@ -59,6 +63,8 @@ def _(g: Operand, _out: Operand, _x: Operand, axis: Axis, keepdims: bool) -> Ope
 def var(x: Operand, axis: Axis = None, ddof: int = 0, keepdims: bool = False) -> Operand:
     """The mean squared distance from the mean, Σ(x - mean)² / (n - ddof).
 
+    `axis` and `keepdims` are those of `sum`; NaN where there are no more than `ddof` elements.
+
     >>> mg.var(mg.tensor([1.0, 3.0])), mg.var(mg.tensor([1.0, 3.0]), ddof=1)
     (tensor(1.), tensor(2.))
     """
@@ -72,6 +78,8 @@ def var(x: Operand, axis: Axis = None, ddof: int = 0, keepdims: bool = False) ->
 def std(x: Operand, axis: Axis = None, ddof: int = 0, keepdims: bool = False) -> Operand:
     """√var; where all elements are equal its gradient is 0, as in PyTorch.
 
+    Arguments are those of `var`.
+
     >>> mg.std(mg.tensor([1.0, 5.0]))
     tensor(2.)
     """
@@ -84,6 +92,8 @@ def std(x: Operand, axis: Axis = None, ddof: int = 0, keepdims: bool = False) ->
 def max(x: Operand, axis: Axis = None, keepdims: bool = False) -> Operand:  # noqa: A001
     """The maximum over `axis`; elements that tie share the gradient, as in PyTorch's amax.
 
+    `axis` and `keepdims` are those of `sum`. ShapeError where there is no element.
+
     >>> mg.max(mg.tensor([[1.0, 3.0], [7.0, 5.0]]), axis=1)
     tensor([3., 7.])
     """
@@ -94,6 +104,8 @@ def max(x: Operand, axis: Axis = None, keepdims: bool = False) -> Operand:  # no
 @primitive
 def min(x: Operand, axis: Axis = None, keepdims: bool = False) -> Operand:  # noqa: A001
     """The minimum over `axis`; elements that tie share the gradient, as in PyTorch's amin.
+
+    `axis` and `keepdims` are those of `sum`. ShapeError where there is no element.
 
     >>> mg.min(mg.tensor([[1.0, 3.0], [7.0, 5.0]]), axis=1)
     tensor([1., 5.])
@@ -112,6 +124,8 @@ def _(g: Operand, out: Operand, x: Operand, axis: Axis, keepdims: bool) -> Opera
 @primitive
 def prod(x: Operand, axis: Axis = None, keepdims: bool = False) -> Operand:
     """The product over `axis`, over all axes without.
+
+    `axis` and `keepdims` are those of `sum`.
 
     >>> mg.prod(mg.tensor([2.0, 3.0, 4.0]))
     tensor(24.)
@@ -140,6 +154,8 @@ def _(g: Operand, out: Operand, x: Operand, axis: Axis, keepdims: bool) -> Opera
 def cumsum(x: Operand, axis: int | None = None) -> Operand:
     """The running sum along `axis`, over all elements in order without.
 
+    (...) -> (...), or (size,) without `axis`; ShapeError for an axis that x has not.
+
     >>> mg.cumsum(mg.tensor([1.0, 2.0, 3.0]))
     tensor([1., 3., 6.])
     """
@@ -157,6 +173,8 @@ def _(g: Operand, _out: Operand, _x: Operand, axis: int | None) -> Operand:
 def norm(x: Operand, axis: Axis = None, keepdims: bool = False) -> Operand:
     """The Euclidean length √Σx² over `axis`; where it is 0 its gradient is 0, as in PyTorch.
 
+    `axis` and `keepdims` are those of `sum`.
+
     >>> mg.norm(mg.tensor([3.0, 4.0]))
     tensor(5.)
     """
@@ -168,6 +186,8 @@ def norm(x: Operand, axis: Axis = None, keepdims: bool = False) -> Operand:
 def any(x: Operand, axis: Axis = None, keepdims: bool = False) -> Operand:  # noqa: A001
     """Whether an element along `axis`, or any at all, is not 0.
 
+    `axis` and `keepdims` are those of `sum`.
+
     >>> mg.any(mg.tensor([[True, False], [False, False]]), axis=1)
     tensor([ True, False], dtype=bool)
     """
@@ -177,6 +197,8 @@ def any(x: Operand, axis: Axis = None, keepdims: bool = False) -> Operand:  # no
 @operation()
 def all(x: Operand, axis: Axis = None, keepdims: bool = False) -> Operand:  # noqa: A001
     """Whether no element along `axis`, or none at all, is 0.
+
+    `axis` and `keepdims` are those of `sum`.
 
     >>> mg.all(mg.tensor([[True, True], [True, False]]), axis=1)
     tensor([ True, False], dtype=bool)
@@ -189,6 +211,8 @@ def all(x: Operand, axis: Axis = None, keepdims: bool = False) -> Operand:  # no
 def argmax(x: Operand, axis: int | None = None, keepdims: bool = False) -> Operand:
     """The position of the maximum, int64, the first where several tie; it has no gradient.
 
+    Along `axis`, or in all elements in order without; ShapeError where there are none.
+
     >>> mg.argmax(mg.tensor([[1.0, 3.0], [7.0, 5.0]]), axis=1)
     tensor([1, 0], dtype=int64)
     """
@@ -200,6 +224,8 @@ def argmax(x: Operand, axis: int | None = None, keepdims: bool = False) -> Opera
 def argmin(x: Operand, axis: int | None = None, keepdims: bool = False) -> Operand:
     """The position of the minimum, int64, the first where several tie; it has no gradient.
 
+    Along `axis`, or in all elements in order without; ShapeError where there are none.
+
     >>> mg.argmin(mg.tensor([[1.0, 3.0], [7.0, 5.0]]), axis=1)
     tensor([0, 1], dtype=int64)
     """
@@ -210,6 +236,8 @@ def argmin(x: Operand, axis: int | None = None, keepdims: bool = False) -> Opera
 @primitive
 def logsumexp(x: Operand, axis: Axis = None, keepdims: bool = False) -> Operand:
     """log Σ exp(x) over `axis`, without overflow.
+
+    `axis` and `keepdims` are those of `sum`.
 
     >>> mg.logsumexp(mg.tensor([1000.0, 1000.0]))
     tensor(1000.6932)
@@ -231,6 +259,8 @@ def _(g: Operand, _out: Operand, x: Operand, axis: Axis, keepdims: bool) -> Oper
 def softmax(x: Operand, axis: Axis = -1) -> Operand:
     """exp(x) / Σ exp(x) along `axis`, without overflow.
 
+    (...) -> (...). `axis`: one, several as a tuple, or None for all; ShapeError for one that x has not.
+
     >>> mg.softmax(mg.tensor([0.0, 0.0]))
     tensor([0.5, 0.5])
     """
@@ -248,6 +278,8 @@ def _(g: Operand, out: Operand, _x: Operand, axis: Axis) -> Operand:
 @primitive
 def log_softmax(x: Operand, axis: Axis = -1) -> Operand:
     """log softmax(x) along `axis`, without overflow.
+
+    `axis` is as for softmax.
 
     >>> mg.log_softmax(mg.tensor([0.0, 0.0]))
     tensor([-0.6931472, -0.6931472])

@@ -1,12 +1,12 @@
 """The same elements under other shapes and dtypes."""
 
 import math
-from typing import Any
 
 import numpy as np
 from numpy.typing import DTypeLike
 
 from microgradx.errors import ShapeError
+from microgradx.kernels.strided import Size
 from microgradx.primitives.core import Case, Operand, Shape, operation, primitive
 
 Axis = int | tuple[int, ...] | None
@@ -23,7 +23,7 @@ def axes_of(axis: Axis, ndim: int) -> tuple[int, ...]:
     return tuple(a % ndim for a in axes)
 
 
-def one_shape(sizes: tuple[Any, ...]) -> Shape:
+def one_shape(sizes: tuple[Size, ...]) -> Shape:
     """(2, 3) from f(2, 3) and from f((2, 3))."""
     return tuple(sizes[0]) if len(sizes) == 1 and isinstance(sizes[0], tuple | list) else tuple(sizes)
 
@@ -64,6 +64,8 @@ def _(g: Operand, _out: Operand, _x: Operand, shape: Shape) -> Operand:
 def reshape(x: Operand, *sizes: int | Shape, shape: int | Shape | None = None) -> Operand:
     """The same elements in another shape: `reshape(x, 3, -1)`, `reshape(x, (3, -1))`; one size may be -1.
 
+    A view where possible. ShapeError where the sizes do not multiply to x.size.
+
     >>> mg.reshape(mg.arange(6), 2, -1)
     tensor([[0, 1, 2],
            [3, 4, 5]], dtype=int64)
@@ -74,6 +76,8 @@ def reshape(x: Operand, *sizes: int | Shape, shape: int | Shape | None = None) -
 @operation(Case((1, 3, 1)), Case((1, 3, 1), axis=0), Case((2, 3)))
 def squeeze(x: Operand, axis: Axis = None) -> Operand:
     """Drop axes of size 1: all, or those named; an axis of another size stays, as in PyTorch.
+
+    ShapeError for an axis that x has not.
 
     >>> mg.squeeze(mg.ones(1, 3, 1), axis=0).shape
     (3, 1)
@@ -86,6 +90,8 @@ def squeeze(x: Operand, axis: Axis = None) -> Operand:
 def unsqueeze(x: Operand, axis: int) -> Operand:
     """Insert an axis of size 1 at `axis`.
 
+    (n, m) -> (n, m, 1) for -1. ShapeError where `axis` is not between -ndim - 1 and ndim.
+
     >>> mg.unsqueeze(mg.ones(3), -1).shape
     (3, 1)
     """
@@ -96,6 +102,8 @@ def unsqueeze(x: Operand, axis: int) -> Operand:
 @operation(Case((2, 3, 4)), Case((2, 3, 4), start_dim=1), Case((2, 3, 4), start_dim=0, end_dim=1), Case(()))
 def flatten(x: Operand, start_dim: int = 0, end_dim: int = -1) -> Operand:
     """Merge the axes from `start_dim` to `end_dim`, both included, into one.
+
+    ShapeError for axes that x has not; a single number becomes (1,).
 
     >>> mg.flatten(mg.ones(2, 3, 4), start_dim=1).shape
     (2, 12)
@@ -121,6 +129,8 @@ def _(g: Operand, _out: Operand, _x: Operand, axes: tuple[int, ...]) -> Operand:
 def permute(x: Operand, *order: int | Shape, axes: Shape | None = None) -> Operand:
     """Reorder the axes, `permute(x, 2, 0, 1)`; without axes, reverse them.
 
+    A view. ShapeError where an axis is named twice, or is none of x.
+
     >>> mg.permute(mg.ones(2, 3, 4), 2, 0, 1).shape
     (4, 2, 3)
     """
@@ -131,6 +141,8 @@ def permute(x: Operand, *order: int | Shape, axes: Shape | None = None) -> Opera
 @operation(Case((2, 3)), Case((2, 3, 4), axis0=0, axis1=-1))
 def transpose(x: Operand, axis0: int = -2, axis1: int = -1) -> Operand:
     """Swap two axes, the last two unless told otherwise.
+
+    A view. ShapeError for an axis that x has not.
 
     >>> mg.transpose(mg.ones(2, 3, 4)).shape
     (2, 4, 3)
@@ -159,6 +171,8 @@ def _(g: Operand, _out: Operand, _x: Operand, shape: Shape) -> Operand:
 )
 def expand(x: Operand, *sizes: int | Shape, shape: int | Shape | None = None) -> Operand:
     """Repeat axes of size 1 up to the given sizes; -1 keeps a size.
+
+    A view. ShapeError where another size than 1 would change.
 
     >>> mg.expand(mg.tensor([[1.0], [2.0]]), -1, 3)
     tensor([[1., 1., 1.],

@@ -14,17 +14,16 @@ import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from microgradx.compiler import jit
+from microgradx.eager.tensor import Tensor
 from microgradx.errors import ArgumentError
 from microgradx.kernels.random import generator
 from microgradx.nn import MLP
 from microgradx.optim import SGD, Adadelta, Adagrad, Adam, LambdaLR, Optimizer, RMSprop
-from microgradx.palette import BLUE, GREEN, INK, PINK, RED, SKY
-from microgradx.study.pictures import frame, keep, panels
+from microgradx.palette import BLUE, GREEN, INK, PINK, RED, SKY, frame, keep, panels
 from microgradx.training.step import training_step
 
 BATCH = 128
@@ -38,7 +37,7 @@ class Contender:
     """An optimizer, the learning rates that it may choose from, and how it is drawn."""
 
     name: str
-    make: Callable[[Iterable[Any], float], Optimizer]
+    make: Callable[[Iterable[Tensor], float], Optimizer]
     rates: tuple[float, ...]
     color: str
     dashes: str = "-"
@@ -87,7 +86,7 @@ class Laboratory:
     epochs: int = 10
     search_epochs: int = 2
     seeds: int = 3
-    say: Callable[[str], Any] = lambda text: None
+    say: Callable[[str], object] = lambda text: None
 
     def __post_init__(self) -> None:
         for name in ("epochs", "search_epochs", "seeds"):

@@ -6,15 +6,14 @@ Pictures are PNG, SVG or PDF files, by the path's ending. Needs the extra `plot`
 import math
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from microgradx.errors import ArgumentError
 from microgradx.nn import Module
-from microgradx.palette import INK
+from microgradx.palette import INK, Place, frame, keep, panels
 from microgradx.primitives.reductions import softmax
-from microgradx.study.pictures import Place, frame, keep, panels
 from microgradx.training.evaluation import outputs
 from microgradx.training.history import History
 
@@ -180,7 +179,7 @@ def filters(model: Module, image_shape: Sequence[int], path: Place, most: int = 
 
 
 def mistakes(
-    model: Module, x: Any, y: Any, image_shape: Sequence[int], path: Place,
+    model: Module, x: np.ndarray, y: np.ndarray, image_shape: Sequence[int], path: Place,
     classes: Sequence[str] = (), most: int = 40,
 ) -> int:  # fmt: skip
     """The images that the model is most wrong about, each with what it is and what the model takes it for.

@@ -5,7 +5,6 @@ Smith (2015), Cyclical learning rates for training neural networks: arXiv 1506.0
 
 import math
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
@@ -14,9 +13,8 @@ from microgradx.errors import ArgumentError
 from microgradx.kernels.random import generator
 from microgradx.nn import Module, cross_entropy
 from microgradx.optim import LBFGS, Optimizer
-from microgradx.palette import BLUE, RED
-from microgradx.study.pictures import KEY, Place, frame, keep, panels
-from microgradx.training.checks import arrays
+from microgradx.palette import BLUE, KEY, RED, Place, frame, keep, panels
+from microgradx.training.checks import Pair, arrays
 from microgradx.training.evaluation import Loss
 from microgradx.training.step import training_step
 
@@ -60,7 +58,7 @@ class Rates:
 def find_lr(
     model: Module,
     optimizer: Optimizer,
-    train: Any,
+    train: Pair,
     loss: Loss = cross_entropy,
     *,
     batch_size: int = 128,

@@ -4,27 +4,13 @@ Lines differ in their dashes as well as in colour.
 """
 
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 
-from microgradx.palette import BLUE, FAINT, INK, RED, blank, plain
+from microgradx.palette import BLUE, INK, KEY, RED, frame, keep, panels
 from microgradx.training.history import History
 
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
-
 TRAIN, VALID = BLUE, RED
-
-
-def figure(width: float, height: float, columns: int = 1) -> tuple["Figure", list["Axes"]]:
-    """An empty figure of so many inches and its axes, in the house style."""
-    drawing = blank(width, height)
-    axes = drawing.subplots(1, columns, squeeze=False)[0]
-    for ax in axes:
-        plain(ax)
-    return drawing, list(axes)
 
 
 def curves(history: History, path: str | Path) -> None:
@@ -32,36 +18,27 @@ def curves(history: History, path: str | Path) -> None:
     from matplotlib.ticker import MaxNLocator, PercentFormatter
 
     measures = [name for name in ("loss", "accuracy") if any(name in record for record in history)]
-    drawing, axes = figure(4.6 * len(measures), 3.4, len(measures))
+    drawing, (axes,) = panels(1, len(measures), 4.6 * len(measures), 3.4)
     epochs, best = np.array(history["epoch"]), history.best
     for ax, name in zip(axes, measures, strict=True):
         series = [(name, "training", TRAIN, "--"), (f"valid_{name}", "validation", VALID, "-")]
         series = [row for row in series if any(row[0] in record for record in history)]
         for column, label, color, dashes in series:
             marker = "o" if len(epochs) == 1 else None
-            ax.plot(
-                epochs,
-                np.array(history[column], float),
-                dashes,
-                color=color,
-                label=label,
-                lw=1.8,
-                marker=marker,
-            )
+            look = {"color": color, "label": label, "lw": 1.8, "marker": marker}
+            ax.plot(epochs, np.array(history[column], float), dashes, **look)
         column, _, color, _ = series[-1]
         ax.plot(best["epoch"], best[column], "o", color=color, mec="white", mew=1.5, ms=8, zorder=3)
         value = f"{best[column]:.2%}" if name == "accuracy" else f"{best[column]:.4g}"
-        ax.set_title(f"{name}: {value} at epoch {best['epoch']}", loc="left", fontsize=11, color=INK)
-        ax.set_xlabel("epoch", color=INK)
-        ax.grid(axis="y", color=FAINT, lw=0.8)
+        frame(ax, f"{name}: {value} at epoch {best['epoch']}", "epoch")
         ax.xaxis.set_major_locator(MaxNLocator(integer=True))
         if name == "accuracy":
             ax.yaxis.set_major_formatter(PercentFormatter(1))
         else:
             ax.set_ylim(bottom=0)
         if len(series) > 1:
-            ax.legend(frameon=False, fontsize=9, labelcolor=INK)
-    drawing.savefig(path, dpi=160)
+            ax.legend(**KEY)
+    keep(drawing, path)
 
 
 def confusion(counts: np.ndarray, path: str | Path, names: list[str] | None = None) -> None:
@@ -69,7 +46,7 @@ def confusion(counts: np.ndarray, path: str | Path, names: list[str] | None = No
     classes = len(counts)
     names = names or [str(label) for label in range(classes)]
     side = max(3.6, 0.46 * classes + 1.4)
-    drawing, (ax,) = figure(side + 0.4, side)
+    drawing, ((ax,),) = panels(1, 1, side + 0.4, side)
     share = counts / np.maximum(1, counts.sum(axis=1, keepdims=True))
     # the square root lets the few mistakes be seen beside the many hits
     ax.imshow(np.sqrt(share), cmap="Blues", vmin=0, vmax=1)
@@ -84,11 +61,10 @@ def confusion(counts: np.ndarray, path: str | Path, names: list[str] | None = No
     ax.set_yticks(range(classes), names)
     ax.set_xticks(np.arange(classes + 1) - 0.5, minor=True)
     ax.set_yticks(np.arange(classes + 1) - 0.5, minor=True)
+    right = counts.trace() / max(1, counts.sum())
+    frame(ax, f"{right:.2%} of {counts.sum():,} right", "predicted", "true")
+    ax.grid(visible=False)
     ax.grid(which="minor", color="white", lw=1.5)
     ax.tick_params(which="both", length=0)
     ax.spines[:].set_visible(False)
-    ax.set_xlabel("predicted", color=INK)
-    ax.set_ylabel("true", color=INK)
-    right = counts.trace() / max(1, counts.sum())
-    ax.set_title(f"{right:.2%} of {counts.sum():,} right", loc="left", fontsize=11, color=INK)
-    drawing.savefig(path, dpi=160)
+    keep(drawing, path)

@@ -86,65 +86,65 @@ def make_total(start, stop, table):
             total[j] += affine[i, j]
 
 
-def make_mean(table):
+def make_centre(table):
     """Forward."""
     arena = block_at(table, 0, (1,), uint8)
     total = block(arena, 0, (128,), float32)
-    mean = block(arena, 479232, (1, 128), float32)
+    centre = block(arena, 479232, (1, 128), float32)
 
     # test_compiler_source.py:41  logits = model(x)
     for i in range(128):
-        mean[0, i] = total[i] / float32(128)
+        centre[0, i] = total[i] / float32(128)
 
 
-def make_subtract_1(table):
+def make_centred(table):
     """Forward."""
     arena = block_at(table, 0, (1,), uint8)
     affine = block(arena, 65536, (128, 128), float32)
-    mean = block(arena, 479232, (1, 128), float32)
-    subtract_1 = block(arena, 0, (128, 128), float32)
+    centre = block(arena, 479232, (1, 128), float32)
+    centred = block(arena, 0, (128, 128), float32)
 
     # test_compiler_source.py:41  logits = model(x)
     for i in range(128):
         for j in range(128):
-            subtract_1[i, j] = affine[i, j] - mean[0, j]
+            centred[i, j] = affine[i, j] - centre[0, j]
 
 
-def make_sum_1(start, stop, table):
+def make_squares(start, stop, table):
     """Forward, for rows start to stop of 128."""
     arena = block_at(table, 0, (1,), uint8)
-    sum_1 = block(arena, 65536, (128,), float32)
-    subtract_1 = block(arena, 0, (128, 128), float32)
+    squares = block(arena, 65536, (128,), float32)
+    centred = block(arena, 0, (128, 128), float32)
 
     # test_compiler_source.py:41  logits = model(x)
     for j in range(start, stop):
-        sum_1[j] = float32(0)
+        squares[j] = float32(0)
     for i in range(128):
         for j in range(start, stop):
-            sum_1[j] += subtract_1[i, j] * subtract_1[i, j]
+            squares[j] += centred[i, j] * centred[i, j]
 
 
 def forward(table):
     """Forward."""
     arena = block_at(table, 0, (1,), uint8)
-    sum_1 = block(arena, 65536, (128,), float32)
-    divide_1 = block(arena, 479744, (1, 128), float32)
-    add_3 = block(arena, 480256, (1, 128), float32)
+    squares = block(arena, 65536, (128,), float32)
+    spread = block(arena, 479744, (1, 128), float32)
+    add_2 = block(arena, 480256, (1, 128), float32)
     rsqrt_1 = block(arena, 480768, (1, 128), float32)
 
     # test_compiler_source.py:41  logits = model(x)
     for i in range(128):
-        divide_1[0, i] = sum_1[i] / float32(128)
-        add_3[0, i] = divide_1[0, i] + float32(1e-05)
-        rsqrt_1[0, i] = rsqrt(add_3[0, i])
+        spread[0, i] = squares[i] / float32(128)
+        add_2[0, i] = spread[0, i] + float32(1e-05)
+        rsqrt_1[0, i] = rsqrt(add_2[0, i])
 
 
 def forward_and_back(start, stop, status, table):
     """Forward and gradients, for rows start to stop of 128."""
     arena = block_at(table, 0, (1,), uint8)
-    subtract_1 = block(arena, 0, (128, 128), float32)
+    centred = block(arena, 0, (128, 128), float32)
     rsqrt_1 = block(arena, 480768, (1, 128), float32)
-    multiply_5 = block(arena, 131072, (128, 128), float32)
+    normal = block(arena, 131072, (128, 128), float32)
     weight_1 = block_at(table, 10, (128,), float32)
     bias_1 = block_at(table, 11, (128,), float32)
     relu_1 = block(arena, 196608, (128, 128), float32)
@@ -159,15 +159,15 @@ def forward_and_back(start, stop, status, table):
     positions = block_at(table, 14, (10,), int64)
     g_logits = block(arena, 474112, (128, 10), float32)
     g_relu_1 = block(arena, 65536, (128, 128), float32)
-    g_add_4 = block(arena, 262144, (128, 128), float32)
-    g_multiply_5 = block(arena, 327680, (128, 128), float32)
-    g_subtract_4 = block(arena, 393216, (128, 128), float32)
+    g_add_3 = block(arena, 262144, (128, 128), float32)
+    g_normal = block(arena, 327680, (128, 128), float32)
+    g_subtract_3 = block(arena, 393216, (128, 128), float32)
 
     # test_compiler_source.py:41  logits = model(x)
     for i in range(start, stop):
         for j in range(128):
-            multiply_5[i, j] = subtract_1[i, j] * rsqrt_1[0, j]
-            relu_1[i, j] = relu(multiply_5[i, j] * weight_1[j] + bias_1[j])
+            normal[i, j] = centred[i, j] * rsqrt_1[0, j]
+            relu_1[i, j] = relu(normal[i, j] * weight_1[j] + bias_1[j])
     matmul(logits_product, relu_1, weight_3, start, stop)
     for i in range(start, stop):
         top = float32(-inf)
@@ -183,15 +183,15 @@ def forward_and_back(start, stop, status, table):
         labelled[i] = logits[i, within(y[i], 10, status)] - top
         # gradient of: test_compiler_source.py:42  loss = nn.cross_entropy(logits, y)
         for j in range(10):
-            subtract_5 = exp_shifted[i, j] / total_2[i] - (float32(1) if y[i] == positions[j] else float32(0))
-            g_logits[i, j] = subtract_5 * float32(0.0078125)
+            subtract_4 = exp_shifted[i, j] / total_2[i] - (float32(1) if y[i] == positions[j] else float32(0))
+            g_logits[i, j] = subtract_4 * float32(0.0078125)
     # gradient of: test_compiler_source.py:41  logits = model(x)
     matmul_nt(g_relu_1, g_logits, weight_3, start, stop)
     for i in range(start, stop):
         for j in range(128):
-            g_add_4[i, j] = g_relu_1[i, j] * (float32(1) if relu_1[i, j] > float32(0) else float32(0))
-            g_multiply_5[i, j] = g_add_4[i, j] * weight_1[j]
-            g_subtract_4[i, j] = g_multiply_5[i, j] * rsqrt_1[0, j]
+            g_add_3[i, j] = g_relu_1[i, j] * (float32(1) if relu_1[i, j] > float32(0) else float32(0))
+            g_normal[i, j] = g_add_3[i, j] * weight_1[j]
+            g_subtract_3[i, j] = g_normal[i, j] * rsqrt_1[0, j]
 
 
 def make_loss_out(step, table):
@@ -219,13 +219,13 @@ def back_and_update(start, stop, step, table):
     g_logits = block(arena, 474112, (128, 10), float32)
     g_reshape_4 = block(arena, 65536, (128,), float32)
     g_reshape_3 = block(arena, 458752, (128,), float32)
-    g_add_4 = block(arena, 262144, (128, 128), float32)
-    multiply_5 = block(arena, 131072, (128, 128), float32)
+    g_add_3 = block(arena, 262144, (128, 128), float32)
+    normal = block(arena, 131072, (128, 128), float32)
     g_rsqrt_1 = block(arena, 463872, (128,), float32)
-    g_multiply_5 = block(arena, 327680, (128, 128), float32)
-    subtract_1 = block(arena, 0, (128, 128), float32)
-    g_mean = block(arena, 468992, (128,), float32)
-    g_subtract_4 = block(arena, 393216, (128, 128), float32)
+    g_normal = block(arena, 327680, (128, 128), float32)
+    centred = block(arena, 0, (128, 128), float32)
+    g_centre = block(arena, 468992, (128,), float32)
+    g_subtract_3 = block(arena, 393216, (128, 128), float32)
     weight_1 = block_at(table, 10, (128,), float32)
     weight_1_m = block_at(table, 17, (128,), float32)
     weight_1_v = block_at(table, 18, (128,), float32)
@@ -235,9 +235,9 @@ def back_and_update(start, stop, step, table):
     weight_3 = block_at(table, 12, (128, 10), float32)
     weight_3_m = block_at(table, 21, (128, 10), float32)
     weight_3_v = block_at(table, 22, (128, 10), float32)
-    mean = block(arena, 479232, (1, 128), float32)
+    centre = block(arena, 479232, (1, 128), float32)
     running_mean_1 = block_at(table, 23, (128,), float32)
-    divide_1 = block(arena, 479744, (1, 128), float32)
+    spread = block(arena, 479744, (1, 128), float32)
     running_var_1 = block_at(table, 24, (128,), float32)
     g_weight_1_home = block_at(table, 25, (128,), float32)
     g_bias_1_home = block_at(table, 26, (128,), float32)
@@ -249,18 +249,18 @@ def back_and_update(start, stop, step, table):
         g_reshape_3[j] = float32(0)
     for i in range(128):
         for j in range(start, stop):
-            g_reshape_4[j] += g_add_4[i, j]
-            g_reshape_3[j] += g_add_4[i, j] * multiply_5[i, j]
+            g_reshape_4[j] += g_add_3[i, j]
+            g_reshape_3[j] += g_add_3[i, j] * normal[i, j]
     for j in range(start, stop):
         g_rsqrt_1[j] = float32(0)
     for i in range(128):
         for j in range(start, stop):
-            g_rsqrt_1[j] += g_multiply_5[i, j] * subtract_1[i, j]
+            g_rsqrt_1[j] += g_normal[i, j] * centred[i, j]
     for j in range(start, stop):
-        g_mean[j] = float32(0)
+        g_centre[j] = float32(0)
     for i in range(128):
         for j in range(start, stop):
-            g_mean[j] += -g_subtract_4[i, j]
+            g_centre[j] += -g_subtract_3[i, j]
     # test_compiler_source.py:46  optimizer.step()
     adam(
         start, stop, flat(weight_1), flat(g_reshape_3), flat(weight_1_m), flat(weight_1_v),
@@ -276,10 +276,10 @@ def back_and_update(start, stop, step, table):
     )
     # test_compiler_source.py:41  logits = model(x)
     for i in range(start, stop):
-        add_1 = running_mean_1[i] + float32(0.1) * (mean[0, i] - running_mean_1[i])
+        add_1 = running_mean_1[i] + float32(0.1) * (centre[0, i] - running_mean_1[i])
         running_mean_1[i] = add_1
-        subtract_3 = divide_1[0, i] * float32(1.007874) - running_var_1[i]
-        running_var_1[i] = running_var_1[i] + float32(0.1) * subtract_3
+        subtract_2 = spread[0, i] * float32(1.007874) - running_var_1[i]
+        running_var_1[i] = running_var_1[i] + float32(0.1) * subtract_2
         g_weight_1_home[i] = g_reshape_3[i]
         g_bias_1_home[i] = g_reshape_4[i]
 
@@ -304,77 +304,77 @@ def back_and_update_bias_3(step, table):
     adam(0, 10, flat(bias_3), flat(g_bias_3), flat(bias_3_m), flat(bias_3_v), numbers, step, 0)
 
 
-def make_g_sum_1_and_divide_5(table):
+def make_g_squares_and_divide_4(table):
     """Gradients."""
     arena = block_at(table, 0, (1,), uint8)
     rsqrt_1 = block(arena, 480768, (1, 128), float32)
-    add_3 = block(arena, 480256, (1, 128), float32)
+    add_2 = block(arena, 480256, (1, 128), float32)
     g_rsqrt_1 = block(arena, 463872, (128,), float32)
-    g_sum_1 = block(arena, 131072, (1, 128), float32)
-    g_mean = block(arena, 468992, (128,), float32)
-    divide_5 = block(arena, 196608, (1, 128), float32)
+    g_squares = block(arena, 131072, (1, 128), float32)
+    g_centre = block(arena, 468992, (128,), float32)
+    divide_4 = block(arena, 196608, (1, 128), float32)
 
     # gradient of: test_compiler_source.py:41  logits = model(x)
     for i in range(128):
-        g_add_3 = g_rsqrt_1[i] * (float32(-0.5) * rsqrt_1[0, i] / add_3[0, i])
-        g_sum_1[0, i] = g_add_3 * float32(0.0078125)
+        g_add_2 = g_rsqrt_1[i] * (float32(-0.5) * rsqrt_1[0, i] / add_2[0, i])
+        g_squares[0, i] = g_add_2 * float32(0.0078125)
     for i in range(128):
-        divide_5[0, i] = g_mean[i] / float32(128)
+        divide_4[0, i] = g_centre[i] / float32(128)
 
 
-def make_g_subtract_1(table):
+def make_g_centred(table):
     """Gradients."""
     arena = block_at(table, 0, (1,), uint8)
-    g_sum_1 = block(arena, 131072, (1, 128), float32)
-    subtract_1 = block(arena, 0, (128, 128), float32)
-    g_subtract_1 = block(arena, 65536, (128, 128), float32)
+    g_squares = block(arena, 131072, (1, 128), float32)
+    centred = block(arena, 0, (128, 128), float32)
+    g_centred = block(arena, 65536, (128, 128), float32)
 
     # gradient of: test_compiler_source.py:41  logits = model(x)
     for i in range(128):
         for j in range(128):
-            multiply_7 = g_sum_1[0, j] * subtract_1[i, j]
-            g_subtract_1[i, j] = multiply_7 + multiply_7
+            multiply_4 = g_squares[0, j] * centred[i, j]
+            g_centred[i, j] = multiply_4 + multiply_4
 
 
 def make_g_mean_2(start, stop, table):
     """Gradients, for rows start to stop of 128."""
     arena = block_at(table, 0, (1,), uint8)
     g_mean_2 = block(arena, 0, (128,), float32)
-    g_subtract_1 = block(arena, 65536, (128, 128), float32)
+    g_centred = block(arena, 65536, (128, 128), float32)
 
     # gradient of: test_compiler_source.py:41  logits = model(x)
     for j in range(start, stop):
         g_mean_2[j] = float32(0)
     for i in range(128):
         for j in range(start, stop):
-            g_mean_2[j] += -g_subtract_1[i, j]
+            g_mean_2[j] += -g_centred[i, j]
 
 
-def make_divide_4(table):
+def make_divide_3(table):
     """Gradients."""
     arena = block_at(table, 0, (1,), uint8)
     g_mean_2 = block(arena, 0, (128,), float32)
-    divide_4 = block(arena, 131072, (1, 128), float32)
+    divide_3 = block(arena, 131072, (1, 128), float32)
 
     # gradient of: test_compiler_source.py:41  logits = model(x)
     for i in range(128):
-        divide_4[0, i] = g_mean_2[i] / float32(128)
+        divide_3[0, i] = g_mean_2[i] / float32(128)
 
 
 def make_g_affine(table):
     """Gradients."""
     arena = block_at(table, 0, (1,), uint8)
-    g_subtract_4 = block(arena, 393216, (128, 128), float32)
-    g_subtract_1 = block(arena, 65536, (128, 128), float32)
-    divide_4 = block(arena, 131072, (1, 128), float32)
-    divide_5 = block(arena, 196608, (1, 128), float32)
+    g_subtract_3 = block(arena, 393216, (128, 128), float32)
+    g_centred = block(arena, 65536, (128, 128), float32)
+    divide_3 = block(arena, 131072, (1, 128), float32)
+    divide_4 = block(arena, 196608, (1, 128), float32)
     g_affine = block(arena, 0, (128, 128), float32)
 
     # gradient of: test_compiler_source.py:41  logits = model(x)
     for i in range(128):
         for j in range(128):
-            add_6 = g_subtract_4[i, j] + g_subtract_1[i, j] + divide_4[0, j]
-            g_affine[i, j] = add_6 + divide_5[0, j]
+            add_5 = g_subtract_3[i, j] + g_centred[i, j] + divide_3[0, j]
+            g_affine[i, j] = add_5 + divide_4[0, j]
 
 
 def back_and_update_weight_0(start, stop, step, table):
@@ -437,15 +437,15 @@ def run(steps, gathering, gate, status, table):
         elif piece < 5:
             # forward
             if ready(gate, 45 * step + 4, status):
-                make_mean(table)
+                make_centre(table)
         elif piece < 6:
             # forward
             if ready(gate, 45 * step + 5, status):
-                make_subtract_1(table)
+                make_centred(table)
         elif piece < 9:
             # forward: 128 rows in 3 pieces
             if ready(gate, 45 * step + 6, status):
-                make_sum_1(43 * (piece - 6), min(43 * (piece - 6) + 43, 128), table)
+                make_squares(43 * (piece - 6), min(43 * (piece - 6) + 43, 128), table)
         elif piece < 10:
             # forward
             if ready(gate, 45 * step + 9, status):
@@ -466,11 +466,11 @@ def run(steps, gathering, gate, status, table):
         elif piece < 27:
             # gradients
             if ready(gate, 45 * step + 26, status):
-                make_g_sum_1_and_divide_5(table)
+                make_g_squares_and_divide_4(table)
         elif piece < 28:
             # gradients
             if ready(gate, 45 * step + 27, status):
-                make_g_subtract_1(table)
+                make_g_centred(table)
         elif piece < 31:
             # gradients: 128 rows in 3 pieces
             if ready(gate, 45 * step + 28, status):
@@ -478,7 +478,7 @@ def run(steps, gathering, gate, status, table):
         elif piece < 32:
             # gradients
             if ready(gate, 45 * step + 31, status):
-                make_divide_4(table)
+                make_divide_3(table)
         elif piece < 33:
             # gradients
             if ready(gate, 45 * step + 32, status):

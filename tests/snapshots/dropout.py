@@ -254,7 +254,7 @@ def back_and_update(step, table):
     adamw(0, 10, flat(bias_3), flat(g_bias_3), flat(bias_3_m), flat(bias_3_v), numbers, step, 0)
 
 
-def run(steps, gathering, gate, status, table):
+def run(steps, gathering, status, table):
     """Run some steps, one after the other."""
     for step in range(steps):
         status[1] = step

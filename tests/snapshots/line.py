@@ -64,7 +64,7 @@ def forward_back_and_update(step, gathering, table):
     g_leaf_home_2[0] = sum_1[0]
 
 
-def run(steps, gathering, gate, status, table):
+def run(steps, gathering, table):
     """Run some steps, one after the other."""
     for step in range(steps):
         # forward, gradients and sgd on 4 parameters

@@ -58,23 +58,23 @@ def forward_and_back(step, gathering, status, table):
     bias_0 = block_at(table, 9, (16,), float32)
     affine = block(arena, 3200, (50, 16), float32)
     total = block(arena, 0, (16,), float32)
-    mean = block(arena, 36352, (1, 16), float32)
-    subtract_1 = block(arena, 0, (50, 16), float32)
-    sum_1 = block(arena, 3200, (16,), float32)
-    divide_1 = block(arena, 36544, (1, 16), float32)
-    add_3 = block(arena, 36416, (1, 16), float32)
+    centre = block(arena, 36352, (1, 16), float32)
+    centred = block(arena, 0, (50, 16), float32)
+    squares = block(arena, 3200, (16,), float32)
+    spread = block(arena, 36544, (1, 16), float32)
+    add_2 = block(arena, 36416, (1, 16), float32)
     rsqrt_1 = block(arena, 36480, (1, 16), float32)
-    multiply_5 = block(arena, 12800, (50, 16), float32)
+    normal = block(arena, 12800, (50, 16), float32)
     weight_1 = block_at(table, 10, (16,), float32)
     bias_1 = block_at(table, 11, (16,), float32)
     relu_1 = block(arena, 6400, (50, 16), float32)
-    subtract_5 = block(arena, 9600, (50, 16), float32)
-    add_5 = block(arena, 35840, (50, 1), float32)
+    centred_2 = block(arena, 9600, (50, 16), float32)
+    add_4 = block(arena, 35840, (50, 1), float32)
     rsqrt_2 = block(arena, 36096, (50, 1), float32)
-    multiply_8 = block(arena, 3200, (50, 16), float32)
+    normal_2 = block(arena, 3200, (50, 16), float32)
     weight_3 = block_at(table, 12, (16,), float32)
     bias_3 = block_at(table, 13, (16,), float32)
-    add_6 = block(arena, 16000, (50, 16), float32)
+    add_5 = block(arena, 16000, (50, 16), float32)
     logits_product = block(arena, 19200, (50, 3), float32)
     weight_4 = block_at(table, 14, (16, 3), float32)
     bias_4 = block_at(table, 15, (3,), float32)
@@ -85,23 +85,23 @@ def forward_and_back(step, gathering, status, table):
     total_4 = block(arena, 36736, (1,), float32)
     positions = block_at(table, 16, (3,), int64)
     g_logits = block(arena, 35200, (50, 3), float32)
-    g_add_6 = block(arena, 19200, (50, 16), float32)
-    sum_4 = block(arena, 36608, (16,), float32)
-    sum_5 = block(arena, 36672, (16,), float32)
-    g_subtract_6 = block(arena, 3200, (50, 16), float32)
-    g_subtract_5 = block(arena, 22400, (50, 16), float32)
-    g_add_4 = block(arena, 25600, (50, 16), float32)
-    g_multiply_5 = block(arena, 28800, (50, 16), float32)
-    g_subtract_4 = block(arena, 32000, (50, 16), float32)
+    g_add_5 = block(arena, 19200, (50, 16), float32)
+    sum_2 = block(arena, 36608, (16,), float32)
+    sum_3 = block(arena, 36672, (16,), float32)
+    g_subtract_4 = block(arena, 3200, (50, 16), float32)
+    g_centred_2 = block(arena, 22400, (50, 16), float32)
+    g_add_3 = block(arena, 25600, (50, 16), float32)
+    g_normal = block(arena, 28800, (50, 16), float32)
+    g_subtract_3 = block(arena, 32000, (50, 16), float32)
     g_reshape_4 = block(arena, 6400, (16,), float32)
     g_reshape_3 = block(arena, 9600, (16,), float32)
     g_rsqrt_1 = block(arena, 3200, (16,), float32)
-    g_mean = block(arena, 12800, (16,), float32)
-    g_sum_1 = block(arena, 19200, (1, 16), float32)
-    g_subtract_1 = block(arena, 3200, (50, 16), float32)
+    g_centre = block(arena, 12800, (16,), float32)
+    g_squares = block(arena, 19200, (1, 16), float32)
+    g_centred = block(arena, 3200, (50, 16), float32)
     g_mean_2 = block(arena, 0, (16,), float32)
-    divide_9 = block(arena, 19200, (1, 16), float32)
-    divide_10 = block(arena, 22400, (1, 16), float32)
+    divide_7 = block(arena, 19200, (1, 16), float32)
+    divide_8 = block(arena, 22400, (1, 16), float32)
     g_affine = block(arena, 0, (50, 16), float32)
     loss_out = block_at(table, 17, (1,), float32)
 
@@ -122,36 +122,36 @@ def forward_and_back(step, gathering, status, table):
         for j in range(16):
             total[j] += affine[i, j]
     for i in range(16):
-        mean[0, i] = total[i] / float32(50)
+        centre[0, i] = total[i] / float32(50)
     for i in range(50):
         for j in range(16):
-            subtract_1[i, j] = affine[i, j] - mean[0, j]
+            centred[i, j] = affine[i, j] - centre[0, j]
     for j in range(16):
-        sum_1[j] = float32(0)
+        squares[j] = float32(0)
     for i in range(50):
         for j in range(16):
-            sum_1[j] += subtract_1[i, j] * subtract_1[i, j]
+            squares[j] += centred[i, j] * centred[i, j]
     for i in range(16):
-        divide_1[0, i] = sum_1[i] / float32(50)
-        add_3[0, i] = divide_1[0, i] + float32(1e-05)
-        rsqrt_1[0, i] = rsqrt(add_3[0, i])
+        spread[0, i] = squares[i] / float32(50)
+        add_2[0, i] = spread[0, i] + float32(1e-05)
+        rsqrt_1[0, i] = rsqrt(add_2[0, i])
     for i in range(50):
         total_2 = float32(0)
         for j in range(16):
-            multiply_5[i, j] = subtract_1[i, j] * rsqrt_1[0, j]
-            relu_1[i, j] = relu(multiply_5[i, j] * weight_1[j] + bias_1[j])
+            normal[i, j] = centred[i, j] * rsqrt_1[0, j]
+            relu_1[i, j] = relu(normal[i, j] * weight_1[j] + bias_1[j])
             total_2 = plus(total_2, relu_1[i, j])
-        mean_3 = total_2 / float32(16)
-        sum_2 = float32(0)
+        centre_2 = total_2 / float32(16)
+        squares_2 = float32(0)
         for j in range(16):
-            subtract_5[i, j] = relu_1[i, j] - mean_3
-            sum_2 = plus(sum_2, subtract_5[i, j] * subtract_5[i, j])
-        add_5[i, 0] = sum_2 / float32(16) + float32(1e-05)
-        rsqrt_2[i, 0] = rsqrt(add_5[i, 0])
+            centred_2[i, j] = relu_1[i, j] - centre_2
+            squares_2 = plus(squares_2, centred_2[i, j] * centred_2[i, j])
+        add_4[i, 0] = squares_2 / float32(16) + float32(1e-05)
+        rsqrt_2[i, 0] = rsqrt(add_4[i, 0])
         for j in range(16):
-            multiply_8[i, j] = subtract_5[i, j] * rsqrt_2[i, 0]
-            add_6[i, j] = multiply_8[i, j] * weight_3[j] + bias_3[j]
-    matmul(logits_product, add_6, weight_4, 0, 50)
+            normal_2[i, j] = centred_2[i, j] * rsqrt_2[i, 0]
+            add_5[i, j] = normal_2[i, j] * weight_3[j] + bias_3[j]
+    matmul(logits_product, add_5, weight_4, 0, 50)
     for i in range(50):
         top = float32(-inf)
         for j in range(3):
@@ -171,76 +171,76 @@ def forward_and_back(step, gathering, status, table):
     # gradient of: test_compiler_source.py:42  loss = nn.cross_entropy(logits, y)
     for i in range(50):
         for j in range(3):
-            subtract_7 = exp_shifted[i, j] / total_3[i] - (float32(1) if y[i] == positions[j] else float32(0))
-            g_logits[i, j] = subtract_7 * float32(0.02)
+            subtract_5 = exp_shifted[i, j] / total_3[i] - (float32(1) if y[i] == positions[j] else float32(0))
+            g_logits[i, j] = subtract_5 * float32(0.02)
     # gradient of: test_compiler_source.py:41  logits = model(x)
-    matmul_nt(g_add_6, g_logits, weight_4, 0, 50)
+    matmul_nt(g_add_5, g_logits, weight_4, 0, 50)
     for j in range(16):
-        sum_4[j] = float32(0)
-        sum_5[j] = float32(0)
+        sum_2[j] = float32(0)
+        sum_3[j] = float32(0)
     for i in range(50):
         for j in range(16):
-            sum_4[j] += g_add_6[i, j]
-            sum_5[j] += g_add_6[i, j] * multiply_8[i, j]
+            sum_2[j] += g_add_5[i, j]
+            sum_3[j] += g_add_5[i, j] * normal_2[i, j]
     for i in range(50):
         g_rsqrt_2 = float32(0)
+        g_centre_2 = float32(0)
+        for j in range(16):
+            g_normal_2 = g_add_5[i, j] * weight_3[j]
+            g_subtract_4[i, j] = g_normal_2 * rsqrt_2[i, 0]
+            g_rsqrt_2 = plus(g_rsqrt_2, g_normal_2 * centred_2[i, j])
+            g_centre_2 = plus(g_centre_2, -g_subtract_4[i, j])
+        g_add_4 = g_rsqrt_2 * (float32(-0.5) * rsqrt_2[i, 0] / add_4[i, 0])
+        g_squares_2 = g_add_4 * float32(0.0625)
         g_mean_3 = float32(0)
         for j in range(16):
-            g_multiply_8 = g_add_6[i, j] * weight_3[j]
-            g_subtract_6[i, j] = g_multiply_8 * rsqrt_2[i, 0]
-            g_rsqrt_2 = plus(g_rsqrt_2, g_multiply_8 * subtract_5[i, j])
-            g_mean_3 = plus(g_mean_3, -g_subtract_6[i, j])
-        g_add_5 = g_rsqrt_2 * (float32(-0.5) * rsqrt_2[i, 0] / add_5[i, 0])
-        g_sum_2 = g_add_5 * float32(0.0625)
-        g_mean_4 = float32(0)
+            multiply_5 = g_squares_2 * centred_2[i, j]
+            g_centred_2[i, j] = multiply_5 + multiply_5
+            g_mean_3 = plus(g_mean_3, -g_centred_2[i, j])
+        divide_3 = g_mean_3 / float32(16)
+        divide_4 = g_centre_2 / float32(16)
         for j in range(16):
-            multiply_10 = g_sum_2 * subtract_5[i, j]
-            g_subtract_5[i, j] = multiply_10 + multiply_10
-            g_mean_4 = plus(g_mean_4, -g_subtract_5[i, j])
-        divide_5 = g_mean_4 / float32(16)
-        divide_6 = g_mean_3 / float32(16)
-        for j in range(16):
-            add_8 = g_subtract_6[i, j] + g_subtract_5[i, j] + divide_5
-            g_add_4[i, j] = (add_8 + divide_6) * (float32(1) if relu_1[i, j] > float32(0) else float32(0))
-            g_multiply_5[i, j] = g_add_4[i, j] * weight_1[j]
-            g_subtract_4[i, j] = g_multiply_5[i, j] * rsqrt_1[0, j]
+            g_relu_1 = g_subtract_4[i, j] + g_centred_2[i, j] + divide_3 + divide_4
+            g_add_3[i, j] = g_relu_1 * (float32(1) if relu_1[i, j] > float32(0) else float32(0))
+            g_normal[i, j] = g_add_3[i, j] * weight_1[j]
+            g_subtract_3[i, j] = g_normal[i, j] * rsqrt_1[0, j]
     for j in range(16):
         g_reshape_4[j] = float32(0)
         g_reshape_3[j] = float32(0)
     for i in range(50):
         for j in range(16):
-            g_reshape_4[j] += g_add_4[i, j]
-            g_reshape_3[j] += g_add_4[i, j] * multiply_5[i, j]
+            g_reshape_4[j] += g_add_3[i, j]
+            g_reshape_3[j] += g_add_3[i, j] * normal[i, j]
     for j in range(16):
         g_rsqrt_1[j] = float32(0)
     for i in range(50):
         for j in range(16):
-            g_rsqrt_1[j] += g_multiply_5[i, j] * subtract_1[i, j]
+            g_rsqrt_1[j] += g_normal[i, j] * centred[i, j]
     for j in range(16):
-        g_mean[j] = float32(0)
+        g_centre[j] = float32(0)
     for i in range(50):
         for j in range(16):
-            g_mean[j] += -g_subtract_4[i, j]
+            g_centre[j] += -g_subtract_3[i, j]
     for i in range(16):
-        g_add_3 = g_rsqrt_1[i] * (float32(-0.5) * rsqrt_1[0, i] / add_3[0, i])
-        g_sum_1[0, i] = g_add_3 * float32(0.02)
+        g_add_2 = g_rsqrt_1[i] * (float32(-0.5) * rsqrt_1[0, i] / add_2[0, i])
+        g_squares[0, i] = g_add_2 * float32(0.02)
     for i in range(50):
         for j in range(16):
-            multiply_15 = g_sum_1[0, j] * subtract_1[i, j]
-            g_subtract_1[i, j] = multiply_15 + multiply_15
+            multiply_10 = g_squares[0, j] * centred[i, j]
+            g_centred[i, j] = multiply_10 + multiply_10
     for j in range(16):
         g_mean_2[j] = float32(0)
     for i in range(50):
         for j in range(16):
-            g_mean_2[j] += -g_subtract_1[i, j]
+            g_mean_2[j] += -g_centred[i, j]
     for i in range(16):
-        divide_9[0, i] = g_mean_2[i] / float32(50)
+        divide_7[0, i] = g_mean_2[i] / float32(50)
     for i in range(16):
-        divide_10[0, i] = g_mean[i] / float32(50)
+        divide_8[0, i] = g_centre[i] / float32(50)
     for i in range(50):
         for j in range(16):
-            add_10 = g_subtract_4[i, j] + g_subtract_1[i, j] + divide_9[0, j]
-            g_affine[i, j] = add_10 + divide_10[0, j]
+            add_9 = g_subtract_3[i, j] + g_centred[i, j] + divide_7[0, j]
+            g_affine[i, j] = add_9 + divide_8[0, j]
     # test_compiler_source.py:42  loss = nn.cross_entropy(logits, y)
     loss_out[step] = total_4[0] / float32(50)
 
@@ -250,7 +250,7 @@ def back_and_update(step, table):
     numbers = block_at(table, 1, (1, 5), float64)
     arena = block_at(table, 0, (1,), uint8)
     g_weight_4 = block_at(table, 18, (16, 3), float32)
-    add_6 = block(arena, 16000, (50, 16), float32)
+    add_5 = block(arena, 16000, (50, 16), float32)
     g_logits = block(arena, 35200, (50, 3), float32)
     g_bias_4 = block_at(table, 19, (3,), float32)
     g_weight_0 = block_at(table, 20, (8, 16), float32)
@@ -268,18 +268,18 @@ def back_and_update(step, table):
     g_reshape_4 = block(arena, 6400, (16,), float32)
     bias_1_m = block_at(table, 25, (16,), float32)
     weight_3 = block_at(table, 12, (16,), float32)
-    sum_5 = block(arena, 36672, (16,), float32)
+    sum_3 = block(arena, 36672, (16,), float32)
     weight_3_m = block_at(table, 26, (16,), float32)
     bias_3 = block_at(table, 13, (16,), float32)
-    sum_4 = block(arena, 36608, (16,), float32)
+    sum_2 = block(arena, 36608, (16,), float32)
     bias_3_m = block_at(table, 27, (16,), float32)
     weight_4 = block_at(table, 14, (16, 3), float32)
     weight_4_m = block_at(table, 28, (16, 3), float32)
     bias_4 = block_at(table, 15, (3,), float32)
     bias_4_m = block_at(table, 29, (3,), float32)
-    mean = block(arena, 36352, (1, 16), float32)
+    centre = block(arena, 36352, (1, 16), float32)
     running_mean_1 = block_at(table, 30, (16,), float32)
-    divide_1 = block(arena, 36544, (1, 16), float32)
+    spread = block(arena, 36544, (1, 16), float32)
     running_var_1 = block_at(table, 31, (16,), float32)
     g_weight_1_home = block_at(table, 32, (16,), float32)
     g_bias_1_home = block_at(table, 33, (16,), float32)
@@ -287,7 +287,7 @@ def back_and_update(step, table):
     g_bias_3_home = block_at(table, 35, (16,), float32)
 
     # gradient of: test_compiler_source.py:41  logits = model(x)
-    matmul_tn(g_weight_4, add_6, g_logits, 0, 16)
+    matmul_tn(g_weight_4, add_5, g_logits, 0, 16)
     for j in range(3):
         g_bias_4[j] = float32(0)
     for i in range(50):
@@ -304,23 +304,23 @@ def back_and_update(step, table):
     lion(0, 16, flat(bias_0), flat(g_bias_0), flat(bias_0_m), numbers, step, 0)
     lion(0, 16, flat(weight_1), flat(g_reshape_3), flat(weight_1_m), numbers, step, 0)
     lion(0, 16, flat(bias_1), flat(g_reshape_4), flat(bias_1_m), numbers, step, 0)
-    lion(0, 16, flat(weight_3), flat(sum_5), flat(weight_3_m), numbers, step, 0)
-    lion(0, 16, flat(bias_3), flat(sum_4), flat(bias_3_m), numbers, step, 0)
+    lion(0, 16, flat(weight_3), flat(sum_3), flat(weight_3_m), numbers, step, 0)
+    lion(0, 16, flat(bias_3), flat(sum_2), flat(bias_3_m), numbers, step, 0)
     lion(0, 48, flat(weight_4), flat(g_weight_4), flat(weight_4_m), numbers, step, 0)
     lion(0, 3, flat(bias_4), flat(g_bias_4), flat(bias_4_m), numbers, step, 0)
     # test_compiler_source.py:41  logits = model(x)
     for i in range(16):
-        add_1 = running_mean_1[i] + float32(0.1) * (mean[0, i] - running_mean_1[i])
+        add_1 = running_mean_1[i] + float32(0.1) * (centre[0, i] - running_mean_1[i])
         running_mean_1[i] = add_1
-        subtract_3 = divide_1[0, i] * float32(1.0204082) - running_var_1[i]
-        running_var_1[i] = running_var_1[i] + float32(0.1) * subtract_3
+        subtract_2 = spread[0, i] * float32(1.0204082) - running_var_1[i]
+        running_var_1[i] = running_var_1[i] + float32(0.1) * subtract_2
         g_weight_1_home[i] = g_reshape_3[i]
         g_bias_1_home[i] = g_reshape_4[i]
-        g_weight_3_home[i] = sum_5[i]
-        g_bias_3_home[i] = sum_4[i]
+        g_weight_3_home[i] = sum_3[i]
+        g_bias_3_home[i] = sum_2[i]
 
 
-def run(steps, gathering, gate, status, table):
+def run(steps, gathering, status, table):
     """Run some steps, one after the other."""
     for step in range(steps):
         status[1] = step

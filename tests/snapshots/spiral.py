@@ -166,7 +166,7 @@ def back_and_update(step, table):
     momentum(0, 2, flat(bias_4), flat(g_bias_4), flat(bias_4_m), numbers, step, 0)
 
 
-def run(steps, gathering, gate, status, table):
+def run(steps, gathering, status, table):
     """Run some steps, one after the other."""
     for step in range(steps):
         status[1] = step

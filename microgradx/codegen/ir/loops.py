@@ -7,16 +7,25 @@ broadcasting cost nothing. A `Nest` is loops over a domain around statements on 
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from typing import Any
+from typing import NamedTuple
 
 import numpy as np
 
-from microgradx.codegen.ir.program import Line
+from microgradx.codegen.ir.program import Line, Value
 from microgradx.kernels.strided import contiguous, dense, through
 from microgradx.scalars import Elementwise
 
-Source = tuple[Any, ...]
-"""What memory outside is: ("argument", 0), ("output", 0), ("bound", value), ("number", event), ("data", 0)"""
+
+class Place(NamedTuple):
+    """Memory outside that has a number: of an "argument", of the "data" of a scan, of an "output"; "number":
+    of the event that a number is found by."""
+
+    kind: str
+    number: int = 0
+
+
+Source = Place | Value
+"""What memory outside is: what a Value is bound to, or a place."""
 
 
 @dataclass(eq=False)
@@ -34,6 +43,10 @@ class Buffer:
 
     size = property(lambda self: math.prod(self.shape))
     bytes = property(lambda self: self.size * self.dtype.itemsize)
+
+    def number(self, kind: str) -> int | None:
+        """Which place outside it is among those of a kind: 0 of the first argument; None of another kind."""
+        return self.source.number if isinstance(self.source, Place) and self.source.kind == kind else None
 
     def view(self) -> "View":
         """All of it."""

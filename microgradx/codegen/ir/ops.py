@@ -2,7 +2,6 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 from microgradx.codegen.ir.loops import Accesses, Item, Operand, Read, View, operands
 from microgradx.codegen.ir.program import Draw, Update
@@ -48,7 +47,6 @@ class Sweep(Item):
 
     update: Update
     arrays: list[View]  # p, g, state
-    more: list[View]  # numbers that the step computes
 
     @property
     def rows(self) -> int:  # type: ignore[override]
@@ -59,7 +57,6 @@ class Sweep(Item):
         """Row by row."""
         axis = 0 if self.arrays[0].shape else None
         yield from ((view, axis) for view in self.arrays)
-        yield from ((view, None) for view in self.more)
 
     def writes(self) -> Accesses:
         """Everything but the gradient."""
@@ -170,7 +167,7 @@ class Host(Item):
     """
 
     name: str
-    call: Callable[..., Any]
+    call: Callable[..., object]
     inputs: list[View | float]
     outs: list[View]
     draw: int | None = None  # the block that random numbers begin at

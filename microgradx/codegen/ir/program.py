@@ -7,11 +7,13 @@ outside is bound: to an argument, to a Tensor's or an optimizer's memory, or to 
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 
+from microgradx.codegen.ir.binding import Binding
 from microgradx.errors import CompileError
+from microgradx.kernels.cpu import Sweep
+from microgradx.optim.flat import Flat, Part
 from microgradx.primitives import Primitive
 from microgradx.primitives.core import ElementwisePrimitive
 
@@ -45,13 +47,50 @@ class Line:
         return f"{'gradient of: ' * self.back}{place}  {self.text}"
 
 
+@dataclass(frozen=True)
+class Draw:
+    """Fresh random numbers: of the generator's method `name`, from its block `block` of the step."""
+
+    name: str
+    block: int
+
+
+@dataclass(eq=False)
+class Update:
+    """An optimizer's rule over the parameter of one part of a flat buffer: inputs are p, g and the state."""
+
+    flat: Flat
+    part: Part
+    sweep: Sweep
+    event: int  # which of the step's events gives its numbers
+
+    name = property(lambda self: self.sweep.rule.name)
+
+
+@dataclass(eq=False)
+class Watch:
+    """What a ledger watches in a flat buffer: inputs are positions, then p, g and the state of each part.
+
+    The output is as a ledger keeps it, (3 + states, watched), where the last row, p afterwards, stays free;
+    `columns` says where in it the numbers of each part are.
+    """
+
+    columns: list[slice]
+
+    name = "watch"
+
+
+Op = Primitive | Draw | Update | Watch
+"""What an instruction does."""
+
+
 @dataclass(eq=False)
 class Instruction:
     """One operation: `outputs = op(*inputs, **params)`; inputs are Values and plain numbers."""
 
-    op: Any  # a Primitive, a Draw, an Update or a Watch
-    inputs: tuple[Any, ...]
-    params: dict[str, Any]
+    op: Op
+    inputs: tuple[Value | float, ...]
+    params: dict[str, object]
     outputs: tuple[Value, ...]
     line: Line | None = None
     back: bool = False  # whether it is a part of the gradient of that line
@@ -72,47 +111,13 @@ class Instruction:
         return f"{', '.join(map(repr, self.outputs))} = {self.op.name}({', '.join([*inputs, *params])})"
 
 
-@dataclass(frozen=True)
-class Draw:
-    """Fresh random numbers: of the generator's method `name`, from its block `block` of the step."""
-
-    name: str
-    block: int
-
-
-@dataclass(eq=False)
-class Update:
-    """An optimizer's rule over the parameter of one part of a flat buffer: inputs are p, g and the state."""
-
-    flat: Any
-    part: Any
-    sweep: Any  # kernels' sweep of the rule
-    event: int  # which of the step's events gives its numbers
-    more: tuple[str, ...] = ()  # hyperparameters that are inputs too, such as LARS' trust
-
-    name = property(lambda self: self.sweep.rule.name)
-
-
-@dataclass(eq=False)
-class Watch:
-    """What a ledger watches in a flat buffer: inputs are positions, then p, g and the state of each part.
-
-    The output is as a ledger keeps it, (3 + states, watched), where the last row, p afterwards, stays free;
-    `columns` says where in it the numbers of each part are.
-    """
-
-    columns: list[slice]
-
-    name = "watch"
-
-
 @dataclass
 class Program:
     """A step: what it is bound to, what it does, what it leaves behind."""
 
     name: str
     arguments: list[Value] = field(default_factory=list)
-    bound: dict[Value, Any] = field(default_factory=dict)  # state and constants: Value -> Binding
+    bound: dict[Value, Binding] = field(default_factory=dict)  # state and constants
     instructions: list[Instruction] = field(default_factory=list)
     outputs: list[Value] = field(default_factory=list)
     writes: dict[Value, Value] = field(
@@ -136,7 +141,7 @@ class Program:
 def check(program: Program, after: str) -> Program:
     """Raise CompileError if a pass has broken the program; the program itself otherwise."""
 
-    def refuse(what: str, instruction: Any) -> None:
+    def refuse(what: str, instruction: Instruction | Value) -> None:
         raise CompileError(
             f"after {after}, the program is broken: {what}, in `{instruction!r}`. Please report this."
         )
@@ -164,10 +169,10 @@ def check(program: Program, after: str) -> Program:
 def mismatch(instruction: Instruction) -> str:
     """What is wrong with the shapes and dtypes of an instruction; empty if nothing is."""
     op = instruction.op
-    shapes: list[Any] = [getattr(x, "shape", ()) for x in instruction.inputs]
+    shapes = [x.shape if isinstance(x, Value) else () for x in instruction.inputs]
     if isinstance(op, Update):
-        p = instruction.inputs[0]
-        same = [*instruction.inputs[: 2 + len(op.sweep.rule.state)], *instruction.outputs]
+        p, *others = instruction.reads()
+        same = [*others[: 1 + len(op.sweep.rule.state)], *instruction.outputs]
         return "" if all((x.shape, x.dtype) == (p.shape, p.dtype) for x in same) else "the arrays differ"
     if isinstance(op, ElementwisePrimitive):
         try:

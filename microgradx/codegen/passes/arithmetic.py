@@ -1,12 +1,13 @@
 """Functions of elements as expressions: plain arithmetic, in the dtypes that NumPy computes in."""
 
 from collections.abc import Sequence
-from typing import Any
+from typing import TypeGuard
 
 import numpy as np
 
 from microgradx.codegen.ir.tree import BOOL, INT, Apply, Cast, Choose, Expression, Number, Operator
 from microgradx.kernels.source import word
+from microgradx.scalars import Elementwise
 
 INFIX = {
     "multiply": "*", "divide": "/", "add": "+", "subtract": "-", "less": "<", "less_equal": "<=",
@@ -20,13 +21,13 @@ Operand = Expression | float
 """An expression, or a plain number, whose dtype depends on what stands beside it."""
 
 
-def plain(x: Operand) -> bool:
-    """Whether an operand is a plain number."""
+def plain(x: object) -> TypeGuard[float]:
+    """Whether something is a plain number, of Python's or NumPy's."""
     return isinstance(x, bool | int | float | np.generic)
 
 
 def applied(
-    function: Any, args: Sequence[Operand], constants: dict[str, float], dtype: np.dtype
+    function: Elementwise | None, args: Sequence[Operand], constants: dict[str, float], dtype: np.dtype
 ) -> Expression:
     """A function of operands, with a result of some dtype; None: the operand itself."""
     if function is None:
@@ -56,7 +57,7 @@ def applied(
 
 def computed_in(name: str, args: Sequence[Operand], dtype: np.dtype) -> np.dtype:
     """The dtype that NumPy computes a function in, whose result has a dtype."""
-    given = [a.dtype for a in args if not plain(a)]  # type: ignore[union-attr]
+    given = [a.dtype for a in args if isinstance(a, Expression)]
     kind = np.result_type(*given) if given else dtype
     if dtype.kind == "f" and name != "equal":
         kind = dtype if kind.kind == "f" else FLOAT64 if kind.kind in "iu" else dtype
@@ -70,14 +71,14 @@ def computed_in(name: str, args: Sequence[Operand], dtype: np.dtype) -> np.dtype
 
 def power(exponent: Operand, kind: np.dtype) -> Expression:
     """An exponent: whole numbers stay whole."""
-    if plain(exponent) and float(exponent).is_integer() and 0 <= exponent < 64:  # type: ignore
-        return Number(int(exponent), INT)  # type: ignore[arg-type]
+    if plain(exponent) and float(exponent).is_integer() and 0 <= exponent < 64:
+        return Number(int(exponent), INT)
     return cast(exponent, kind)
 
 
 def cast(x: Operand, dtype: np.dtype) -> Expression:
     """The same in another dtype."""
-    if isinstance(x, bool | int | float | np.generic):
+    if not isinstance(x, Expression):
         return Number(x, dtype)
     if x.dtype == dtype:
         return x

@@ -1,9 +1,8 @@
 """Loops over fewer axes: neighbouring ones become one where all views allow it; fewer indices to find."""
 
 import math
-from typing import Any
 
-from microgradx.codegen.ir.loops import Compute, Nest, Read, Reduce, View
+from microgradx.codegen.ir.loops import Compute, Nest, Read, Reduce, Statement, View
 
 
 def collapsed(nest: Nest) -> Nest:
@@ -41,7 +40,7 @@ def collapsed(nest: Nest) -> Nest:
         return nest
     merge = lambda view: View(view.buffer, view.offset, tuple(view.strides[inner(g)] for g in groups),
                               tuple(map(size, groups)))  # fmt: skip
-    new: list[Any] = []
+    new: list[Statement] = []
     for s in nest.statements:
         if isinstance(s, Compute):
             args = tuple(Read(merge(arg.view)) if isinstance(arg, Read) else arg for arg in s.args)

@@ -5,30 +5,53 @@ transpose, slices, broadcasting) become views; normalisations and losses become 
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import replace
-from typing import Any
+from functools import partial
+from typing import TypeVar
 
 import numpy as np
+from numpy.typing import DTypeLike
 
 from microgradx import scalars
 from microgradx.codegen.ir.binding import GRADIENTS, Number
-from microgradx.codegen.ir.loops import Buffer, Compute, Item, Nest, Read, Reduce, View, squeezed
+from microgradx.codegen.ir.loops import (
+    Buffer,
+    Compute,
+    Item,
+    Nest,
+    Operand,
+    Place,
+    Read,
+    Reduce,
+    Source,
+    View,
+    squeezed,
+)
 from microgradx.codegen.ir.ops import Host, Look, Sweep, Uniform
 from microgradx.codegen.ir.program import Draw, Instruction, Program, Update, Value, Watch
+from microgradx.codegen.passes.arithmetic import plain
 from microgradx.kernels.random import generator
 from microgradx.kernels.strided import contiguous
-from microgradx.primitives import shapes
+from microgradx.optim.flat import Part
+from microgradx.primitives import Primitive, shapes
 from microgradx.primitives.core import ElementwisePrimitive
+from microgradx.scalars import Elementwise
 
-lowerings: dict[Any, Callable[..., Any]] = {}
+Shape = tuple[int, ...]
+Axes = int | tuple[int, ...] | None
+
+lowerings: dict[Primitive, Callable[..., View]] = {}
 """How each primitive is lowered: `(lowering, *inputs, **params) -> View`."""
 
 
-def lowers(*primitives: Any) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+F = TypeVar("F", bound=Callable[..., View])
+
+
+def lowers(*primitives: Primitive) -> Callable[[F], F]:
     """Declare how primitives are lowered."""
 
-    def declare(function: Callable[..., Any]) -> Callable[..., Any]:
+    def declare(function: F) -> F:
         lowerings.update(dict.fromkeys(primitives, function))
         return function
 
@@ -42,12 +65,12 @@ class Lowering:
         self.program = program
         self.items: list[Item] = []
         self.views: dict[Value, View] = {}
-        self.shared: dict[Any, Any] = {}  # parts that several instructions are made of
-        self.at: Any = None  # the instruction under way
+        self.shared: dict[Hashable, tuple[View, ...]] = {}  # parts that several instructions are made of
+        self.at: Instruction | None = None  # the instruction under way
         for k, value in enumerate(program.arguments):
-            self.views[value] = self.outside(value, ("argument", k))
+            self.views[value] = self.outside(value, Place("argument", k))
         for value, binding in program.bound.items():
-            source = ("number", binding.event) if isinstance(binding, Number) else ("bound", value)
+            source = Place("number", binding.event) if isinstance(binding, Number) else value
             self.views[value] = self.outside(value, source)
         self.there = dict(self.views)  # where what is bound lies, whatever becomes of its value
         kept = [value for value, binding in program.bound.items() if not isinstance(binding, GRADIENTS)]
@@ -65,8 +88,8 @@ class Lowering:
             self.instruction(instruction)
         self.at = None
         for k, value in enumerate(program.outputs):
-            if self.views[value].buffer.source != ("output", k):
-                out = Buffer(f"{value.name}_out", value.shape, value.dtype, ("output", k), stepped=True)
+            if self.views[value].buffer.source != Place("output", k):
+                out = Buffer(f"{value.name}_out", value.shape, value.dtype, Place("output", k), stepped=True)
                 self.nest(out.view(), None, Read(self.views[value]))
         self.leave()
 
@@ -79,11 +102,22 @@ class Lowering:
         for here, (_, there) in zip(sources, pairs, strict=True):
             self.nest(there, None, Read(here))
 
-    def outside(self, value: Value, source: tuple[Any, ...]) -> View:
+    def outside(self, value: Value, source: Source) -> View:
         """Memory outside of the arena."""
         return Buffer(value.name, value.shape, value.dtype, source).view()
 
-    def new(self, shape: tuple[int, ...], dtype: Any, name: str = "") -> View:
+    @property
+    def now(self) -> Instruction:
+        """The instruction under way."""
+        assert self.at is not None
+        return self.at
+
+    @property
+    def out(self) -> Value:
+        """Its result."""
+        return self.now.out
+
+    def new(self, shape: Shape, dtype: DTypeLike, name: str = "") -> View:
         """A buffer for the output of the instruction under way, or for a part of its work."""
         out, shape, dtype = self.at.outputs[0] if self.at else None, tuple(shape), np.dtype(dtype)
         if out is not None and not name and out not in self.views:
@@ -98,35 +132,46 @@ class Lowering:
         if not any(view.size for view, _ in item.writes()):
             return
         item = squeezed(item) if isinstance(item, Nest) else item
-        item.line = self.at.line if self.at else None
-        if item.line is not None and self.at.back:
+        item.line, back = (self.at.line, self.at.back) if self.at else (None, False)
+        if item.line is not None and back:
             item.line = replace(item.line, back=True)
-        back = (self.at and self.at.back) or any(view.buffer.phase == "back" for view, _ in item.reads())
+        back = back or any(view.buffer.phase == "back" for view, _ in item.reads())
         for view, _ in item.writes():
             view.buffer.phase = "update" if view.buffer in self.state else "back" if back else "forward"
         self.items.append(item)
 
     # Building blocks
 
-    def nest(self, out: View, function: Any, *args: Any, **constants: Any) -> View:
+    def nest(self, out: View, function: Elementwise | None, *args: Operand, **constants: float) -> View:
         """out[...] = function(*args, **constants), element by element; without a function, a copy."""
-        args = tuple(Read(a.view.spread(out.shape)) if isinstance(a, Read) else a for a in args)
+        given = tuple(Read(a.view.spread(out.shape)) if isinstance(a, Read) else a for a in args)
         axis = 0 if out.shape else None
-        self.add(Nest(None, out.shape, axis, [Compute(out, function, args, constants)]))
+        self.add(Nest(None, out.shape, axis, [Compute(out, function, given, constants)]))
         return out
 
     def compute(
-        self, name: str, function: str | None, *args: Any, dtype: Any = None, shape: Any = None
+        self,
+        name: str,
+        function: str | None,
+        *args: View | Operand,
+        dtype: DTypeLike | None = None,
+        shape: Shape | None = None,
     ) -> View:
         """A new array, computed element by element from views and numbers."""
-        args = tuple(Read(a) if isinstance(a, View) else a for a in args)
-        views = [a.view for a in args if isinstance(a, Read)]
+        given = [Read(a) if isinstance(a, View) else a for a in args]
+        views = [a.view for a in given if isinstance(a, Read)]
         shape = np.broadcast_shapes(*(v.shape for v in views)) if shape is None else shape
         out = self.new(shape, dtype or views[0].dtype, name)
-        return self.nest(out, getattr(scalars, function) if function else None, *args)
+        return self.nest(out, getattr(scalars, function) if function else None, *given)
 
     def reduce(
-        self, name: str, kind: str, view: View, axis: Any, keepdims: bool = False, dtype: Any = None
+        self,
+        name: str,
+        kind: str,
+        view: View,
+        axis: Axes,
+        keepdims: bool = False,
+        dtype: DTypeLike | None = None,
     ) -> View:
         """Take all elements along axes together."""
         axes = shapes.axes_of(axis, view.ndim) if view.ndim else ()
@@ -145,14 +190,14 @@ class Lowering:
         full = tuple(1 if a in axes else n for a, n in enumerate(view.shape))
         return out.through(lambda x: np.reshape(x, full)) if keepdims else out
 
-    def reduce_axes(self, name: str, kind: str, view: View, axes: tuple[int, ...], dtype: Any) -> View:
+    def reduce_axes(self, name: str, kind: str, view: View, axes: Shape, dtype: DTypeLike | None) -> View:
         """The same for axes counted from 0, which go away."""
         kept = tuple(a for a in range(view.ndim) if a not in axes)
         out = self.new(tuple(view.shape[a] for a in kept), dtype or view.dtype, name)
         self.add(Nest(None, view.shape, kept[0] if kept else None, [Reduce(out, kind, Read(view), axes)]))
         return out
 
-    def copy(self, view: View, name: str = "copy", dtype: Any = None) -> View:
+    def copy(self, view: View, name: str = "copy", dtype: DTypeLike | None = None) -> View:
         """The elements one after the other, in memory of their own."""
         return self.compute(name, None, view, dtype=dtype)
 
@@ -162,48 +207,54 @@ class Lowering:
 
     # Instructions
 
-    def operand(self, x: Any) -> Any:
+    def operand(self, x: Value | float) -> View | float:
         """The view of a Value; numbers are themselves."""
         return self.views[x] if isinstance(x, Value) else x
 
     def instruction(self, instruction: Instruction) -> None:
         """Append what an instruction is made of."""
-        op, inputs = instruction.op, [self.operand(x) for x in instruction.inputs]
+        op, out = instruction.op, instruction.outputs[0]
         if isinstance(op, Update):
-            count = 2 + len(op.sweep.rule.state)
-            inputs[:count] = [x if k == 1 or self.owned(x, op.part) else self.copy(x, "value")
-                              for k, x in enumerate(inputs[:count])]  # fmt: skip
-            self.rescue({view.buffer for view in (inputs[0], *inputs[2:count])}, instruction)
-            self.add(Sweep(None, op, [self.tight(v) for v in inputs[:count]], inputs[count:]))
-            self.views |= zip(instruction.outputs, [inputs[0], *inputs[2:count]], strict=True)
-            return
-        out = instruction.out
+            return self.update(op, instruction)
         if isinstance(op, Draw):
             view = self.draw(op, instruction)
         elif isinstance(op, Watch):
-            view = self.watch(op, *inputs)
-        elif isinstance(op, ElementwisePrimitive):
-            view = self.elementwise(op, inputs, instruction)
-        elif op in lowerings:
-            view = lowerings[op](self, *inputs, **instruction.params)
+            view = self.watch(op, *(self.views[x] for x in instruction.reads()))
         else:
-            own = not op.__module__.startswith("microgradx.")
-            advice = "" if own else "compute it outside of the step, or report it, so that it is compiled"
-            call = lambda *arrays: op.forward(*arrays, **instruction.params)
-            view = self.host(op.name, call, inputs, advice)
+            view = self.primitive(op, [self.operand(x) for x in instruction.inputs], instruction.params)
         if view.shape != out.shape:
             view = view.through(lambda x: np.reshape(x, out.shape))
         if view.dtype != out.dtype:
             view = self.copy(view, out.name, out.dtype)
         self.views[out] = view
+        return None
 
-    def owned(self, view: View, part: Any) -> bool:
+    def update(self, op: Update, instruction: Instruction) -> None:
+        """A rule: p and the state in place, where they lie or in a copy."""
+        views = [self.views[x] for x in instruction.reads()]
+        kept = [x if k == 1 or self.owned(x, op.part) else self.copy(x, "value") for k, x in enumerate(views)]
+        changed = [kept[0], *kept[2:]]
+        self.rescue({view.buffer for view in changed}, instruction)
+        self.add(Sweep(None, op, [self.tight(view) for view in kept]))
+        self.views |= zip(instruction.outputs, changed, strict=True)
+
+    def primitive(self, op: Primitive, inputs: list[View | float], params: dict[str, object]) -> View:
+        """An operation on arrays: loops, or NumPy's and the user's own code."""
+        if isinstance(op, ElementwisePrimitive):
+            return self.elementwise(op, inputs, params)
+        if op in lowerings:
+            return lowerings[op](self, *inputs, **params)
+        own = not op.__module__.startswith("microgradx.")
+        advice = "" if own else "compute it outside of the step, or report it, so that it is compiled"
+        return self.host(op.name, partial(op.forward, **params), inputs, advice)
+
+    def owned(self, view: View, part: Part) -> bool:
         """Whether a rule may change a view in place: it is the part's own, or nobody's outside."""
-        if view.buffer.source is None:
-            return True
-        binding: Any = self.program.bound.get(view.buffer.source[1])
-        own = binding is not None and not isinstance(binding, GRADIENTS)
-        return own and any(binding.owner is x for x in (part.parameter, part))
+        source = view.buffer.source
+        if not isinstance(source, Value):
+            return source is None
+        binding = self.program.bound[source]
+        return not isinstance(binding, GRADIENTS) and any(binding.owner is x for x in (part.parameter, part))
 
     def rescue(self, buffers: set[Buffer], instruction: Instruction) -> None:
         """Copy values that lie in memory which an instruction overwrites, and that are read after it."""
@@ -216,8 +267,8 @@ class Lowering:
 
     def watch(self, watch: Watch, positions: View, *arrays: View) -> View:
         """Before updates: gradients in one item, all else in another, which need not wait for them."""
-        value = self.at.out
-        source = "output", self.program.outputs.index(value)
+        value = self.out
+        source = Place("output", self.program.outputs.index(value))
         out = Buffer(value.name, value.shape, value.dtype, source, stepped=True).view()
         flat = [self.tight(x).through(lambda a: np.reshape(a, -1)) for x in arrays]
         height = value.shape[0] - 1
@@ -243,26 +294,29 @@ class Lowering:
         self.add(Host(None, draw.name, call, [], [out], draw.block, advice))
         return out
 
-    def host(self, name: str, call: Callable[..., Any], inputs: list[Any], advice: str = "") -> View:
+    def host(
+        self, name: str, call: Callable[..., object], inputs: Sequence[View | float], advice: str = ""
+    ) -> View:
         """An operation that stays NumPy's or the user's; advice on how to do without, where there is any."""
-        value = self.at.outputs[0]
-        out = self.new(value.shape, value.dtype)
-        inputs = [self.tight(x) if isinstance(x, View) else x for x in inputs]
-        self.add(Host(None, name, call, inputs, [out], advice=advice))
+        out = self.new(self.out.shape, self.out.dtype)
+        given = [self.tight(x) if isinstance(x, View) else x for x in inputs]
+        self.add(Host(None, name, call, given, [out], advice=advice))
         return out
 
-    def elementwise(self, op: ElementwisePrimitive, inputs: list[Any], instruction: Instruction) -> View:
+    def elementwise(
+        self, op: ElementwisePrimitive, inputs: list[View | float], params: dict[str, object]
+    ) -> View:
         """A function of numbers over arrays."""
-        function, value = op.elementwise, instruction.out
-        constants = op.defaults | instruction.params
-        if any(isinstance(c, np.ndarray) for c in constants.values()):
+        constants = op.defaults | params
+        numbers = {name: c for name, c in constants.items() if plain(c)}
+        if len(numbers) < len(constants):
             advice = (
                 "give it numbers as constants, or write it with arrays as inputs, such as maximum(x, low)"
             )
-            return self.host(op.name, lambda *arrays: op.forward(*arrays, **constants), inputs, advice)
-        out = self.new(value.shape, value.dtype)
+            return self.host(op.name, partial(op.forward, **constants), inputs, advice)
+        out = self.new(self.out.shape, self.out.dtype)
         args = [Read(x) if isinstance(x, View) else x for x in inputs]
-        return self.nest(out, function, *args, **constants)
+        return self.nest(out, op.elementwise, *args, **numbers)
 
 
 def lower(program: Program) -> list[Item]:

@@ -3,17 +3,19 @@
 import math
 from functools import partial
 from operator import itemgetter
-from typing import Any
+from types import EllipsisType
 
 import numpy as np
 
 from microgradx.codegen.ir.loops import Bounded, Index, Pick, Read, View
 from microgradx.codegen.ir.ops import Matmul, Running, Scatter
-from microgradx.codegen.passes.lower import Lowering, lowers
+from microgradx.codegen.passes.lower import Axes, Lowering, Shape, lowers
 from microgradx.primitives import indexing, products, reductions, shapes
 
-Shape = tuple[int, ...]
-Axes = int | tuple[int, ...] | None
+Subscript = indexing.Slot | int | np.integer | slice | EllipsisType | None
+"""A part of an index."""
+
+Subscripts = Subscript | tuple[Subscript, ...]
 
 # Other shapes and dtypes
 
@@ -34,7 +36,7 @@ def _(low: Lowering, x: View, axes: Shape) -> View:
 @lowers(shapes.expand_to)
 def _(low: Lowering, x: View | float, shape: Shape) -> View:
     if not isinstance(x, View):
-        return low.compute("", None, x, dtype=low.at.out.dtype, shape=shape)
+        return low.compute("", None, x, dtype=low.out.dtype, shape=shape)
     return x.spread(tuple(shape))
 
 
@@ -47,39 +49,44 @@ def _(low: Lowering, x: View, dtype: np.dtype) -> View:
 
 
 def places(
-    low: Lowering, shape: Shape, x: View, indices: tuple[View, ...], index: Any, wrap: bool = True
+    low: Lowering, shape: Shape, x: View, indices: tuple[View, ...], index: Subscripts, wrap: bool = True
 ) -> tuple[View, tuple[Bounded | Index, ...]]:
     """How x[index] picks its elements: a view of x, and for each of its axes where in a domain of `shape`."""
     template = expanded(index, x.ndim)
-    free = tuple(part if is_free(part) else slice(None) for part in template)
+    counted = {  # by axis, what is neither a slice nor a new axis
+        k: indices[part.number] if isinstance(part, indexing.Slot) else part
+        for k, part in enumerate(template)
+        if isinstance(part, indexing.Slot | int)
+    }
+    free = tuple(slice(None) if k in counted else part for k, part in enumerate(template))
     base = x.through(itemgetter((*free, ...)))
-    counted = [k for k, part in enumerate(template) if not is_free(part)]
-    arrays = [indices[p.number] if isinstance(p, indexing.Slot) else p for p in template if not is_free(p)]
-    common = np.broadcast_shapes(*(a.shape for a in arrays if isinstance(a, View)))
-    adjacent = counted == list(range(counted[0], counted[-1] + 1))
-    first = counted[0] if adjacent else 0
+    common = np.broadcast_shapes(*(a.shape for a in counted.values() if isinstance(a, View)))
+    begin, *_, end = [*counted, *counted]
+    adjacent = list(counted) == list(range(begin, end + 1))
+    first = begin if adjacent else 0
     behind = len(shape) - first - len(common)
-    at: list[Any] = []
+    at: list[Bounded | Index] = []
     axis = 0  # of the domain
     for k in range(base.ndim):
         if axis == first and (k in counted or not adjacent):
-            axis += len(common) if k == counted[0] or not adjacent else 0
-        if k in counted:
-            array = arrays[counted.index(k)]
-            if isinstance(array, View):
-                whole = array.spread(common).through(lambda a: a[(..., *(None,) * behind)])
-                array = Read(whole.spread(shape))
-            at.append(Bounded(array, base.shape[k], wrap))
-        else:
+            axis += len(common) if k == begin or not adjacent else 0
+        if k not in counted:
             at.append(Index(axis))
             axis += 1
+            continue
+        place = counted[k]
+        if isinstance(place, View):
+            whole = place.spread(common).through(lambda a: a[(..., *(None,) * behind)])
+            at.append(Bounded(Read(whole.spread(shape)), base.shape[k], wrap))
+        else:
+            at.append(Bounded(place, base.shape[k], wrap))
     return base, tuple(at)
 
 
-def expanded(index: Any, ndim: int) -> tuple[Any, ...]:
+def expanded(index: Subscripts, ndim: int) -> tuple[Subscript, ...]:
     """An index with a part for every axis."""
-    parts = index if isinstance(index, tuple) else (index,)
-    parts = tuple(int(p) if isinstance(p, np.integer) else p for p in parts)
+    given = index if isinstance(index, tuple) else (index,)
+    parts = tuple(int(p) if isinstance(p, np.integer) else p for p in given)
     used = sum(part is not None and part is not Ellipsis for part in parts)
     rest = (slice(None),) * (ndim - used)
     if Ellipsis in [p for p in parts if not isinstance(p, indexing.Slot)]:
@@ -88,27 +95,22 @@ def expanded(index: Any, ndim: int) -> tuple[Any, ...]:
     return (*parts, *rest)
 
 
-def is_free(part: Any) -> bool:
-    """Whether a part of an index is neither a number nor an array."""
-    return not isinstance(part, indexing.Slot | int)
-
-
 NO_AXIS = "index with None in the place of a boolean that has no axis"
 
 
 @lowers(indexing.getitem)
-def _(low: Lowering, x: View, *indices: View, index: Any, strict: bool = False) -> View:
+def _(low: Lowering, x: View, *indices: View, index: Subscripts, strict: bool = False) -> View:
     if not indices:
         return x.through(itemgetter((*expanded(index, x.ndim), ...)))  # `...`: a view even of one element
     if any(array.dtype == bool for array in indices):  # no fixed mask, see `simplify.positions`
         return low.host("getitem", partial(indexing.getitem.forward, index=index), [x, *indices], NO_AXIS)
-    shape = low.at.out.shape
+    shape = low.out.shape
     base, at = places(low, shape, x, indices, index, not strict)
     return low.compute("", None, Pick(base, at), dtype=x.dtype, shape=shape)
 
 
 @lowers(indexing.put)
-def _(low: Lowering, g: View, *indices: View, index: Any, shape: Shape) -> View:
+def _(low: Lowering, g: View, *indices: View, index: Subscripts, shape: Shape) -> View:
     if any(array.dtype == bool for array in indices):
         return low.host(
             "put", partial(indexing.put.forward, index=index, shape=shape), [g, *indices], NO_AXIS
@@ -131,7 +133,7 @@ def _(low: Lowering, x: View, index: View) -> View:
 
 @lowers(indexing.concatenate)
 def _(low: Lowering, *xs: View | float, axis: int, ends: list[int]) -> View:
-    out = low.new(low.at.out.shape, low.at.out.dtype)
+    out = low.new(low.out.shape, low.out.dtype)
     for x, start, stop in zip(xs, ends, ends[1:], strict=False):
         target = out.through(itemgetter((*(slice(None),) * axis, slice(start, stop))))
         low.nest(target, None, Read(x) if isinstance(x, View) else x)
@@ -140,7 +142,7 @@ def _(low: Lowering, *xs: View | float, axis: int, ends: list[int]) -> View:
 
 @lowers(indexing.pad_by)
 def _(low: Lowering, x: View, width: list[tuple[int, int]], value: float) -> View:
-    out = low.compute("", None, value, dtype=x.dtype, shape=low.at.out.shape)
+    out = low.compute("", None, value, dtype=x.dtype, shape=low.out.shape)
     inner = tuple(slice(before, before + n) for (before, _), n in zip(width, x.shape, strict=True))
     low.nest(out.through(lambda a: a[inner]), None, Read(x))
     return out
@@ -148,7 +150,7 @@ def _(low: Lowering, x: View, width: list[tuple[int, int]], value: float) -> Vie
 
 @lowers(indexing.encode)
 def _(low: Lowering, labels: View, num_classes: int, dtype: np.dtype) -> View:
-    shape = low.at.out.shape
+    shape = low.out.shape
     label = Bounded(Read(labels.through(lambda a: a[..., None]).spread(shape)), shape[-1], False)
     return low.compute("", "equal", label, Index(len(shape) - 1), dtype=dtype, shape=shape)
 
@@ -158,19 +160,19 @@ def _(low: Lowering, labels: View, num_classes: int, dtype: np.dtype) -> View:
 
 @lowers(reductions.sum)
 def _(low: Lowering, x: View, axis: Axes = None, keepdims: bool = False) -> View:
-    return low.reduce("", "sum", x, axis, keepdims, low.at.out.dtype)
+    return low.reduce("", "sum", x, axis, keepdims, low.out.dtype)
 
 
 @lowers(reductions.mean)
 def _(low: Lowering, x: View, axis: Axes = None, keepdims: bool = False) -> View:
-    out = low.at.out
+    out = low.out
     total = low.reduce("total", "sum", x, axis, keepdims, out.dtype)
     return low.compute("", "divide", total, float(x.size // (total.size or 1) or math.nan))
 
 
 @lowers(reductions.prod)
 def _(low: Lowering, x: View, axis: Axes = None, keepdims: bool = False) -> View:
-    return low.reduce("", "prod", x, axis, keepdims, low.at.out.dtype)
+    return low.reduce("", "prod", x, axis, keepdims, low.out.dtype)
 
 
 @lowers(reductions.max)
@@ -205,7 +207,7 @@ def _(low: Lowering, x: View, axis: int | None = None, keepdims: bool = False) -
 @lowers(reductions.cumsum)
 def _(low: Lowering, x: View, axis: int | None = None) -> View:
     x, a = flat_if_all(low, x, axis)
-    out = low.new(x.shape, low.at.out.dtype)
+    out = low.new(x.shape, low.out.dtype)
     last = lambda v: v.through(lambda m: np.moveaxis(m, a, -1))  # noqa: E731
     low.add(Running(None, last(out), last(x)))
     return out
@@ -217,7 +219,7 @@ def exponentials(low: Lowering, x: View, axis: Axes, finite: bool = False) -> tu
     `finite`: a maximum that cannot be subtracted counts as 0.
     """
     axes = shapes.axes_of(axis, x.ndim) if x.ndim else ()
-    key = "exponentials", low.at.inputs[0], axes, finite
+    key = "exponentials", low.now.inputs[0], axes, finite
     if key not in low.shared:
         top = low.reduce("top", "max", x, axis, True)
         if finite:
@@ -270,7 +272,7 @@ def matrix(low: Lowering, view: View, dtype: np.dtype) -> tuple[View, bool]:
 
 def product(low: Lowering, a: View, b: View, name: str = "") -> View:
     """(n, k) @ (k, m)"""
-    dtype = low.at.out.dtype
+    dtype = low.out.dtype
     if not a.size or not b.size:
         return low.compute(name, None, 0, dtype=dtype, shape=(a.shape[0], b.shape[1]))
     out = low.new((a.shape[0], b.shape[1]), dtype, name)
@@ -283,7 +285,7 @@ def product(low: Lowering, a: View, b: View, name: str = "") -> View:
 
 @lowers(products.multiply_matrices)
 def _(low: Lowering, a: View, b: View) -> View:
-    if a.ndim == b.ndim == 2 and low.at.out.dtype.kind == "f":
+    if a.ndim == b.ndim == 2 and low.out.dtype.kind == "f":
         return product(low, a, b)
     letters = "abcdefgh"[: max(a.ndim, b.ndim) - 2]
     terms = [letters[len(letters) - (x.ndim - 2) :] for x in (a, b)]
@@ -302,7 +304,7 @@ def _(low: Lowering, a: View, b: View) -> View:
 @lowers(products.affine)
 def _(low: Lowering, x: View, weight: View, bias: View) -> View:
     return low.compute(
-        "", "add", product(low, x, weight, f"{low.at.out.name}_product"), bias, dtype=low.at.out.dtype
+        "", "add", product(low, x, weight, f"{low.out.name}_product"), bias, dtype=low.out.dtype
     )
 
 
@@ -334,7 +336,7 @@ def contraction(low: Lowering, operands: list[View], terms: list[str], result: s
         turned = x.through(partial(np.transpose, axes=[term.index(c) for c in order if c in term]))
         gaps = tuple(slice(None) if c in term else None for c in order)
         args.append(turned.through(itemgetter((*gaps, ...))).spread(domain))
-    dtype = low.at.out.dtype
+    dtype = low.out.dtype
     whole = args[0]
     for x in args[1:]:
         whole = low.compute("product", "multiply", whole, x, dtype=dtype, shape=domain)

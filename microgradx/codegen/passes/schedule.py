@@ -7,12 +7,13 @@ Pieces have fixed sizes, whatever the number of threads, so results have the sam
 
 import math
 from collections import defaultdict
+from collections.abc import Hashable
 from dataclasses import dataclass, field
 from itertools import groupby
-from typing import Any
 
 from microgradx.codegen.ir.loops import Bounded, Buffer, Compute, Item, Nest, Pick, Read, Reduce, Rows, View
 from microgradx.codegen.ir.ops import Gather, Host, Matmul
+from microgradx.codegen.ir.program import Value
 from microgradx.codegen.passes.fuse import fuse, gather_rows, stored
 
 ALONE = 25_000.0  # nanoseconds of work in a step below which one thread is faster than two
@@ -139,9 +140,7 @@ class Stager:
 
 def outside(item: Item) -> bool:
     """Whether an item changes memory that outlives the step."""
-    return any(
-        view.buffer.source is not None and view.buffer.source[0] == "bound" for view, _ in item.writes()
-    )
+    return any(isinstance(view.buffer.source, Value) for view, _ in item.writes())
 
 
 def schedule(items: list[Item]) -> Schedule:
@@ -159,12 +158,12 @@ def schedule(items: list[Item]) -> Schedule:
     return plan
 
 
-def looked_up(item: Item) -> set[Any]:
+def looked_up(item: Item) -> set[Hashable]:
     """The indices that an item checks: where they lie, and below what they must be."""
     nests = item.nests if isinstance(item, Rows) else [item] if isinstance(item, Nest) else []
     args = [arg for nest in nests for arg in nest.args()]
     args += [one for arg in args if isinstance(arg, Pick) for one in arg.at] + [*getattr(item, "at", ())]
-    found: set[Any] = set()
+    found: set[Hashable] = set()
     for arg in args:
         if isinstance(arg, Bounded) and isinstance(arg.arg, Read):
             view = arg.arg.view
@@ -179,7 +178,7 @@ def staged(items: list[Item], serial: bool) -> tuple[list[list[Chain]], bool]:
     """The stages, and whether an index is checked after something outside may have changed."""
     first = Stager(serial)
     changed: set[Buffer] = set()  # after something outside has changed
-    known: set[Any] = set()  # indices that are checked before
+    known: set[Hashable] = set()  # indices that are checked before
     early, late = -1, False
     for item in items:
         first.place(item)

@@ -1,7 +1,6 @@
 """What a program does not need: values that nobody reads, operations done twice, masks that never change."""
 
 from collections.abc import Hashable
-from typing import Any
 
 import numpy as np
 
@@ -26,7 +25,7 @@ def positions(program: Program) -> None:
     found: dict[Value, list[Value]] = {}
     for instruction in program.instructions:
         if instruction.op in (indexing.getitem, indexing.put):
-            for x in instruction.inputs[1:]:
+            for x in [*instruction.reads()][1:]:
                 binding = program.bound.get(x)
                 if x not in found and x.dtype == bool and x.ndim and isinstance(binding, Constant):
                     found[x] = []
@@ -39,12 +38,14 @@ def positions(program: Program) -> None:
 
 def pick(instruction: Instruction, found: dict[Value, list[Value]]) -> None:
     """Let an instruction index by positions, an array for each axis of a mask."""
-    first, *arrays = instruction.inputs
+    first, *arrays = instruction.reads()
     if not any(x in found for x in arrays):
         return
-    parts: list[Any] = []
+    parts: list[object] = []
     inputs = [first]
-    for part in instruction.params["index"]:
+    index = instruction.params["index"]
+    assert isinstance(index, tuple)  # that has a place for a mask
+    for part in index:
         if not isinstance(part, indexing.Slot):
             parts.append(part)
             continue

@@ -6,7 +6,7 @@ user's line, before there is machine code that would compute something else or w
 
 from collections import defaultdict
 from collections.abc import Iterator
-from typing import Any, NoReturn
+from typing import NoReturn
 
 from microgradx.codegen.ir.loops import (
     Bounded,
@@ -15,6 +15,7 @@ from microgradx.codegen.ir.loops import (
     Index,
     Item,
     Nest,
+    Operand,
     Pick,
     Read,
     Reduce,
@@ -24,7 +25,7 @@ from microgradx.codegen.ir.loops import (
 )
 from microgradx.codegen.ir.ops import Matmul, Sweep
 from microgradx.codegen.passes.fuse import touching
-from microgradx.codegen.passes.schedule import Schedule
+from microgradx.codegen.passes.schedule import Chain, Schedule
 from microgradx.errors import CompileError
 
 
@@ -103,7 +104,7 @@ def misfit(s: Statement, nest: Nest) -> str:
     return next(filter(None, (stray(arg, domain) for arg in args)), "")
 
 
-def stray(arg: Any, domain: tuple[int, ...]) -> str:
+def stray(arg: Operand, domain: tuple[int, ...]) -> str:
     """What is wrong with an operand in loops over a domain."""
     match arg:
         case Read(view):
@@ -134,7 +135,7 @@ def validate_schedule(plan: Schedule, after: str) -> Schedule:
     """Raise CompileError where a stage reads what is not there yet, or two live buffers share memory."""
     validate_items(plan.items, after)
     for stage in plan.stages:
-        fresh: dict[Buffer, list[Any]] = defaultdict(list)  # chain, view and axis of this stage's writers
+        fresh: dict[Buffer, list[tuple[Chain, View, int | None]]] = defaultdict(list)  # this stage's writers
         for chain in stage:
             for item in chain.items:
                 for view, axis in item.reads():

@@ -6,9 +6,8 @@ The file is for reading: names are the user's, a comment gives the user's line, 
 import inspect
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import Any
 
-from microgradx.codegen.ir.loops import Buffer
+from microgradx.codegen.ir.loops import Buffer, Place, Source
 from microgradx.codegen.ir.ops import Host
 from microgradx.codegen.ir.tree import plus
 from microgradx.codegen.passes.schedule import PIECE, Chain, Schedule
@@ -34,8 +33,8 @@ WORDS = {"claim", "done", "ready", "wait", "inside", "within", "plus"}
 GIVEN = "step", "gathering", "status"
 """What `run` has for its functions, beside the table of addresses."""
 
-RUN = "int64 int64 int64* int64* int64*"
-"""The types of `run(steps, gathering, gate, status, table)`."""
+ENTRY = {"steps": "int64", "gathering": "int64", "gate": "int64*", "status": "int64*", "table": "int64*"}
+"""What `run` is given, as far as the file needs it, and the types."""
 
 
 @dataclass
@@ -43,12 +42,18 @@ class Emitted:
     """A file, and what its `run` functions expect: sources of addresses, columns of numbers."""
 
     text: str
-    segments: list[Any]  # names of functions, and Hosts between them
-    addresses: list[Any]  # what the entries of the table point to
+    segments: list[str | Host]  # names of functions, and Hosts between them
+    addresses: list[Source]  # what the entries of the table point to
     columns: dict[int, int]  # first column of the numbers of an event
     width: int  # columns of numbers
     blocks: int  # of random numbers that a step takes
+    entry: list[str]  # what `run` is given
     exact: set[str] = field(default_factory=set)  # functions whose arithmetic must not be contracted
+
+    @property
+    def types(self) -> str:
+        """The types of what `run` is given."""
+        return " ".join(ENTRY[name] for name in self.entry)
 
 
 class Emitter(CpuPrinter):
@@ -56,7 +61,8 @@ class Emitter(CpuPrinter):
 
     def __init__(self, plan: Schedule, title: str, blocks: int):
         super().__init__(plan, blocks, title, TAKEN)
-        self.addresses: list[Any] = [("arena",), ("numbers",), ("order",), ("random",)]
+        self.addresses: list[Source] = [*map(Place, ("arena", "numbers", "order", "random"))]
+        self.entry: list[str] = []
         self.given: dict[Chain, list[str]] = {}  # the parameters of a chain's function, but for its bounds
 
     def emit(self, apart: bool = False) -> Emitted:
@@ -69,25 +75,32 @@ class Emitter(CpuPrinter):
             for chain, after in zip(chains, behind, strict=True)
             if not isinstance(chain.items[0], Host)
         ]
+        needed = {"steps"}.union(*self.given.values())
+        needed |= {"status"} if any(item.checks for item in self.plan.items) else set()
+        needed |= set() if self.plan.serial else {"gate"}
+        self.entry = [name for name in ENTRY if name in needed]
         segments, runs = self.segments(apart)
         body = [*self.helpers(), *self.rule_texts, *self.random(), *texts, *runs]
         text = self.file(body, self.sources(), {})
-        return Emitted(text, segments, self.addresses, self.columns, self.width, self.blocks, self.exact)
+        return Emitted(
+            text, segments, self.addresses, self.columns, self.width, self.blocks, self.entry, self.exact
+        )
 
-    def segments(self, apart: bool) -> tuple[list[Any], list[str]]:
+    def segments(self, apart: bool) -> tuple[list[str | Host], list[str]]:
         """Names of `run` functions, and Hosts between them; the texts of these functions."""
-        segments: list[Any] = []
+        segments: list[str | Host] = []
         runs: list[str] = []
         part: list[list[Chain]] = []
         for stage in [*self.plan.stages, None]:
             host = stage is not None and isinstance(stage[0].items[0], Host)
             if stage is None or host or apart:
                 if part or (stage is None and not segments):
-                    segments.append("run" if not runs else f"run_{len(runs) + 1}")
-                    runs.append(self.run(segments[-1], part))
+                    name = "run" if not runs else f"run_{len(runs) + 1}"
+                    segments.append(name)
+                    runs.append(self.run(name, part))
                 part = []
             if stage is not None and host:
-                segments += [item for chain in stage for item in chain.items]
+                segments += [item for chain in stage for item in chain.items if isinstance(item, Host)]
             elif stage is not None:
                 part.append(stage)
         return segments, runs
@@ -143,7 +156,7 @@ class Emitter(CpuPrinter):
                     lines += ["    if status[0] != 0:", "        return"]
         else:
             lines += self.tickets(stages, bool(checks))
-        return define(name, ["steps", "gathering", "gate", "status", "table"], lines)
+        return define(name, self.entry, lines)
 
     def does(self) -> str:
         """The docstring of `run`."""
@@ -211,7 +224,7 @@ class Emitter(CpuPrinter):
             )
         return f"{buffer.name} = block(arena, {buffer.place}, {full}, {kind})"
 
-    def address(self, source: Any) -> int:
+    def address(self, source: Source) -> int:
         """Which entry of the table holds the address of something outside."""
         if source not in self.addresses:
             self.addresses.append(source)

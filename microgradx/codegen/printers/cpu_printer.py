@@ -3,7 +3,7 @@
 import math
 from collections.abc import Iterable
 
-from microgradx.codegen.ir.loops import Buffer, Rows, View
+from microgradx.codegen.ir.loops import Buffer, Place, Rows, View
 from microgradx.codegen.ir.ops import Gather, Look, Matmul, Running, Scatter, Sweep, Uniform
 from microgradx.codegen.ir.tree import AXES, Accumulator, Axis, Body, For, Line, plus
 from microgradx.codegen.passes.schedule import Schedule
@@ -144,7 +144,7 @@ class CpuPrinter(File):
         """The name of the whole data that an argument has some rows of."""
         name = f"all_{buffer.name}"
         self.taken.add(name)
-        self.placed[name] = Buffer(name, buffer.shape, buffer.dtype, ("data", number)), 0, buffer.shape
+        self.placed[name] = Buffer(name, buffer.shape, buffer.dtype, Place("data", number)), 0, buffer.shape
         return name
 
 

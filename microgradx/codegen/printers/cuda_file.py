@@ -1,10 +1,10 @@
 """From stages to the text of a CUDA file: one kernel per stage, with the names of the CPU's file."""
 
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 
+from microgradx.codegen.ir.loops import Buffer, Place
 from microgradx.codegen.passes.launches import Stage
 from microgradx.codegen.passes.schedule import Schedule
 from microgradx.codegen.printers.cuda_printer import CudaPrinter
@@ -23,6 +23,9 @@ ADVANCE = """def advance(clock):
     if cuda.grid(1) == 0:
         clock[0] += 1"""
 
+Target = str | Place | tuple[Buffer, int]
+"""What a parameter of a kernel points to: a name in FIXED, the data of a scan, or an element of a buffer."""
+
 TAKEN = {"advance", "turn", "parts", "rows", "epoch", "e", "r", "c", "p", "cuda"}
 TAKEN |= {"BLOCK", "TILE", "ROW", "STEP", "PER"}
 
@@ -33,7 +36,7 @@ class Emitted:
 
     text: str
     signatures: dict[str, str]
-    parameters: dict[str, list[Any]]  # by kernel: names in FIXED, or (buffer, offset), or ("data", k)
+    parameters: dict[str, list[Target]]  # by kernel
     columns: dict[int, int]  # first column of the numbers of an event
     width: int  # columns of numbers
     number: str = "float32"  # the dtype of the numbers
@@ -119,13 +122,13 @@ class Writer(CudaPrinter):
             return {"numbers": f"{number}*", "gate": "int64[::1]"}.get(name, "int64*")
         return pointer_to(self.pointers[name][0].dtype)
 
-    def source(self, name: str) -> Any:
+    def source(self, name: str) -> Target:
         """What a parameter is bound to."""
         if name in FIXED:
             return name
         buffer, offset = self.pointers[name]
-        data = buffer.source is not None and buffer.source[0] == "data"
-        return buffer.source if data else (buffer, offset)
+        data = buffer.number("data")
+        return (buffer, offset) if data is None else Place("data", data)
 
     # Parts of the file
 

@@ -9,12 +9,12 @@ import math
 import textwrap
 from collections.abc import Iterable
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
+from numpy.typing import DTypeLike
 
 from microgradx import scalars
-from microgradx.codegen.ir.loops import Buffer, Compute, Index, Nest, Read, Rows, View
+from microgradx.codegen.ir.loops import Buffer, Compute, Index, Nest, Place, Read, Rows, View
 from microgradx.codegen.ir.ops import Gather, Look, Matmul, Running, Scatter, Sweep, Uniform
 from microgradx.codegen.ir.tree import (
     AXES,
@@ -63,7 +63,7 @@ class CudaPrinter(File):
         self.wanted = 1  # blocks for the items of the stage under way
         self.guarded = any(item.checks for item in plan.items)
 
-    def word(self, name: str, dtype: Any = None, kind: str = "") -> str:
+    def word(self, name: str, dtype: DTypeLike | None = None, kind: str = "") -> str:
         """The name of a device function, which is copied into the file."""
         dtype = np.dtype(dtype or np.float32)
         suffix = "" if dtype == np.float32 else f"_{dtype.name}"
@@ -285,7 +285,7 @@ class CudaPrinter(File):
         for out, k in item.outs:
             data, width = f"all_{out.buffer.name}", out.size // item.rows
             self.taken.add(data)
-            self.pointers[data] = Buffer(data, out.shape, out.dtype, ("data", k)), 0
+            self.pointers[data] = Buffer(data, out.shape, out.dtype, Place("data", k)), 0
             row = plus([(width, f"order[{item.rows} * step + i]"), *[(1, "j")] * (width > 1)], 0)
             place = "e" if width > 1 else "i"
             copy = f"{self.use(out.buffer.name)}[{place}] = {self.use(data)}[{row}]"

@@ -3,7 +3,6 @@
 import ast
 import textwrap
 from collections.abc import Iterable
-from typing import Any
 
 import numpy as np
 
@@ -14,8 +13,10 @@ from microgradx.codegen.passes.schedule import Schedule
 from microgradx.codegen.passes.statements import of_nest
 from microgradx.codegen.printers.function_names import last_line
 from microgradx.codegen.printers.text import Text, indent
+from microgradx.kernels import cpu
 from microgradx.kernels.loop_source import RuleLoop, smallest
-from microgradx.kernels.source import RESERVED, quoted, tree_of, word, wrap
+from microgradx.kernels.source import RESERVED, quoted, word, wrap
+from microgradx.kernels.texts import tree_of
 
 DTYPES = {"bool_", "float32", "float64"} | {
     f"{kind}{bits}" for kind in ("int", "uint") for bits in (8, 16, 32, 64)
@@ -39,7 +40,7 @@ class File(Text):
         super().__init__()
         self.plan, self.blocks, self.title = plan, blocks, title
         self.taken |= {*taken}
-        self.rules: dict[Any, str] = {}
+        self.rules: dict[cpu.Sweep, str] = {}
         self.rule_texts: list[str] = []
         self.exact: set[str] = set()  # functions whose arithmetic must not be contracted
         for item in plan.items:
@@ -48,8 +49,8 @@ class File(Text):
     def number_columns(self, item: Item) -> None:
         """Choose the columns of the numbers that an item reads of every step."""
         for view, _ in item.reads():
-            if view.buffer.source is not None and view.buffer.source[0] == "number":
-                self.column(view.buffer.source[1], 1)
+            if (event := view.buffer.number("number")) is not None:
+                self.column(event, 1)
         if isinstance(item, Sweep):
             self.column(item.update.event, len(item.update.sweep.lifted.numbers))
 
@@ -85,7 +86,7 @@ class File(Text):
 
     # Functions that they call
 
-    def rule(self, sweep: Any) -> str:
+    def rule(self, sweep: cpu.Sweep) -> str:
         """The function of a rule, written once; what it calls stands with what the loops call."""
         if sweep not in self.rules:
             library, lifted = self.library(sweep.dtype), sweep.lifted

@@ -5,7 +5,6 @@ How an element looks, how a loop is walked and how a sum is taken up is for the 
 """
 
 import math
-from typing import Any
 
 import numpy as np
 
@@ -15,6 +14,7 @@ from microgradx.codegen.ir.loops import Bounded, Buffer, Index, Pick, Read, View
 from microgradx.codegen.ir.tree import AXES, BOOL, INT, Axis, Body, Expression, Name, Number, plus
 from microgradx.codegen.passes.arithmetic import Operand, cast
 from microgradx.kernels.source import Typed, take_name, text, word
+from microgradx.scalars import Elementwise
 
 LEVELS = {
     "**": 1, "*": 2, "/": 2, "+": 3, "-": 3, "&": 4, "|": 5, "<": 6, "<=": 6, ">": 6, ">=": 6, "==": 6,
@@ -109,7 +109,11 @@ class Text:
         return f"{self.text(args[0], level)} {sign} {self.text(args[1], level - 1)}", level
 
     def applied(
-        self, function: Any, args: list[tuple[str, int]], constants: tuple[float, ...], dtype: np.dtype
+        self,
+        function: Elementwise,
+        args: list[tuple[str, int]],
+        constants: tuple[float, ...],
+        dtype: np.dtype,
     ) -> tuple[str, int]:
         """A call of an elementwise function, which is written out beside it."""
         (first, level), name = args[0], word(function)
@@ -143,9 +147,9 @@ class Text:
     def place(self, view: View, at: list[str]) -> str:
         """The element of a view at the given indices."""
         buffer = view.buffer
-        if buffer.source is not None and buffer.source[0] == "number":
+        if (event := buffer.number("number")) is not None:
             self.imports.add(buffer.dtype.name)
-            return f"{buffer.dtype.name}({self.step_number(self.column(buffer.source[1], 1))})"
+            return f"{buffer.dtype.name}({self.step_number(self.column(event, 1))})"
         return self.element(view, at)
 
     # Statements

@@ -4,9 +4,10 @@ import gc
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from inspect import signature
 from types import FrameType
-from typing import Any
+from typing import Literal, Protocol, runtime_checkable
 
 import numpy as np
 
@@ -31,11 +32,27 @@ from microgradx.eager.mode import mode
 from microgradx.kernels.random import drawn, generator
 from microgradx.primitives import Primitive
 
+What = Literal["call", "return", "c_call", "c_return", "c_exception"]
+Watch = Callable[[FrameType, What, object], object]
+"""Who is told of calls: the frame, what happens, and what is called or returned."""
+
+
+@runtime_checkable
+class Profiler(Protocol):
+    """cProfile's, which is no function, and waits when told to."""
+
+    def enable(self) -> None:
+        """Go on."""
+
+    def disable(self) -> None:
+        """Wait."""
+
+
 SMALL = 4096
 """Bytes of an array that is watched even where the program reads it, too."""
 
 
-def capture(function: Callable[..., Any], name: str, call: Call, again: bool = False) -> Captured:
+def capture(function: Callable[..., object], name: str, call: Call, again: bool = False) -> Captured:
     """Run a function once, eagerly, and take back what it did; `again`: only the program is asked for.
 
     Raises CaptureError where no program could do the same.
@@ -60,8 +77,8 @@ def capture(function: Callable[..., Any], name: str, call: Call, again: bool = F
 
 
 def record(
-    function: Callable[..., Any], name: str, call: Call, again: bool = False
-) -> tuple[Recorder, Any, Guards | None, str | None]:
+    function: Callable[..., object], name: str, call: Call, again: bool = False
+) -> tuple[Recorder, object, Guards | None, str | None]:
     """The same as it is written down: the Recorder, the result in Values, guards, and which of them fails."""
     names: dict[int, str] = {}
     recorder = Recorder(name, names)
@@ -70,9 +87,9 @@ def record(
     args, words = call.spread(values)
     kinds, root = trace.kinds.get, trace.root
 
-    def look(frame: FrameType, event: str, arg: Any) -> None:
-        kind = kinds(frame.f_code)
-        if kind == OTHERS and (event != "call" or kinds(frame.f_back.f_code) != USERS):  # type: ignore[union-attr]
+    def look(frame: FrameType, event: str, arg: object) -> None:
+        kind, caller = kinds(frame.f_code), frame.f_back
+        if kind == OTHERS and (event != "call" or caller is None or kinds(caller.f_code) != USERS):
             return  # most of what happens
         if event == "return" and frame.f_code is root:
             recorder.read_names(frame.f_locals)
@@ -122,14 +139,14 @@ def guards_of(trace: Dependencies, recorder: Recorder) -> Guards:
     return guards
 
 
-def program_of(function: Callable[..., Any], *args: Any) -> Program:
+def program_of(function: Callable[..., object], *args: object) -> Program:
     """What a function does with such arguments, operation by operation, before anything is simplified."""
     call = Call(args, {}, list(signature(function).parameters).__getitem__)
     call.read()
     return record(function, function.__name__, call)[0].program
 
 
-def title_of(function: Callable[..., Any], program: Program) -> str:
+def title_of(function: Callable[..., object], program: Program) -> str:
     """The first lines of the emitted file."""
     code = getattr(function, "__code__", None)
     where = f", line {code.co_firstlineno} of {code.co_filename.rpartition('/')[2]}" if code else ""
@@ -143,19 +160,21 @@ def told_by(watch: Callable[..., None] | None) -> Iterator[None]:
     if watch is None:
         yield
         return
-    before: Any = sys.getprofile()
-    waits = hasattr(before, "disable")  # cProfile, which is no function
-
-    def both(*call: Any) -> None:
-        watch(*call)
-        before(*call)
-
-    if waits:
+    before = sys.getprofile()
+    if isinstance(before, Profiler):
         before.disable()
-    sys.setprofile(watch if waits or before is None else both)
+        sys.setprofile(watch)
+    else:
+        sys.setprofile(partial(both, watch, before) if before else watch)
     try:
         yield
     finally:
-        sys.setprofile(None if waits else before)
-        if waits:
+        sys.setprofile(None if isinstance(before, Profiler) else before)
+        if isinstance(before, Profiler):
             before.enable()
+
+
+def both(first: Watch, second: Watch, frame: FrameType, event: What, arg: object) -> None:
+    """Tell two of a call."""
+    first(frame, event, arg)
+    second(frame, event, arg)

@@ -2,7 +2,6 @@
 
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import Any
 from weakref import ref
 
 from microgradx.codegen.ir.binding import Before, Constant, Data
@@ -22,7 +21,7 @@ class Captured:
 
     title: str  # the first lines of its file
     program: Program
-    result: Any  # what the function returned, with Values in place of Tensors
+    result: object  # what the function returned, with Values in place of Tensors
     device: str
     blocks: int  # of random numbers that it draws
     events: list[Event]  # what happens beside the program, in order

@@ -3,7 +3,6 @@
 from collections.abc import Iterator
 from functools import partial
 from types import FunctionType
-from typing import Any
 
 import numpy as np
 
@@ -11,10 +10,10 @@ from microgradx.codegen.ir.binding import Binding, Constant, Data, Number, State
 from microgradx.codegen.ir.program import Draw, Instruction, Program, Update, Value
 from microgradx.compiler.capture.captured import Captured
 from microgradx.compiler.capture.events import Event, NumberEvent
-from microgradx.compiler.capture.guards import spelled
 from microgradx.compiler.capture.plain_values import PLAIN
-from microgradx.eager.devices import on_host
+from microgradx.eager.devices import Array, on_host
 from microgradx.eager.tensor import Tensor
+from microgradx.kernels.keys import frozen
 
 
 class Comparison:
@@ -111,14 +110,14 @@ def same_binding(a: Binding, b: Binding) -> bool:
     return named and a.owner is b.owner
 
 
-def same_content(a: Any, b: Any) -> bool:
+def same_content(a: Array, b: Array) -> bool:
     """Whether two arrays hold the same bits."""
     if type(a) is not type(b) or (a.shape, a.dtype) != (b.shape, b.dtype):
         return False
     return a is b or on_host(a).tobytes() == on_host(b).tobytes()
 
 
-def same_function(f: Any, g: Any) -> bool:
+def same_function(f: object, g: object) -> bool:
     """Whether two functions look up the same."""
     if isinstance(f, partial) and isinstance(g, partial):
         parts = zip([*f.args, *f.keywords.values()], [*g.args, *g.keywords.values()], strict=False)
@@ -129,13 +128,12 @@ def same_function(f: Any, g: Any) -> bool:
     return f.__code__ is g.__code__ and all(alike(x, y, {}) for x, y in zip(*cells, strict=True))
 
 
-def same_op(a: Any, b: Any) -> bool:
+def same_op(a: object, b: object) -> bool:
     """Whether two instructions do the same."""
     if isinstance(a, Draw):
         return a == b
     if isinstance(a, Update) and isinstance(b, Update):
-        same = a.flat is b.flat and a.part is b.part and a.sweep is b.sweep
-        return same and (a.event, a.more) == (b.event, b.more)
+        return a.flat is b.flat and a.part is b.part and a.sweep is b.sweep and a.event == b.event
     return a is b
 
 
@@ -146,7 +144,7 @@ def same_event(a: Event, b: Event) -> bool:
     return type(a) is type(b) and alike([*vars(a).values()], [*vars(b).values()], {})
 
 
-def alike(a: Any, b: Any, twin: dict[Value, Value]) -> bool:
+def alike(a: object, b: object, twin: dict[Value, Value]) -> bool:
     """Whether two parts of programs are the same, down to the kind of their numbers."""
     if isinstance(b, Value) and b.name != "":
         return twin.get(b) is a
@@ -155,21 +153,22 @@ def alike(a: Any, b: Any, twin: dict[Value, Value]) -> bool:
     if type(a) is not type(b):
         return False
     if isinstance(a, PLAIN):
-        return spelled(a) == spelled(b)
-    if isinstance(a, dict):
-        return a.keys() == b.keys() and all(alike(a[k], b[k], twin) for k in a)
-    if isinstance(a, list | tuple):
-        return len(a) == len(b) and all(alike(x, y, twin) for x, y in zip(a, b, strict=True))
-    if isinstance(a, np.ndarray):
-        return same_content(a, b)
-    if isinstance(a, Tensor):
-        return False
+        return frozen(a) == frozen(b)
+    match a, b:
+        case dict(), dict():
+            return a.keys() == b.keys() and all(alike(a[k], b[k], twin) for k in a)
+        case ((list() | tuple()), (list() | tuple())):
+            return len(a) == len(b) and all(alike(x, y, twin) for x, y in zip(a, b, strict=True))
+        case np.ndarray(), np.ndarray():
+            return same_content(a, b)
+        case Tensor(), _:
+            return False
     if type(a).__module__.startswith("microgradx.primitives"):  # such as where an index holds a tensor
         return alike(vars(a), vars(b), twin)
     return type(a).__eq__ is not object.__eq__ and bool(a == b)
 
 
-def plain(x: Any) -> Any:
+def plain(x: object) -> object:
     """A result without its tensors."""
     if isinstance(x, Value):
         return Value

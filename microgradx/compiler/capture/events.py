@@ -6,13 +6,12 @@ row of a table, which the program reads.
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import partial
-from typing import Any
 
 from microgradx.errors import CaptureError
 from microgradx.kernels.cpu import Sweep
 from microgradx.optim import Optimizer, Schedule
 from microgradx.optim.flat import Flat, Part
+from microgradx.optim.options import Options
 
 
 class Event:
@@ -58,8 +57,18 @@ class ScheduleEvent(Event):
         return ()
 
     def undo(self) -> Callable[[], None]:
-        """Load its state as it is now."""
-        return partial(self.schedule.load_state_dict, self.schedule.state_dict())
+        """Set its memory, and the options of the groups, as they are now: they need not be its own."""
+        schedule, groups = self.schedule, self.schedule.optimizer.param_groups
+        memory = {name: getattr(schedule, name) for name in schedule.memory}
+        options = [dict(group) for group in groups]
+
+        def back() -> None:
+            for name, value in memory.items():
+                setattr(schedule, name, value)
+            for group, before in zip(groups, options, strict=True):
+                group.update(before)
+
+        return back
 
 
 @dataclass(frozen=True)
@@ -78,7 +87,7 @@ class SweepEvent(Event):
             self.optimizer.bind(self.flat)
         return self.flat.update is self.update
 
-    def start(self) -> tuple[dict[str, Any], dict[str, float]]:
+    def start(self) -> tuple[Options, dict[str, float]]:
         """The hyperparameters, and the clock before the step: for ledgers."""
         return self.flat.hyperparameters, self.run[0].clock
 
@@ -86,7 +95,7 @@ class SweepEvent(Event):
         """What the rule computes once for all elements, such as 1 - beta1**t."""
         if not self.bound():
             raise CaptureError("a schedule changed which rule an optimizer follows, in a scan.")
-        before: dict[str, Any] = self.run[0].clock
+        before = self.run[0].clock
         t, *carried = before.values()
         numbers, new = self.update.numbers(t + 1, tuple(carried), self.flat.hyperparameters)
         clock = dict(zip(before, (t + 1, *new), strict=True))

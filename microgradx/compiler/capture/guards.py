@@ -6,16 +6,19 @@ before the code that reads them runs, and looked at again before every compiled 
 
 import types
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Hashable, Mapping
+from contextvars import ContextVar
 from functools import partial
 from operator import is_
-from typing import Any
+from typing import NamedTuple
+from weakref import ref
 
 import numpy as np
 
-from microgradx.compiler.capture.plain_values import DICTS, settled, told
+from microgradx.compiler.capture.plain_values import CONTAINERS, DICTS, settled, told
 from microgradx.eager.tensor import Tensor
-from microgradx.kernels.free_variables import MISSING, look_into
+from microgradx.kernels.free_variables import MISSING, Look, look_into
+from microgradx.kernels.keys import frozen
 from microgradx.nn import Module
 from microgradx.nn import module as modules
 from microgradx.optim import Optimizer
@@ -26,64 +29,65 @@ COPIED = 1 << 20
 """Bytes of an array that is watched by a copy; of a larger one only a checksum is kept."""
 
 
+Fact = tuple[Look, str, object, str]
+"""A value that is looked up: by which function and name, what was there, and how the user would say it."""
+
+
+class Items(NamedTuple):
+    """What was in a container; of a dict its keys, too."""
+
+    values: list[object]
+    keys: list[object] = []
+
+
 class Record:
     """The facts about one object."""
 
     __slots__ = ("it", "path", "slots", "kind", "items", "look", "wanted")
 
-    def __init__(self, it: Any, path: str):
+    def __init__(self, it: object, path: str):
         self.it, self.path = it, path
-        self.slots: dict[Any, list[Any]] = {}  # what is looked up: [function, key, value, path]
+        self.slots: dict[Hashable, Fact] = {}
         self.kind: type | None = None  # its class, where that could be another
-        self.items: Any = None  # of a container
-        self.look: tuple[Callable[[], Any], Any] | None = None  # (function, what it gave): anything else
+        self.items: Items | None = None  # of a container
+        self.look: tuple[Callable[[], object], object] | None = None  # anything else, and what it gave
         self.wanted: dict[str, str] = {}  # attributes that were not there, and their paths
 
-    def slot(self, key: Any, get: Callable[..., Any], value: Any, path: str) -> None:
-        """A value that is found by a key."""
-        self.slots.setdefault(key, [get, key, value, path])
-
-    def references(self) -> int:
-        """How often this record itself holds its object."""
-        return 1
+    def slot(self, name: str, get: Look, value: object, path: str) -> None:
+        """A value that is found by a name."""
+        self.slots.setdefault(name, (get, name, value, path))
 
 
-def items_of(x: Any) -> Any:
+def items_of(x: Collection[object]) -> Items:
     """What is in a container."""
-    if isinstance(x, DICTS):
-        return list(x), list(x.values())
-    return list(x)
+    return Items(list(x.values()), list(x)) if isinstance(x, DICTS) else Items(list(x))
 
 
-def same_items(x: Any, then: Any) -> bool:
+def same_items(x: Collection[object], then: Items) -> bool:
     """Whether a container holds the same objects."""
+    if len(x) != len(then.values):
+        return False
     if isinstance(x, DICTS):
-        keys, values = then
-        return len(x) == len(keys) and all(map(is_, x.values(), values)) and all(map(is_, x, keys))
-    return len(x) == len(then) and all(map(is_, x, then))
+        return all(map(is_, x.values(), then.values)) and all(map(is_, x, then.keys))
+    return all(map(is_, x, then.values))
 
 
-def equal_items(x: Any, then: Any) -> bool:
+def equal_items(x: Collection[object], then: Items) -> bool:
     """Whether it holds the same objects or, of plain values, equal ones."""
-    if isinstance(x, DICTS):
-        pairs = [*zip(x, then[0], strict=False), *zip(x.values(), then[1], strict=False)]
-        return len(x) == len(then[0]) and all(alike(a, b) for a, b in pairs)
-    return len(x) == len(then) and all(map(alike, x, then))
+    now = items_of(x)
+    return len(now.values) == len(then.values) and all(
+        alike(a, b) for pair in zip(now, then, strict=True) for a, b in zip(*pair, strict=True)
+    )
 
 
-def alike(a: Any, b: Any) -> bool:
+def alike(a: object, b: object) -> bool:
     """Whether a value is as good as another."""
     if a is b:
         return True
-    return type(a) is type(b) and settled(a) and settled(b) and spelled(a) == spelled(b)
+    return type(a) is type(b) and settled(a) and settled(b) and frozen(a) == frozen(b)
 
 
-def spelled(x: Any) -> Any:
-    """A plain value so that 1, 1.0 and True, 0.0 and -0.0 differ, and NaN does not from itself."""
-    return [spelled(y) for y in x] if isinstance(x, tuple) else (type(x), repr(x))
-
-
-def content(array: np.ndarray) -> Any:
+def content(array: np.ndarray) -> tuple[object, ...]:
     """What is in an array: its bytes, of a large one a checksum."""
     if array.dtype.hasobject:
         return array.dtype, repr(array)
@@ -92,7 +96,7 @@ def content(array: np.ndarray) -> Any:
     return array.shape, array.dtype, held
 
 
-def checksums(data: Any) -> tuple[int, int]:
+def checksums(data: memoryview) -> tuple[int, int]:
     """Two independent sums of bytes."""
     return zlib.crc32(data), zlib.adler32(data)
 
@@ -101,14 +105,20 @@ class Guards:
     """Facts about the world, looked at before every compiled call."""
 
     def __init__(
-        self, records: list[Record], ran: list[tuple[Module, Any]], leaves: list[Tensor], ops: list[Primitive]
+        self,
+        records: list[Record],
+        ran: list[tuple[Module, Items]],
+        leaves: list[Tensor],
+        ops: list[Primitive],
     ):
         self.records = records
         self.slots = [slot for record in records for slot in record.slots.values()]
         self.kinds = [(r.it, r.kind) for r in records if r.kind is not None]
-        self.items = [r for r in records if r.items is not None]
-        self.looks = [r for r in records if r.look is not None]
-        self.modules: list[Any] = [[m, vars(m), *held] for m, held in ran]
+        self.items = [
+            (r.it, r.items, r.path) for r in records if r.items is not None and isinstance(r.it, CONTAINERS)
+        ]
+        self.looks = [(*r.look, r.path) for r in records if r.look is not None]
+        self.modules = [(module, vars(module), held) for module, held in ran]
         self.changes = modules.structure[0]
         self.derivatives, self.declared = [(op, op.derivative) for op in ops], declarations[0]
         definitions = [op.outside for op in ops if isinstance(op, ElementwisePrimitive)]
@@ -124,11 +134,10 @@ class Guards:
         for it, kind in self.kinds:
             if it.__class__ is not kind:
                 return False
-        for r in self.items:
-            if not same_items(r.it, r.items):
+        for x, items, _ in self.items:
+            if not same_items(x, items):
                 return self.failing() is None
-        for r in self.looks:
-            look, then = r.look  # type: ignore[misc]
+        for look, then, _ in self.looks:
             if look() != then:
                 return False
         for outside in self.outsides:
@@ -140,30 +149,29 @@ class Guards:
 
     def failing(self) -> str | None:
         """What is not as it was, in words; values that are equal become those that are compared with."""
-        for slot in self.slots:
-            get, key, value, path = slot
-            now = get(key, MISSING)
+        for k, (get, name, value, path) in enumerate(self.slots):
+            now = get(name, MISSING)
             if not alike(now, value):
                 return f"{path}: {told(value)} then, {told(now)} now"
-            slot[2] = now
+            self.slots[k] = get, name, now, path
         for it, kind in self.kinds:
             if it.__class__ is not kind:
                 return f"the class of a {kind.__name__}, which is a {type(it).__name__} now"
-        for r in self.items:
-            if not equal_items(r.it, r.items):
-                return difference(r)
-            r.items = items_of(r.it)
-        for r in self.looks:
-            look, then = r.look  # type: ignore[misc]
+        for k, (x, items, path) in enumerate(self.items):
+            if not equal_items(x, items):
+                return difference(x, items, path)
+            self.items[k] = x, items_of(x), path
+        for look, then, path in self.looks:
             if look() != then:
-                return f"{r.path}: other contents"
-        for module, space, keys, values in self.modules:
-            if not same_items(space, (keys, values)):
-                for key in dict.fromkeys([*keys, *space]):
-                    old = values[keys.index(key)] if key in keys else MISSING
-                    if not alike(space.get(key, MISSING), old):
-                        name = f"{type(module).__name__}.{key}"
-                        return f"{name}: {told(old)} then, {told(space.get(key, MISSING))} now"
+                return f"{path}: other contents"
+        for module, space, held in self.modules:
+            if not same_items(space, held):
+                was: dict[object, object] = dict(zip(held.keys, held.values, strict=True))
+                there = dict[object, object](space.items())
+                for key in was | there:
+                    value, now = was.get(key, MISSING), there.get(key, MISSING)
+                    if not alike(now, value):
+                        return f"{type(module).__name__}.{key}: {told(value)} then, {told(now)} now"
         for outside in self.outsides:
             if failed := outside.failing():
                 return failed
@@ -179,17 +187,17 @@ class Guards:
 
 
 def needed(
-    modules: dict[int, tuple[Module, Any]], untouched: dict[int, tuple[Any, Any]]
-) -> list[tuple[Module, Any]]:
+    modules: dict[int, tuple[Module, Items]], untouched: dict[int, tuple[ref[Module], Items]]
+) -> list[tuple[Module, Items]]:
     """What modules must hold for what they computed: what they held when they were first seen.
 
     Of what the step had set before that, as eval() does: what it leaves there, whatever it was before.
     """
     found = []
     for key, (module, items) in modules.items():
-        which, then = untouched.get(key, (type(None), None))
-        seen, now = dict(zip(*items, strict=True)), vars(module)
-        before = dict(zip(*then, strict=True)) if then and which() is module else seen
+        which, then = untouched.get(key, (lambda: None, items))
+        seen, now = dict(zip(items.keys, items.values, strict=True)), vars(module)
+        before = dict(zip(then.keys, then.values, strict=True)) if which() is module else seen
         for name, value in seen.items():
             if name in now and not alike(before.get(name, MISSING), value):
                 seen[name] = now[name]
@@ -197,21 +205,21 @@ def needed(
     return found
 
 
-def difference(record: Record) -> str:
+def difference(x: Collection[object], then: Items, path: str) -> str:
     """The first item of a container that has changed."""
-    x, then = record.it, record.items
-    if len(x) != len(then[0] if isinstance(x, DICTS) else then):
-        return f"{record.path}: {len(then[0] if isinstance(x, DICTS) else then)} items then, {len(x)} now"
-    if isinstance(x, DICTS):
-        triples = zip(then[0], then[1], x.items(), strict=True)
-        found = ((k, a, b) for k, a, (key, b) in triples if not (alike(k, key) and alike(a, b)))
-    else:
-        found = ((i, a, b) for i, (a, b) in enumerate(zip(then, x, strict=True)) if not alike(a, b))
+    now = items_of(x)
+    if len(now.values) != len(then.values):
+        return f"{path}: {len(then.values)} items then, {len(now.values)} now"
+    keys = zip(then.keys, now.keys, strict=True) if then.keys else ((i, i) for i in range(len(then.values)))
+    pairs = zip(then.values, now.values, strict=True)
+    found = (
+        (k, a, b) for (k, key), (a, b) in zip(keys, pairs, strict=True) if not (alike(k, key) and alike(a, b))
+    )
     key, a, b = next(found, ("?", MISSING, MISSING))
-    return f"{record.path}[{key!r}]: {told(a)} then, {told(b)} now"
+    return f"{path}[{key!r}]: {told(a)} then, {told(b)} now"
 
 
-def watch_array(array: np.ndarray) -> tuple[Callable[[], Any], Any]:
+def watch_array(array: np.ndarray) -> tuple[Callable[[], object], object]:
     """A look at an array's content, and what it shows now."""
     return partial(content, array), content(array)
 
@@ -221,17 +229,17 @@ def clocks_of(optimizer: Optimizer) -> str:
     return repr([part.clock for flat in optimizer.flats for part in flat.parts])
 
 
-def fits(f: types.FunctionType, own: dict[str, Any]) -> bool:
+def fits(f: types.FunctionType, own: Mapping[str, object]) -> bool:
     """Whether a function's closure holds some values."""
     cells = zip(f.__code__.co_freevars, f.__closure__ or (), strict=True)
     return all(look_into(cell, "", MISSING) is own.get(name, MISSING) for name, cell in cells)
 
 
-def context(variable: Any, _: str, default: Any) -> Any:
+def context(variable: ContextVar[object], _: str, default: object) -> object:
     """What a context variable holds."""
     return variable.get(default)
 
 
-def behind(reference: Any, _: str, default: Any) -> Any:
+def behind(reference: ref[object], _: str, default: object) -> object:
     """What a weak reference leads to."""
     return reference()

@@ -5,16 +5,17 @@ import io
 import os
 import random
 import types
-from typing import Any
 
 import numpy as np
+
+Generator = np.random.Generator | np.random.RandomState | random.Random
 
 RANDOM = "Draw with mg.rand or mg.randn, or pass the numbers as an argument."
 CLOCK = "Look at the clock outside of the step, and pass the time as an argument."
 FILE = "Read it outside of the step, and pass what was read as an argument."
 
 
-def impure_builtin(function: Any) -> tuple[str, str] | None:
+def impure_builtin(function: object) -> tuple[str, str] | None:
     """What is wrong with a call of a function written in C, and what to do instead."""
     name, owner = getattr(function, "__name__", ""), getattr(function, "__self__", None)
     home = getattr(function, "__module__", "") or ""
@@ -37,7 +38,7 @@ def impure_builtin(function: Any) -> tuple[str, str] | None:
     return None
 
 
-def impure_function(frame: Any) -> tuple[str, str] | None:
+def impure_function(frame: types.FrameType) -> tuple[str, str] | None:
     """The same for a call of a function of the standard library."""
     file, name = frame.f_code.co_filename, frame.f_code.co_name
     if file == random.__file__ and name not in ("__init__", "__new__", "seed"):
@@ -53,12 +54,15 @@ def impure_function(frame: Any) -> tuple[str, str] | None:
     return None
 
 
-def state_of(source: Any) -> Any:
+def state_of(source: Generator) -> object:
     """The state of a random generator, to compare."""
     if isinstance(source, random.Random):
         return source.getstate()
-    old = isinstance(source, np.random.RandomState)
-    state = source.get_state(legacy=False) if old else source.bit_generator.state
+    state = (
+        source.get_state(legacy=False)
+        if isinstance(source, np.random.RandomState)
+        else source.bit_generator.state
+    )
     found = state["state"]
     key = found.get("key")
     return b"" if key is None else key.tobytes(), [repr(found[name]) for name in found if name != "key"]

@@ -21,6 +21,7 @@ class Namespace:
         self.parameters = parameters  # full names of Tensors by id, as modules know them
         self.taken: set[str] = set()
         self.invented: set[Value] = set()
+        self.lent: set[Value] = set()  # of these, those with names of the library's own code
 
     def free(self, base: str) -> str:
         """A name that no other Value has."""
@@ -36,6 +37,13 @@ class Namespace:
             self.taken.discard(value.name)
             value.name = self.free(base)
             self.invented.discard(value)
+
+    def lend(self, value: Value | None, base: str) -> None:
+        """Give a Value a name of the library's own code, until the user has one; `x` and `y` say nothing."""
+        if value in self.invented and value not in self.lent and len(base) > 1:
+            self.taken.discard(value.name)
+            value.name = self.free(base)
+            self.lent.add(value)
 
     def of(self, tensor: Tensor, otherwise: str = "") -> str:
         """What a Tensor is called by its module, or by itself."""

@@ -2,22 +2,24 @@
 
 import collections
 import types
-from typing import Any
+from collections.abc import Hashable
 
 import numpy as np
 
 from microgradx.eager.tensor import Tensor
 from microgradx.kernels.free_variables import MISSING
+from microgradx.kernels.keys import PLAIN as WHOLE
+from microgradx.kernels.keys import frozen
 from microgradx.nn import Module
 
-PLAIN = (int, float, complex, str, bytes, bool, type(None), np.generic, np.dtype, range, slice, type(...))
+PLAIN = (*WHOLE, slice)
 """Values that cannot change inside."""
 
 DICTS = (dict, types.MappingProxyType)
 CONTAINERS = (list, tuple, *DICTS, set, frozenset, collections.deque)
 
 
-def space_of(x: Any) -> dict[str, Any]:
+def space_of(x: object) -> dict[str, object]:
     """The attributes of an object's own."""
     try:
         space = object.__getattribute__(x, "__dict__")
@@ -26,17 +28,9 @@ def space_of(x: Any) -> dict[str, Any]:
     return space if isinstance(space, dict) else {}
 
 
-def fingerprint(value: Any) -> Any:
-    """Something that differs when a value does: plain values whatever they hold, others by what they are."""
-    if isinstance(value, PLAIN):
-        return type(value), repr(value)
-    if isinstance(value, tuple | frozenset):
-        return type(value), tuple(map(fingerprint, value))
-    if isinstance(value, list | set):
-        return type(value), len(value), tuple(map(fingerprint, value))
-    if isinstance(value, dict):
-        return type(value), tuple((fingerprint(key), fingerprint(x)) for key, x in value.items())
-    return Same(value)
+def fingerprint(value: object) -> Hashable:
+    """A key that differs when a value does: plain values whatever they hold, others by which they are."""
+    return frozen(value, Same)
 
 
 class Same:
@@ -44,22 +38,24 @@ class Same:
 
     __slots__ = ("it",)
 
-    def __init__(self, it: Any):
+    def __init__(self, it: object):
         self.it = it
 
-    def __eq__(self, other: Any) -> bool:
+    def __eq__(self, other: object) -> bool:
         return isinstance(other, Same) and other.it is self.it
 
     def __hash__(self) -> int:
         return id(self.it)
 
 
-def settled(value: Any) -> bool:
+def settled(value: object) -> bool:
     """Whether a value is plain through and through: equal ones are as good."""
-    return isinstance(value, PLAIN) or (isinstance(value, tuple | frozenset) and all(map(settled, value)))
+    if isinstance(value, slice):
+        value = value.start, value.stop, value.step
+    return isinstance(value, WHOLE) or (isinstance(value, tuple | frozenset) and all(map(settled, value)))
 
 
-def told(value: Any) -> str:
+def told(value: object) -> str:
     """A value in a message."""
     if isinstance(value, Tensor):
         return f"a tensor of shape {value.shape}"

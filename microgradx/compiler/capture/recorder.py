@@ -5,7 +5,6 @@ While a Recorder is `mode.recorder`, Tensors and optimizers report to it what is
 
 from collections.abc import Callable, Mapping
 from functools import partial
-from typing import Any
 
 import numpy as np
 
@@ -17,7 +16,7 @@ from microgradx.compiler.capture.pytree import tree_map
 from microgradx.compiler.capture.recording import KnownArray, Recording
 from microgradx.compiler.capture.refusal import refuse
 from microgradx.compiler.capture.refusals import refuse_optimizer, refuse_what_is_lost, show_state
-from microgradx.compiler.capture.user_code import user_frame
+from microgradx.compiler.capture.user_code import frames
 from microgradx.cuda import Array as OnDevice
 from microgradx.eager.devices import Array
 from microgradx.eager.listener import Listener
@@ -72,14 +71,17 @@ class Recorder(Recording, Listener[Tensor]):
         if isinstance(array, np.ndarray) and array.size and (array == array.flat[0]).all():
             known.number = array.flat[0].item()
 
-    def record(self, op: Primitive, args: tuple[Any, ...], params: dict[str, Any], out: Tensor) -> None:
+    def record(self, op: Primitive, args: tuple[object, ...], params: dict[str, object], out: Tensor) -> None:
         """An operation has run."""
         known = [self.known(a) for a in args]
         if all(one is None or one.fixed for one in known):
             if self.arrays.of(out._data).value is None:
                 self.remember(out._data)
             return
-        self.read_names(user_frame().f_locals)
+        user, *within = frames()
+        self.read_names(user.f_locals)
+        for frame in within if not self.backward else ():  # a rule's names are those of any operation
+            self.read_names(frame.f_locals, self.names.lend)
         numbers = isinstance(op, ElementwisePrimitive)
         inputs = [
             one.number if one and one.number is not None and numbers else self.operand(a)
@@ -90,16 +92,19 @@ class Recorder(Recording, Listener[Tensor]):
         if out._node is not None:
             self.nodes[out._node] = self.program.instructions[-1]
 
-    def known(self, x: Any) -> KnownArray | None:
+    def known(self, x: object) -> KnownArray | None:
         """What is known of the array of an operand; None of a number."""
         array = x._data if isinstance(x, Tensor) else x
         return self.arrays.of(array) if isinstance(array, np.ndarray | OnDevice) else None
 
-    def read_names(self, variables: Mapping[str, Any]) -> None:
-        """Give Values the names of the user's own variables."""
+    def read_names(
+        self, variables: Mapping[str, object], give: Callable[[Value | None, str], None] | None = None
+    ) -> None:
+        """Give Values the names of variables: of the user's own for good."""
+        give = give or self.names.rename
         for name, x in variables.items():
             if isinstance(x, Tensor) and not name.startswith("_"):
-                self.names.rename(self.arrays.of(x._data).value, name)
+                give(self.arrays.of(x._data).value, name)
 
     def back(self, node: Node | None, g: Tensor | None) -> None:
         """The gradient of what a node made is complete: its rule runs next. None: the walk has ended."""
@@ -108,7 +113,7 @@ class Recorder(Recording, Listener[Tensor]):
         if made and isinstance(g, Tensor):
             self.names.rename(self.arrays.of(g._data).value, f"g_{made.out.name}")
 
-    def drawn(self, tensor: Tensor, method: str, options: dict[str, Any]) -> None:
+    def drawn(self, tensor: Tensor, method: str, options: dict[str, object]) -> None:
         """Fresh random numbers are in a Tensor."""
         draw = Draw(method, self.block - self.start)
         self.block = drawn.blocks
@@ -216,7 +221,7 @@ class Recorder(Recording, Listener[Tensor]):
         refuse_optimizer(optimizer)
         self.optimizers[flat] = optimizer
 
-    def state(self, owner: Any, load: bool = False) -> None:
+    def state(self, owner: Optimizer | Schedule, load: bool = False) -> None:
         """Somebody reads what an optimizer keeps, or is about to load the state of whatever has one."""
         self.seen += show_state(self, owner, load)
 
@@ -227,7 +232,7 @@ class Recorder(Recording, Listener[Tensor]):
         self.events.append(NumberEvent(look))
         return Tensor(array)
 
-    def sweep(self, flat: Flat, run: Run, more: dict[str, Any]) -> bool:
+    def sweep(self, flat: Flat, run: Run, more: dict[str, object]) -> bool:
         """A rule would run over some neighbours in a flat buffer; True: its numbers are not needed now."""
         self.forward = None
         for part in run:
@@ -248,7 +253,7 @@ class Recorder(Recording, Listener[Tensor]):
             kept = [operands[0], *operands[2:]]
             homes = [one.home for one in kept if one.home is not None]
             outputs = [Value(self.names.free(f"new_{h.name}"), h.shape, h.dtype) for h in homes]
-            inputs = tuple(one.value for one in operands)
+            inputs = tuple(self.value(one.array) for one in operands)
             self.add(Instruction(Update(flat, part, flat.update, event), inputs, {}, tuple(outputs)))
             self.program.writes |= zip(homes, outputs, strict=True)
             for one, value in zip(kept, outputs, strict=True):
@@ -263,7 +268,7 @@ class Recorder(Recording, Listener[Tensor]):
             held, home = known.value, self.bind(base, binding)
             known.value = held or home  # in another tensor's memory so far
 
-    def rule_by_tensors(self, flat: Flat, run: Run, more: dict[str, Any]) -> None:
+    def rule_by_tensors(self, flat: Flat, run: Run, more: dict[str, object]) -> None:
         """A rule of which a hyperparameter is computed in the step: its arithmetic, on Tensors."""
         rule = flat.update.rule
         given = {name: value for name, value in flat.hyperparameters.items() if name in rule.hyperparameters}
@@ -275,19 +280,20 @@ class Recorder(Recording, Listener[Tensor]):
             p, g, *state = places
             g = -g if "maximize" in flat.update.options else g
             with mode.having(record=False):
-                new = rule.function(p, g, *state, t=t, **numbers | more)
+                new = rule(p, g, *state, t=t, **numbers | more)
             for place, value in zip([p, *state], new if isinstance(new, tuple) else (new,), strict=True):
                 self.overwrite(place, value.to(place.dtype))
 
     def schedule(self, schedule: Schedule) -> None:
         """A schedule is about to go on."""
         refuse_optimizer(schedule)
-        self.undo.append(partial(schedule.load_state_dict, schedule.state_dict()))
-        self.events.append(ScheduleEvent(schedule))
+        event = ScheduleEvent(schedule)
+        self.undo.append(event.undo())
+        self.events.append(event)
 
     # The end
 
-    def finish(self, result: Any) -> Any:
+    def finish(self, result: object) -> object:
         """Close the program; what the function returned, with Values in place of Tensors."""
         self.blocks = self.block - self.start
         refuse_what_is_lost(self)

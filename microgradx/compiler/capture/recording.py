@@ -7,13 +7,14 @@ it keeps it alive.
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Generic, TypeVar
+from typing import Generic, TypeVar
 from weakref import ref
 
 import numpy as np
 
 from microgradx.codegen.ir.binding import Binding, Constant, Data
 from microgradx.codegen.ir.program import Instruction, Line, Program, Value
+from microgradx.codegen.passes.arithmetic import plain
 from microgradx.compiler.capture.captured import Tie
 from microgradx.compiler.capture.events import Event
 from microgradx.compiler.capture.namespace import Namespace, local_name
@@ -26,6 +27,7 @@ from microgradx.eager.tensor import Tensor
 from microgradx.kernels.random import drawn
 from microgradx.optim import Optimizer
 from microgradx.optim.flat import Flat, Part
+from microgradx.optim.options import Options
 
 
 @dataclass(eq=False)
@@ -85,7 +87,7 @@ class Recording:
         self.before: dict[Tensor, bool | None] = {}  # had a leaf a gradient? None where nobody looked
         self.events: list[Event] = []  # what happens beside the program, in order
         self.optimizers: dict[Flat, Optimizer | None] = {}  # of flat buffers; None until it steps
-        self.options: list[tuple[Flat, dict[str, Any]]] = []  # their groups, at every sweep
+        self.options: list[tuple[Flat, Options]] = []  # their groups, at every sweep
         self.seen: list[tuple[np.ndarray, np.ndarray]] = []  # states that were read, and what was in them
         self.start, self.block, self.seeds = drawn.blocks, drawn.blocks, drawn.seeds
         self.forward: Line | None = None  # of the operation whose gradient is under way
@@ -137,9 +139,14 @@ class Recording:
         )
         return self.bind(local_name(x) or ("positions" if counts else "constant"), Constant(None, array))
 
-    def operand(self, x: Any) -> Any:
+    def operand(self, x: object) -> Value | float:
         """The Value of an input of an operation; numbers are themselves."""
-        return self.value(x) if isinstance(x, Tensor | np.ndarray | OnDevice) else x
+        if isinstance(x, Tensor | np.ndarray | OnDevice):
+            return self.value(x)
+        if not plain(x):
+            what = f"an operation is given a {type(x).__name__}"
+            refuse(what, "Give it tensors, arrays and numbers; options stand after a * in its signature.")
+        return x
 
     def add(self, instruction: Instruction) -> None:
         """Write an instruction down, with the user's line that it belongs to."""

@@ -7,7 +7,7 @@ import linecache
 import re
 import types
 from collections.abc import Iterator
-from typing import Any, NoReturn
+from typing import NoReturn
 
 import numpy as np
 
@@ -15,9 +15,9 @@ from microgradx.codegen.ir.binding import Constant
 from microgradx.codegen.ir.program import Line
 from microgradx.compiler.capture.dependencies import Dependencies
 from microgradx.compiler.capture.events import ScheduleEvent
-from microgradx.compiler.capture.guards import Record
+from microgradx.compiler.capture.guards import Record, items_of
 from microgradx.compiler.capture.impure import RANDOM, state_of
-from microgradx.compiler.capture.plain_values import DICTS, PLAIN, space_of
+from microgradx.compiler.capture.plain_values import CONTAINERS, DICTS, PLAIN, space_of
 from microgradx.compiler.capture.recording import Recording
 from microgradx.compiler.capture.refusal import refusal, refuse
 from microgradx.eager.tensor import Tensor
@@ -102,7 +102,7 @@ def refuse_new_options(recording: Recording) -> None:
             raise refusal(what, advice, name=recording.program.name)
 
 
-def refuse_hidden_results(trace: Dependencies, recording: Recording, result: Any) -> None:
+def refuse_hidden_results(trace: Dependencies, recording: Recording, result: object) -> None:
     """Raise where a step returns what no later call would make anew: tensors inside an object, iterators."""
     for x in leaves(result):
         if isinstance(x, GOING_ON):
@@ -115,7 +115,7 @@ def refuse_hidden_results(trace: Dependencies, recording: Recording, result: Any
             stop(trace, what, "Return it in a tuple, list or dict.", "return")
 
 
-def leaves(x: object) -> Iterator[Any]:
+def leaves(x: object) -> Iterator[object]:
     """What a result consists of, as later calls give it: see `pytree.tree_map`."""
     if isinstance(x, dict):
         yield [*x]  # keys stay as they are
@@ -126,7 +126,7 @@ def leaves(x: object) -> Iterator[Any]:
         yield x
 
 
-def inside(x: object, most: int = 10_000) -> Iterator[Any]:
+def inside(x: object, most: int = 10_000) -> Iterator[object]:
     """What can be reached from an object, the nearest first; not through Tensors, classes and modules."""
     seen = {id(x): x}
     near = collections.deque([x])
@@ -162,7 +162,9 @@ def refuse_optimizer(optimizer: Optimizer | Schedule) -> None:
     refuse(what, advice)
 
 
-def show_state(recording: Recording, owner: Any, load: bool) -> list[tuple[np.ndarray, np.ndarray]]:
+def show_state(
+    recording: Recording, owner: Optimizer | Schedule, load: bool
+) -> list[tuple[np.ndarray, np.ndarray]]:
     """The arrays of an optimizer's state, and copies of them, to see what the step writes there.
 
     Raises where the optimizer has stepped, which a recording only notes, or where a state is to be loaded.
@@ -176,6 +178,8 @@ def show_state(recording: Recording, owner: Any, load: bool) -> list[tuple[np.nd
         advice = "Read it before optimizer.step(), or outside of the step."
     if what:
         refuse(what, advice)
+    if isinstance(owner, Schedule):
+        return []
     arrays = [a for flat in owner.flats for part in flat.parts for a in part.state.values()]
     return [(a, a.copy()) for a in arrays if isinstance(a, np.ndarray)]
 
@@ -198,7 +202,7 @@ def refuse_what_is_lost(recording: Recording) -> None:
         raise CaptureError(f"this step {what}. {advice}")
 
 
-def changes(record: Record) -> Iterator[tuple[str, Any]]:
+def changes(record: Record) -> Iterator[tuple[str, object]]:
     """What an object holds now that it did not hold before: (path, value)."""
     for get, key, value, path in record.slots.values():
         now = get(key, MISSING)
@@ -209,9 +213,9 @@ def changes(record: Record) -> Iterator[tuple[str, Any]]:
     for name, path in record.wanted.items():
         if name in space:
             yield path, space[name]
-    if record.items is not None:
-        then = {id(x) for x in (record.items[1] if isinstance(it, DICTS) else record.items)}
-        for x in it.values() if isinstance(it, DICTS) else it:
+    if record.items is not None and isinstance(it, CONTAINERS):
+        then = {id(x) for x in record.items.values}
+        for x in items_of(it).values:
             if id(x) not in then:
                 yield record.path, x
 

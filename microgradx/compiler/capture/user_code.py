@@ -9,24 +9,32 @@ import sysconfig
 from collections.abc import Iterator
 from functools import cache
 from types import CodeType, FrameType, ModuleType
-from typing import Any
 
 from microgradx.codegen.ir.program import Line
 from microgradx.eager.mode import PACKAGE
-from microgradx.kernels.source import reading
+from microgradx.kernels.texts import reading
 
 PLACES = [PACKAGE, sysconfig.get_paths()["stdlib"] + os.sep, *site.getsitepackages()]
 INSTALLED = (*PLACES, site.getusersitepackages(), "<frozen", "<__array_function__")
 """Where code lies that is not the user's."""
+OURS = (PACKAGE, "<frozen", contextlib.__file__)
+NAMED = (f"{PACKAGE}nn{os.sep}", f"{PACKAGE}primitives{os.sep}reductions")
+"""Where the library's own code works on tensors as a user's does, with names that say what they are."""
 
 
 def user_frame() -> FrameType:
     """The innermost frame outside of this package."""
-    frame = sys._getframe(1)
-    outside = (PACKAGE, "<frozen", contextlib.__file__)
-    while frame.f_back and frame.f_code.co_filename.startswith(outside):
+    return frames()[0]
+
+
+def frames() -> list[FrameType]:
+    """The innermost frame outside of this package, and those of layers, losses and the like that it is in."""
+    frame, within = sys._getframe(1), []
+    while frame.f_back and frame.f_code.co_filename.startswith(OURS):
+        if frame.f_code.co_filename.startswith(NAMED):
+            within.append(frame)
         frame = frame.f_back
-    return frame
+    return [frame, *reversed(within)]
 
 
 def line_of(frame: FrameType) -> Line:
@@ -57,13 +65,13 @@ def code_of(function: object) -> CodeType | None:
     return getattr(getattr(function, "__func__", function), "__code__", None)
 
 
-def installed(kind: Any) -> bool:
+def installed(kind: type) -> bool:
     """Whether a class belongs to an installed package."""
     return found_installed(kind)
 
 
 @cache
-def found_installed(kind: Any) -> bool:
+def found_installed(kind: type) -> bool:
     """The same, looked up once for each class."""
     home = sys.modules.get(kind.__module__)
     return home is not None and installed_module(home)

@@ -7,15 +7,14 @@ time that it needs follows from the GPU's data sheet.
 import ast
 import shutil
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
 
+from microgradx.codegen.ir.loops import Item
 from microgradx.codegen.ir.ops import Gather, Host
 from microgradx.codegen.passes.schedule import Schedule
-from microgradx.codegen.printers.cpu_file import RUN
 from microgradx.compiler.report.machine_limits import limits
 from microgradx.compiler.report.measure import what
 from microgradx.compiler.run.cuda_executable import written
@@ -27,7 +26,7 @@ from microgradx.cuda.sweep import bounds, loop
 from microgradx.errors import ArgumentError, DeviceError
 from microgradx.kernels import jit
 from microgradx.kernels.loop_source import RuleLoop
-from microgradx.kernels.source import tree_of
+from microgradx.kernels.texts import tree_of
 from microgradx.rules import rules
 
 
@@ -120,7 +119,7 @@ class Kernel:
     def assembly(self, capability: tuple[int, int]) -> str:
         """The processor's instructions: of this one, or of a GPU, which takes NVIDIA's disassembler."""
         if self.device == "cpu":
-            exact: Any = None if "sweep" in self.signatures else set()
+            exact: Collection[str] | None = None if "sweep" in self.signatures else set()
             module = jit.optimised(self.file, self.signatures, f"<{self.name}>", exact)
             return str(jit.machine().emit_assembly(module))
         tool = shutil.which("nvdisasm") or shutil.which("cuobjdump")
@@ -160,13 +159,13 @@ def operations(text: str) -> int:
 
 
 def of_step(
-    step: Step, *args: Any, devices: tuple[str, ...] = ("cpu", "cuda"), processors: int = 132
+    step: Step[object], *args: object, devices: tuple[str, ...] = ("cpu", "cuda"), processors: int = 132
 ) -> Iterator[Kernel]:
     """The kernels of a step for such arguments: captured here, whatever device it is to run on."""
     compiled = step.captured(*args)
     if "cpu" in devices:
         made = Executable(compiled.captured)
-        runs = dict.fromkeys((s for s in made.emitted.segments if isinstance(s, str)), RUN)
+        runs = dict.fromkeys((s for s in made.emitted.segments if isinstance(s, str)), made.emitted.types)
         for chain in made.plan.chains:
             if not isinstance(chain.items[0], Host):
                 items = [item for item in chain.items if not isinstance(item, Gather)]
@@ -183,7 +182,7 @@ def of_step(
 
 
 def kernel(
-    name: str, device: str, items: list[Any], plan: Schedule, text: str, signatures: dict[str, str]
+    name: str, device: str, items: list[Item], plan: Schedule, text: str, signatures: dict[str, str]
 ) -> Kernel:
     """A kernel by the work that it does: only what is in memory is moved, and each element once."""
     reads, writes = (

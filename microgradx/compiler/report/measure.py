@@ -2,17 +2,17 @@
 
 import math
 import time
-from typing import Any
 
 import numpy as np
 
-from microgradx.codegen.ir.loops import Compute, Item, Nest, Rows, View
+from microgradx.codegen.ir.loops import Compute, Item, Nest, Rows
 from microgradx.codegen.ir.ops import Gather, Host, Look, Matmul, Sweep, Uniform
 from microgradx.codegen.passes.schedule import Chain, Schedule
 from microgradx.compiler.report.machine_limits import limits
 from microgradx.compiler.report.report import Measured, Report
 from microgradx.compiler.run.compiled_step import CompiledStep
-from microgradx.compiler.run.executable import Executable, Run
+from microgradx.compiler.run.executable import Executable, Part, Run
+from microgradx.errors import DeviceError
 from microgradx.kernels.random import generator
 
 LEAST, MOST, ROUNDS = 30, 2000, 7
@@ -25,7 +25,12 @@ def report(step: CompiledStep) -> Report:
     What is NumPy's or the user's own within the step is called again, too.
     """
     whole, memory = step.compile(), step.memory
-    assert isinstance(whole, Executable) and memory is not None
+    if not isinstance(whole, Executable):
+        advice = "`microgradx kernels` lists the kernels of a GPU; a profiler, such as Nsight, times them."
+        raise DeviceError(
+            f"report measures the kernels of steps on the CPU, {step.program.name} is on a GPU. {advice}"
+        )
+    assert memory is not None
     apart = [
         Chain(chain.rows, [item], chain.piece)
         for chain in whole.plan.chains
@@ -62,7 +67,7 @@ def report(step: CompiledStep) -> Report:
     return Report([*found.values()], limits(), seconds)
 
 
-def times(step: CompiledStep, executable: Executable, runs: list[list[Any]], repeats: int) -> list[float]:
+def times(step: CompiledStep, executable: Executable, runs: list[list[Part]], repeats: int) -> list[float]:
     """Seconds of some parts of a step one after the other, for each list of parts; the best of rounds."""
     numbers = np.array(step.numbers(executable.emitted, 1) * repeats)
     outs = [np.empty((repeats, *value.shape), value.dtype) for value in step.program.outputs]
@@ -77,12 +82,13 @@ def times(step: CompiledStep, executable: Executable, runs: list[list[Any]], rep
     return best
 
 
-def repeat(run: Run, parts: list[Any], repeats: int) -> None:
+def repeat(run: Run, parts: list[Part], repeats: int) -> None:
     """Run parts so often: compiled code by itself at once, what stands beside NumPy's code in turn."""
     execute = run.executable.execute
-    if not any(isinstance(part, Host) for part in parts):
-        for part in parts:
-            execute(part, repeats, False)
+    compiled = [part for part in parts if not isinstance(part, Host)]
+    if len(compiled) == len(parts):
+        for function in compiled:
+            execute(function, repeats, False)
         return
     block = generator.state_dict()
     for _ in range(repeats):
@@ -114,7 +120,7 @@ def what(item: Item) -> str:
         case Host(name=name, advice=advice):
             return f"{name}, {'NumPy' if advice else 'your own'}"
         case Nest() | Rows():
-            nests: list[Any] = item.nests if isinstance(item, Rows) else [item]
+            nests = item.nests if isinstance(item, Rows) else [item]
             names = [
                 getattr(s.function, "name", "copy") if isinstance(s, Compute) else s.kind
                 for nest in nests for s in nest.statements
@@ -125,7 +131,6 @@ def what(item: Item) -> str:
 
 def traffic(item: Item) -> float:
     """Bytes read and written, each element of memory once."""
-    views: dict[Any, View] = {}
     total = 0
     if isinstance(item, Look):
         count = sum(len(rows) * (columns.stop - columns.start) for columns, rows in item.parts)

@@ -10,14 +10,18 @@ import html
 import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from microgradx.compiler.report.machine_limits import Limits
 from microgradx.errors import ArgumentError
 from microgradx.palette import BLUE, GREY, INK, RED, plain
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 HEAD = ["kernel", "us", "of step", "FLOP", "bytes", "GFLOP/s", "GB/s", "of limit", "bound by", "what"]
 SHORT = 5e-6  # seconds: of a kernel shorter than this, the start takes a good part
@@ -155,7 +159,9 @@ class Report:
             at = [i for i, row in enumerate(shown) if row.bound(self.limits) == bound]
             ax.scatter(x[at], y[at], areas[at], color=color, edgecolor="white", alpha=0.85, zorder=3)
             ax.scatter([], [], 50, color=color, alpha=0.85, label=bound)
-        ax.legend(title="bound by", loc="lower right", alignment="left", frameon=False, handletextpad=0)
+        legend = ax.legend(
+            title="bound by", loc="lower right", alignment="left", frameon=False, handletextpad=0
+        )
         reached = f"{percent(self.best, self.step_seconds)} of what is possible"
         ax.set_title(f"{digits(1e6 * self.step_seconds)} us a step: {reached}", loc="left", color=INK, pad=22)
         under = f"{machine(self.limits)}; the area of a kernel is its time"
@@ -170,7 +176,8 @@ class Report:
         drawing.draw_without_rendering()  # now it is known where things are, so that labels can avoid them
         drawing.set_layout_engine("none")
         texts = [f"{row.name}  {1e6 * row.seconds:,.1f} us" for row in shown]
-        label(ax, texts, np.column_stack([x, y]), areas, taken=roof(ax, self.limits))
+        taken = np.vstack([roof(ax, self.limits), np.array(legend.get_window_extent().extents)])
+        label(ax, texts, np.column_stack([x, y]), areas, taken)
         drawing.savefig(path, dpi=160)
 
 
@@ -208,7 +215,7 @@ def html_row(tag: str, cells: list[str]) -> str:
     return f"<tr>{''.join(line)}</tr>"
 
 
-def frame(ax: Any, x: np.ndarray, y: np.ndarray, limits: Limits) -> None:
+def frame(ax: "Axes", x: np.ndarray, y: np.ndarray, limits: Limits) -> None:
     """Logarithmic axes with room for the points and for the bend of the roof."""
     top, bend = limits.gemm / 1e9, limits.gemm / limits.bandwidth
     ax.set_xscale("log")
@@ -223,7 +230,7 @@ def frame(ax: Any, x: np.ndarray, y: np.ndarray, limits: Limits) -> None:
     ax.grid(color=LINES, lw=0.6)
 
 
-def roof(ax: Any, limits: Limits) -> np.ndarray:
+def roof(ax: "Axes", limits: Limits) -> np.ndarray:
     """Draw the two limits and name them; the places they take, as boxes of pixels."""
     (left, right), bottom = ax.get_xlim(), ax.get_ylim()[0]
     top, speed = limits.gemm / 1e9, limits.bandwidth / 1e9
@@ -235,14 +242,14 @@ def roof(ax: Any, limits: Limits) -> np.ndarray:
     dx, dy = pixels[1] - pixels[0]
     tilt = np.degrees(np.arctan2(dy, dx))
     start = 1.2 * max(left, bottom / speed)
-    style = {"textcoords": "offset points", "rotation_mode": "anchor", "color": INK, "fontsize": 9}
-    ax.annotate(f"{digits(top)} GFLOP/s of matmul", (right, top), (-4, 4), ha="right", **style)
-    ax.annotate(f"{digits(speed)} GB/s of memory", (start, start * speed), (0, 4), rotation=tilt, **style)
+    note = partial(ax.annotate, textcoords="offset points", rotation_mode="anchor", color=INK, fontsize=9)
+    note(f"{digits(top)} GFLOP/s of matmul", (right, top), (-4, 4), ha="right")
+    note(f"{digits(speed)} GB/s of memory", (start, start * speed), (0, 4), rotation=tilt)
     name = 16 * ax.figure.dpi / 72
     return np.hstack([pixels - [name, 3], pixels + [3, name]])
 
 
-def label(ax: Any, texts: list[str], at: np.ndarray, areas: np.ndarray, taken: np.ndarray) -> None:
+def label(ax: "Axes", texts: list[str], at: np.ndarray, areas: np.ndarray, taken: np.ndarray) -> None:
     """Name the points at the nearest places that are free of points, limits, other names and their leaders.
 
     Points that lie on one another share a place, a line for each.
@@ -250,8 +257,8 @@ def label(ax: Any, texts: list[str], at: np.ndarray, areas: np.ndarray, taken: n
     point = ax.figure.dpi / 72  # in pixels
     centers, radii = ax.transData.transform(at), np.sqrt(areas) / 2 * point
     circles = np.hstack([centers - radii[:, None], centers + radii[:, None]])
-    taken = np.vstack([taken, circles, ax.get_legend().get_window_extent().extents])
-    window, named = ax.get_window_extent().extents[None], np.empty((0, 4))
+    taken = np.vstack([taken, circles])
+    window, named = np.array([ax.get_window_extent().extents]), np.empty((0, 4))
     for group in coinciding(centers, radii):
         i, text = group[0], "\n".join(texts[k] for k in group)
         probe = ax.text(0, 0, text, fontsize=9)
@@ -270,10 +277,19 @@ def label(ax: Any, texts: list[str], at: np.ndarray, areas: np.ndarray, taken: n
         best = int(np.argmin(costs))
         named = np.vstack([named, places[best], leaders[best]])
         taken = np.vstack([taken, places[best], leaders[best]])
-        style = {"ha": "center", "va": "center", "fontsize": 9, "color": INK, "zorder": 5}
-        if len(leaders[best]):  # not beside the point: lead there
-            style["arrowprops"] = {"arrowstyle": "-", "color": GREY, "lw": 0.7, "shrinkA": 0, "shrinkB": 3}
-        ax.annotate(text, at[i], offsets[best] / point, textcoords="offset points", **style)
+        leading = {"arrowstyle": "-", "color": GREY, "lw": 0.7, "shrinkA": 0, "shrinkB": 3}
+        ax.annotate(
+            text,
+            at[i],
+            offsets[best] / point,
+            textcoords="offset points",
+            arrowprops=leading if len(leaders[best]) else None,  # not beside the point: lead there
+            ha="center",
+            va="center",
+            fontsize=9,
+            color=INK,
+            zorder=5,
+        )
 
 
 def coinciding(centers: np.ndarray, radii: np.ndarray) -> list[list[int]]:

@@ -1,13 +1,14 @@
 """A step compiled for some shapes, dtypes and values: a capture, its code, and the memory it works in."""
 
+import os
 import sys
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from operator import setitem
-from typing import Any
+from weakref import WeakSet
 
 import numpy as np
 
@@ -15,6 +16,7 @@ from microgradx.codegen.ir.program import Program
 from microgradx.codegen.printers.cpu_file import Emitted
 from microgradx.codegen.printers.cuda_file import Emitted as CudaFile
 from microgradx.compiler.capture.captured import Captured
+from microgradx.compiler.capture.pytree import Given
 from microgradx.compiler.run.cuda_executable import CudaExecutable
 from microgradx.compiler.run.executable import Executable
 from microgradx.compiler.run.memory import Memory
@@ -25,10 +27,29 @@ Kind = type[Executable] | type[CudaExecutable]
 
 
 class Turn(type(threading.RLock())):  # type: ignore[misc]
-    """A lock for one thread at a time, as often as it likes; a copy is another lock, for another step."""
+    """A lock for one thread at a time, as often as it likes; a copy is another lock, for another step.
+
+    A forked child finds all of them free: the threads that were inside are not there.
+    """
+
+    def __init__(self) -> None:
+        turns.add(self)
 
     def __reduce__(self) -> tuple[type["Turn"], tuple[()]]:
         return Turn, ()
+
+
+turns: WeakSet[Turn] = WeakSet()
+
+
+def free() -> None:
+    """What a forked child begins with."""
+    for turn in turns:
+        turn._at_fork_reinit()
+
+
+if hasattr(os, "register_at_fork"):  # not on Windows, which does not fork
+    os.register_at_fork(after_in_child=free)
 
 
 class CompiledStep:
@@ -41,7 +62,7 @@ class CompiledStep:
         self.captured, self.kind, self.lock = captured, kind, Turn()
         self.executable: Executable | CudaExecutable | None = None
         self.memory: Memory | None = None
-        self.twins: dict[Any, CompiledStep | None] = {}  # with results for ledgers, by what these watch
+        self.twins: dict[Hashable, CompiledStep | None] = {}  # with results for ledgers, by what these watch
 
     @property
     def program(self) -> Program:
@@ -76,8 +97,8 @@ class CompiledStep:
                 twin.captured = replace(twin.captured, moved=other.moved)
 
     def run(
-        self, arrays: list[Any], steps: int = 1, order: np.ndarray | None = None
-    ) -> tuple[list[Any], int]:
+        self, arrays: Sequence[Given], steps: int = 1, order: np.ndarray | None = None
+    ) -> tuple[Sequence[Given], int]:
         """So many steps: the outputs, each (steps, *shape), and how many steps were done.
 
         Fewer than asked for where an index is out of range, which the function itself has the words for; none
@@ -87,8 +108,8 @@ class CompiledStep:
             return self.go(arrays, steps, order)
 
     def go(
-        self, arrays: list[Any], steps: int, order: np.ndarray | None, rooms: Sequence[np.ndarray] = ()
-    ) -> tuple[list[Any], int]:
+        self, arrays: Sequence[Given], steps: int, order: np.ndarray | None, rooms: Sequence[np.ndarray] = ()
+    ) -> tuple[Sequence[Given], int]:
         """The same, by one Python thread at a time; the last outputs on the CPU go into `rooms`."""
         executable, memory = self.compile(), self.memory
         assert memory is not None

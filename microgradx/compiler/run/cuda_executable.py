@@ -7,20 +7,20 @@ kernel that makes any number of steps on its own, `epoch`: its blocks meet betwe
 
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any
 
 import numpy as np
 
-from microgradx.codegen.ir.loops import Buffer, View
-from microgradx.codegen.ir.ops import Gather, Host
+from microgradx.codegen.ir.loops import Buffer, Place, View
+from microgradx.codegen.ir.ops import Host
+from microgradx.codegen.ir.program import Value
 from microgradx.codegen.passes.launches import Library, Stage, operands, problem, stages
 from microgradx.codegen.passes.lower import lower
 from microgradx.codegen.passes.schedule import Schedule
 from microgradx.codegen.passes.validate import validate_items
-from microgradx.codegen.printers.cuda_file import Emitted, Writer
+from microgradx.codegen.printers.cuda_file import Emitted, Target, Writer
 from microgradx.compiler.capture.captured import Captured
 from microgradx.compiler.run.dump import dump
-from microgradx.compiler.run.executable import jit_label
+from microgradx.compiler.run.executable import jit_label, with_rows
 from microgradx.compiler.run.hosted import notice
 from microgradx.compiler.run.memory import Memory
 from microgradx.cuda import Array, device
@@ -48,12 +48,8 @@ def written(
 
     Without a choice of `how`, a step of little work is one kernel, of `most` blocks at most.
     """
-    program, items = captured.program, validate_items(lower(captured.program), "lowering")
-    rows = {v.shape[:1] for v in program.arguments}
-    read = {v.buffer.source: v.buffer for item in items for v, _ in item.reads() if v.buffer.source}
-    inputs = [(b, source[1]) for source, b in read.items() if source[0] == "argument" and b.size]
-    if len(rows) == 1 and rows != {()} and inputs:
-        items = [Gather(None, [(b.view(), k) for b, k in inputs]), *items]
+    program = captured.program
+    items = with_rows(program, validate_items(lower(program), "lowering"))
     hosted = any(isinstance(item, Host) for item in items)
     little = sum(item.flop for item in items) < SMALL
     how = "launches" if hosted else how or ("epoch" if little else "graph")
@@ -83,13 +79,13 @@ class CudaExecutable:
         self.kernels = gpu.load(self.emitted.text, self.emitted.signatures, jit_label(program))
         self.workspace = gpu.memory(self.plan.arena)
         used = dict.fromkeys(v.buffer for item in self.plan.items for v, _ in [*item.reads(), *item.writes()])
-        inputs = {b.source[1]: b for b in used if b.source and b.source[0] == "argument"}
+        inputs = {k: buffer for buffer in used if (k := buffer.number("argument")) is not None}
         self.arguments_at = {k: Array.empty(b.shape, b.dtype) for k, b in inputs.items()}
         self.head = Array.empty((7,), np.int64)  # what HEAD names
         self.room, self.rows = 0, 0
         self.prepared: dict[bool, Callable[[int], None]] = {}
         self.data: dict[int, Array] = {}
-        self.bound: dict[Any, Any] = {}  # arrays by their Values
+        self.bound: dict[Value, Array] = {}
         self.grow(1, 0)
 
     # Memory
@@ -107,7 +103,8 @@ class CudaExecutable:
 
     def attach(self, memory: Memory) -> None:
         """The arrays outside are elsewhere now."""
-        self.bound, self.prepared = memory.arrays, {}
+        self.bound = {value: array for value, array in memory.arrays.items() if isinstance(array, Array)}
+        self.prepared = {}
 
     def grow(self, steps: int, rows: int) -> None:
         """Room for the numbers and results of so many steps, and for the order of so many rows."""
@@ -119,7 +116,7 @@ class CudaExecutable:
             self.outs = [Array.empty((self.room, *v.shape), v.dtype) for v in self.captured.program.outputs]
             self.prepared = {}
 
-    def pointer(self, key: Any) -> Pointer:
+    def pointer(self, key: Target) -> Pointer:
         """Where a parameter of a kernel points to."""
         gpu = device()
         if isinstance(key, str):
@@ -127,8 +124,8 @@ class CudaExecutable:
             array = known.get(key, self.head)
             kind = Vector if key == "gate" else Pointer
             return kind(array.memory, array.start + 8 * HEAD.get(key, 0), array.dtype)
-        if key[0] == "data":
-            array = self.data[key[1]]
+        if isinstance(key, Place):
+            array = self.data[key.number]
             return Pointer(array.memory, array.start, array.dtype)
         buffer, offset = key
         array = self.array(buffer)
@@ -138,11 +135,12 @@ class CudaExecutable:
         """The memory of a buffer."""
         if buffer.source is None:
             return Array(self.workspace, buffer.shape, buffer.dtype, buffer.place)
-        kind, which = buffer.source
-        kinds: dict[str, Any] = {"argument": self.arguments_at, "bound": self.bound, "output": self.outs}
-        return kinds[kind][which]
+        if isinstance(buffer.source, Value):
+            return self.bound[buffer.source]
+        where = self.arguments_at if buffer.source.kind == "argument" else self.outs
+        return where[buffer.source.number]
 
-    def carry(self, data: Sequence[AnyArray]) -> list[Array]:
+    def carry(self, data: Sequence[AnyArray]) -> Sequence[Array]:
         """Data for a scan, on the device."""
         return [a if isinstance(a, Array) else Array.from_numpy(on_host(a)) for a in data]
 
@@ -222,7 +220,7 @@ class CudaExecutable:
         """What runs a number of steps as one launch."""
         head = Pointer(self.head.memory, self.head.start, self.head.dtype)
         parameters = [  # where nothing is gathered, there may be no data to point to
-            head if key[0] == "data" and not scanning else self.pointer(key)
+            head if isinstance(key, Place) and not scanning else self.pointer(key)
             for key in made.parameters["epoch"]
         ]
         run = device().prepare(Launch(self.kernels["epoch"], made.together, tuple(parameters), True))

@@ -10,15 +10,16 @@ from typing import Any
 
 import numpy as np
 
-from microgradx.codegen.ir.loops import View
+from microgradx.codegen.ir.loops import Item, Place, Source, View
 from microgradx.codegen.ir.ops import Gather, Host, Matmul
-from microgradx.codegen.ir.program import Program
+from microgradx.codegen.ir.program import Program, Value
 from microgradx.codegen.passes.fuse import sink
 from microgradx.codegen.passes.lower import lower
 from microgradx.codegen.passes.schedule import Schedule, schedule
 from microgradx.codegen.passes.validate import validate_items, validate_schedule
-from microgradx.codegen.printers.cpu_file import RUN, Emitter
+from microgradx.codegen.printers.cpu_file import Emitter
 from microgradx.compiler.capture.captured import Captured
+from microgradx.compiler.capture.pytree import Given
 from microgradx.compiler.run.dump import dump
 from microgradx.compiler.run.hosted import notice
 from microgradx.compiler.run.memory import Memory
@@ -27,19 +28,30 @@ from microgradx.kernels import blas, jit, thread_pool
 from microgradx.kernels.addresses import Addresses, address
 from microgradx.kernels.random import generator
 
+Local = Any
+"""An array of NumPy: what a step meets as `Array` is one here, and no call takes the time to look."""
+
+Part = Callable[..., None] | Host
+"""A compiled part of a step, or one that is NumPy's or the user's."""
+
 SMALL = 2 * 65536
 """FLOP of a product up to which OpenBLAS computes on one thread by itself (its interface/gemm.c)."""
+
+
+def with_rows(program: Program, items: list[Item]) -> list[Item]:
+    """The work of a step, in a scan after the rows of its arguments, where all have as many."""
+    buffers = dict.fromkeys(view.buffer for item in items for view, _ in item.reads() if view.buffer.size)
+    read = [(buffer.view(), k) for buffer in buffers if (k := buffer.number("argument")) is not None]
+    rows = {value.shape[:1] for value in program.arguments}
+    return [Gather(None, read), *items] if read and len(rows) == 1 and rows != {()} else items
 
 
 def scheduled(program: Program) -> Schedule:
     """What the CPU does together, and in what order."""
     items = validate_items(lower(program), "lowering")
     notice(items)
-    read = {v.buffer.source: v.buffer for item in items for v, _ in item.reads() if v.buffer.source}
-    inputs = [(b.view(), source[1]) for source, b in read.items() if source[0] == "argument" and b.size]
-    if inputs and len(rows := {v.shape[:1] for v in program.arguments}) == 1 and rows != {()}:
-        items = [Gather(None, inputs), *items]
-    plan = validate_schedule(schedule(validate_items(sink(items), "sinking")), "scheduling")
+    items = validate_items(sink(with_rows(program, items)), "sinking")
+    plan = validate_schedule(schedule(items), "scheduling")
     dump(program=program, stages=plan)
     return plan
 
@@ -58,11 +70,12 @@ class Executable:
         dump(source=self.emitted.text)
         segments, sources = self.emitted.segments, self.emitted.addresses
         loaded = self.load([s for s in segments if isinstance(s, str)], jit_label(program))
-        self.parts = [loaded[s] if isinstance(s, str) else s for s in segments]
-        self.places: dict[tuple[Any, ...], int] = {source: k for k, source in enumerate(sources)}
-        self.arguments_at = [self.places.get(("argument", k)) for k in range(len(program.arguments))]
-        self.data_at = [self.places.get(("data", k)) for k in range(len(program.arguments))]
-        self.outputs_at = [self.places.get(("output", k)) for k in range(len(program.outputs))]
+        self.compiled = [*loaded.values()]
+        self.parts: list[Part] = [loaded[s] if isinstance(s, str) else s for s in segments]
+        self.places: dict[Source, int] = {source: k for k, source in enumerate(sources)}
+        self.arguments_at = [self.places.get(Place("argument", k)) for k in range(len(program.arguments))]
+        self.data_at = [self.places.get(Place("data", k)) for k in range(len(program.arguments))]
+        self.outputs_at = [self.places.get(Place("output", k)) for k in range(len(program.outputs))]
         items = self.plan.items
         self.hosted = any(isinstance(item, Host) for item in items)
         self.late = self.plan.late
@@ -77,14 +90,15 @@ class Executable:
         self.arena = arena[-address(arena) % 64 :][: self.plan.arena]
         self.status, self.random = np.zeros(2, np.int64), np.zeros(3, np.int64)
         self.batches = [np.zeros(value.shape, value.dtype) for value in self.captured.program.arguments]
-        self.given: Sequence[Any] = self.batches  # the arguments of the last step
+        self.given: Sequence[Local] = self.batches  # the arguments of the last step
         self.table = self.addresses(size)
         self.table[0], self.table[3] = self.arena, self.random
         self.status_at = address(self.status)
 
     def load(self, names: list[str], label: str) -> dict[str, Callable[..., None]]:
         """The entries of the file as machine code."""
-        return jit.load(self.emitted.text, dict.fromkeys(names, RUN), label, exact=self.emitted.exact)
+        types = dict.fromkeys(names, self.emitted.types)
+        return jit.load(self.emitted.text, types, label, exact=self.emitted.exact)
 
     def addresses(self, size: int) -> Addresses:
         """A table of addresses for that many arrays."""
@@ -93,17 +107,17 @@ class Executable:
     def memory(self) -> Memory:
         """What it works on outside of itself; what is left behind has a home even where it is empty."""
         program = self.captured.program
-        used = [v for v in program.bound if ("bound", v) in self.places or v in program.writes]
+        used = [v for v in program.bound if v in self.places or v in program.writes]
         return Memory(self.captured, used, lambda array: array)
 
     def attach(self, memory: Memory) -> None:
         """The arrays outside are elsewhere now."""
-        array: Any
-        for value, array in memory.arrays.items():
-            if place := self.places.get(("bound", value)):
+        local: dict[Value, Local] = memory.arrays
+        for value, array in local.items():
+            if place := self.places.get(value):
                 self.table[place] = array
 
-    def carry(self, data: list[Array]) -> list[Array]:
+    def carry(self, data: Sequence[Given]) -> Sequence[Given]:
         """Data for a scan, where the steps run."""
         return data
 
@@ -123,10 +137,15 @@ class Executable:
 
     def execute(self, function: Callable[..., None], steps: int, gathering: bool) -> None:
         """Call compiled code, on as many threads as there is work for."""
-        gate = np.zeros(16, np.int64)  # the tickets of this call alone: a helper that comes late finds none
-        arguments = steps, int(gathering), address(gate), self.status_at, self.table.start
+        given = {
+            "steps": steps, "gathering": int(gathering), "status": self.status_at, "table": self.table.start,
+        }  # fmt: skip
+        gate = None if self.plan.serial else np.zeros(16, np.int64)
+        if gate is not None:  # the tickets of this call alone: a helper that comes late finds none
+            given["gate"] = address(gate)
+        arguments = [given[name] for name in self.emitted.entry]
 
-        def run(memory: tuple[np.ndarray, Executable] = (gate, self)) -> None:  # alive for the latest helper
+        def run(memory: tuple[object, ...] = (gate, self)) -> None:  # alive for the latest helper
             function(*arguments)
 
         helpers = min(self.helpers, thread_pool.threads() - 1)
@@ -146,7 +165,7 @@ class Run:
     def __init__(
         self,
         executable: Executable,
-        arrays: Sequence[Any],
+        arrays: Sequence[Local],
         order: np.ndarray | None,
         numbers: np.ndarray,
         outs: list[np.ndarray],
@@ -183,7 +202,7 @@ class Run:
         if executable.hosted:
             done = next((step for step in range(steps) if not self.step(step)), steps)
         else:
-            executable.execute(executable.parts[0], steps, gathering)
+            executable.execute(executable.compiled[0], steps, gathering)
             done = int(executable.status[1]) if executable.status[0] else steps
         executable.status[:] = 0
         return done
@@ -224,9 +243,9 @@ class Run:
         elif place := executable.places.get(buffer.source):
             flat = executable.table.array(place, buffer.size, buffer.dtype)
         else:  # read by no compiled part
-            kind, which = buffer.source
-            bound = executable.captured.program.bound
-            flat = np.ascontiguousarray(self.arrays[which] if kind == "argument" else bound[which].array())
+            source, bound = buffer.source, executable.captured.program.bound
+            there: Local = bound[source].array() if isinstance(source, Value) else self.arrays[source.number]
+            flat = np.ascontiguousarray(there)
         strides = [s * buffer.dtype.itemsize for s in view.strides]
         return np.lib.stride_tricks.as_strided(flat.reshape(-1)[view.offset :], view.shape, strides)
 

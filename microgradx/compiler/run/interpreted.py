@@ -1,7 +1,6 @@
 """A step whose emitted file Python itself runs: for stepping through it, and with every access checked."""
 
 from collections.abc import Callable, Sequence
-from typing import Any
 
 import numpy as np
 
@@ -24,17 +23,28 @@ class Interpreted(Executable):
         """A table of arrays that know how long they are."""
         return interpreter.Table(size)
 
-    def run(self, arrays: Sequence[Array], steps: int, *rest: Any) -> tuple[list[np.ndarray], int]:
+    def run(
+        self,
+        arrays: Sequence[Array],
+        steps: int,
+        order: np.ndarray | None,
+        numbers: list[list[float]],
+        rooms: Sequence[np.ndarray] = (),
+    ) -> tuple[list[np.ndarray], int]:
         """Some steps; what they leave in the arena is nobody's, and the table lets go of what it watched."""
         try:
-            return super().run(arrays, steps, *rest)
+            return super().run(arrays, steps, order, numbers, rooms)
         finally:
             self.table.forget()
 
     def execute(self, function: Callable[..., None], steps: int, gathering: bool) -> None:
         """Run a function of the file."""
+        given = {
+            "steps": steps, "gathering": int(gathering), "gate": self.table.begin(), "status": self.status,
+            "table": self.table,
+        }  # fmt: skip
         with np.errstate(all="ignore"):
-            function(steps, int(gathering), self.table.begin(), self.status, self.table)
+            function(*[given[name] for name in self.emitted.entry])
 
     def written(self, view: View) -> None:
         """What is not in the file writes a view: it is that value's now."""

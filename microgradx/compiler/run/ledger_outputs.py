@@ -7,7 +7,7 @@ begins with. Where memory does not tell what a rule did, the step runs line by l
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any, cast
+from typing import cast
 
 import numpy as np
 
@@ -15,12 +15,17 @@ from microgradx.codegen.ir.binding import GRADIENTS, Constant
 from microgradx.codegen.ir.program import Instruction, Program, Update, Value, Watch, check
 from microgradx.compiler.capture.captured import Captured
 from microgradx.compiler.capture.events import SweepEvent
+from microgradx.compiler.capture.pytree import Given
 from microgradx.compiler.run.compiled_step import CompiledStep
 from microgradx.eager.devices import Array
 from microgradx.eager.tensor import wrap
 from microgradx.optim import Optimizer
 from microgradx.optim.flat import Flat
 from microgradx.optim.ledgers.ledger import Ledger, Page
+from microgradx.optim.options import Options
+
+Start = tuple[Options, dict[str, float]]
+"""What a rule starts from: hyperparameters and clock."""
 
 
 def ledgers(captured: Captured) -> list[Ledger]:
@@ -37,17 +42,17 @@ def readable(captured: Captured) -> bool:
     """
     program, sweeps = captured.program, captured.sweeps
     parts = [id(part) for sweep in sweeps for part in sweep.run]
-    updates = [one for one in program.instructions if isinstance(one.op, Update)]
+    updates = [(one, one.op) for one in program.instructions if isinstance(one.op, Update)]
     gradients = {b.owner: home for home, b in program.bound.items() if isinstance(b, GRADIENTS)}
     made = {value: k for k, one in enumerate(program.instructions) for value in one.outputs}
     if not len({*parts}) == len(parts) == len(updates):
         return False
-    for update in updates:
-        parameter = update.op.part.parameter
-        p, g, *state = update.inputs
+    for update, op in updates:
+        parameter = op.part.parameter
+        p, g, *state = update.reads()
         home = gradients.get(parameter)
         read = {p, *state} <= program.bound.keys() and program.writes.get(p) in update.outputs
-        known = made.get(g, -1) < first_update(program, update.op.flat)
+        known = made.get(g, -1) < first_update(program, op.flat)
         left = home is not None and program.writes.get(home, home) is g and captured.final.get(parameter)
         if not (read and known and left):
             return False
@@ -73,7 +78,7 @@ def watched(step: CompiledStep) -> CompiledStep | None:
 class WatchedSweep(SweepEvent):
     """A rule runs, and notes say what it started from."""
 
-    notes: list[tuple[dict[str, Any], dict[str, float]]]  # hyperparameters, clock
+    notes: list[Start]
 
     def happen(self) -> Sequence[float]:
         """The same, after a note."""
@@ -88,7 +93,7 @@ class WatchedStep(CompiledStep):
     def __init__(self, step: CompiledStep, pages: list[Page]):
         super().__init__(step.captured, step.kind)
         self.lock, self.most = step.lock, min(page.capacity for page in pages)
-        self.notes: list[tuple[dict[str, Any], dict[str, float]]] = []
+        self.notes: list[Start] = []
         self.seats = {id(part): k for k, sweep in enumerate(step.captured.sweeps) for part in sweep.run}
         self.positions: list[Array] = []  # where ledgers look: an array for each of their pages
         self.places: list[np.ndarray | None] = [None] * len(pages)  # that are in there
@@ -111,8 +116,8 @@ class WatchedStep(CompiledStep):
         return WatchedSweep(**vars(sweep), notes=self.notes)
 
     def run(
-        self, arrays: list[Any], steps: int = 1, order: np.ndarray | None = None
-    ) -> tuple[list[Any], int]:
+        self, arrays: Sequence[Given], steps: int = 1, order: np.ndarray | None = None
+    ) -> tuple[Sequence[Given], int]:
         """Steps under the eyes of ledgers: the user's own results, and how many steps were done."""
         books = ledgers(self.captured)
         pages = [page for ledger in books for page in ledger.pages]

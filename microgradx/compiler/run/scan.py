@@ -1,16 +1,17 @@
 """A pass over data in compiled code: `step.scan(x, y, batch_size=128)`."""
 
 import time
-from typing import Any
+from collections.abc import Sequence
 
 import numpy as np
 
-from microgradx.compiler.capture.pytree import detached, flatten, unflatten
+from microgradx.compiler.capture.pytree import Given, detached, flatten, unflatten
 from microgradx.compiler.run.compiled_step import CompiledStep
 from microgradx.compiler.run.memory import Changed
+from microgradx.compiler.run.variants import Variants
 from microgradx.cuda import Array
 from microgradx.eager.mode import mode
-from microgradx.eager.tensor import wrap
+from microgradx.eager.tensor import Tensor, wrap
 from microgradx.errors import CaptureError
 from microgradx.primitives.indexing import cat
 
@@ -18,11 +19,11 @@ from microgradx.primitives.indexing import cat
 class Scan:
     """One pass over the data."""
 
-    def __init__(self, step: Any, arrays: list[Any], order: np.ndarray, size: int):
+    def __init__(self, step: Variants[object], arrays: Sequence[Given], order: np.ndarray, size: int):
         self.step, self.arrays, self.order, self.size = step, arrays, order, size
-        self.results: list[tuple[Any, list[np.ndarray]]] = []  # structure, and outputs over some steps
+        self.results: list[tuple[object, list[Given]]] = []  # structure, and outputs over some steps
 
-    def run(self) -> Any:
+    def run(self) -> object:
         """All full batches in compiled code, some at a time so that Ctrl-C is heard; then the rest."""
         done, steps = 0, len(self.order) // self.size
         self.chunk = 64
@@ -65,7 +66,7 @@ class Scan:
             self.chunk *= 2
         return done
 
-    def rows(self, step: int) -> list[np.ndarray]:
+    def rows(self, step: int) -> list[Given]:
         """The batch of a step."""
         rows = self.order[step * self.size : (step + 1) * self.size]
         return [wrap(a)[rows]._data if isinstance(a, Array) else a[rows] for a in self.arrays]
@@ -90,29 +91,29 @@ class Scan:
         """One batch through the user's function."""
         self.keep(detached(self.step.function(*map(wrap, self.rows(step)))))
 
-    def keep(self, result: Any) -> None:
+    def keep(self, result: object) -> None:
         """The result of one step, as if of several."""
-        found: list[np.ndarray] = []
+        found: list[Given] = []
         structure = flatten(result, found)
         self.results.append((structure, [array[None] for array in found]))
 
-    def stacked(self) -> Any:
+    def stacked(self) -> object:
         """The results of all steps as one."""
         if not self.results:
             return None
         structure = self.results[0][0]
         count = len(self.results[0][1])
-        columns: list[Any] = []
+        columns: list[Given | list[Tensor]] = []
         for k in range(count):
             parts = [outs[k] for _, outs in self.results]
             if len({p.shape[1:] for p in parts}) == 1:
                 columns.append(joined(parts))
             else:
-                columns.append([wrap(row) for part in parts for row in part])
+                columns.append([wrap(part[k]) for part in parts for k in range(len(part))])
         return unflatten(structure, iter(columns))
 
 
-def joined(parts: list[Any]) -> Any:
+def joined(parts: list[Given]) -> Given:
     """Arrays one behind the other."""
     if len(parts) == 1:
         return parts[0]

@@ -4,66 +4,70 @@ A `Step` keeps a `CompiledStep` for every combination of shapes, dtypes and Pyth
 stays the user's: compiled code works in the memory of parameters, gradients and optimizers.
 """
 
-import inspect
-import os
 import types
-import warnings
-from collections.abc import Callable, Hashable, Sequence
-from functools import cached_property, partial, update_wrapper
-from typing import Any
+from collections.abc import Callable
+from functools import partial, update_wrapper
+from typing import TypeVar, overload
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from microgradx.codegen.ir.program import Program
 from microgradx.codegen.passes.schedule import Schedule
-from microgradx.compiler.capture.arguments import Call, array_of
-from microgradx.compiler.capture.capture import capture
-from microgradx.compiler.capture.captured import Captured
-from microgradx.compiler.capture.compare import Comparison
-from microgradx.compiler.capture.pytree import detached, unflatten
-from microgradx.compiler.capture.recaptures import Reasons
+from microgradx.compiler.capture.arguments import array_of
+from microgradx.compiler.capture.pytree import Returned
 from microgradx.compiler.report.measure import report
 from microgradx.compiler.report.report import Report
-from microgradx.compiler.run.audit import Audit
-from microgradx.compiler.run.compiled_step import CompiledStep, Kind, Turn
-from microgradx.compiler.run.cuda_executable import CudaExecutable
+from microgradx.compiler.run.compiled_step import CompiledStep
 from microgradx.compiler.run.descriptor import global_name, step_of
-from microgradx.compiler.run.executable import Executable
-from microgradx.compiler.run.interpreted import Interpreted
-from microgradx.compiler.run.ledger_outputs import watched
-from microgradx.compiler.run.memory import Changed
 from microgradx.compiler.run.scan import Scan
+from microgradx.compiler.run.variants import Options, R_co, Variants
 from microgradx.cuda import Array
-from microgradx.cuda.cublas import matmul_precision
-from microgradx.eager.mode import mode
+from microgradx.eager.arrays import as_array
 from microgradx.eager.tensor import Tensor
-from microgradx.errors import (
-    ArgumentError,
-    CaptureError,
-    CompileError,
-    CompileWarning,
-    KernelError,
-    ShapeError,
-)  # fmt: skip
-from microgradx.nn import Module
+from microgradx.errors import ArgumentError, CaptureError, ShapeError
 
-KINDS: dict[str, Kind] = {"cpu": Executable, "interpreter": Interpreted, "cuda": CudaExecutable}
-"""What runs a step, by where it runs."""
+R = TypeVar("R")
 
 
-class Step:
-    """A step that runs as compiled code; see `jit`."""
+def order_of(order: object, rows: int) -> np.ndarray:
+    """Which rows a scan takes, as integers that all name one."""
+    picked = as_array(order)
+    if not isinstance(picked, np.ndarray):
+        picked = picked.numpy()
+    if picked.size == 0:
+        return np.zeros(0, np.int64)
+    if picked.dtype.kind not in "iu" or picked.ndim != 1:
+        what = f"{picked.dtype} of shape {picked.shape}"
+        raise ArgumentError(f"scan: order must be integers in a row, (rows,), not {what}.")
+    if picked.min() < 0 or picked.max() >= rows:
+        ends = f"{picked.min()} to {picked.max()}"
+        raise ArgumentError(f"scan: order must be integers from 0 to {rows - 1}; it has {ends}.")
+    return np.ascontiguousarray(picked, np.int64)
 
-    def __init__(self, function: Callable[..., Any], **options: Any):
-        self.function, self.name = function, name_of(function)
-        self.options = options  # of `jit`
-        self.audit = Audit(options.get("audit"))
-        self.variants: dict[Hashable, list[CompiledStep]] = {}
-        self.refused: set[Hashable] = set()  # keys of what goes on line by line
-        self.last: CompiledStep | None = None
-        self.turn = Turn()  # of a thread, to find what fits and run it: another would change that meanwhile
-        self.reasons = Reasons(self.name)  # for variants
-        self.others: dict[Any, Any] = {}  # steps of objects that have no place for them
+
+class Step(Variants[R_co]):
+    """A step that runs as compiled code: what `mg.jit` makes of a function, called like it.
+
+    What ran last can be looked at: `step.program`, `step.source`, `step.stages`, `step.report()`. These are
+    CaptureErrors before the first call. A step works as a method, and is copied and pickled as its function.
+    ArgumentError names an argument that is no array where the function stops at it.
+
+    >>> def scaled(x, by=2.0):
+    ...     return x * by
+    >>> step = mg.jit(scaled)
+    >>> step(np.ones(2, np.float32)), step(np.ones(2, np.float32), by=3.0)
+    (tensor([2., 2.]), tensor([3., 3.]))
+    >>> step
+    <compiled step scaled, 2 variants>
+    >>> step(None)
+    Traceback (most recent call last):
+    microgradx.errors.ArgumentError: scaled: unsupported operand type(s) for *: 'NoneType' and 'float'. ...
+    """
+
+    def __init__(self, function: Callable[..., R_co], options: Options):
+        super().__init__(function, options)
+        self.others: dict[int | str, object] = {}  # steps of objects that have no place for them
         if isinstance(function, types.FunctionType | types.MethodType):
             update_wrapper(self, function)
         else:
@@ -72,233 +76,167 @@ class Step:
     def __repr__(self) -> str:
         return f"<compiled step {self.name}, {sum(map(len, self.variants.values()))} variants>"
 
-    def __get__(self, instance: Any, owner: Any = None) -> Any:
+    def __get__(self, instance: object, owner: type | None = None) -> "Step[R_co]":
         """Works as a method, too."""
-        if instance is None or not hasattr(self.function, "__get__"):
+        bind = getattr(self.function, "__get__", None)
+        if instance is None or bind is None:
             return self
-        make = lambda: Step(self.function.__get__(instance, owner), **self.options)
-        return step_of(self, instance, make, self.others)
+        return step_of(self, instance, lambda: Step(bind(instance, owner), self.options), self.others)
 
-    def __reduce__(self) -> str | tuple[Any, ...]:
+    def __reduce__(self) -> str | tuple[object, ...]:
         """A copy is a step of the copied function; one that a decorator made is copied as functions are."""
-        return global_name(self) or (partial(compile_step, **self.options), (self.function,))
+        return global_name(self) or (Step, (self.function, self.options))
 
-    def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        """One step."""
-        if mode.recorder is not None or mode.detect:  # part of another step, or line by line to find a NaN
-            return self.function(*args, **kwargs)
-        if kwargs:
-            bound = self.signature.bind(*args, **kwargs)
-            bound.apply_defaults()
-            args, kwargs = bound.args, bound.kwargs
-        call, key = self.read(args, kwargs)
-        with self.turn:
-            variant, outs = self.compiled(call, key)
-        if variant is None:
-            return self.eagerly(call)
-        return unflatten(variant.captured.result, iter([out.reshape(out.shape[1:]) for out in outs]))
-
-    def compiled(self, call: Call, key: Hashable) -> tuple[CompiledStep | None, list[Any]]:
-        """A step in compiled code: the variant that ran, and outputs; None where it must run line by line."""
-        while variant := self.choose(key, call):
-            try:
-                outs, finished = variant.run(call.given())
-            except Changed:
-                del self.variants[key]
-            except CaptureError as error:
-                self.leave(key, variant, error)
-            else:  # 0: an index was out of range, and the function itself says what is wrong with it
-                return (variant if finished else None), outs
-        return None, []
-
-    def eagerly(self, call: Call) -> Any:
-        """The step line by line."""
-        args, words = call.tensors()
-        return detached(self.function(*args, **words))
-
-    def read(self, args: Sequence[Any], words: dict[str, Any] | None = None) -> tuple[Call, Hashable]:
-        """The arguments, and what a variant must have in common with them."""
-        call = Call(args, words or {}, self.names)
-        return call, (mode.record, mode.number.char, matmul_precision.current, *call.read())
-
-    @cached_property
-    def signature(self) -> inspect.Signature:
-        """What the function takes."""
-        function: Any = self.function
-        return inspect.signature(function.forward if isinstance(function, Module) else function)
-
-    def names(self, i: int) -> str:
-        """The name of a parameter of the function."""
-        if not hasattr(self, "_names"):
-            kinds = self.signature.parameters.values()
-            self._names = [p.name for p in kinds if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
-        return self._names[i] if i < len(self._names) else f"argument_{i}"
-
-    def choose(self, key: Hashable, call: Call, steps: int = 1) -> CompiledStep | None:
-        """The variant to run, for ledgers at work, too; None where the step must run line by line."""
-        if key in self.refused:
-            return None
-        try:
-            try:
-                variant = self.find(key) or self.capture(key, call)
-                if variant.captured.moved is None and self.audit.due(variant, steps):
-                    variant = self.look_again(key, call, variant)
-            except (ArgumentError, ShapeError):  # perhaps in other words than the step's own
-                return None
-            found = watched(variant)
-            self.last = found or variant
-            if found is not None:
-                found.compile()
-            return found
-        except (CaptureError, CompileError, KernelError) as error:
-            self.go_on(key, error)
-            return None
-
-    def leave(self, key: Hashable, variant: CompiledStep, error: CaptureError) -> None:
-        """A variant cannot run where its memory is."""
-        if variant.apart:  # that was well, and something has been done already
-            raise error
-        self.go_on(key, error)
-
-    def go_on(self, key: Hashable, error: Exception) -> None:
-        """Line by line from now on, where that is wanted."""
-        if self.options.get("fallback") != "eager":
-            raise error
-        if not self.refused:  # it is told once
-            warnings.warn(f"{self.name} goes on line by line: {error}", CompileWarning, 4)
-        self.refused.add(key)
-
-    def captured(self, *args: Any) -> CompiledStep:
-        """The variant for such arguments, which need not be compiled to be looked at."""
-        call, key = self.read(args)
-        with self.turn:
-            return self.find(key) or self.capture(key, call)
-
-    def find(self, key: Hashable) -> CompiledStep | None:
-        """The variant that fits."""
-        for variant in self.variants.get(key, ()):
-            if variant.captured.fits():
-                self.last = variant
-                return variant
-        return None
-
-    def record(self, call: Call, again: bool = False) -> Captured:
-        """Write down what the function does with such arguments; `again`: to compare it."""
-        return capture(self.function, self.name, call, again)
-
-    def kind(self, device: str) -> Kind:
-        """What runs a step of a device, as `interpret` asks for."""
-        interpret = self.options.get("interpret")
-        if device == "cuda" and interpret:
-            advice = "NUMBA_ENABLE_CUDASIM=1 runs its kernels in Python."
-            raise CaptureError(f"interpret=True is for steps on the CPU, {self.name} is on a GPU. {advice}")
-        if interpret is None:
-            interpret = os.environ.get("MICROGRADX_INTERPRET", "0") != "0"
-        return KINDS["interpreter" if interpret and device == "cpu" else device]
-
-    def capture(self, key: Hashable, call: Call) -> CompiledStep:
-        """A variant for such arguments: one that is there, where the program is the same, or a new one."""
-        there = self.variants.get(key, [])
-        if failed := next((variant.captured.failing() for variant in there[-1:]), None):
-            self.reasons.failed(failed)
-        new = self.record(call)
-        kind = self.kind(new.device)
-        for variant in there:
-            if Comparison(variant.captured, new).found is None:
-                variant.adopt(new)
-                self.last = variant
-                self.reasons.warn(new.moved)
-                return variant
-        return self.take(key, CompiledStep(new, kind))
-
-    def take(self, key: Hashable, new: CompiledStep) -> CompiledStep:
-        """Keep a new variant, unless there are too many."""
-        self.reasons.limit(sum(map(len, self.variants.values())), new.captured.moved)
-        self.last = new
-        self.variants.setdefault(key, []).append(new)
-        return new
-
-    def look_again(self, key: Hashable, call: Call, variant: CompiledStep) -> CompiledStep:
-        """Record once more what a variant was made of: the variant, or what takes its place."""
-        with variant.lock:
-            if (found := Comparison(variant.captured, self.record(call, again=True)).found) is None:
-                return variant
-            new = self.record(call)
-        self.variants[key] = [one for one in self.variants[key] if one is not variant]
-        what = f"{self.name} has become another step unnoticed. The first that differs: {found}"
-        advice = "It is captured anew. Pass what changes as an argument, or keep it in an attribute."
-        warnings.warn(f"{what}. {advice}", CompileWarning, 5)
-        self.reasons.failed(f"a second look: {found}")
-        return self.take(key, CompiledStep(new, self.kind(new.device)))
-
-    def scan(self, *data: Any, batch_size: int, order: Any = None) -> Any:
+    def scan(
+        self, *data: ArrayLike | Tensor | Array, batch_size: int, order: ArrayLike | None = None
+    ) -> Returned:
         """A pass over all rows of the data, batch by batch, without returning to Python in between.
 
-        data: arrays of as many rows; every step gets `batch_size` of them, the last one what is left.
-        order: (rows,) integers, which rows in which order; as they are without. Returns what the steps
-        returned, stacked along a new first axis (a list where shapes differ from step to step).
+        data: arrays (rows, ...), as many as the function takes; every step gets `batch_size` rows of each,
+            the last step what is left.
+        order: (n,) integers, which rows in which order; as they are without.
+
+        Returns what the steps returned, stacked along a new first axis (a list where shapes differ from step
+        to step); None for no rows. ShapeError where the data have not as many rows, ArgumentError for another
+        batch size or order; what else a step raises ends the scan, after the steps before it.
+
+        >>> step = mg.jit(lambda x, y: (x * y).sum())
+        >>> x = np.arange(6, dtype=np.float32)
+        >>> step.scan(x, np.ones(6, np.float32), batch_size=2, order=[5, 4, 3, 2])
+        tensor([9., 5.])
         """
-        given = [x._data if isinstance(x, Tensor) else x for x in data]
-        arrays: list[Any] = [x if isinstance(x, Array) else np.asarray(x) for x in given]
+        given = [x if isinstance(x, np.ndarray) else as_array(x) for x in data]
+        arrays = [array for x in given if (array := array_of(x)) is not None]
         if not arrays or any(a.ndim == 0 or len(a) != len(arrays[0]) for a in arrays):
             shapes = ", ".join(str(a.shape) for a in arrays)
             raise ShapeError(f"scan: the data must be arrays of as many rows, not {shapes or 'none'}.")
         rows = len(arrays[0])
-        if not isinstance(batch_size, int | np.integer) or batch_size < 1:
+        if type(batch_size) is bool or not isinstance(batch_size, int | np.integer) or batch_size < 1:
             raise ArgumentError(f"scan: batch_size must be a positive whole number, not {batch_size!r}.")
-        picked = np.arange(rows) if order is None else np.ascontiguousarray(order, np.int64).ravel()
-        if len(picked) and not (picked.min() >= 0 and picked.max() < rows):
-            raise ArgumentError(
-                f"scan: order must be integers from 0 to {rows - 1}; it has {picked.min()} to {picked.max()}."
-            )
-        arrays = [array_of(a) for a in arrays]
+        picked = np.arange(rows) if order is None else order_of(order, rows)
         return Scan(self, arrays, picked, int(batch_size)).run()
 
     # Looking inside
 
     @property
     def variant(self) -> CompiledStep:
-        """The variant that ran last."""
+        """The variant that ran last, with all that was compiled for it."""
         if self.last is None:
             raise CaptureError(f"{self.name} has not run yet; call it once, then look at it.")
         return self.last
 
     @property
     def source(self) -> str:
-        """The file that the step was compiled from."""
+        """The text of the file that the step was compiled from.
+
+        >>> step = mg.jit(lambda x: x * 2)
+        >>> _ = step(np.ones(3, np.float32))
+        >>> "for i in range(3):" in step.source
+        True
+        """
         return self.variant.compile().emitted.text
 
     @property
     def program(self) -> Program:
-        """The captured program."""
+        """What was captured: operations on values, in order, and what they are bound to.
+
+        >>> @mg.jit
+        ... def twice(x):
+        ...     return x * 2
+        >>> _ = twice(np.ones(3, np.float32))
+        >>> print(twice.program)
+        def twice(x: float32[3]):
+            # ...:3  return x * 2
+            multiply_1: float32[3] = multiply(x, 2)
+            return multiply_1
+        """
         return self.variant.program
 
     def report(self) -> Report:
         """Every kernel of the step that ran last, measured against what this machine can do.
 
-        What it measures runs many times, operations of your own too; state is put back afterwards.
+        What it measures runs many times, operations of your own too; state is put back afterwards. It prints
+        as a table, and `step.report().picture("roofline.png")` draws it. DeviceError for a step on a GPU.
         """
         with self.turn:
             return report(self.variant)
 
     @property
     def stages(self) -> Schedule:
-        """What is done together, and in what order."""
+        """What threads do together, and in what order."""
         return self.variant.compile().plan
 
 
-def name_of(function: Any) -> str:
-    """What a step is called: by its function, or the class of what can be called."""
-    inner = function.func if isinstance(function, partial) else function
-    return getattr(inner, "__name__", None) or type(inner).__name__
+@overload
+def jit(
+    function: Callable[..., R],
+    *,
+    audit: bool | int | None = None,
+    interpret: bool | None = None,
+    fallback: str | None = None,
+) -> Step[R]: ...
 
 
-def compile_step(function: Callable[..., Any] | None, **options: Any) -> Any:
-    """Make a function a compiled step; without one, a decorator that does."""
-    if options.get("fallback") not in (None, "eager"):
-        raise ArgumentError(f"jit: fallback is None or 'eager', not {options['fallback']!r}.")
-    if function is None:
-        return partial(compile_step, **options)
+@overload
+def jit(
+    function: None = None,
+    *,
+    audit: bool | int | None = None,
+    interpret: bool | None = None,
+    fallback: str | None = None,
+) -> Callable[[Callable[..., R]], Step[R]]: ...
+
+
+def jit(
+    function: Callable[..., R] | None = None,
+    *,
+    audit: bool | int | None = None,
+    interpret: bool | None = None,
+    fallback: str | None = None,
+) -> Step[R] | Callable[[Callable[..., R]], Step[R]]:
+    """The same function as compiled code: `step = mg.jit(step)`, or as a decorator.
+
+    The first call runs it line by line, to write down what it does, and takes that back; then it, and all
+    later calls with the same shapes, dtypes and Python values, run one compiled program.
+    `step.scan(x, y, batch_size=128)` makes a whole pass over the data. `step.source` is the compiled file,
+    `step.program` what was captured. CaptureError where the function does what cannot be compiled, such as
+    branching on a tensor's value, or drawing from another library's random numbers; ArgumentError for what
+    is no function.
+
+    What the function reads, attributes, globals, closures, items, is looked at before every call; a change
+    means a new capture. What it prints is printed at a capture, and at a second look (see audit).
+
+    Results are copies; parameters and buffers change in their own memory. Steps that would leave two tensors
+    in the same memory, or work on tensors that share a part of it, are refused.
+
+    function: of arrays and tensors, alone or in lists, tuples and dicts, and of any other values: for each of
+        these there is a program of its own. A module, too. It may change parameters, buffers and optimizers.
+    audit: how often the function is recorded again and compared, for changes that escape that: True at every
+        call, n every n calls, False never; calls 2, 3, 5, 10, 100, 1000 ... without a choice. A
+        CompileWarning names what differs, and the new program takes the place of the old one.
+    interpret: let Python run the compiled file instead of machine code: slow, for a debugger to step through,
+        and with every access to memory checked. Without a choice, MICROGRADX_INTERPRET=1 asks for it.
+    fallback: "eager" goes on line by line, with one CompileWarning, where a step cannot be compiled.
+
+    >>> w = mg.tensor([1.0, 2.0], requires_grad=True)
+    >>> optimizer = optim.SGD([w], lr=0.1)
+    >>> @mg.jit
+    ... def step(x):
+    ...     optimizer.zero_grad()
+    ...     loss = ((x * w) ** 2).sum()
+    ...     loss.backward()
+    ...     optimizer.step()
+    ...     return loss
+    >>> x = np.array([1.0, 0.5], np.float32)
+    >>> step(x), step(x), w
+    (tensor(2.), tensor(1.5425), tensor([0.64 , 1.805], requires_grad=True))
+    """
+    options = Options(audit, interpret, fallback)
+    return partial(step_for, options=options) if function is None else step_for(function, options)
+
+
+def step_for(function: Callable[..., R], options: Options) -> Step[R]:
+    """The step of what can be one: itself, if it is one already."""
     if isinstance(function, Step):
         return function
     if isinstance(function, type):
@@ -306,4 +244,4 @@ def compile_step(function: Callable[..., Any] | None, **options: Any) -> Any:
         raise ArgumentError(f"{kind}. Make one first: mg.jit({function.__name__}(...)).")
     if not callable(function):
         raise ArgumentError(f"jit takes a function, not {type(function).__name__}.")
-    return Step(function, **options)
+    return Step(function, options)

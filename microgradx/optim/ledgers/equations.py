@@ -15,7 +15,7 @@ import numpy as np
 
 from microgradx.kernels.free_variables import FreeVariables
 from microgradx.kernels.loop_source import before
-from microgradx.kernels.source import names, parse, scope, tree_of
+from microgradx.kernels.source import assigned, names, parse, scope
 from microgradx.rules import Rule
 
 greek = "alpha α beta β gamma γ delta δ epsilon ε eps ε eta η lambd λ mu μ rho ρ weight_decay λ momentum μ"
@@ -65,13 +65,13 @@ class Equation:
     def __init__(self, rule: Rule, options: tuple[str, ...] = (), outside: FreeVariables | None = None):
         self.rule, self.outside = rule, scope(rule.function) | (outside.names if outside else {})
         assignments, last = parse(rule.function)
-        tree = tree_of("; ".join(before[option] for option in options))
+        first = assigned("; ".join(before[option] for option in options))
         values = last.value.elts if isinstance(last.value, ast.Tuple) else [cast(ast.expr, last.value)]
         self.lines: list[Line] = []
         self.elements = {"p", "g", *rule.state}
         hats = Hats(self)
-        for statement in [*tree.body, *assignments]:
-            name, value = statement.targets[0].id, hats.inside(statement.value)
+        for statement in [*first, *assignments]:
+            name, value = ast.unparse(statement.targets[0]), hats.inside(statement.value)
             self.lines.append(line(name, value))
             self.elements |= {name} if names(value) & self.elements else set()
         targets = ("p", *rule.state, *rule.carried)

@@ -6,12 +6,13 @@ and updates are computed from it when they are asked for, with the bits that the
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
 from microgradx.errors import ArgumentError
 from microgradx.kernels.cpu import Sweep
+from microgradx.kernels.strided import Index
 from microgradx.optim.ledgers.equations import (
     HAT,
     Equation,
@@ -29,7 +30,6 @@ OURS = "effective_lr", "update", "ratio"
 """The columns of every rule, after its own."""
 
 
-Index = Any  # what NumPy takes: an index, slices, a mask, a list of indices
 Start = tuple[Options, dict[str, float]]  # hyperparameters and clock before a step
 
 

@@ -11,34 +11,15 @@ import numpy as np
 
 from microgradx.errors import ArgumentError
 from microgradx.optim.ledgers.parameter_log import Account
-from microgradx.palette import AMBER, BLUE, FAINT, GREEN, GREY, INK, PINK, RED, SKY, blank, plain
+from microgradx.palette import AMBER, BLUE, GREEN, GREY, INK, KEY, PINK, RED, SKY, frame, keep, panels
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
 
 COLORS = BLUE, RED, GREEN, PINK, AMBER, SKY
 DASHES = "-", "--", "-.", ":"
 FEW = 4  # bands that can be told apart
 MOST = 2 * len(COLORS)  # curves, each with colour and dashes of its own
-
-
-def figure(rows: int, columns: int, width: float, height: float) -> tuple["Figure", np.ndarray]:
-    """An empty figure of so many inches, and its (rows, columns) axes; each row has a step axis below."""
-    drawing = blank(width, height)
-    axes = drawing.subplots(rows, columns, squeeze=False, sharex=True)
-    for ax in axes.flat:
-        plain(ax)
-        ax.grid(axis="y", color=FAINT, lw=0.8)
-        ax.margins(x=0.02)
-    for ax in axes[-1]:
-        ax.set_xlabel("step", color=INK)
-    return drawing, axes
-
-
-def headline(ax: "Axes", text: str) -> None:
-    """A title at the left."""
-    ax.set_title(text, loc="left", fontsize=10.5, color=INK)
 
 
 def story(account: Account, which: int, path: str | Path) -> None:
@@ -47,26 +28,26 @@ def story(account: Account, which: int, path: str | Path) -> None:
     place = ", ".join(map(str, account.indices[which]))
     rule = account.records[-1].equation
     columns = {name: account[name][:, which] for name in account.names}
-    drawing, ((weight, slope), (rate, share)) = figure(2, 2, 9.2, 5.6)
     title = f"{account.name}[{place}] under {rule.rule.name}"
-    drawing.suptitle(title, x=0.01, ha="left", fontsize=12, color=INK)
+    drawing, ((weight, slope), (rate, share)) = panels(2, 2, 9.2, 5.6, title, sharex=True)
     t = account.t
-    headline(weight, "weight")
+    frame(weight, "weight")
     path_of = [columns["p"][0], *(columns["p"] + columns["update"])]
     weight.plot([t[0] - 1, *t], path_of, color=COLORS[0], lw=1.8)
-    headline(slope, "gradient")
+    what = "gradient"
     slope.axhline(0, color=INK, lw=0.8)
     slope.plot(t, columns["g"], "-", color=GREY, lw=1.0, label="gradient g")
     if rule.direction and "direction" in columns and not np.array_equal(columns["direction"], columns["g"]):
-        headline(slope, "gradient, and the direction that the rule makes of it")
+        what = "gradient, and the direction that the rule makes of it"
         name = rule.symbol(getattr(rule.direction.expression, "id", "direction"))
         slope.plot(t, columns["direction"], "-", color=COLORS[1], lw=1.8, label=f"direction {name}")
         slope.legend(edgecolor="none", fontsize=9, labelcolor=INK)  # on white: it may lie on the zero line
-    headline(rate, "effective learning rate")
+    frame(slope, what)
+    frame(rate, "effective learning rate", "step")
     curve(rate, t, columns["effective_lr"], COLORS[2])
-    headline(share, "size of the update, as a part of the weight")
+    frame(share, "size of the update, as a part of the weight", "step")
     curve(share, t, columns["ratio"], COLORS[3])
-    drawing.savefig(path, dpi=160)
+    keep(drawing, path)
 
 
 def curve(ax: "Axes", t: np.ndarray, values: np.ndarray, color: str) -> None:
@@ -100,17 +81,16 @@ def overview(accounts: Mapping[str, Account], path: str | Path) -> None:
     known = [account for account in accounts.values() if account.names]
     shown = known[:MOST]
     require_steps(shown)
-    drawing, axes = figure(1, 2, 9.6, 3.8)
     what = "median and middle half" if len(shown) <= FEW else "median"
     what += " of the watched numbers"
     what += f", the first {MOST} of {len(known)} parameters" * (len(known) > MOST)
-    drawing.suptitle(what, x=0.01, ha="left", fontsize=12, color=INK)
+    drawing, axes = panels(1, 2, 9.6, 3.8, what)
     titles = {
         "effective_lr": "effective learning rate",
         "ratio": "size of the update, as a part of the weight",
     }
     for ax, (column, title) in zip(axes[0], titles.items(), strict=True):
-        headline(ax, title)
+        frame(ax, title, "step")
         medians: list[np.ndarray] = []
         for k, account in enumerate(shown):
             values = np.abs(account[column])
@@ -126,9 +106,8 @@ def overview(accounts: Mapping[str, Account], path: str | Path) -> None:
                 ax.fill_between(account.t, low, high, color=color, alpha=0.15, lw=0)
         scale(ax, np.concatenate(medians))
     handles, labels = axes[0, 0].get_legend_handles_labels()
-    style = {"frameon": False, "fontsize": 9, "labelcolor": INK}
-    drawing.legend(handles, labels, loc="outside lower center", ncols=min(len(shown), len(COLORS)), **style)
-    drawing.savefig(path, dpi=160)
+    drawing.legend(handles, labels, loc="outside lower center", ncols=min(len(shown), len(COLORS)), **KEY)
+    keep(drawing, path)
 
 
 def require_steps(accounts: list[Account]) -> None:

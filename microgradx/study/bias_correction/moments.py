@@ -20,8 +20,7 @@ import numpy as np
 from microgradx import rules
 from microgradx.errors import ArgumentError
 from microgradx.kernels import sweep
-from microgradx.palette import BLUE, GREY, INK, RED
-from microgradx.study.pictures import KEY, TEXT, frame, keep, panels
+from microgradx.palette import BLUE, GREY, INK, KEY, RED, TEXT, frame, keep, panels
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -94,11 +93,10 @@ class Moments:
         rows = [["", *(f"t = {t:,}" for t in self.stops), "within 1 %", "simulated"]]
         for moment, goal in (self.m, "E[g]"), (self.v, "E[g²]"):
             name, course = f"{moment.symbol} of {goal}, β {moment.beta:g}", moment.simulated / moment.target
-            shares = [f"{100 * course[t - 1]:.3g} %" for t in self.stops]
-            rows.append([name, *shares, at(moment.close), at(reached(course))])
-            course = course / moment.correction
-            shares = [f"{100 * course[t - 1]:.3g} %" for t in self.stops]
-            rows.append(["  corrected", *shares, at(1), at(reached(course))])
+            both = (name, course, moment.close), ("  corrected", course / moment.correction, 1)
+            for label, share, close in both:
+                shares = [f"{100 * share[t - 1]:.3g} %" for t in self.stops]
+                rows.append([label, *shares, at(close), at(reached(share))])
         lengths = [f"{self.stretch[t - 1]:.3g} ×" for t in self.stops]
         exact, measured = (settled(course) for course in (self.stretch_exact, self.stretch))
         return [*rows, ["step, of corrected", *lengths, at(exact), at(measured)]]

@@ -22,9 +22,8 @@ from microgradx.errors import ArgumentError
 from microgradx.kernels.random import generator
 from microgradx.optim import Adam
 from microgradx.optim.ledgers.pictures import logarithmic
-from microgradx.palette import GREY
+from microgradx.palette import GREY, KEY, frame, keep, panels
 from microgradx.study.bias_correction.moments import CORRECTED, PLAIN
-from microgradx.study.pictures import KEY, frame, keep, panels
 from microgradx.training.step import training_step
 
 if TYPE_CHECKING:

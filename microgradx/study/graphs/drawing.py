@@ -1,11 +1,12 @@
 """`mg.draw(loss)`: the graph behind a tensor as SVG, PNG, Mermaid or DOT."""
 
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from functools import cached_property
 from html import escape
 from pathlib import Path
-from typing import Any
+
+from numpy.typing import ArrayLike
 
 from microgradx.eager.tensor import Tensor
 from microgradx.errors import ArgumentError, MicrogradxError
@@ -18,7 +19,10 @@ FONT = "Helvetica, Arial, Liberation Sans, DejaVu Sans, sans-serif"
 
 
 def draw(
-    y: Tensor, gradient: Any = None, depth: int | None = None, names: dict[str, Any] | None = None
+    y: Tensor,
+    gradient: ArrayLike | None = None,
+    depth: int | None = None,
+    names: Mapping[str, object] | None = None,
 ) -> "Drawing":
     """The graph that y was computed by: operations, shapes, values, gradients, modules as boxes.
 

@@ -4,11 +4,12 @@
 `.grad` and keeps the graph. Values that the tape does not hold are computed again from those it does.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from microgradx.compiler.capture.user_code import user_frame
 from microgradx.cuda import Array
@@ -16,12 +17,13 @@ from microgradx.eager.apply import apply
 from microgradx.eager.box import look
 from microgradx.eager.devices import on_host
 from microgradx.eager.gradients import differentiate
-from microgradx.eager.mode import no_grad
-from microgradx.eager.tape import Node
+from microgradx.eager.mode import Within, no_grad
+from microgradx.eager.tape import Edge, Node
 from microgradx.eager.tensor import Tensor, wrap
 from microgradx.errors import ArgumentError, GradientError
 from microgradx.nn import Module
 from microgradx.nn.module import held
+from microgradx.primitives import Operand
 from microgradx.study.graphs.numbers import number
 
 FREED = (
@@ -59,11 +61,11 @@ class Value:
     name: str
     kind: str  # "parameter", "leaf", "constant" or "operation"
     op: str = ""
-    inputs: list[Any] = field(default_factory=list)  # Values, and what is no array as Python has it
-    data: Any = None
+    inputs: list[object] = field(default_factory=list)  # Values, and what is no array as Python has it
+    data: Operand = None
     gradient: np.ndarray | None = None
     call: Call | None = None
-    edge: Any = None  # the node or leaf on the tape; None for a constant
+    edge: Any = None  # the Node or leaf on the tape, as `kind` says; None for a constant
 
     @property
     def sources(self) -> list["Value"]:
@@ -84,7 +86,9 @@ class Value:
         return self.call.path if self.call else []
 
 
-def trace(y: Tensor, gradient: Any = None, names: dict[str, Any] | None = None) -> list[Value]:
+def trace(
+    y: Tensor, gradient: ArrayLike | None = None, names: Mapping[str, object] | None = None
+) -> list[Value]:
     """The values that y was computed from, in the order in which they came to be; y is the last.
 
     They carry gradients where y is one number or `gradient` says what arrives at it. `names` are the user's
@@ -99,6 +103,7 @@ def trace(y: Tensor, gradient: Any = None, names: dict[str, Any] | None = None) 
     nodes = ancestors(y)
     for node in nodes:
         node.check()
+    edges: dict[Edge, Operand]
     edges = {edge: None for node in nodes for edge in [*node.edges, node] if edge is not None} or {y: None}
     if y.size == 1 or gradient is not None:
         differentiate(y, gradient, retain_graph=True, watch=edges)
@@ -123,25 +128,25 @@ def ancestors(y: Tensor) -> list[Node]:
 class Names:
     """What the user calls tensors, arrays and modules."""
 
-    def __init__(self, given: dict[str, Any] | None):
-        spaces: list[dict[str, Any]] = [given] if given is not None else []
+    def __init__(self, given: Mapping[str, object] | None):
+        spaces: list[Mapping[str, object]] = [given] if given is not None else []
         if given is None:
             frame = user_frame()
             spaces = [frame.f_locals, frame.f_globals]
-        self.found: dict[Any, str] = {}
+        self.found: dict[object, str] = {}
         for space in spaces:
             for name, thing in list(space.items()):
                 if not name.startswith("_"):
                     for key in identities(thing):
                         self.found.setdefault(key, name)
 
-    def of(self, thing: Any) -> str:
+    def of(self, thing: object) -> str:
         """The name of a Tensor, node, array or module; "" for what has none."""
         given = thing.name if isinstance(thing, Tensor) else None
         return given or next((self.found[key] for key in identities(thing) if key in self.found), "")
 
 
-def identities(thing: Any) -> Iterator[Any]:
+def identities(thing: object) -> Iterator[object]:
     """By what a tensor, an array or a module is recognised: itself, its node, its memory."""
     if isinstance(thing, Tensor):
         yield id(thing._node or thing)
@@ -157,12 +162,12 @@ def identities(thing: Any) -> Iterator[Any]:
 class Tracer:
     """Turns nodes into Values: computes what was not kept, finds names and modules."""
 
-    def __init__(self, y: Tensor, gradients: dict[Any, Any], names: Names):
+    def __init__(self, y: Tensor, gradients: dict[Edge, Operand], names: Names):
         self.gradients, self.names = gradients, names
-        self.arrays: dict[Any, Any] = {y._node: y._data} if y._node else {}
+        self.arrays: dict[object, Operand] = {y._node: y._data} if y._node else {}
         self.calls: dict[int, Call] = {}
-        self.turns: dict[tuple[int, Any], int] = {}
-        self.made: dict[Any, Value] = {}
+        self.turns: dict[tuple[int, Call | None], int] = {}
+        self.made: dict[object, Value] = {}
         if not y._node:
             self.leaf(y)
 
@@ -183,11 +188,12 @@ class Tracer:
             value.step, value.name = i, value.name or f"v{i}"
         return found
 
-    def call(self, within: Any) -> Call | None:
+    def call(self, within: Within | None) -> Call | None:
         """The Call that a node was made in, and those around it."""
         if within is None or id(within) in self.calls:
             return self.calls.get(id(within))
         module, around = within
+        assert isinstance(module, Module)
         outer = self.call(around)
         name = child_name(outer.module, module) if outer else self.names.of(module)
         turn = self.turns[id(module), outer] = self.turns.get((id(module), outer), 0) + 1
@@ -217,7 +223,7 @@ class Tracer:
 
     def operation(self, node: Node) -> None:
         """What an operation made; computed again where the tape does not hold it."""
-        inputs: list[Any] = []
+        inputs: list[object] = []
         for edge, saved in zip(node.edges, node.saved, strict=True):
             inputs.append(self.made[edge] if edge is not None else self.constant(saved, node))
         if node not in self.arrays:
@@ -231,7 +237,7 @@ class Tracer:
         value.data = self.arrays[node]
         self.enter(node, value)
 
-    def constant(self, saved: Any, node: Node) -> Any:
+    def constant(self, saved: Operand, node: Node) -> object:
         """An array without gradient as a Value; numbers stay what they are."""
         if not isinstance(saved, np.ndarray | Array):
             return saved
@@ -243,19 +249,19 @@ class Tracer:
             self.enter(id(saved), Value(0, name, "constant", data=snapshot(saved), call=call))
         return self.made[id(saved)]
 
-    def enter(self, key: Any, value: Value) -> None:
+    def enter(self, key: object, value: Value) -> None:
         """Keep a value, with the gradient that arrived at it."""
-        g = self.gradients.get(key)
+        g = self.gradients.get(value.edge)
         self.made[key] = value
         value.gradient = None if g is None else on_host(g._data if isinstance(g, Tensor) else g)
 
 
-def snapshot(array: Any) -> np.ndarray:
+def snapshot(array: Operand) -> np.ndarray:
     """What an array holds now: parameters and batches may be written to before they are shown."""
     return np.array(on_host(array))
 
 
-def kept(node: Node) -> Iterable[tuple[Any, Any]]:
+def kept(node: Node) -> Iterable[tuple[Node, Operand]]:
     """The arrays that a node keeps: its output, and inputs that other nodes made."""
     if node.out is not None:
         yield node, node.out

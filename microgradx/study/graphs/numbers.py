@@ -1,16 +1,15 @@
 """How arrays are written where there is little room: small ones whole, large ones by their extremes."""
 
-from typing import Any
-
 import numpy as np
 
 from microgradx.eager.devices import on_host
+from microgradx.primitives import Operand
 
 FEW = 6
 """So many numbers are written out."""
 
 
-def short(array: Any, few: int = FEW) -> str:
+def short(array: Operand, few: int = FEW) -> str:
     """`0.25`, `[0.25, -1.3]`, `-1.3 … 0.25`; what is not finite is counted."""
     array = on_host(array)
     if not array.size:
@@ -28,11 +27,11 @@ def bracketed(array: np.ndarray) -> str:
     return f"[{', '.join(map(bracketed, array))}]" if array.ndim else number(array[()])
 
 
-def number(x: Any) -> str:
+def number(x: object) -> str:
     """Three digits of a number that is not whole."""
     return f"{x:.3g}" if isinstance(x, float | np.floating) else f"{x}"
 
 
-def shape_of(array: Any) -> str:
+def shape_of(array: Operand) -> str:
     """`(4, 2)`; "" for a single number."""
     return str(array.shape) if array.ndim else ""

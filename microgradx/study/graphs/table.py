@@ -1,20 +1,22 @@
 """`mg.tape(loss)`: the tape as the textbook's table, and its walk backward, one node at a time."""
 
 import ast
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from copy import copy
 from dataclasses import dataclass
 from html import escape
-from typing import Any
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from microgradx.eager.devices import on_host
 from microgradx.eager.gradients import differentiate
+from microgradx.eager.tape import Edge, Node
 from microgradx.eager.tensor import Tensor, wrap
 from microgradx.errors import GradientError
-from microgradx.kernels.source import source_of, tree_of
+from microgradx.kernels.texts import source_of, tree_of
 from microgradx.palette import BACK, FORWARD
+from microgradx.primitives import Operand
 from microgradx.study.graphs.graph import Value, trace
 from microgradx.study.graphs.numbers import number, shape_of, short
 
@@ -24,7 +26,7 @@ MOST = 200
 """A longer table is printed without its middle."""
 
 
-def tape(y: Tensor, gradient: Any = None, names: dict[str, Any] | None = None) -> "Tape":
+def tape(y: Tensor, gradient: ArrayLike | None = None, names: Mapping[str, object] | None = None) -> "Tape":
     """The tape behind y as a table: step, operation, inputs, value and gradient, which print() shows.
 
     `.steps()` replays the way back, one node at a time. Gradients are there where y is one number or
@@ -63,7 +65,7 @@ class Tape:
                 f"the way back from a tensor of shape {shape} starts with its gradient: tape(y, gradient)."
             )
         walk = [x for x in reversed(self.values) if x.kind == "operation" and x.gradient is not None]
-        totals: dict[Value, Any] = {}
+        totals: dict[Value, Operand] = {}
         for i, value in enumerate(walk, 1):
             sent = []
             for source, part in parts(value):
@@ -157,7 +159,7 @@ class End:
 
     number = -1
 
-    def __init__(self, edge: Any):
+    def __init__(self, edge: Node | Tensor):
         self.shape, self.dtype, self.ndim, self.size = edge.shape, edge.dtype, edge.ndim, edge.size
 
 
@@ -166,11 +168,11 @@ def parts(value: Value) -> Iterator[tuple[Value, np.ndarray]]:
     value.edge.check()
     node = copy(value.edge)
     node.edges = [None if edge is None else End(edge) for edge in node.edges]
-    arrived: dict[Any, Any] = {end: None for end in node.edges if end is not None}
+    arrived: dict[Edge, Operand] = {end: None for end in node.edges if end is not None}
     y = wrap(value.data)
     y._node, y.requires_grad = node, True
     differentiate(y, value.gradient, retain_graph=True, watch=arrived)
     for source, end in zip(value.inputs, node.edges, strict=True):
         g = arrived.get(end)
-        if g is not None:
+        if g is not None and isinstance(source, Value):
             yield source, on_host(g._data if isinstance(g, Tensor) else g)

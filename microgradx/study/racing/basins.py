@@ -10,15 +10,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import zip_longest
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from microgradx.errors import ArgumentError
-from microgradx.palette import GREY, INK
+from microgradx.palette import GREY, INK, KEY, Look, keep, panels
 from microgradx.rules import Rule
-from microgradx.study.pictures import KEY, keep, panels
-from microgradx.study.racing.descent import FIELD, contestants, descend, learning_rates, noise_of
+from microgradx.study.racing.descent import FIELD, descend, learning_rates, noise_of
 from microgradx.study.racing.racer import NEAR
 from microgradx.study.racing.style import COLORS
 from microgradx.study.racing.surfaces import Surface, load_surface
@@ -41,7 +40,12 @@ PALE = 0.7
 
 @dataclass(frozen=True)
 class Basin:
-    """One optimizer from every start of the grid."""
+    """One optimizer from every start of the grid.
+
+    >>> where, when = np.array([[0, ELSEWHERE]]), np.array([[3, 9]])
+    >>> Basin("sgd", 0.1, np.zeros((1, 2, 2)), where, when).summary()
+    '50 % end at a marked point, half of them by step 3'
+    """
 
     name: str
     lr: float
@@ -109,7 +113,7 @@ class Basins:
         ax.imshow(
             shades(basin, self.steps, colors), origin="lower", extent=surface.window, interpolation="nearest"
         )
-        lines: dict[str, Any] = {"colors": INK, "linewidths": 0.4, "alpha": 0.3, "linestyles": "solid"}
+        lines: Look = {"colors": INK, "linewidths": 0.4, "alpha": 0.3, "linestyles": "solid"}
         ax.contour(grid[0, :, 0], grid[:, 0, 1], surface.heights(grid), surface.levels(14), **lines)
         for k, point in enumerate(self.destinations):
             mark, size = ("*", 12) if k < len(surface.minima) else ("o", 6)
@@ -118,7 +122,7 @@ class Basins:
         ax.set(xlim=(left, right), ylim=(bottom, top))
         ax.set_title(basin.name, loc="left", fontsize=10, weight="bold", color=INK, pad=17)
         ax.set_title(f"lr {basin.lr:.3g}", loc="right", fontsize=9, color=GREY, pad=17)
-        above: dict[str, Any] = {
+        above: Look = {
             "xy": (0, 1),
             "xycoords": "axes fraction",
             "xytext": (0, 4),
@@ -147,16 +151,15 @@ def basins(
     surface = load_surface(surface) if isinstance(surface, str) else surface
     if cells < 2:
         raise ArgumentError(f"cells {cells}: a grid has at least 2 along each side.")
-    field = contestants(optimizers)
-    rates = learning_rates(surface, field, lr)
+    field = learning_rates(surface, optimizers, lr)
     left, right, bottom, top = surface.window
     size = max(right - left, top - bottom) / cells
     grid = surface.grid(round((right - left) / size), round((top - bottom) / size))
     tilts = noise_of(surface, steps, noise, seed)
     near = NEAR * surface.diagonal
     ends, rest, whens = [], [], []
-    for rule in field:  # one at a time: a way from everywhere takes memory
-        way = descend(surface, rule, grid.reshape(-1, 2), tilts, rates[rule.name], device, compiled=True)
+    for rule, rate in field.items():  # one at a time: a way from everywhere takes memory
+        way = descend(surface, rule, grid.reshape(-1, 2), tilts, rate, device, compiled=True)
         outside = ~surface.inside(way)
         ends.append(way[-1])
         rest.append(way[-1][at_rest(way, near) & ~outside[-1]])
@@ -164,13 +167,13 @@ def basins(
     known = np.reshape(surface.minima, (-1, 2))
     destinations = gather(np.concatenate(rest), known, near)
     maps = []
-    for rule, end, when in zip(field, ends, whens, strict=True):
+    for (rule, rate), end, when in zip(field.items(), ends, whens, strict=True):
         where = np.where(surface.inside(end), ELSEWHERE, LEFT)
         for k, point in enumerate(destinations):
             where[np.hypot(*(end - point).T) <= near] = k
         shape = grid.shape[:2]
         there = where.reshape(shape), when.reshape(shape)
-        maps.append(Basin(rule.name, rates[rule.name], end.reshape(grid.shape), *there))
+        maps.append(Basin(rule.name, rate, end.reshape(grid.shape), *there))
     return Basins(surface, len(tilts), surface.noise if noise is None else noise, destinations, tuple(maps))
 
 

@@ -74,15 +74,15 @@ def contestants(optimizers: Sequence[str | Rule]) -> list[Rule]:
 
 
 def learning_rates(
-    surface: Surface, field: Sequence[Rule], lr: Mapping[str, float] | None
-) -> dict[str, float]:
-    """The learning rate of each rule by its name: as given, or as the surface makes it."""
-    given = dict(lr or {})
+    surface: Surface, optimizers: Sequence[str | Rule], lr: Mapping[str, float] | None
+) -> dict[Rule, float]:
+    """The rules of these names, and the learning rate of each: as given, or as the surface makes it."""
+    field, given = contestants(optimizers), dict(lr or {})
     if strange := given.keys() - {rule.name for rule in field}:
         names = ", ".join(rule.name for rule in field)
         raise ArgumentError(f"lr for {', '.join(sorted(strange))}: the optimizers of this race are {names}.")
-    fair = {r.name: fair_lr(r, surface.rate, surface.stride) for r in field if r.name not in given}
-    return {rule.name: (fair | given)[rule.name] for rule in field}
+    fair = lambda rule: fair_lr(rule, surface.rate, surface.stride)
+    return {rule: given[rule.name] if rule.name in given else fair(rule) for rule in field}
 
 
 def noise_of(surface: Surface, steps: int | None, noise: float | None, seed: int) -> np.ndarray:

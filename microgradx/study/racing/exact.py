@@ -4,14 +4,12 @@ Along an eigenvector of the curvature the gradient is λq, so such a rule takes 
 after t steps it is at Mᵗ (q₀, 0). Gradient descent has M = 1 - lr·λ, every form of momentum a (2, 2) matrix.
 """
 
-from typing import Any
-
 import numpy as np
 
 from microgradx.rules import Rule
 
 
-def transition(rule: Rule, curvature: float, **options: Any) -> np.ndarray | None:
+def transition(rule: Rule, curvature: float, **options: float) -> np.ndarray | None:
     """The matrix that one step multiplies (q, *state) by: (1 + s, 1 + s); None if the rule is not linear."""
     if rule.carried:
         return None
@@ -30,7 +28,7 @@ def transition(rule: Rule, curvature: float, **options: Any) -> np.ndarray | Non
 
 
 def exact(
-    rule: Rule, curvature: np.ndarray, start: np.ndarray, steps: int, **options: Any
+    rule: Rule, curvature: np.ndarray, start: np.ndarray, steps: int, **options: float
 ) -> np.ndarray | None:
     """(2, 2), (2,) -> (steps + 1, 2): where a linear rule is after every step; None for another."""
     values, vectors = np.linalg.eigh(curvature)

@@ -8,12 +8,11 @@ import ast
 import json
 import math
 from collections.abc import Callable, Mapping
-from typing import Any
 
 import numpy as np
 
 from microgradx import scalars
-from microgradx.codegen.ir.program import Program
+from microgradx.codegen.ir.program import Program, Value
 from microgradx.compiler import jit
 from microgradx.eager.creation import tensor
 from microgradx.eager.tensor import Tensor
@@ -93,7 +92,7 @@ class Script:
         known = {argument: argument.name for argument in program.arguments}
         lines = []
         for i in program.instructions:
-            inputs = [known[x] if x in known else number(x) for x in i.inputs]
+            inputs = [known[x] if isinstance(x, Value) else number(x) for x in i.inputs]
             if isinstance(i.op, ElementwisePrimitive):
                 callee = i.op.elementwise
                 constants = map(number, (callee.constants | i.params).values())
@@ -115,7 +114,9 @@ class Script:
             self.helpers[callee] = f"const {name} = {text};"
         return name
 
-    def function(self, function: Callable[..., Any], inputs: list[str], constants: Mapping[str, Any]) -> str:
+    def function(
+        self, function: Callable[..., object], inputs: list[str], constants: Mapping[str, float]
+    ) -> str:
         """A definition on plain numbers as an arrow function."""
         assignments, last = parse(function)
         parameters = [
@@ -135,7 +136,7 @@ class Script:
 class Saying:
     """Expressions of one function, said in JavaScript."""
 
-    def __init__(self, script: Script, function: Callable[..., Any]):
+    def __init__(self, script: Script, function: Callable[..., object]):
         self.script, self.function = script, function
         self.outside = {k: v for k, v in scope(function).items() if k not in function.__code__.co_varnames}
 
@@ -144,7 +145,7 @@ class Saying:
         used = [self.outside.get(name) for name in names(node)]
         alone = isinstance(node, ast.expr) and all(x is math or type(x) in (int, float) for x in used)
         value = eval(ast.unparse(node), self.outside) if alone else None
-        if type(value) in (int, float, bool):
+        if isinstance(value, int | float):
             return number(value)
         match node:
             case ast.Name(id=name) if name not in self.outside:
@@ -184,7 +185,7 @@ class Saying:
         return refuse(self.function, node, "JavaScript's Math has no such function")
 
 
-def number(value: Any) -> str:
+def number(value: float) -> str:
     """A number, with all of its digits."""
     value = float(value)
     if math.isfinite(value):

@@ -7,9 +7,9 @@ optimizers run on the page, by the library's definitions as JavaScript.
 
 import html
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TypeVar
 
 import numpy as np
 
@@ -20,6 +20,8 @@ from microgradx.study.racing.javascript import Script
 from microgradx.study.racing.racer import Racer
 from microgradx.study.racing.style import CONTOUR, HIGH, LOW, extent, style, view
 from microgradx.study.racing.surfaces import Surface, surfaces
+
+T = TypeVar("T")
 
 DETAIL = 160
 """Cells of the page's grid of heights along each side."""
@@ -36,12 +38,12 @@ def write_page(
     Path(path).write_text(page.replace("/*RACE*/null", data), encoding="utf-8")
 
 
-def packed(data: Any) -> str:
+def packed(data: object) -> str:
     """JSON that may stand in a page."""
     return json.dumps(data, separators=(",", ":"), allow_nan=False).replace("</", "<\\/")
 
 
-def contents(surface: Surface, racers: Sequence[Racer], steps: int, caption: str) -> dict[str, Any]:
+def contents(surface: Surface, racers: Sequence[Racer], steps: int, caption: str) -> dict[str, object]:
     """What the page shows, as JSON has it; numbers as exact as a screen is."""
     heights, knots = surface.heights(surface.grid(DETAIL, DETAIL)), contour_knots(surface)
     stripes = np.interp(np.nan_to_num(heights, nan=knots[-1]), knots, np.arange(len(knots)))
@@ -89,7 +91,7 @@ def playground(ground: Surface, racers: Sequence[Racer], tilts: np.ndarray) -> s
     return "\n".join([str(script), "const rules = {", *lines, "};", "const surfaces = {", *grounds, "};"])
 
 
-def said(say: Any, definition: Any) -> str:
+def said(say: Callable[[T], str], definition: T) -> str:
     """A definition in JavaScript; nothing where that has no words for it."""
     try:
         return say(definition)
@@ -97,7 +99,7 @@ def said(say: Any, definition: Any) -> str:
         return ""
 
 
-def place(surface: Surface, field: dict[str, Rule], tilts: np.ndarray) -> dict[str, Any]:
+def place(surface: Surface, field: dict[str, Rule], tilts: np.ndarray) -> dict[str, object]:
     """What a race on a surface begins with."""
     return {
         "title": surface.about,
@@ -112,7 +114,7 @@ def place(surface: Surface, field: dict[str, Rule], tilts: np.ndarray) -> dict[s
     }
 
 
-def entry(surface: Surface, i: int, racer: Racer) -> dict[str, Any]:
+def entry(surface: Surface, i: int, racer: Racer) -> dict[str, object]:
     """One racer."""
     (color, mark), (path, levels) = style(i), view(surface, racer)
     heights = np.clip(np.nan_to_num(racer.heights[: racer.last + 1]), -1e300, 1e300)  # JSON has no infinity

@@ -12,7 +12,7 @@ import numpy as np
 
 from microgradx.errors import ArgumentError
 from microgradx.rules import Rule
-from microgradx.study.racing.descent import FIELD, contestants, descend, learning_rates, noise_of
+from microgradx.study.racing.descent import FIELD, descend, learning_rates, noise_of
 from microgradx.study.racing.page import write_page
 from microgradx.study.racing.racer import Racer, judge
 from microgradx.study.racing.scene import Scene
@@ -71,8 +71,7 @@ def race(
     {'sgd': 'stuck at -0.345', 'sgd_momentum': 'there at step 57'}
     """
     surface = load_surface(surface) if isinstance(surface, str) else surface
-    field = contestants(optimizers)
-    rates = learning_rates(surface, field, lr)
+    field = learning_rates(surface, optimizers, lr)
     tilts = noise_of(surface, steps, noise, seed)
     first = np.array([surface.start if start is None else start], np.float64)
     if not surface.inside(first).all():
@@ -81,7 +80,7 @@ def race(
             f"start ({x:g}, {y:g}) is outside of the window, {surface.place}: choose another."
         )
     racers = []
-    for rule in field:
-        path = descend(surface, rule, first, tilts, rates[rule.name], device)[:, 0]
-        racers.append(judge(surface, rule, rates[rule.name], path, bool(tilts.any())))
+    for rule, rate in field.items():
+        path = descend(surface, rule, first, tilts, rate, device)[:, 0]
+        racers.append(judge(surface, rule, rate, path, bool(tilts.any())))
     return Race(surface, tuple(racers), len(tilts), surface.noise if noise is None else noise, tilts)

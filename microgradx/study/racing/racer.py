@@ -15,7 +15,12 @@ NEAR = 0.015
 
 @dataclass(frozen=True)
 class Racer:
-    """One optimizer's way."""
+    """One optimizer's way over a surface.
+
+    >>> racer = study.race("hollow", ["sgd"], steps=20).racers[0]
+    >>> racer.name, racer.path.shape, racer.last
+    ('sgd', (21, 2), 20)
+    """
 
     rule: Rule
     lr: float

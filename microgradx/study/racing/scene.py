@@ -7,12 +7,11 @@ stands.
 from collections.abc import Sequence
 from pathlib import Path
 from textwrap import fill
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from microgradx.palette import GREY, INK, blank
-from microgradx.study.pictures import frame, keep
+from microgradx.palette import GREY, INK, Picture, blank, frame, keep
 from microgradx.study.racing.racer import Racer
 from microgradx.study.racing.style import COLORS, CONTOUR, HIGH, LOW, LOWEST, extent, style, view
 from microgradx.study.racing.surfaces import Surface
@@ -79,7 +78,7 @@ class Scene:
         frame(ax, title, "step")
         ax.tick_params(which="both", labelsize=8)
 
-    def enter(self, i: int, racer: Racer) -> dict[str, Any]:
+    def enter(self, i: int, racer: Racer) -> dict[str, Picture]:
         """The lines, marks and texts of one racer."""
         from matplotlib.patheffects import Normal, Stroke
 

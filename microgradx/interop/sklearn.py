@@ -1,0 +1,243 @@
+"""Multi-layer perceptrons as scikit-learn's estimators: in pipelines, grid searches and cross-validation.
+
+>>> from sklearn.datasets import load_iris
+>>> x, y = load_iris(return_X_y=True)
+>>> model = MLPClassifier((16,), learning_rate=0.05, max_iter=50, random_state=0)
+>>> model.fit(x, y).score(x, y) > 0.9
+True
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import KW_ONLY, dataclass
+from typing import Any, Self, TypeVar
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+try:
+    from sklearn.base import BaseEstimator, ClassifierMixin, RegressorMixin
+    from sklearn.utils import Tags, check_random_state, column_or_1d, compute_sample_weight
+    from sklearn.utils.multiclass import check_classification_targets, unique_labels
+    from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
+except ModuleNotFoundError as error:
+    raise ModuleNotFoundError(
+        "microgradx.interop.sklearn needs scikit-learn: pip install 'microgradx[sklearn]'"
+    ) from error
+
+from microgradx import nn
+from microgradx.data import hold_out
+from microgradx.eager.tensor import Tensor
+from microgradx.errors import ArgumentError
+from microgradx.kernels.random import generator
+from microgradx.optim import Optimizer, Schedule, optimizers, plans
+from microgradx.primitives.reductions import log_softmax, softmax
+from microgradx.training import fit, outputs
+
+COMPILED_FROM = 2000
+"""Steps from which on compiling them pays: it takes about as long as so many small ones line by line."""
+
+PRECISIONS = (np.float64, np.float32)
+
+Named = TypeVar("Named")
+
+
+def named(what: str, name: str, table: dict[str, Named]) -> Named:
+    """What a table holds under a name; ArgumentError where it has none."""
+    if name not in table:
+        raise ArgumentError(f"no {what} {name!r}; there are {', '.join(sorted(table))}.")
+    return table[name]
+
+
+@dataclass(eq=False, repr=False)  # whose __init__ has the explicit signature that scikit-learn reads
+class MLP(BaseEstimator):
+    """What the classifier and the regressor share: parameters, training, outputs.
+
+    Numbers are float32 where X is float32, else float64. The same `random_state` gives the same bits.
+    """
+
+    hidden_layer_sizes: Sequence[int] = (100,)
+    activation: str | Callable[..., Any] = "relu"
+    """Between the layers: one of `nn`'s by its name, or a function."""
+    _: KW_ONLY
+    dropout: float = 0.0
+    """Share of hidden values that are left out in training."""
+    optimizer: str = "adam"
+    """A name of `optim.optimizers`."""
+    learning_rate: float | None = None
+    """None for the optimizer's default."""
+    optimizer_options: dict[str, Any] | None = None
+    """Its other hyperparameters, by name."""
+    schedule: str | Callable[[Optimizer, int], Schedule] = "constant"
+    """Of the learning rate: a name of `optim.plans`, or (optimizer, steps of all passes) -> Schedule."""
+    batch_size: int = 128
+    max_iter: int = 200
+    """Passes over the data."""
+    clip_norm: float | None = None
+    """Bound of the norm of all gradients together."""
+    early_stopping: bool = False
+    """Hold data out, stop when the loss there does not fall any more, and keep the best weights."""
+    validation_fraction: float = 0.1
+    n_iter_no_change: int = 10
+    """Passes to wait for a smaller loss."""
+    warm_start: bool = False
+    """Whether `fit` goes on from the weights that there are."""
+    compile: bool | str = "auto"
+    """Whether steps are compiled; "auto": where there are many."""
+    random_state: int | np.random.RandomState | None = None
+    verbose: bool = False
+
+    def fit(self, X: ArrayLike, y: ArrayLike, sample_weight: ArrayLike | None = None) -> Self:
+        """Train on X (n, features) and y (n,), anew or, with `warm_start`, from the weights that there are.
+
+        sample_weight: (n,) numbers: a row of weight 2 counts as two rows, one of weight 0 not at all.
+        """
+        return self._train(X, y, sample_weight, self.max_iter, self.warm_start and hasattr(self, "model_"))
+
+    def _train(
+        self, X: ArrayLike, y: ArrayLike, sample_weight: Any, epochs: int, go_on: bool, classes: Any = None
+    ) -> Self:
+        """Train for so many passes; others that draw from the random generator see nothing of it."""
+        x, y = validate_data(self, X, y, reset=not go_on, dtype=PRECISIONS, multi_output=True)
+        targets, weights = self._targets(y, x.dtype, go_on, classes)
+        weights = weights * _check_sample_weight(sample_weight, x, dtype=x.dtype)
+        rows = np.flatnonzero(weights)
+        held_out, before = None, generator.state_dict()
+        try:
+            if not go_on:
+                generator.seed(int(check_random_state(self.random_state).randint(2**31 - 1)))
+                self._build(x, targets)
+            else:
+                generator.load_state_dict(self._stream)
+            if self.early_stopping and epochs > 1:
+                (kept, _), (test, _) = hold_out(rows[:, None], targets[rows], self.validation_fraction)
+                rows, held_out = kept[:, 0], (x[test[:, 0]], targets[test[:, 0]])
+            steps = epochs * -(-len(rows) // self.batch_size)
+            history = fit(
+                self.model_,
+                self.optimizer_,
+                (x[rows], targets[rows]),
+                held_out,
+                epochs=epochs,
+                batch_size=self.batch_size,
+                loss=self._loss,
+                schedule=self.schedule_,
+                clip_norm=self.clip_norm,
+                patience=self.n_iter_no_change if held_out else None,
+                sample_weight=None if (weights == 1).all() else weights[rows],
+                eager=steps < COMPILED_FROM if self.compile == "auto" else not self.compile,
+                progress=self.verbose,
+            )
+            self._stream: dict[str, int] = generator.state_dict()
+        finally:
+            generator.load_state_dict(before)
+        self.loss_curve_ += history["loss"]
+        self.n_iter_, self.loss_ = len(self.loss_curve_), self.loss_curve_[-1]
+        return self
+
+    def _build(self, x: np.ndarray, targets: np.ndarray) -> None:
+        """A new model with its optimizer and schedule, for data like these."""
+        last = targets.shape[1] if targets.ndim == 2 else len(self.classes_)
+        sizes = [x.shape[1], *map(int, self.hidden_layer_sizes), last]
+        options = dict(self.optimizer_options or {})
+        if self.learning_rate is not None:
+            options["lr"] = self.learning_rate
+        schedule = self.schedule
+        plan = named("schedule", schedule, plans) if isinstance(schedule, str) else schedule
+        optimizer = named("optimizer", self.optimizer, optimizers)
+        self.model_ = nn.MLP(sizes, self.activation, self.dropout).to(x.dtype)
+        self.optimizer_ = optimizer(self.model_.named_parameters(), **options)
+        self.schedule_ = plan(self.optimizer_, self.max_iter * -(-len(x) // self.batch_size))
+        self.loss_curve_: list[float] = []
+
+    def _outputs(self, X: ArrayLike) -> np.ndarray:
+        """The model's outputs for X (n, features): (n, outputs)."""
+        check_is_fitted(self)
+        x = validate_data(self, X, reset=False, dtype=PRECISIONS)
+        dtype = next(self.model_.parameters()).dtype
+        return np.concatenate([*outputs(self.model_, x.astype(dtype, copy=False))])
+
+
+@dataclass(eq=False, repr=False)
+class MLPClassifier(ClassifierMixin, MLP):
+    """A network whose outputs are the logits of classes, trained by cross-entropy.
+
+    `fit` finds `classes_`, `model_`, `loss_curve_` (a mean loss per pass), `loss_` and `n_iter_`.
+    """
+
+    class_weight: dict[Any, float] | str | None = None
+    """{class: weight}, or "balanced": inverse to how often a class is met."""
+
+    _loss = staticmethod(nn.cross_entropy)
+
+    def partial_fit(
+        self,
+        X: ArrayLike,
+        y: ArrayLike,
+        classes: ArrayLike | None = None,
+        sample_weight: ArrayLike | None = None,
+    ) -> Self:
+        """One pass over these rows; the first call names all classes, unless its y has them all."""
+        return self._train(X, y, sample_weight, 1, hasattr(self, "model_"), classes)
+
+    def decision_function(self, X: ArrayLike) -> np.ndarray:
+        """The logits (n, classes); of two classes, how far the second is ahead (n,)."""
+        logits = self._outputs(X)
+        return logits[:, 1] - logits[:, 0] if len(self.classes_) == 2 else logits
+
+    def predict(self, X: ArrayLike) -> np.ndarray:
+        """(n,) the most probable class of each row."""
+        best = self._outputs(X).argmax(1)
+        return self.classes_[best]
+
+    def predict_proba(self, X: ArrayLike) -> np.ndarray:
+        """(n, classes) probabilities, in the order of `classes_`."""
+        return softmax(Tensor(self._outputs(X)), axis=1).numpy()
+
+    def predict_log_proba(self, X: ArrayLike) -> np.ndarray:
+        """(n, classes) their logarithms, exact where a probability is too small for its dtype."""
+        return log_softmax(Tensor(self._outputs(X)), axis=1).numpy()
+
+    def _targets(
+        self, y: np.ndarray, dtype: np.dtype, go_on: bool, classes: Any
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Labels 0, 1, ... of the classes, and a weight per row."""
+        check_classification_targets(y)
+        y = column_or_1d(y, warn=True)
+        if not go_on:
+            self.classes_ = unique_labels(y if classes is None else classes)
+        new = np.setdiff1d(y, self.classes_).tolist()
+        if new:
+            raise ArgumentError(f"y has the classes {new}, the first call had {self.classes_.tolist()}.")
+        return np.searchsorted(self.classes_, y), compute_sample_weight(self.class_weight, y).astype(dtype)
+
+
+@dataclass(eq=False, repr=False)
+class MLPRegressor(RegressorMixin, MLP):
+    """A network trained by the mean squared error; y is (n,) or (n, outputs).
+
+    `fit` finds `model_`, `loss_curve_` (a mean loss per pass), `loss_` and `n_iter_`.
+    """
+
+    _loss = staticmethod(nn.mse_loss)
+
+    def partial_fit(self, X: ArrayLike, y: ArrayLike, sample_weight: ArrayLike | None = None) -> Self:
+        """One pass over these rows."""
+        return self._train(X, y, sample_weight, 1, hasattr(self, "model_"))
+
+    def predict(self, X: ArrayLike) -> np.ndarray:
+        """(n,) or (n, outputs), like y."""
+        found = self._outputs(X)
+        return found[:, 0] if self._flat else found
+
+    def __sklearn_tags__(self) -> Tags:
+        """y may have several columns."""
+        tags = super().__sklearn_tags__()
+        tags.target_tags.multi_output = True
+        return tags
+
+    def _targets(
+        self, y: np.ndarray, dtype: np.dtype, go_on: bool, classes: Any
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Targets (n, outputs), and a weight of 1 per row."""
+        self._flat = y.ndim == 1
+        return y.astype(dtype).reshape(len(y), -1), np.ones(len(y), dtype)
