@@ -284,8 +284,14 @@ NUMPYS = {
 }  # fmt: skip
 REDUCTIONS = {"sum", "mean", "max", "min", "prod", "var", "std", "argmax", "cumsum", "any", "all"}
 KINDS = [np.dtype(kind) for kind in (">f4", "f4", "f8", "i1", "u1", ">i2", "u2", "i4", "i8", "u8", "?")]
+FLOATS = some.integers(-100, 100).map(lambda n: n / 4) | some.sampled_from([np.nan, np.inf, -np.inf])
+ELEMENTS = {"f": FLOATS, "i": some.integers(-100, 100), "u": some.integers(0, 200), "b": some.booleans()}
+"""Numbers of which float32 has sums and squares, and those that are none."""
+
 any_array = some.sampled_from(KINDS).flatmap(
-    lambda kind: arrays(kind, array_shapes(min_dims=0, max_dims=3, min_side=0, max_side=4))
+    lambda kind: arrays(
+        kind, array_shapes(min_dims=0, max_dims=3, min_side=0, max_side=4), elements=ELEMENTS[kind.kind]
+    )
 )
 
 
