@@ -23,7 +23,7 @@ def test_changed_files_are_read_or_refused(name, folder):
     reader = READERS[name]
     for content in reader.good:
         assert tried(reader, content, folder) == ("read" if name != "cache" else "refused")
-    for content in islice(changed(reader.good, seed=1), 250):
+    for content in islice(changed(reader.good, seed=1), 100):
         assert tried(reader, content, folder) in ("read", "refused"), content
 
 
