@@ -115,9 +115,7 @@ class Function(Module):
         check_array(type(self).__name__, x)
         return type(self).function(x, *[getattr(self, name) for name in self.defaults])
 
-    def __reduce__(
-        self,
-    ) -> tuple[object, ...]:  # copies and pickles name the function: its class may have been made on the way
+    def __reduce__(self) -> tuple[object, ...]:  # names the function: its class may have been made on the way
         return as_module, (type(self).function,), vars(self)
 
 
