@@ -1,7 +1,15 @@
 """Every error that a user can meet: what was wrong, the actual values, the next move."""
 
-from collections.abc import Iterable
+import math
+import reprlib
+from collections.abc import Callable, Iterable
 from difflib import get_close_matches
+from functools import wraps
+from inspect import signature
+from operator import index
+from typing import Any, TypeVar
+
+F = TypeVar("F", bound=Callable[..., Any])
 
 
 def guess(given: str, valid: Iterable[str]) -> str:
@@ -66,11 +74,15 @@ class ShapeError(MicrogradxError, ValueError):
 
 
 class DTypeError(MicrogradxError, TypeError):
-    """A number type that an operation cannot use, such as gradients of integers."""
+    """A type that an operation cannot use: gradients of integers, a word where numbers are expected."""
 
 
 class DeviceError(MicrogradxError, RuntimeError):
     """A device that is not there, or tensors on two devices."""
+
+
+class SizeError(MicrogradxError, MemoryError):
+    """Something larger than the memory that there is."""
 
 
 class GradientError(MicrogradxError, RuntimeError):
@@ -111,3 +123,115 @@ class CompileWarning(UserWarning):
 
 class TrainingWarning(UserWarning):
     """Something that trains nothing, such as an optimizer's step before any gradient."""
+
+
+# At the boundary: whatever Python and NumPy say of an argument becomes an error of ours
+
+FOREIGN = (
+    TypeError, ValueError, AttributeError, LookupError, ArithmeticError, MemoryError, BufferError,
+    RuntimeError,
+)  # fmt: skip
+"""What they raise about arguments; a NameError or an OSError speaks of something else."""
+
+
+def refusal(name: str, given: Iterable[Any], error: Exception) -> MicrogradxError:
+    """What was said of the arguments of a function, as an error of ours that names it and shows them."""
+    why, arguments = str(error).rstrip(" .") or type(error).__name__, list(given)
+    shapes = [tuple(x.shape) for x in arguments if _has_shape(x)]
+    kinds = {MemoryError: SizeError, TypeError: DTypeError, AttributeError: DTypeError}
+    kind = next((ours for theirs, ours in kinds.items() if isinstance(error, theirs)), ArgumentError)
+    if any(shapes) and isinstance(error, ValueError | IndexError):
+        kind = ArgumentError if type(error) is IndexError else ShapeError
+        return kind(f"{name} does not fit the shape{'s' * (len(shapes) > 1)} {_listed(shapes)}: {why}.")
+    return kind(f"{name} cannot take {_listed(map(shown, arguments)) or 'this'}: {why}.")
+
+
+def _has_shape(x: Any) -> bool:
+    return hasattr(x, "dtype") and hasattr(x, "shape") and not isinstance(x, type)
+
+
+def _listed(parts: Iterable[object]) -> str:
+    return ", ".join(map(str, parts))
+
+
+def whole(what: str, value: Any, least: int = 0, most: float = math.inf) -> int:
+    """A whole number as one of Python's, which does not wrap around; ArgumentError for anything else.
+
+    >>> whole("a size", 3.0)
+    Traceback (most recent call last):
+    microgradx.errors.ArgumentError: a size is a whole number of at least 0, not 3.0.
+    """
+    try:
+        number = index(value)
+    except TypeError:
+        number = least - 1
+    if not least <= number <= most:
+        span = f"from {least} to {most}" if most < math.inf else f"of at least {least}"
+        raise ArgumentError(f"{what} is a whole number {span}, not {shown(value)}.")
+    return number
+
+
+def switch(name: str, value: Any) -> bool:
+    """On or off; ArgumentError for what is neither, such as an array.
+
+    >>> switch("verbose", "no")
+    Traceback (most recent call last):
+    microgradx.errors.ArgumentError: verbose is True or False, not 'no'.
+    """
+    if type(value) is not bool and (_has_shape(value) and value.shape or value not in (0, 1)):
+        raise ArgumentError(f"{name} is True or False, not {shown(value)}.")
+    return bool(value)
+
+
+def callable_of(name: str, value: Any) -> Callable[..., Any]:
+    """A function; ArgumentError for what cannot be called."""
+    if not callable(value):
+        raise ArgumentError(f"{name} takes a function, not {shown(value)}.")
+    return value
+
+
+def shown(value: Any) -> str:
+    """A value in a few words: of an array its dtype and shape.
+
+    >>> shown(list(range(100)))
+    '[0, 1, 2, 3, 4, 5, ...]'
+    """
+    if _has_shape(value):
+        return f"{value.dtype} {value.shape}"
+    try:
+        return reprlib.repr(value)
+    except Exception:  # such as of a whole number with more digits than Python prints
+        return f"a {type(value).__name__}"
+
+
+def checked(function: F, prepare: Callable[[tuple[Any, ...]], tuple[Any, ...]] | None = None) -> F:
+    """A public function that calls no code of the user's: what goes wrong inside is said of its arguments.
+
+    `prepare` makes of the positional arguments what the function takes. A call that does not fit the
+    signature stays the TypeError that Python makes of it.
+    """
+
+    @wraps(function)
+    def call(*args: Any, **kwargs: Any) -> Any:
+        try:
+            return function(*(args if prepare is None else prepare(args)), **kwargs)
+        except MicrogradxError:
+            raise
+        except FOREIGN as error:
+            name = function.__qualname__.removesuffix(".__init__").removesuffix(".__new__")
+            raise explained(name, function, args, kwargs, error) from error
+
+    return call  # type: ignore[return-value]
+
+
+def explained(
+    name: str, function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any], error: Exception
+) -> Exception:
+    """The refusal of a call; the error itself where the call does not fit the signature."""
+    takes = signature(function)
+    try:
+        takes.bind(*args, **kwargs)
+    except TypeError:
+        return error
+    own = next(iter(takes.parameters), "") in ("self", "cls")
+    return refusal(name, [*args[own:], *kwargs.values()], error)

@@ -177,7 +177,7 @@ def unexpected(error: TypeError, given: Iterable[str], takes: Collection[str]) -
     if str(error).endswith("= here."):  # it has been told
         return error
     for name in given:
-        if name not in takes and keywords.get(name) in takes:
+        if name not in takes and keywords.get(name) in takes and not str(error).endswith(" here."):
             return TypeError(f"{error}: write {keywords[name]}= here.")
     return error
 

@@ -17,7 +17,7 @@ from pickle import PicklingError
 from types import FunctionType, MethodType
 from typing import Any, overload
 
-from microgradx.errors import ArgumentError
+from microgradx.errors import FOREIGN, ArgumentError, MicrogradxError, refusal
 
 inf = math.inf
 
@@ -35,7 +35,10 @@ functions: dict[str, "Elementwise"] = {}
 """Every elementwise function by its name: tests, executors and layers are made from this table."""
 
 executors: dict[type, Callable[..., Operand]] = {}
-"""How to run an elementwise function on a type of array: `executors[ndarray](function, *args)`."""
+"""How to run an elementwise function on a type of array: `executors[ndarray](function, *args)`; and by
+`object` on what is neither an array of these types nor one of Python's numbers."""
+
+NUMBERS = frozenset([int, float, bool])
 
 recorders: dict[type, Callable[..., Operand]] = {}
 """The same for types that record what they compute; they come first, arrays beside them are constants."""
@@ -117,6 +120,8 @@ class Elementwise(Named):
         parameters = self.__signature__.parameters.values()
         self.inputs = [p.name for p in parameters if p.default is p.empty]
         self.constants = {p.name: p.default for p in parameters if p.default is not p.empty}
+        if not isinstance(domain, tuple) or not domain:
+            raise ArgumentError(f"{self.name}: domain is (low, high), or one such per input, not {domain!r}.")
         each = domain if isinstance(domain[0], tuple) else (domain,) * len(self.inputs)
         self.domain = Domain(each, kinks)  # an interval per input
         self.activation = activation
@@ -161,8 +166,19 @@ class Elementwise(Named):
             for arg in args:
                 if run := table.get(type(arg)):
                     return run(self, *args, **constants)
+        if not NUMBERS.issuperset(map(type, args)) and (run := executors.get(object)):
+            return run(self, *args, **constants)
+        return self.of_numbers(*args, **constants)
+
+    def of_numbers(self, *args: Any, **constants: Any) -> Any:
+        """What the definition says of plain numbers; ArgumentError outside of where it has a value."""
         args, constants = self.bind(args, constants)
-        return self.function(*args, **constants)
+        try:
+            return self.function(*args, **constants)
+        except FOREIGN as error:
+            if isinstance(error, MicrogradxError) or not self.__module__.startswith("microgradx."):
+                raise
+            raise refusal(self.name, [*args, *constants.values()], error) from error
 
 
 @overload

@@ -773,7 +773,7 @@ WRONG = {
     "None by keyword": (lambda: mg.jit(added)(X, y=None), "Its argument y is None"),
     "None in a dict": (lambda: mg.jit(summed)({"data": None}, "named"), r"Its argument x\['data'\] is None"),
     "line by line": (lambda: mg.jit(added, fallback="eager")(None), "Its argument x is None"),
-    "no array": (lambda: mg.jit(nn.Linear(3, 1))(memoryview(SCANNED)), "is given a memoryview"),
+    "no array": (lambda: mg.jit(nn.Linear(3, 1))(memoryview(SCANNED)), "not the memoryview"),
     "tensors in a dict": (lambda: mg.jit(nn.Linear(2, 1))({"x": X}), "a tensor or an array, not the dict"),
     "masked": (lambda: mg.jit(added)(np.ma.array(X, mask=[0, 1])), "takes no masked arrays: write x.filled"),
     "strings": (lambda: mg.jit(added)(np.array(["a"])), "tensors hold float32, .*, not <U1"),

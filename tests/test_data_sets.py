@@ -122,8 +122,8 @@ def test_synthetic_digits_of_another_size():
         (lambda: data.moons(1), "got n=1, classes=2, noise=0.1"),
         (lambda: data.spirals(10, noise=-1), "noise >= 0, got n=10, classes=2, noise=-1"),
         (lambda: data.blobs(classes=0), "at least one class.*classes=0"),
-        (lambda: data.regression(features=4), "needs at least 5, got features=4"),
-        (lambda: data.synthetic_digits(size=5), "fewer than 8 x 8 pixels, got size=5"),
+        (lambda: data.regression(features=4), "features is a whole number of at least 5, not 4"),
+        (lambda: data.synthetic_digits(size=5), "size is a whole number of at least 8, not 5"),
     ],
 )
 def test_sizes_that_make_no_set(make, message):

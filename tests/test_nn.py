@@ -320,7 +320,7 @@ def test_shared_modules_are_visited_once():
          r"the input must be \(n, 3\) or \(n, 3, length\), not \(4, 2\)"),
         (lambda: nn.BatchNorm1d(3)(mg.ones(1, 3)), ShapeError, r"needs two values per feature.*\(1, 3\)"),
         (lambda: nn.Embedding(5, 2)(np.array([1, 5])), ArgumentError,
-         r"Embedding: 5 rows allow indices 0 to 4, not 0 to 5"),
+         r"Embedding: 5 rows allow indices 0 to 4, not 1 to 5"),
         (lambda: nn.Embedding(5, 2)(mg.ones(2)), DTypeError, r"indices must be integers, these are float32"),
         (lambda: nn.Dropout(1.0), ArgumentError, r"at least 0 and below 1, not 1.0"),
         (lambda: nn.MLP([3]), ArgumentError, r"input and output sizes, such as \[784, 10\], not \[3\]"),

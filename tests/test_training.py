@@ -20,7 +20,14 @@ from numpy.testing import assert_array_equal
 import microgradx as mg
 from microgradx import nn, optim
 from microgradx.data import moons
-from microgradx.errors import ArgumentError, CheckpointError, DataError, NonFiniteError, ShapeError
+from microgradx.errors import (
+    ArgumentError,
+    CheckpointError,
+    DataError,
+    NonFiniteError,
+    ShapeError,
+    TrainingWarning,
+)
 from microgradx.kernels.random import generator
 from microgradx.training import History, Run, accuracy, checkpoints, confusion_matrix, evaluate, figures, fit
 
@@ -475,3 +482,67 @@ def test_a_full_disk_leaves_the_last_checkpoint(tmp_path, monkeypatch):
     with pytest.raises(OSError, match="No space left"):
         checkpoints.save(tmp_path / "c", 2)
     assert checkpoints.load(tmp_path / "c") == 1 and len(list(tmp_path.iterdir())) == 1
+
+
+class Logarithms(nn.Module):
+    """A network whose logarithms are of what training can make negative."""
+
+    def __init__(self):
+        self.inner = nn.Linear(2, 2)
+
+    def forward(self, x):
+        return mg.log(self.inner(x) + self.shift)  # where it begins
+
+    shift = 3.0
+
+
+ORIGINS = [
+    ({"lr": 1e3}, {}, r"step 2: log produced nan from finite inputs.*\n.*test_training.py.*where it begins"),
+    ({"lr": 1e38}, {"loss": lambda out, y: nn.cross_entropy(out, y) * 1e3},
+     r"step 1: the update left numbers in inner.weight that are not finite"),
+    ({"lr": 1e-3}, {"loss": lambda out, y: (out * 1e-30).sum() ** 0.5 * 1e30},
+     r"step 1: (power|multiply|sum): its derivative produced|step 1: the gradient of inner"),
+]  # fmt: skip
+
+
+@pytest.mark.interpreted
+@pytest.mark.parametrize("eager", [True, False])
+@pytest.mark.parametrize("rate, options, text", ORIGINS)
+def test_what_is_not_finite_is_traced_to_its_origin(tmp_path, eager, rate, options, text):
+    mg.seed(0)
+    model = Logarithms()
+    x, y = np.ones((8, 2), np.float32), np.zeros(8, int)
+    before = model.state_dict()
+    with pytest.raises(NonFiniteError, match=text) as error:
+        fit(model, optim.SGD(model.parameters(), **rate), (x, y), batch_size=2, epochs=1, out=tmp_path,
+            progress=False, eager=eager, **options)  # fmt: skip
+    state = checkpoints.load(tmp_path / "diverged.safetensors")
+    assert all(np.isfinite(value).all() for value in model.state_dict().values())
+    assert all((state["model"][name] == value).all() for name, value in model.state_dict().items())
+    assert state["rows"].shape == (2,) and "The state before that step" in str(error.value)
+    if "step 1:" in str(error.value).split("It began in")[1]:
+        assert all((before[name] == value).all() for name, value in model.state_dict().items())
+
+
+@pytest.mark.interpreted
+@pytest.mark.parametrize("eager", [True, False])
+def test_a_step_that_is_not_finite_may_be_left_out(eager):
+    x = np.random.default_rng(0).normal(size=(12, 2)).astype(np.float32)
+    y = np.arange(12) % 2
+
+    def run(x, y, **options):
+        mg.seed(0)
+        model = nn.Linear(2, 2)
+        adam = optim.Adam(model.parameters(), lr=0.1)
+        options = {"batch_size": 1, "epochs": 2, "seed": 1, "progress": False, "eager": eager} | options
+        return fit(model, adam, (x, y), **options), model, adam
+
+    spoilt = x.copy()
+    spoilt[5] = np.nan
+    with pytest.warns(TrainingWarning, match="a step is left out. the loss is nan") as told:
+        history, model, adam = run(spoilt, y, skip_nonfinite=True)
+    assert len([w for w in told if "left out" in str(w.message)]) == 2  # once an epoch
+    assert np.isfinite(history["loss"]).all() and np.isfinite(model.state_dict()["weight"]).all()
+    assert adam.state["0"]["t"] == 2 * 11
+    with pytest.warns(TrainingWarning), pytest.raises(NonFiniteError, match="the loss is nan"):
+        run(np.full_like(x, np.nan), y, skip_nonfinite=True)

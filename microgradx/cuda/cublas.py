@@ -45,7 +45,7 @@ class matmul_precision:  # noqa: N801 - used like a function
     current = "highest"
 
     def __init__(self, precision: str):
-        if precision not in ("highest", "tf32"):
+        if not isinstance(precision, str) or precision not in ("highest", "tf32"):
             raise ArgumentError(f'matmul_precision {precision!r}: it is "highest" or "tf32".')
         self.before = matmul_precision.current
         matmul_precision.current = precision

@@ -6,7 +6,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import ArrayLike
 
-from microgradx.errors import ArgumentError, DataError
+from microgradx.errors import ArgumentError, DataError, checked
 
 
 class Shuffler(Protocol):
@@ -16,6 +16,7 @@ class Shuffler(Protocol):
         """The numbers below n, shuffled: (n,) integers."""
 
 
+@checked
 def batches(
     x: np.ndarray,
     y: np.ndarray,
@@ -86,6 +87,7 @@ class Standardize:
     mean: np.ndarray | None = None
     scale: np.ndarray | None = None
 
+    @checked
     def fit(self, x: np.ndarray) -> "Standardize":
         """Measure the mean and deviation of the columns of x (n, features), in float64."""
         if x.ndim != 2 or not x.size:
@@ -102,11 +104,13 @@ class Standardize:
         self.mean, self.scale = mean, np.where(constant, 1.0, np.sqrt(variance))
         return self
 
+    @checked
     def __call__(self, x: np.ndarray) -> np.ndarray:
         """(n, features) -> the same, standardized, in the dtype of x."""
         mean, scale = self.measured(x)
         return (x - mean) / scale
 
+    @checked
     def inverse(self, x: np.ndarray) -> np.ndarray:
         """Undo it: standardized features (n, features) -> the original ones."""
         mean, scale = self.measured(x)
@@ -127,6 +131,7 @@ class Standardize:
             raise DataError("Standardize is not fitted: call fit(x_train) first.")
         return {"mean": self.mean.copy(), "scale": self.scale.copy()}
 
+    @checked
     def load_state_dict(self, state: dict[str, np.ndarray]) -> None:
         """Take over what `state_dict` returned."""
         mean, scale = (np.asarray(state.get(key, np.nan), np.float64) for key in ("mean", "scale"))

@@ -2,6 +2,7 @@
 
 import csv
 import gzip
+import math
 import os
 import re
 import zipfile
@@ -13,11 +14,11 @@ from typing import IO
 
 import numpy as np
 
-from microgradx.data.idx import read_idx
+from microgradx.data.idx import MOST_DEFLATED, read_idx
 from microgradx.data.images import scaled
 from microgradx.data.pictures import read_pictures
 from microgradx.data.splits import Split, hold_out
-from microgradx.errors import DataError
+from microgradx.errors import DataError, checked, switch
 
 FILES = (".csv", ".tsv", ".csv.gz", ".tsv.gz", ".npy", ".npz")
 """What `load` reads, besides folders of IDX files or of pictures."""
@@ -32,6 +33,7 @@ IDX = (
 Table = tuple[np.ndarray, np.ndarray, tuple[str, ...]]  # features, targets, names of the features
 
 
+@checked
 def load(
     path: str | os.PathLike[str],
     label: str | int = -1,
@@ -61,7 +63,8 @@ def load(
     >>> data.load("mine.npz")
     Split(8 + 2 rows of 3 features, 2 classes)
     """
-    path = Path(path)
+    path, regression = Path(path), switch("regression", regression)
+    header = None if header is None else switch("header", header)
     try:
         name = path.name.lower()
         if name.removesuffix(".gz").endswith((".csv", ".tsv")):
@@ -144,6 +147,16 @@ def encode(y: np.ndarray, regression: bool) -> tuple[np.ndarray, tuple[str, ...]
     return codes.astype(np.int64), tuple(f"{name:.0f}" if whole else str(name) for name in names)
 
 
+def honest(file: IO[bytes], most: int) -> None:
+    """DataError where the header of an .npy file promises more than the `most` bytes that there can be."""
+    version = np.lib.format.read_magic(file)
+    read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+    shape, _, dtype = read(file)
+    size = math.prod(shape) * dtype.itemsize
+    if size > most or any(n < 0 for n in shape):
+        raise DataError(f"the header says shape {shape} of {dtype}, {size:,} bytes, and {most:,} are there.")
+
+
 def read_npz(path: Path) -> dict[str, np.ndarray]:
     """The arrays x and y, or x_train, y_train, x_test and y_test, of an .npz file."""
     with path.open("rb") as file:
@@ -151,9 +164,15 @@ def read_npz(path: Path) -> dict[str, np.ndarray]:
             raise DataError("this is not an .npz file, or it is truncated.")
         try:
             with np.load(file, allow_pickle=False) as archive:
+                for member in archive.zip.infolist():
+                    most = min(member.file_size, MOST_DEFLATED * path.stat().st_size)
+                    with archive.zip.open(member) as stream:
+                        honest(stream, most)
                 there = archive.files
                 arrays = {key: archive[key] for key in ("x", "y", *PARTS) if key in there}
-        except (ValueError, EOFError, zipfile.BadZipFile, zlib.error, MemoryError) as error:
+        except DataError:
+            raise
+        except Exception as error:  # of zip files, of what is in them, or of the text of a header
             raise DataError(f"an array cannot be read: {error}") from error
     keys = PARTS if PARTS[0] in arrays else ("x", "y")
     if missing := [key for key in keys if key not in arrays]:
@@ -171,8 +190,12 @@ def read_npz(path: Path) -> dict[str, np.ndarray]:
 def read_npy(path: Path, label: str | int) -> dict[str, np.ndarray]:
     """The arrays x and y of a table in an .npy file."""
     try:
+        with path.open("rb") as file:
+            honest(file, path.stat().st_size)
         table = np.load(path, allow_pickle=False)
-    except (ValueError, EOFError, MemoryError) as error:
+    except DataError:
+        raise
+    except Exception as error:  # of many kinds: the header is a piece of Python
         raise DataError(f"the array cannot be read: {error}") from error
     if not (isinstance(table, np.ndarray) and table.ndim == 2 and len(table) and table.shape[1] > 1):
         shape = getattr(table, "shape", "several")

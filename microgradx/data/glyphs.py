@@ -8,7 +8,7 @@ from numpy.typing import ArrayLike
 
 from microgradx.data.splits import Split, dataset, hold_out
 from microgradx.data.synthetic import start
-from microgradx.errors import ArgumentError
+from microgradx.errors import whole
 
 CHUNK = 128  # images drawn at a time: their distances stay in cache
 
@@ -78,8 +78,7 @@ def synthetic_digits(
     >>> data.synthetic_digits(100, size=12)
     Split(80 + 20 rows of 144 features, 10 classes)
     """
-    if size < 8:
-        raise ArgumentError(f"digits cannot be told apart on fewer than 8 x 8 pixels, got size={size}.")
+    whole("digits cannot be told apart on fewer than 8 x 8 pixels: size", size, 8)
     rng, labels = start(n, noise, seed, 10)
     x = np.empty((n, size * size), np.float32)
     for digit, segments in enumerate(glyphs()):

@@ -21,7 +21,7 @@ from typing import IO
 
 import numpy as np
 
-from microgradx.errors import DataError
+from microgradx.errors import DataError, checked
 
 __all__ = ["idx_header", "read_idx", "write_idx"]
 
@@ -35,6 +35,7 @@ MOST_DEFLATED = 1032  # to 1: the most that deflate can compress, by its format 
 MOST_DIMENSIONS = 64  # of a NumPy array
 
 
+@checked
 def read_idx(source: str | os.PathLike[str] | IO[bytes]) -> np.ndarray:
     """The array of an IDX file (a path, or a binary file that can seek), in the machine's byte order.
 
@@ -123,6 +124,7 @@ def idx_header(array: np.ndarray) -> bytes:
     return struct.pack(f">BBBB{array.ndim}I", 0, 0, CODES[dtype], array.ndim, *array.shape)
 
 
+@checked
 def write_idx(path: str | os.PathLike[str], array: np.ndarray) -> None:
     """Write `array` as IDX, compressed if the path ends in .gz; the same array gives the same bytes.
 

@@ -6,7 +6,7 @@ from typing import TypeVar
 
 import numpy as np
 
-from microgradx.errors import DataError
+from microgradx.errors import ArgumentError, DataError, checked, shown, whole
 
 __all__ = ["Split", "datasets", "hold_out"]
 
@@ -30,6 +30,7 @@ class Split(tuple[Part, Part]):
     classes: tuple[str, ...]
     columns: tuple[str, ...]
 
+    @checked
     def __new__(
         cls,
         train: Part,
@@ -83,7 +84,7 @@ Loader = TypeVar("Loader", bound=Callable[..., Split])
 
 def dataset(loader: Loader) -> Loader:
     """Enter a function that returns a Split into `datasets`, and what it takes into its docstring."""
-    datasets[loader.__name__] = loader
+    loader = datasets[loader.__name__] = checked(loader)
     words, mark, example = cleandoc(loader.__doc__ or "").partition(">>> ")
     takes = [f"{name}: {meanings[name]}" for name in signature(loader).parameters if name in meanings]
     lines = [words.rstrip(), "", *takes, "", mark + example]
@@ -93,6 +94,9 @@ def dataset(loader: Loader) -> Loader:
 
 def check(x: np.ndarray, y: np.ndarray) -> Part:
     """`(x, y)`, if they are rows of features and as many targets."""
+    for name, part in (("x", x), ("y", y)):
+        if not isinstance(part, np.ndarray) or not part.ndim or part.dtype.kind not in "fiub":
+            raise DataError(f"{name} must be an array of numbers, not {shown(part)}.")
     if x.ndim != 2:
         raise DataError(f"x must have shape (n, features), got {x.shape}: flatten each sample to one row.")
     if len(x) != len(y):
@@ -102,6 +106,7 @@ def check(x: np.ndarray, y: np.ndarray) -> Part:
     return x, y
 
 
+@checked
 def hold_out(x: np.ndarray, y: np.ndarray, test: float = 0.2, seed: int = 0) -> tuple[Part, Part]:
     """Set the share `test` of the rows aside, drawn by `seed`; integer labels keep their proportions.
 
@@ -113,7 +118,9 @@ def hold_out(x: np.ndarray, y: np.ndarray, test: float = 0.2, seed: int = 0) -> 
     ((8,), array([0, 1]))
     """
     check(x, y)
-    count = len(x)
+    count, seed = len(x), whole("seed", seed, 0, 2**32 - 1)
+    if not isinstance(test, float | int | np.number) or not 0 <= test <= 1:
+        raise ArgumentError(f"test is the share that is held out, from 0 to 1, not {shown(test)}.")
     # RandomState, since only its stream is promised to stay the same in every version of NumPy.
     order = np.random.RandomState(seed).permutation(count)
     if y.dtype.kind in "iu":  # class by class, of which the same share of rows is then held out

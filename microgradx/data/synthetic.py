@@ -6,12 +6,13 @@ import numpy as np
 from numpy.random import Generator
 
 from microgradx.data.splits import Split, dataset, hold_out
-from microgradx.errors import ArgumentError
+from microgradx.errors import ArgumentError, whole
 
 
 def start(n: int, noise: float, seed: int, classes: int = 2) -> tuple[Generator, np.ndarray]:
     """The random numbers of a set, and its n labels, each class as often as the others."""
-    if n < classes or classes < 1 or noise < 0:
+    seed = whole("seed", seed, 0, 2**32 - 1)
+    if whole("n", n) < whole("classes", classes) or classes < 1 or not 0 <= noise < math.inf:
         raise ArgumentError(
             f"a set needs at least one class, one point per class and noise >= 0, "
             f"got n={n}, classes={classes}, noise={noise}."
@@ -82,7 +83,7 @@ def blobs(
     Split(80 + 20 rows of 5 features, 3 classes)
     """
     rng, y = start(n, noise, seed, classes)
-    centres = rng.uniform(-1, 1, (classes, features))
+    centres = rng.uniform(-1, 1, (classes, whole("features", features, 1)))
     return finish(centres[y], y, noise, rng, test, seed)
 
 
@@ -111,10 +112,7 @@ def regression(
     >>> data.regression(100)
     Split(80 + 20 rows of 10 features, targets of shape (1,))
     """
-    if features < 5:
-        raise ArgumentError(
-            f"regression uses the first 5 features, so it needs at least 5, got features={features}."
-        )
+    whole("regression uses the first 5 features: features", features, 5)
     rng, _ = start(n, noise, seed)
     x = rng.random((n, features), np.float32)
     value = 10 * np.sin(math.pi * x[:, 0] * x[:, 1]) + 20 * (x[:, 2] - 0.5) ** 2 + 10 * x[:, 3] + 5 * x[:, 4]

@@ -18,8 +18,9 @@ from microgradx.eager.mode import mode
 from microgradx.eager.recording import record
 from microgradx.eager.tape import Edge, inspect_values
 from microgradx.eager.tensor import Tensor, wrap
-from microgradx.errors import ArgumentError, DeviceError, KernelError, ShapeError, undefined
+from microgradx.errors import DeviceError, DTypeError
 from microgradx.familiar import unexpected
+from microgradx.kernels.cpu import operand, plain
 from microgradx.primitives import Operand, Primitive, lift
 from microgradx.scalars import Elementwise
 
@@ -40,19 +41,21 @@ def apply(op: Primitive, *args: Operand, **params: object) -> Tensor:
             a = a.item()  # NumPy's single numbers count as Python's: they promote nothing
         elif isinstance(a, list | tuple):
             a = as_array(a)
+        elif type(a) not in plain and not is_array(a):
+            a = operand(op.name, a)
         arrays.append(a)
         edges.append(edge)
     if away:
         forward, arrays = on_device(op, args, arrays)
     try:
         value = mode.calm.copy().run(forward, *arrays, **params)
-    except (NameError, ValueError, IndexError) as error:
-        told = explained(op, arrays, error)
+    except Exception as error:
+        told = op.explained(arrays, params, error)
         if told is error:
             raise
         raise told from error
     out = wrap(value)
-    if out._data.dtype.char in "ed":
+    if out._data.dtype.char != "f":
         out._data = promoted(op, arrays, params, out._data)
     data = out._data
     base = data if data.base is None else data.base
@@ -69,10 +72,12 @@ def apply(op: Primitive, *args: Operand, **params: object) -> Tensor:
 
 
 def promoted(op: Primitive, arrays: list[Operand], params: dict[str, object], data: Operand) -> Operand:
-    """A result of 16 or 64 bits in the dtype that it should have.
+    """A result other than float32 in the dtype that it should have.
 
     Of small integers NumPy computes functions in 16 bits, of others in 64; here they give `mode.number`.
     """
+    if data.dtype.kind not in "fiub" or data.dtype.char == "g":
+        raise DTypeError(f"{op.name}: a tensor holds no {data.dtype} numbers, which this would give.")
     if data.dtype.char == "e":
         arrays = [a.astype(mode.number) if isinstance(a, np.ndarray) else a for a in arrays]
         data = np.asarray(mode.calm.copy().run(op.forward, *arrays, **params), mode.number)
@@ -80,20 +85,6 @@ def promoted(op: Primitive, arrays: list[Operand], params: dict[str, object], da
     if wide and not any(isinstance(a, np.ndarray) and a.dtype.char == "d" for a in arrays):
         data = data.astype(mode.number)
     return data
-
-
-def explained(op: Primitive, arrays: list[Operand], error: Exception) -> Exception:
-    """The error that says which operation went wrong, and what to do; a user's own stays as it is."""
-    if isinstance(error, NameError):
-        return KernelError(f"{op.name}: {undefined(str(error.name), [*op.inputs, *op.parameters])}")
-    if "truth value" in str(error):
-        advice = "write where(condition, a, b) instead of if, and & | instead of and, or."
-        return ArgumentError(f"{op.name}: its definition branches on an array; {advice}")
-    if isinstance(error, ArgumentError | ShapeError) or not op.__module__.startswith("microgradx."):
-        return error
-    shapes, why = ", ".join(str(np.shape(a)) for a in arrays), str(error).rstrip(" .")
-    kind = ShapeError if isinstance(error, ValueError) else ArgumentError
-    return kind(f"{op.name} does not fit the shape{'s' * (len(arrays) > 1)} {shapes}: {why}.")
 
 
 def on_device(

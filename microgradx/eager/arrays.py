@@ -34,8 +34,10 @@ def as_array(values: Operand, dtype: DTypeLike | None = None) -> Operand:
         return values if dtype is None else values.astype(as_dtype(dtype), copy=False)
     try:
         array = np.asarray(values)
-    except ValueError as error:
+    except Exception as error:  # of ragged lists, or the other library's
         raise ShapeError(f"these values do not form an array: {str(error).rstrip('.')}.") from None
+    if array.dtype.kind not in "fiub":
+        as_dtype(array.dtype)
     if dtype is None:
         given = isinstance(values, np.ndarray | np.generic)  # keeps its dtype
         dtype = array.dtype if given or array.dtype.kind != "f" else mode.number

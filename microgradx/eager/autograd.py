@@ -1,5 +1,6 @@
 """Derivatives of functions: grad, value_and_grad, hvp, hessian, and check_grad to trust them."""
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from functools import wraps
 
@@ -11,7 +12,8 @@ from microgradx.eager.gradients import differentiate
 from microgradx.eager.mode import mode
 from microgradx.eager.tape import Edge
 from microgradx.eager.tensor import Tensor, constant, wrap
-from microgradx.errors import ArgumentError, GradientError, ShapeError
+from microgradx.errors import ArgumentError, GradientError, ShapeError, callable_of, shown, switch, whole
+from microgradx.kernels.cpu import operand
 from microgradx.primitives import Operand
 from microgradx.primitives.indexing import stack
 from microgradx.primitives.shapes import reshape_to
@@ -38,6 +40,10 @@ def value_and_grad(
     >>> mg.value_and_grad(lambda w, x: (w * x).sum())(np.array([1.0, 2.0]), np.array([3.0, 4.0]))
     (tensor(11., dtype=float64), tensor([3., 4.], dtype=float64))
     """
+    callable_of("grad", f)
+    given = argnums if isinstance(argnums, Sequence) else (argnums,)
+    if not all(isinstance(i, int) for i in given):
+        raise ArgumentError(f"argnums is the position of an argument, or several, not {shown(argnums)}.")
     positions = tuple(argnums) if isinstance(argnums, Sequence) else (argnums,)
 
     @wraps(f)
@@ -47,7 +53,7 @@ def value_and_grad(
         if not mode.record:
             raise GradientError("nothing is recorded under no_grad(); take gradients outside of it.")
         nested = any(isinstance(a, Tensor) and a.requires_grad for a in args)
-        again = nested if create_graph is None else create_graph
+        again = nested if create_graph is None else switch("create_graph", create_graph)
         points = list(args)
         for i in positions:
             points[i] = variable(points[i])
@@ -150,8 +156,13 @@ def check_grad(
     >>> mg.check_grad(mg.tanh, np.array([-1.0, 0.5]), order=2)
     True
     """
-    draw = np.random.default_rng(seed)
-    arrays = [np.asarray(x) for x in inputs]
+    callable_of("check_grad", f)
+    draw = np.random.default_rng(whole("seed", seed))
+    order = whole("order", order, 1, 2)
+    for name, x in {"eps": eps, "rtol": rtol, "atol": atol}.items():
+        if not isinstance(x, float | int) or not 0 <= x < math.inf or (x == 0 and name == "eps"):
+            raise ArgumentError(f"check_grad: {name} is a small number of at least 0, not {shown(x)}.")
+    arrays = [np.asarray(operand("check_grad", x)) for x in inputs]
     free = [i for i, a in enumerate(arrays) if a.dtype.kind == "f"]
     points = [a.astype(np.float64) if i in free else a for i, a in enumerate(arrays)]
     shape = np.shape(f(*[Tensor(p) for p in points]))

@@ -10,7 +10,7 @@ from microgradx.eager.arrays import as_dtype
 from microgradx.eager.devices import Shape, devices
 from microgradx.eager.mode import mode
 from microgradx.eager.tensor import Tensor
-from microgradx.errors import ArgumentError
+from microgradx.errors import ArgumentError, checked
 from microgradx.kernels.addresses import Lender
 from microgradx.kernels.random import generator
 from microgradx.kernels.strided import Size
@@ -19,6 +19,7 @@ from microgradx.primitives.shapes import one_shape
 HOST = 1  # DLPack's number of the host's memory
 
 
+@checked
 def tensor(
     values: ArrayLike, dtype: DTypeLike | None = None, device: str | None = None, requires_grad: bool = False
 ) -> Tensor:
@@ -41,6 +42,7 @@ def tensor(
     return t
 
 
+@checked
 def from_dlpack(x: Lender) -> Tensor:
     """A Tensor that shares the memory of another library's array: NumPy's, PyTorch's, JAX's, CuPy's.
 
@@ -61,6 +63,7 @@ def from_dlpack(x: Lender) -> Tensor:
     return Tensor(next(iter(devices.values())).from_dlpack(x))
 
 
+@checked
 def full(
     shape: int | Shape, value: float, dtype: DTypeLike | None = None, device: str | None = None,
     requires_grad: bool = False,
@@ -77,6 +80,7 @@ def full(
     return Tensor(np.full(shape, value, kind and as_dtype(kind)), dtype, device, requires_grad)
 
 
+@checked
 def zeros(
     *shape: Size, dtype: DTypeLike | None = None, device: str | None = None, requires_grad: bool = False
 ) -> Tensor:
@@ -88,6 +92,7 @@ def zeros(
     return full(one_shape(shape), 0.0, dtype, device, requires_grad)
 
 
+@checked
 def ones(
     *shape: Size, dtype: DTypeLike | None = None, device: str | None = None, requires_grad: bool = False
 ) -> Tensor:
@@ -99,6 +104,7 @@ def ones(
     return full(one_shape(shape), 1.0, dtype, device, requires_grad)
 
 
+@checked
 def eye(
     n: int, m: int | None = None, dtype: DTypeLike | None = None, device: str | None = None,
     requires_grad: bool = False,
@@ -114,6 +120,7 @@ def eye(
     return Tensor(np.eye(n, m, dtype=as_dtype(dtype or mode.number)), None, device, requires_grad)
 
 
+@checked
 def arange(
     start: float, stop: float | None = None, step: float = 1, dtype: DTypeLike | None = None,
     device: str | None = None, requires_grad: bool = False,
@@ -130,6 +137,7 @@ def arange(
     return Tensor(values, kind, device, requires_grad)
 
 
+@checked
 def rand(
     *shape: Size, dtype: DTypeLike | None = None, device: str | None = None, requires_grad: bool = False
 ) -> Tensor:
@@ -143,6 +151,7 @@ def rand(
     return draw("uniform", options, device, requires_grad)
 
 
+@checked
 def randn(
     *shape: Size, dtype: DTypeLike | None = None, device: str | None = None, requires_grad: bool = False
 ) -> Tensor:

@@ -109,7 +109,7 @@ def enter(device: Device) -> None:
 
 def check_device(device: str | None) -> None:
     """DeviceError for what is no device."""
-    if device not in (None, "cpu", *devices):
+    if device is not None and (not isinstance(device, str) or device not in ("cpu", *devices)):
         known = " and ".join(f'"{name}"' for name in ("cpu", *devices))
         raise DeviceError(f"device {device!r}: the devices are {known}.")
 

@@ -3,11 +3,11 @@
 import numpy as np
 from numpy.typing import ArrayLike
 
-from microgradx.eager.arrays import native
+from microgradx.eager.arrays import as_array, native
 from microgradx.eager.box import Box, look, tell
 from microgradx.eager.devices import on_host
 from microgradx.eager.mode import mode
-from microgradx.errors import GradientError, ShapeError
+from microgradx.errors import GradientError, MicrogradxError, ShapeError, shown
 from microgradx.kernels.strided import Index
 from microgradx.primitives import Operand
 from microgradx.primitives.indexing import Slot, fill
@@ -42,7 +42,10 @@ def kept(part: Box | ArrayLike) -> Operand:
 
 def copied(values: ArrayLike) -> np.ndarray:
     """A copy as an array; of no values, one of integers."""
-    array = native(np.array(values))
+    try:
+        array = native(np.array(values))
+    except ValueError as error:
+        raise ShapeError(f"an index of {shown(values)} is no array: {str(error).rstrip('.')}.") from None
     return array if array.size or array.dtype.kind == "b" else array.astype(np.intp)
 
 
@@ -56,9 +59,11 @@ def assign(t: Box, index: Index, values: ArrayLike) -> None:
     try:
         index, arrays = take_apart(index)
         host = on_host(array)
-        host[fill(index, [np.asarray(a) for a in arrays])] = np.asarray(new)
+        host[fill(index, [np.asarray(a) for a in arrays])] = as_array(new)
         if host is not array:
             array[...] = host
-    except (ValueError, IndexError) as error:
-        raise ShapeError(f"cannot assign shape {np.shape(values)} into {t.shape}: {error}.") from None
+    except MicrogradxError:
+        raise
+    except Exception as error:
+        raise ShapeError(f"cannot assign shape {np.shape(new)} into {t.shape}: {error}.") from None
     t._version[0] += 1

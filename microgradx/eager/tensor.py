@@ -17,7 +17,15 @@ from microgradx.eager.indexing import assign, take_apart
 from microgradx.eager.mode import mode
 from microgradx.eager.numpy_functions import array_function, array_ufunc
 from microgradx.eager.recording import move
-from microgradx.errors import ArgumentError, DeviceError, DTypeError, GradientError, ShapeError
+from microgradx.errors import (
+    ArgumentError,
+    DeviceError,
+    DTypeError,
+    GradientError,
+    ShapeError,
+    checked,
+    switch,
+)
 from microgradx.familiar import absent
 from microgradx.kernels.strided import Index
 from microgradx.primitives import Operand
@@ -42,16 +50,17 @@ class Tensor(Box):
     __slots__ = ()
     _grad: "Tensor | None"
 
+    @checked
     def __init__(
         self, values: ArrayLike, dtype: DTypeLike | None = None, device: str | None = None,
         requires_grad: bool = False,
     ):  # fmt: skip
         self._data = placed(as_array(values, dtype), device)
-        if requires_grad:
+        self.requires_grad = switch("requires_grad", requires_grad)
+        if self.requires_grad:
             check_differentiable(self._data.dtype)
         self._grad = self._home = self._node = self.name = None
         self._version = [0]
-        self.requires_grad = bool(requires_grad)
         self._trained = False
         if mode.recorder is not None:
             mode.recorder.created(self)
@@ -127,6 +136,7 @@ class Tensor(Box):
     __array_ufunc__ = array_ufunc
     __array_function__ = array_function
 
+    @checked
     def __array__(self, dtype: DTypeLike | None = None, copy: bool | None = None) -> np.ndarray:
         return np.array(look(self, "conversion to an array"), dtype=dtype, copy=copy)
 
@@ -173,6 +183,7 @@ class Tensor(Box):
             raise DTypeError(f"only an integer tensor can be an index, this one is {self.dtype}.")
         return int(self.item())
 
+    @checked
     def __format__(self, spec: str) -> str:
         if spec and self.size != 1:
             advice = f'Format one element, f"{{t.mean().item():{spec}}}", or write f"{{t}}" for all of them'
@@ -230,6 +241,10 @@ class Tensor(Box):
         >>> x.grad
         tensor([6.])
         """
+        retain_graph, create_graph = (
+            switch("retain_graph", retain_graph),
+            switch("create_graph", create_graph),
+        )
         differentiate(self, gradient, retain_graph=retain_graph, create_graph=create_graph)
 
     def requires_grad_(self, requires_grad: bool = True) -> "Tensor":
@@ -238,12 +253,13 @@ class Tensor(Box):
         DTypeError for integers and booleans; GradientError where (False) it was computed from what requires
         them.
         """
+        requires_grad = switch("requires_grad", requires_grad)
         if self._node is not None and not requires_grad:
             advice = "Use detach() for one without history, or freeze what it was computed from"
             raise GradientError(f"a computed tensor requires gradients if its inputs do. {advice}.")
         if requires_grad:
             check_differentiable(self.dtype)
-        self.requires_grad = bool(requires_grad)
+        self.requires_grad = requires_grad
         return self
 
     # Operators
@@ -267,8 +283,8 @@ class Tensor(Box):
     __le__ = lambda a, b: scalars.less_equal(a, b)
     __gt__ = lambda a, b: scalars.greater(a, b)
     __ge__ = lambda a, b: scalars.greater_equal(a, b)
-    __eq__ = lambda a, b: scalars.equal(a, b)
-    __ne__ = lambda a, b: scalars.not_equal(a, b)
+    __eq__ = lambda a, b: NotImplemented if b is None else scalars.equal(a, b)
+    __ne__ = lambda a, b: NotImplemented if b is None else scalars.not_equal(a, b)
     __and__ = __rand__ = lambda a, b: scalars.logical_and(a, b)
     __or__ = __ror__ = lambda a, b: scalars.logical_or(a, b)
     __invert__ = lambda a: scalars.logical_not(a)

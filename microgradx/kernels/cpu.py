@@ -7,7 +7,7 @@ from functools import cached_property
 import numpy as np
 
 from microgradx import scalars
-from microgradx.errors import ArgumentError, DTypeError, ShapeError
+from microgradx.errors import FOREIGN, ArgumentError, DTypeError, MicrogradxError, ShapeError, refusal, shown
 from microgradx.kernels import jit, thread_pool
 from microgradx.kernels.addresses import nothing
 from microgradx.kernels.free_variables import FreeVariables
@@ -51,13 +51,46 @@ def run(function: Elementwise, *args: Operand, **constants: float) -> Operand:
     """Run an elementwise function on arrays, with the warnings that NumPy has for its own functions."""
     if constants or len(args) != len(function.inputs):
         args, constants = function.bind(args, constants)
-    if function in ufuncs:
-        return ufuncs[function](*args, **constants)
-    with np.errstate(all="ignore"):  # such as e⁻ˣ inside sigmoid, which overflows to a result that is right
-        return function.function(*args, **constants)
+    try:
+        if function in ufuncs:
+            return ufuncs[function](*args, **constants)
+        with np.errstate(all="ignore"):  # such as e⁻ˣ inside sigmoid, which overflows to a right result
+            return function.function(*args, **constants)
+    except FOREIGN as error:
+        if isinstance(error, MicrogradxError) or not function.__module__.startswith("microgradx."):
+            raise
+        raise refusal(function.name, [*args, *constants.values()], error) from error
 
 
-scalars.executors |= dict.fromkeys([np.ndarray, *(np.dtype(code).type for code in "?bhilqBHILQefd")], run)
+def run_others(function: Elementwise, *args: Operand, **constants: float) -> Operand:
+    """Run an elementwise function on lists and other libraries' arrays as NumPy's, and on unusual numbers."""
+    if all(hasattr(x, "__float__") and not hasattr(x, "__array__") for x in args):
+        return function.of_numbers(*args, **constants)
+    return run(function, *[operand(function.name, x) for x in args], **constants)
+
+
+def operand(name: str, x: Operand) -> Operand:
+    """What a user gave as an array of numbers; DTypeError, with the operation's name, where it is none."""
+    if type(x) in plain:
+        return x
+    if isinstance(x, list | tuple) or hasattr(x, "__array__"):
+        try:
+            array = np.asarray(x)
+        except Exception as error:  # of ragged lists, or of the other library's
+            raise ShapeError(
+                f"{name}: {shown(x)} does not form an array: {str(error).rstrip('.')}."
+            ) from None
+        if array.dtype.kind in "fiubc":
+            return array
+    elif hasattr(x, "__float__"):
+        return x
+    raise DTypeError(f"{name} takes numbers, arrays and tensors, not the {type(x).__name__} {shown(x)}.")
+
+
+plain = frozenset([np.ndarray, int, float, bool, *(np.dtype(code).type for code in "?bhilqBHILQefd")])
+"""What NumPy's functions take as it is."""
+
+scalars.executors |= dict.fromkeys(plain - scalars.NUMBERS, run) | {object: run_others}
 
 
 # Update rules

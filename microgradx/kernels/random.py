@@ -12,7 +12,7 @@ import numpy as np
 from numpy import float32, int64, ndarray
 from numpy.typing import DTypeLike
 
-from microgradx.errors import ArgumentError
+from microgradx.errors import ArgumentError, SizeError, checked, whole
 from microgradx.kernels import philox
 
 Shape = int | Sequence[int]
@@ -40,19 +40,19 @@ class Generator:
 
     def seed(self, n: int) -> None:
         """Begin the stream of a seed, 0 to 2**64 - 1; ArgumentError for others."""
-        if not 0 <= n < 2**64:
-            raise ArgumentError(f"seed {n}: a seed is an integer from 0 to 2**64 - 1.")
-        self._seed, self._block = int(n), 0
+        self._seed, self._block = whole("a seed", n, 0, 2**64 - 1), 0
         drawn.seeds += 1
 
     def state_dict(self) -> dict[str, int]:
         """The seed and the next block."""
         return {"seed": self._seed, "block": self._block}
 
+    @checked
     def load_state_dict(self, state: dict[str, int]) -> None:
         """Continue where `state_dict` was taken."""
+        block = whole("the next block", state["block"], 0, 2**63 - 1)
         self.seed(state["seed"])
-        self._block = int(state["block"])
+        self._block = block
 
     def draw(self, kernel: str, n: int, dtype: DTypeLike) -> ndarray:
         """(n,) numbers from the next blocks."""
@@ -64,18 +64,22 @@ class Generator:
         drawn.blocks += blocks
         return out[:n]
 
+    @checked
     def bits(self, n: int) -> ndarray:
         """(n,) random 32-bit words, uint32."""
+        n = whole("bits: the number of words", n)
         return self.draw("words", n, np.uint32)
 
     def unit(self, shape: Shape, dtype: DTypeLike) -> ndarray:
         """Numbers in [0, 1): 24 random bits for float32, 53 for float64."""
-        n = size(shape)
+        shape = sizes(shape)
+        n = math.prod(shape)
         if dtype == float32:
             return self.draw("units", n, float32).reshape(shape)
         high, low = self.bits(2 * n).reshape(n, 2).T.astype(np.float64)
         return ((np.floor(high / 32) * 2**26 + np.floor(low / 64)) * 2**-53).reshape(shape)
 
+    @checked
     def uniform(
         self, shape: Shape = (), low: float = 0, high: float = 1, dtype: DTypeLike = float32
     ) -> ndarray:
@@ -84,26 +88,32 @@ class Generator:
         unit = self.unit(shape, number)
         return unit if (low, high) == (0, 1) else number(low) + number(high - low) * unit
 
+    @checked
     def normal(self, shape: Shape = (), dtype: DTypeLike = float32) -> ndarray:
         """Numbers of mean 0 and variance 1, by the method of Box and Muller (1958), in float64."""
-        n = size(shape)
+        shape = sizes(shape)
+        n = math.prod(shape)
         radius, turn = self.unit((2, -(-n // 2)), np.float64)
         radius = np.sqrt(-2 * np.log1p(-radius))  # 1 - radius is in (0, 1]
         pair = radius * np.stack([np.cos(2 * np.pi * turn), np.sin(2 * np.pi * turn)])
         return pair.ravel()[:n].reshape(shape).astype(dtype)
 
+    @checked
     def integers(self, low: int, high: int, shape: Shape = ()) -> ndarray:
         """Integers from low to high - 1: (*shape), int64; ArgumentError where there are none."""
         if not low < high:
             raise ArgumentError(f"integers: low {low} must be below high {high}.")
         return low + (self.unit(shape, np.float64) * (high - low)).astype(int64)
 
+    @checked
     def permutation(self, n: int) -> ndarray:
         """(n,) the integers 0 to n - 1 in random order, int64."""
+        n = whole("permutation: the number of elements", n)
         order, unit = np.arange(n), self.unit(n, np.float64)
         philox.compiled()["shuffle"](0, n, order.ctypes.data, unit.ctypes.data)
         return order
 
+    @checked
     def choice(self, n: int, size: int, replace: bool = True) -> ndarray:
         """(size,) of the integers 0 to n - 1, with repetitions or without."""
         return self.integers(0, n, (size,)) if replace else self.permutation(n)[:size]
@@ -118,9 +128,13 @@ class Drawn(threading.local):
 drawn = Drawn()
 
 
-def size(shape: Shape) -> int:
-    """The number of elements of an array of this shape."""
-    return math.prod(shape) if isinstance(shape, Sequence) else int(shape)
+def sizes(shape: Shape) -> tuple[int, ...]:
+    """A shape in Python's integers, which do not wrap around where they are multiplied."""
+    given = shape if isinstance(shape, Sequence) else (shape,)
+    found = tuple([whole(f"in the shape {shape!r} each size", n) for n in given])
+    if math.prod(found) >= 2**48:
+        raise SizeError(f"an array of shape {found} does not fit into memory.")
+    return found
 
 
 generator = Generator()

@@ -14,11 +14,11 @@ from microgradx import scalars
 from microgradx.eager.creation import rand
 from microgradx.eager.mode import mode, no_grad
 from microgradx.eager.tensor import Tensor, wrap
-from microgradx.errors import ArgumentError, DTypeError, ShapeError
+from microgradx.errors import ArgumentError, DTypeError, ShapeError, checked, shown, switch
 from microgradx.kernels.random import generator
 from microgradx.nn.module import Module, Sequential
 from microgradx.primitives import Operand, values
-from microgradx.primitives.indexing import Slot, getitem
+from microgradx.primitives.indexing import Slot, ends, getitem
 from microgradx.primitives.products import affine, matmul
 from microgradx.primitives.reductions import log_softmax, mean, softmax, var
 from microgradx.primitives.shapes import cast, flatten, reshape
@@ -30,18 +30,29 @@ def parameter(array: np.ndarray) -> Tensor:
     return Tensor(array, requires_grad=True)
 
 
-def check_size(layer: str, **sizes: int) -> None:
-    """Raise ArgumentError for a size that is not a positive whole number."""
+def check_size(layer: str, **sizes: int) -> list[int]:
+    """Sizes as Python's integers; ArgumentError for one that is not a positive whole number."""
     for name, size in sizes.items():
-        if not isinstance(size, int | np.integer) or size < 1:
-            raise ArgumentError(f"{layer}: {name} must be a positive whole number, not {size!r}.")
+        if not isinstance(size, int | np.integer) or isinstance(size, bool) or size < 1:
+            raise ArgumentError(f"{layer}: {name} must be a positive whole number, not {shown(size)}.")
+    return [int(size) for size in sizes.values()]
+
+
+def check_number(layer: str, least: float, most: float, **numbers: float) -> None:
+    """Raise ArgumentError for a number that is out of its range, or none."""
+    for name, x in numbers.items():
+        if not isinstance(x, float | int | np.number) or not (least <= x <= most and x < math.inf):
+            span = f"from {least} to {most}" if most < math.inf else f"of at least {least}"
+            raise ArgumentError(f"{layer}: {name} must be a finite number {span}, not {shown(x)}.")
 
 
 def check_array(layer: str, x: object) -> None:
     """Raise ArgumentError for an input without a shape, such as a list."""
-    if not hasattr(x, "shape"):
-        shown = "" if mode.recorder else f" {x!r}"  # there may be tensors in it, whose values nobody knows
-        given = f"{type(x).__name__}{shown}"[:60]
+    if not isinstance(x, Tensor) and not (hasattr(x, "__array__") and hasattr(x, "ndim")):
+        value = (
+            "" if mode.recorder else f" {shown(x)}"
+        )  # there may be tensors in it, whose values nobody knows
+        given = f"{type(x).__name__}{value}"
         raise ArgumentError(f"{layer} takes a tensor or an array, not the {given}: write mg.tensor(...).")
 
 
@@ -57,12 +68,13 @@ class Linear(Module):
     (5, 2)
     """
 
+    @checked
     def __init__(self, in_features: int, out_features: int, bias: bool = True):
-        check_size("Linear", in_features=in_features, out_features=out_features)
-        self.in_features, self.out_features = in_features, out_features
+        sizes = check_size("Linear", in_features=in_features, out_features=out_features)
+        self.in_features, self.out_features = in_features, out_features = sizes
         a = 1 / math.sqrt(in_features)
         self.weight = parameter(generator.uniform((in_features, out_features), -a, a))
-        self.bias = parameter(generator.uniform(out_features, -a, a)) if bias else None
+        self.bias = parameter(generator.uniform(out_features, -a, a)) if switch("bias", bias) else None
 
     def forward(self, x: Operand) -> Operand:
         """x @ weight + bias"""
@@ -103,9 +115,7 @@ class Function(Module):
         check_array(type(self).__name__, x)
         return type(self).function(x, *[getattr(self, name) for name in self.defaults])
 
-    def __reduce__(
-        self,
-    ) -> tuple[object, ...]:  # copies and pickles name the function: its class may have been made on the way
+    def __reduce__(self) -> tuple[object, ...]:  # names the function: its class may have been made on the way
         return as_module, (type(self).function,), vars(self)
 
 
@@ -180,6 +190,7 @@ class MLP(Sequential):
     )
     """
 
+    @checked
     def __init__(
         self, sizes: Sequence[int], activation: str | Callable[..., Operand] | Module = "relu",
         dropout: float = 0.0, bias: bool = True,
@@ -205,9 +216,10 @@ class Dropout(Module):
     tensor([1., 1., 1.])
     """
 
+    @checked
     def __init__(self, p: float = 0.5):
-        if not 0 <= p < 1:
-            raise ArgumentError(f"Dropout: the probability must be at least 0 and below 1, not {p}.")
+        if not isinstance(p, float | int | np.number) or not 0 <= p < 1:
+            raise ArgumentError(f"Dropout: the probability must be at least 0 and below 1, not {shown(p)}.")
         self.p = p
 
     def forward(self, x: Operand) -> Operand:
@@ -222,9 +234,11 @@ class Dropout(Module):
 class Norm(Module):
     """Subtract a mean, divide by a deviation, then scale by `weight` and shift by `bias`."""
 
+    @checked
     def __init__(self, shape: tuple[int, ...], eps: float, affine: bool, bias: bool = True):
-        check_size(type(self).__name__, **{f"shape[{i}]": n for i, n in enumerate(shape)})
-        self.eps = eps
+        shape = tuple(check_size(type(self).__name__, **{f"shape[{i}]": n for i, n in enumerate(shape)}))
+        check_number(type(self).__name__, 0, math.inf, eps=eps)
+        self.eps, affine, bias = eps, switch("affine", affine), switch("bias", bias)
         self.weight = parameter(np.ones(shape, np.float32)) if affine else None
         self.bias = parameter(np.zeros(shape, np.float32)) if affine and bias else None
 
@@ -245,6 +259,7 @@ class LayerNorm(Norm):
     tensor([[-0.999995,  0.999995]])
     """
 
+    @checked
     def __init__(
         self, normalized_shape: int | Sequence[int], eps: float = 1e-5, elementwise_affine: bool = True,
         bias: bool = True,
@@ -277,12 +292,15 @@ class BatchNorm1d(Norm):
            [ 0.999995]])
     """
 
+    @checked
     def __init__(self, num_features: int, eps: float = 1e-5, momentum: float = 0.1, affine: bool = True):
         super().__init__((num_features,), eps, affine)
-        self.num_features, self.momentum = num_features, momentum
+        check_number("BatchNorm1d", 0, 1, momentum=momentum)
+        self.num_features, self.momentum = int(num_features), momentum
         self.running_mean = wrap(np.zeros(num_features, np.float32))
         self.running_var = wrap(np.ones(num_features, np.float32))
 
+    @checked
     def forward(self, x: Operand) -> Operand:
         """x normalised feature by feature."""
         c = self.num_features
@@ -314,18 +332,20 @@ class Embedding(Module):
     (1, 3, 4)
     """
 
+    @checked
     def __init__(self, num_embeddings: int, embedding_dim: int):
-        check_size("Embedding", num_embeddings=num_embeddings, embedding_dim=embedding_dim)
-        self.num_embeddings, self.embedding_dim = num_embeddings, embedding_dim
-        self.weight = parameter(generator.normal((num_embeddings, embedding_dim)))
+        sizes = check_size("Embedding", num_embeddings=num_embeddings, embedding_dim=embedding_dim)
+        self.num_embeddings, self.embedding_dim = sizes
+        self.weight = parameter(generator.normal(sizes))
 
+    @checked
     def forward(self, index: Operand) -> Operand:
         """The rows that the integers name."""
         settled, rows = values(index), self.num_embeddings
         index = index if settled is None else settled
         if index.dtype.kind not in "iu":
             raise DTypeError(f"Embedding: indices must be integers, these are {index.dtype}.")
-        low, high = (0, -1) if settled is None else (index.min(initial=0), index.max(initial=-1))
+        low, high = ends(settled)
         if low < 0 or high >= rows:
             raise ArgumentError(f"Embedding: {rows} rows allow indices 0 to {rows - 1}, not {low} to {high}.")
         return getitem(self.weight, index, index=(Slot(0),), strict=True)

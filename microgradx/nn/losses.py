@@ -11,14 +11,14 @@ from numpy.typing import ArrayLike, DTypeLike
 
 from microgradx.eager.arrays import as_array
 from microgradx.eager.tensor import Tensor
-from microgradx.errors import ArgumentError, DTypeError, ShapeError
+from microgradx.errors import ArgumentError, DTypeError, ShapeError, checked
 from microgradx.primitives import Operand, values
 from microgradx.primitives.core import Shape
 from microgradx.primitives.indexing import Slot, getitem, one_hot
 from microgradx.primitives.reductions import cross_entropy_rows, log_softmax, mean
 from microgradx.primitives.reductions import sum as sum_over
 from microgradx.primitives.shapes import cast, permute, reshape
-from microgradx.scalars import absolute, exp, log, softplus, square, where
+from microgradx.scalars import absolute, exp, log, minimum, softplus, square, where
 
 
 def reduce(losses: Operand, reduction: str, weights: Operand | None = None) -> Operand:
@@ -111,6 +111,7 @@ def reduce_rows(losses: Operand, weights: Operand | None, reduction: str, shape:
     return reduce(losses if losses.shape == shape else reshape(losses, shape=shape), reduction, weights)
 
 
+@checked
 def nll_loss(
     log_probabilities: Operand, labels: ArrayLike, weight: ArrayLike | None = None, ignore_index: int = -100,
     reduction: str = "mean",
@@ -129,6 +130,7 @@ def nll_loss(
     return reduce_rows(losses, weights, reduction, np.shape(labels))
 
 
+@checked
 def cross_entropy(
     logits: Operand, labels: ArrayLike, weight: ArrayLike | None = None, ignore_index: int = -100,
     reduction: str = "mean", label_smoothing: float = 0.0,
@@ -174,6 +176,7 @@ def soft_cross_entropy(
     return reduce(-sum_over(log_softmax(logits, axis) * p, axis), reduction)
 
 
+@checked
 def mse_loss(prediction: Operand, target: ArrayLike, reduction: str = "mean") -> Operand:
     """(prediction - target)², of one shape: (...) -> (), or (...) for "none"; ShapeError for two.
 
@@ -183,6 +186,7 @@ def mse_loss(prediction: Operand, target: ArrayLike, reduction: str = "mean") ->
     return reduce(square(prediction - like("mse_loss", prediction, target)), reduction)
 
 
+@checked
 def l1_loss(prediction: Operand, target: ArrayLike, reduction: str = "mean") -> Operand:
     """|prediction - target|, of one shape: (...) -> (), or (...) for "none"; ShapeError for two.
 
@@ -192,6 +196,7 @@ def l1_loss(prediction: Operand, target: ArrayLike, reduction: str = "mean") -> 
     return reduce(absolute(prediction - like("l1_loss", prediction, target)), reduction)
 
 
+@checked
 def huber_loss(
     prediction: Operand, target: ArrayLike, reduction: str = "mean", delta: float = 1.0
 ) -> Operand:
@@ -206,9 +211,11 @@ def huber_loss(
     if delta <= 0:
         raise ArgumentError(f"huber_loss: delta must be positive, not {delta}.")
     d = absolute(prediction - like("huber_loss", prediction, target))
-    return reduce(where(d <= delta, 0.5 * square(d), delta * (d - 0.5 * delta)), reduction)
+    near = minimum(d, delta)  # both parts in one: no square of what is far, which could overflow
+    return reduce(near * (d - 0.5 * near), reduction)
 
 
+@checked
 def binary_cross_entropy_with_logits(
     logits: Operand,
     target: ArrayLike,
@@ -234,6 +241,7 @@ def binary_cross_entropy_with_logits(
     return reduce(losses, reduction)
 
 
+@checked
 def kl_div(
     log_probabilities: Operand, target: ArrayLike, reduction: str = "mean", log_target: bool = False
 ) -> Operand:

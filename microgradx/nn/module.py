@@ -11,7 +11,7 @@ from microgradx.eager.box import look
 from microgradx.eager.devices import copy_into
 from microgradx.eager.mode import mode
 from microgradx.eager.tensor import Tensor
-from microgradx.errors import ArgumentError, CheckpointError
+from microgradx.errors import ArgumentError, CheckpointError, checked, shown
 from microgradx.familiar import absent, forgetting
 from microgradx.primitives import Operand
 
@@ -130,11 +130,14 @@ class Module:
         """
         return {name: np.array(look(t, "state_dict()")) for name, t in self.named_tensors()}
 
+    @checked
     def load_state_dict(self, state: Mapping[str, object], strict: bool = True) -> None:
         """Copy saved values in; names and shapes must fit, unless `strict=False` lets names differ.
 
         Raises CheckpointError and changes nothing where they do not fit.
         """
+        if not isinstance(state, Mapping):
+            raise CheckpointError(f"a state is a dict of arrays by their names, not {shown(state)}.")
         own = dict(self.named_tensors())
         missing, extra = own.keys() - state.keys(), state.keys() - own.keys()
         if strict and (missing or extra):
@@ -169,6 +172,7 @@ class Module:
         for parameter in self.parameters():
             parameter.grad = None
 
+    @checked
     def to(self, target: DTypeLike) -> "Module":
         """Convert all floating-point Tensors to a dtype, or move all to a device, in place.
 
@@ -220,7 +224,13 @@ def plain(name: str, value: object) -> np.ndarray:
         kind = f"{type(value).__module__}.{type(value).__qualname__}"
         advice = "value.detach().cpu().numpy() of PyTorch's; Linear weights, (out, in) there, with .T"
         raise CheckpointError(f"{name}: a state holds NumPy arrays, this is a {kind}. Write {advice}.")
-    return np.asarray(value)
+    try:
+        array = np.asarray(value)
+    except ValueError as error:
+        raise CheckpointError(f"{name}: {shown(value)} is no array: {error}.") from None
+    if array.dtype.kind not in "fiub":
+        raise CheckpointError(f"{name}: a state holds numbers, this is {shown(array)}.")
+    return array
 
 
 class Sequential(Module):

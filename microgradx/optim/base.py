@@ -8,10 +8,10 @@ from typing import cast
 
 from microgradx.eager.mode import mode
 from microgradx.eager.tensor import Tensor
-from microgradx.errors import ArgumentError, CheckpointError, TrainingWarning, guess
+from microgradx.errors import ArgumentError, CheckpointError, TrainingWarning, guess, shown, switch
 from microgradx.familiar import forgetting
 from microgradx.kernels import sweep
-from microgradx.optim.checks import Parameters, State, compare, named
+from microgradx.optim.checks import Parameters, State, compare, listed, named
 from microgradx.optim.flat import Data, Flat, Run, span
 from microgradx.optim.options import (
     Group,
@@ -117,15 +117,15 @@ class Optimizer:
             rule, *args = args  # type: ignore[assignment]
             self.choose = Always(rule)
             self.takes = declare(rule.hyperparameters | common | rule.hyperparameters)
-        self.check_finite = check_finite
+        self.check_finite = switch("check_finite", check_finite)
         self.defaults = read_options(self.name, self.takes, params, *args, **options)
         del self.defaults["params"]
         self.param_groups: list[Group] = []
         self.flats: list[Flat] = []  # for each group one of each dtype
         self.ledgers: list[Watcher] = []
         self.parameters: dict[str, Tensor] = {}
-        given = params if isinstance(params, Tensor) else list(params)
-        grouped = isinstance(given, list) and given and isinstance(given[0], dict)
+        given = listed(self.name, params)
+        grouped = given and isinstance(given[0], dict)
         for group in cast(list[Group], given) if grouped else [{"params": given}]:
             self.add_param_group(group)
         if not self.parameters:
@@ -163,6 +163,11 @@ class Optimizer:
         return revived, (type(self), own, groups, self.defaults, self.check_finite, state), more or None
 
     @property
+    def usual(self) -> Options:
+        """The defaults of the class, for the options that have one."""
+        return {p.name: p.default for p in self.takes.parameters.values()}
+
+    @property
     def source(self) -> str:
         """The text of the sweeps that a step runs, one for each rule and dtype."""
         self.follow()
@@ -170,6 +175,9 @@ class Optimizer:
 
     def add_param_group(self, group: Group) -> None:
         """Add parameters with options of their own; those of an earlier group stay there."""
+        if not isinstance(group, dict) or "params" not in group:
+            what = f'{self.name}: a group is a dict of "params" and of options, not {shown(group)}'
+            raise ArgumentError(f"{what}.")
         group = read_options(self.name, self.takes, **self.defaults | group)
         found = named(self.name, group["params"], self.parameters)
         group |= {"params": list(found.values()), "param_names": list(found)}
@@ -185,7 +193,7 @@ class Optimizer:
         """Give a flat buffer the sweep and the hyperparameters that its group's options ask for."""
         options = dict(flat.group)
         self.check_keys(options)
-        check(self.name, options)
+        check(self.name, options, self.usual)
         rule = self.choose(**options)
         own = rule.hyperparameters
         for name in [name for name in options if name in tuples.values()]:
@@ -299,8 +307,10 @@ class Optimizer:
         try:
             compare(self.name, outline(saved), outline(self.state_dict()))
             for group in saved["param_groups"]:
-                check(self.name, {name: group[name] for name in self.defaults})
-        except (KeyError, TypeError, AttributeError, ArgumentError) as error:
+                check(self.name, {name: group[name] for name in self.defaults}, self.usual)
+        except CheckpointError:
+            raise
+        except Exception as error:  # a state of something else, or nothing of the kind
             raise CheckpointError(f"{self.name}: this is no state of an optimizer: {error!r}.") from None
         for group, loaded in zip(self.param_groups, saved["param_groups"], strict=True):
             group |= copy.deepcopy(loaded)

@@ -6,20 +6,28 @@ from typing import Any
 import numpy as np
 
 from microgradx.eager.tensor import Tensor
-from microgradx.errors import ArgumentError, CheckpointError
+from microgradx.errors import ArgumentError, CheckpointError, shown
 from microgradx.kernels.addresses import overlaps, span
 
 State = dict[str, Any]  # of a `state_dict`: numbers, words, arrays, and dicts and lists of these
 Parameters = Iterable[Tensor] | Iterable[tuple[str, Tensor]]
 
 
-def named(owner: str, given: Parameters, taken: dict[str, Tensor]) -> dict[str, Tensor]:
-    """New parameters by name, from tensors (named by position) or (name, tensor) pairs; `taken` are known."""
+def listed(owner: str, given: Any) -> list[Any]:
+    """Parameters or groups as a list; ArgumentError for what is none."""
     if isinstance(given, Tensor):
         raise ArgumentError(f"{owner}: one tensor given where several are expected; put it into a list.")
+    if isinstance(given, str | dict) or not isinstance(given, Iterable) or isinstance(given, np.ndarray):
+        what = f"{owner}: the parameters are a {type(given).__name__}, {shown(given)}"
+        raise ArgumentError(f"{what}; pass a list of tensors, such as model.parameters().")
+    return list(given)
+
+
+def named(owner: str, given: Parameters, taken: dict[str, Tensor]) -> dict[str, Tensor]:
+    """New parameters by name, from tensors (named by position) or (name, tensor) pairs; `taken` are known."""
     found = dict(taken)
     known = {id(parameter) for parameter in taken.values()}
-    for item in given:
+    for item in listed(owner, given):
         name, parameter = item if isinstance(item, tuple) and len(item) == 2 else (str(len(known)), item)
         what = f"{owner}: parameter {name}"
         if not isinstance(parameter, Tensor):
@@ -52,6 +60,8 @@ def refuse_shared_memory(owner: str, parameters: dict[str, Tensor]) -> None:
 
 def compare(owner: str, saved: State, here: State) -> None:
     """Raise a CheckpointError that names where two states differ in more than their numbers."""
+    if not isinstance(saved, dict):
+        raise CheckpointError(f"{owner}: a state is a dict, not {shown(saved)}.")
     saved, here = outline(saved), outline(here)
     keys = [key for key in saved | here if saved.get(key) != here.get(key)]
     if keys:

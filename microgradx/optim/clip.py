@@ -8,7 +8,7 @@ import numpy as np
 from microgradx.eager.box import look
 from microgradx.eager.mode import mode
 from microgradx.eager.tensor import Tensor
-from microgradx.errors import ArgumentError, NonFiniteError
+from microgradx.errors import ArgumentError, NonFiniteError, checked
 from microgradx.optim.base import Optimizer
 from microgradx.optim.flat import Operand, operand, store
 from microgradx.primitives.indexing import stack
@@ -68,6 +68,7 @@ def gradients(parameters: Clipped) -> list[Operand]:
     return [operand(t._grad._data) for t in tensors if t._grad is not None]
 
 
+@checked
 def clip_grad_norm_(
     parameters: Clipped, max_norm: float, norm_type: float = 2.0, error_if_nonfinite: bool = False
 ) -> Operand:
@@ -107,6 +108,7 @@ def clip_grad_norm_(
     return total
 
 
+@checked
 def clip_grad_value_(parameters: Clipped, clip_value: float) -> None:
     """Clip every element of the gradients to [-clip_value, clip_value]; ArgumentError for a negative bound.
 

@@ -11,7 +11,7 @@ from microgradx.cuda import Array
 from microgradx.eager.box import lent, overwrite, write
 from microgradx.eager.mode import mode
 from microgradx.eager.tensor import Tensor, wrap
-from microgradx.errors import ArgumentError, DeviceError, NonFiniteError, ShapeError
+from microgradx.errors import ArgumentError, DeviceError, NonFiniteError, ShapeError, SizeError
 from microgradx.kernels.cpu import Sweep
 from microgradx.optim.checks import State
 from microgradx.optim.options import Group, Options
@@ -98,7 +98,13 @@ class Flat:
         if self.device == "cuda":
             array = Array.from_numpy(np.zeros(shape, self.dtype))
         else:
-            raw = np.zeros(math.prod(shape) * self.dtype.itemsize + LINE, np.uint8)
+            size = math.prod(map(int, shape)) * self.dtype.itemsize + LINE
+            try:
+                raw = np.zeros(size, np.uint8)
+            except (MemoryError, ValueError):
+                raise SizeError(
+                    f"state of shape {shape} needs {size:,} bytes, which there are not."
+                ) from None
             start = -raw.ctypes.data % LINE
             array = raw[start : start - LINE].view(self.dtype).reshape(shape)
         lent[id(array.base)] = array.base

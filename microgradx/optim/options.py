@@ -6,9 +6,12 @@ One table of meanings and one of ranges, both by name; docstrings and messages a
 import math
 from collections.abc import Callable
 from inspect import Parameter, Signature, cleandoc
+from numbers import Real
 from typing import Any
 
-from microgradx.errors import ArgumentError
+import numpy as np
+
+from microgradx.errors import ArgumentError, shown
 from microgradx.familiar import fused
 
 Option = Any  # a number, several, a word, a switch; or whatever a rule or schedule of the user's takes
@@ -25,7 +28,13 @@ def one_of(*valid: str | None) -> Limit:
 not_negative: Limit = ("a number of at least 0", lambda x: 0 <= x < math.inf)
 part: Limit = ("in [0, 1]", lambda x: 0 <= x <= 1)
 below_1: Limit = ("in [0, 1)", lambda x: 0 <= x < 1)
-count: Limit = ("a whole number of at least 1", lambda x: x >= 1 and x % 1 == 0)
+count: Limit = ("a whole number of at least 1", lambda x: 1 <= x < math.inf and x % 1 == 0 and x is not True)
+number: Limit = ("a finite number", lambda x: isinstance(x, Real) and math.isfinite(x))
+positive: Limit = ("a number above 0", lambda x: 0 < x < math.inf)
+on_or_off: Limit = (
+    "True or False",
+    lambda x: isinstance(x, bool | np.bool_) or type(x) is int and x in (0, 1),
+)
 maybe: Limit = ("None or a whole number of at least 1", lambda x: x is None or (x >= 1 and x % 1 == 0))
 
 
@@ -53,7 +62,7 @@ limits: dict[str, Limit] = {
     "etas": ("two numbers, 0 < etas[0] < 1 < etas[1]", lambda x: 0 < x[0] < 1 < x[1]),
     "start_factor": ("in (0, 1]", lambda x: 0 < x <= 1),
     "ns_steps": ("a whole number below 100", lambda x: 0 <= x < 100 and x % 1 == 0),
-    "ns_coefficients": ("three numbers", lambda x: len(x) == 3),
+    "ns_coefficients": ("three numbers", lambda x: len(x) == 3 and all(map(number[1], x))),
     "adjust_lr_fn": one_of(None, "original", "match_rms_adamw"),
     "anneal_strategy": one_of("cos", "linear"),
     "Adafactor.eps": (
@@ -67,24 +76,40 @@ limits: dict[str, Limit] = {
     "max_eval": maybe,
     "line_search_fn": one_of(None, "strong_wolfe"),
     "mode": one_of("min", "max"),
+    **dict.fromkeys(["gamma", "eta_min", "threshold"], number),
+    **dict.fromkeys(["power", "patience", "cooldown"], ("a number of at least 0", lambda x: x >= 0)),
+    **dict.fromkeys(["div_factor", "final_div_factor"], positive),
+    **dict.fromkeys(["base_momentum", "max_momentum"], part),
+    "step_sizes": (
+        "two numbers, 0 <= step_sizes[0] <= step_sizes[1]",
+        lambda x: len(x) == 2 and 0 <= x[0] <= x[1],
+    ),
+    "milestones": ("whole numbers of steps", lambda x: all(n >= 0 and n % 1 == 0 for n in x)),
     "threshold_mode": one_of("rel", "abs"),
 }
 """What an option of a name, or of that name in one class, must be, in words and as a test; ranges are
 PyTorch's where it has them."""
 
 
-def check(owner: str, options: Options) -> None:
-    """Raise for the first option that is outside its range."""
-    for name, limit in [(name, limits.get(f"{owner}.{name}", limits.get(name))) for name in options]:
-        if limit is None:
-            continue
-        words, holds = limit
+def check(owner: str, options: Options, defaults: Options = {}) -> None:  # noqa: B006 - never changed
+    """Raise for the first option that is outside its range, or not of the kind of its default."""
+    for name, value in options.items():
+        words, holds = limit_of(owner, name, defaults.get(name))
         try:
-            good = holds(options[name])
-        except (TypeError, ValueError, IndexError):  # not a number at all, or too few
+            single = isinstance(value, Real) or type(defaults.get(name)) not in (float, int)
+            good = single and bool(holds(value))
+        except Exception:  # not a number at all, or too few
             good = False
         if not good:
-            raise ArgumentError(f"{owner}: {name} must be {words}, got {options[name]!r}.")
+            raise ArgumentError(f"{owner}: {name} must be {words}, got {shown(value)}.")
+
+
+def limit_of(owner: str, name: str, default: Option) -> Limit:
+    """What an option may be: what the table says, else what is of the kind of its default."""
+    if found := limits.get(f"{owner}.{name}", limits.get(name)):
+        return found
+    kinds = {bool: on_or_off, float: number, int: number}
+    return kinds.get(type(default), ("anything", lambda x: True))
 
 
 def read_options(owner: str, signature: Signature, /, *args: Option, **options: Option) -> Options:
@@ -96,7 +121,7 @@ def read_options(owner: str, signature: Signature, /, *args: Option, **options: 
             how = f" Leave that out: {how}."
         raise ArgumentError(f"{owner}: {error}; the options are {signature}.{how}") from None
     bound.apply_defaults()
-    check(owner, bound.arguments)
+    check(owner, bound.arguments, {p.name: p.default for p in signature.parameters.values()})
     return bound.arguments
 
 

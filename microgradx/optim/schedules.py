@@ -10,10 +10,10 @@ from bisect import bisect_right
 from collections.abc import Callable, Sequence
 
 from microgradx.eager.mode import mode
-from microgradx.errors import ArgumentError
+from microgradx.errors import ArgumentError, shown
 from microgradx.optim.base import Optimizer
 from microgradx.optim.cycles import OneCycleLR, cosine
-from microgradx.optim.options import limits
+from microgradx.optim.options import check, limits
 from microgradx.optim.scheduling import Schedule, schedule
 
 
@@ -173,6 +173,7 @@ class ChainedScheduler(Schedule):
     """
 
     def __init__(self, schedulers: list[Schedule], optimizer: Optimizer | None = None):
+        check("ChainedScheduler", {"schedulers": schedulers})
         super().__init__(optimizer or schedulers[0].optimizer, schedulers)
 
     @staticmethod
@@ -222,10 +223,14 @@ class ReduceLROnPlateau(Schedule):
         self.take_turn()
         if mode.recorder is not None:
             mode.recorder.schedule(self)
+        try:
+            metric = float(metric)
+        except (TypeError, ValueError):
+            raise ArgumentError(f"ReduceLROnPlateau.step takes a number, not {shown(metric)}.") from None
         o = self.options
         self.last_epoch += 1
         self.num_bad_epochs += 1
-        if self.improves(metric := float(metric)):
+        if self.improves(metric):
             self.best, self.num_bad_epochs = metric, 0
         if self.cooldown_counter:
             self.cooldown_counter, self.num_bad_epochs = self.cooldown_counter - 1, 0
@@ -235,6 +240,8 @@ class ReduceLROnPlateau(Schedule):
             self.base_lrs = [lower if lr - lower > o["eps"] else lr for lr, lower in pairs]
             self.apply()
 
+
+limits["after"] = ("None or a schedule", lambda x: x is None or isinstance(x, Schedule))
 
 limits["schedulers"] = (
     "schedules that follow the step alone, at least one",

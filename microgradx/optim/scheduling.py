@@ -6,7 +6,7 @@ from inspect import Signature, signature
 from weakref import WeakKeyDictionary
 
 from microgradx.eager.mode import mode
-from microgradx.errors import ArgumentError
+from microgradx.errors import ArgumentError, MicrogradxError, refusal
 from microgradx.optim.base import Optimizer
 from microgradx.optim.checks import State, compare
 from microgradx.optim.options import Option, documented, read_options
@@ -85,7 +85,12 @@ class Schedule:
                     many = f"{self.name}: {name} is a list for {len(given)} groups"
                     raise ArgumentError(f"{many}, and this is none of them; give one for all groups.")
                 options[name] = given[group]
-        return self.lr(base, step, **options)
+        try:
+            return self.lr(base, step, **options)
+        except (TypeError, ValueError, ArithmeticError) as error:
+            if isinstance(error, MicrogradxError) or not type(self).__module__.startswith("microgradx."):
+                raise
+            raise refusal(f"{self.name}.at", [base, step, *options.values()], error) from error
 
     def apply(self) -> None:
         """Give every group the learning rate of the current step."""

@@ -8,15 +8,24 @@ inputs whose values it does not need, at most their shapes: nobody keeps those f
 """
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import cache, cached_property, partial, update_wrapper
 from typing import Any, TypeVar
 
 import numpy as np
 
-from microgradx.errors import ArgumentError
+from microgradx.errors import (
+    FOREIGN,
+    ArgumentError,
+    KernelError,
+    MicrogradxError,
+    checked,
+    refusal,
+    shown,
+    undefined,
+)
 from microgradx.familiar import unexpected
-from microgradx.kernels.cpu import body
+from microgradx.kernels.cpu import body, operand
 from microgradx.kernels.free_variables import FreeVariables
 from microgradx.scalars import Elementwise, Named, Operand, declarations, signature_of
 
@@ -45,7 +54,8 @@ def values(x: Operand) -> np.ndarray | None:
     >>> values([1, 2])
     array([1, 2])
     """
-    return readers.get(type(x), np.asarray)(x)
+    read = readers.get(type(x))
+    return np.asarray(operand("an index or a target", x)) if read is None else read(x)
 
 
 class Case:
@@ -98,6 +108,8 @@ class Primitive(Named):
     declares = "vjp"
 
     def __init__(self, forward: Callable[..., Operand]):
+        if isinstance(forward, type) or not hasattr(forward, "__name__"):
+            raise ArgumentError(f"primitive declares a function, not {shown(forward)}.")
         update_wrapper(self, forward, updated=())
         self.forward = forward
         self.__name__ = self.name = forward.__name__  # the name in messages may be set apart
@@ -177,10 +189,32 @@ class Primitive(Named):
             run = None
         try:
             if run is None:
+                arrays = tuple([a if type(a) is np.ndarray else as_array(self.name, a) for a in arrays])
                 return self.forward(*arrays, **parameters)
             return run(self, *arrays, **(self.defaults | parameters if self.defaults else parameters))
-        except TypeError as error:
-            raise unexpected(error, parameters, self.parameters) from None
+        except Exception as error:
+            told = self.explained(arrays, parameters, error)
+            if told is error:
+                raise
+            raise told from error
+
+    def explained(self, arrays: Sequence[Any], parameters: dict[str, Any], error: Exception) -> Exception:
+        """The error that says which operation went wrong, and what to do; a user's own stays as it is."""
+        if isinstance(error, MicrogradxError):
+            return error
+        if isinstance(error, NameError) and not isinstance(error, UnboundLocalError):
+            return KernelError(f"{self.name}: {undefined(str(error.name), [*self.inputs, *self.parameters])}")
+        ours = self.__module__.startswith("microgradx.")
+        if "truth value" in str(error) and not ours:
+            advice = "write where(condition, a, b) instead of if, and & | instead of and, or."
+            return ArgumentError(f"{self.name}: its definition branches on an array; {advice}")
+        if isinstance(error, TypeError):
+            try:
+                self.__signature__.bind(*arrays, **parameters)
+            except TypeError:
+                return unexpected(error, parameters, self.parameters)
+        told = [v for k, v in parameters.items() if k not in self.defaults or v is not self.defaults[k]]
+        return refusal(self.name, [*arrays, *told], error) if ours and isinstance(error, FOREIGN) else error
 
 
 class ElementwisePrimitive(Primitive):
@@ -242,8 +276,16 @@ def lift(function: Elementwise) -> ElementwisePrimitive:
     return op
 
 
+def as_array(name: str, x: Operand) -> Operand:
+    """What has a shape, made of what a user gave in the place of an array."""
+    return x if type(x) in executors else np.asarray(operand(name, x))
+
+
 def operation(*examples: Case) -> Callable[[F], F]:
     """Enter a function into the table of operations, with the cases that it is checked on.
+
+    What is made of other operations takes arrays for its operands, and what goes wrong in it is said of its
+    arguments, as of a primitive's.
 
     >>> @mg.operation(mg.Case((2, 3)), mg.Case((4,), power=2))
     ... def power_sum(x, power=3):
@@ -253,11 +295,27 @@ def operation(*examples: Case) -> Callable[[F], F]:
     """
 
     def enter(function: F) -> F:
-        operations[function.__name__] = function
+        found = function if isinstance(function, Primitive) else composed(function)
+        operations[function.__name__] = found
         cases[function.__name__] = examples
-        return function
+        return found  # type: ignore[return-value]
 
     return enter
+
+
+def composed(function: Callable[..., Any]) -> Callable[..., Any]:
+    """An operation made of others: it too takes lists and numbers for arrays."""
+    takes = list(inspect.signature(function).parameters.values())[:2]
+    places = [i for i, p in enumerate(takes) if p.annotation is Operand and p.default is p.empty]
+    name = function.__name__
+
+    def prepare(args: tuple[Any, ...]) -> tuple[Any, ...]:
+        for i in places:
+            if i < len(args) and type(args[i]) is not np.ndarray and type(args[i]) not in executors:
+                args = (*args[:i], as_array(name, args[i]), *args[i + 1 :])
+        return args
+
+    return checked(function, prepare)
 
 
 primitive = Primitive

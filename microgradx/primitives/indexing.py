@@ -30,6 +30,11 @@ def fill(index: Index, arrays: Sequence[Operand]) -> Index:
     return tuple([arrays[part.number] if type(part) is Slot else part for part in index])
 
 
+def ends(index: np.ndarray | None) -> tuple[int, int]:
+    """The smallest and the largest of integers of any dtype; 0 and -1 where there are none, or unknown."""
+    return (0, -1) if index is None or not index.size else (int(index.min()), int(index.max()))
+
+
 @primitive
 def getitem(x: Operand, *indices: Operand, index: Index, strict: bool = False) -> Operand:
     """x[index]: basic slices; in its slots integer arrays and boolean masks.
@@ -87,15 +92,15 @@ def gather(x: Operand, index: Operand, axis: int) -> Operand:
     tensor([[2.],
            [3.]])
     """
-    if isinstance(index, int):
-        raise ArgumentError(f"gather takes the index before the axis: write gather(x, index, {index}).")
     settled = values(index)
     index = index if settled is None else settled
+    if not index.ndim and x.ndim:
+        raise ArgumentError(f"gather takes the index before the axis: write gather(x, index, {index}).")
     (a,) = axes_of(axis, x.ndim)
     fits = zip(index.shape, x.shape, range(x.ndim), strict=False)
     if index.ndim != x.ndim or any(n > m for n, m, i in fits if i != a):
         raise ShapeError(f"gather: the index of shape {index.shape} does not fit {x.shape} beside axis {a}.")
-    low, high = (0, -1) if settled is None else (index.min(initial=0), index.max(initial=-1))
+    low, high = ends(settled)
     if low < 0 or high >= x.shape[a]:
         raise ArgumentError(f"gather: axis {a} has size {x.shape[a]}, the indices run from {low} to {high}.")
     grid = np.ix_(*map(np.arange, index.shape))
@@ -220,7 +225,7 @@ def one_hot(labels: Operand, num_classes: int | None = None, dtype: DTypeLike = 
     if labels.dtype.kind not in "iu":
         raise ArgumentError(f"one_hot: labels must be integers, these are {labels.dtype}.")
     known = np.asarray(labels) if num_classes is None else values(labels)
-    low, high = (0, -1) if known is None or not known.size else (int(known.min()), int(known.max()))
+    low, high = ends(known)
     n = high + 1 if num_classes is None else num_classes
     if low < 0 or high >= n:
         raise ArgumentError(f"one_hot: {n} classes allow labels 0 to {n - 1}, here {low} to {high}.")

@@ -45,16 +45,17 @@ def load(path: str | Path) -> State:
         with safe_open(path, framework="numpy") as file:
             header = file.metadata() or {}
             arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a dict
-    except SafetensorError as error:
+    except (SafetensorError, LookupError, TypeError, OSError, MemoryError) as error:
         raise CheckpointError(f"{path} is damaged ({error}): use another checkpoint of the run.") from None
     if header.get("format") != FORMAT:
         raise CheckpointError(
             f"{path} is not a checkpoint of this version: its format is {header.get('format')!r}, "
             f"expected {FORMAT!r}."
         )
-    if digest(header["tree"], arrays) != header["sha256"]:
+    tree = header.get("tree", "")
+    if digest(tree, arrays) != header.get("sha256"):
         raise CheckpointError(f"{path} is damaged (its digest differs): use another checkpoint of the run.")
-    return unpack(json.loads(header["tree"]), arrays)
+    return unpack(json.loads(tree), arrays)
 
 
 def replace(path: Path, write: Callable[[Path], object]) -> None:

@@ -73,7 +73,7 @@ class History:
         for number, line in enumerate(lines[:-1], 1):  # what follows the last newline was cut short
             try:
                 history.records.append(json.loads(line))
-            except ValueError:
+            except (ValueError, RecursionError):
                 raise DataError(
                     f"{path}, line {number}, is not JSON: {line[:40]!r}. Remove that line."
                 ) from None

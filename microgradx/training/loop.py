@@ -42,6 +42,7 @@ def fit(
     patience: int | None = None,
     restore_best: bool | None = None,
     drop_last: bool = False,
+    skip_nonfinite: bool = False,
     sample_weight: ArrayLike | None = None,
     out: str | Path | None = None,
     resume: bool = False,
@@ -67,6 +68,7 @@ def fit(
     sample_weight: a number per row of `train`; a batch's loss is Σ weight · loss / Σ weight, for which `loss`
         takes reduction="none", as those of `nn` do.
     drop_last: leave out what is left of an epoch for a last, shorter batch: BatchNorm cannot take one row.
+    skip_nonfinite: leave out, with a warning, a step whose loss, gradients or new weights are not finite.
     out: the run folder, see `Run`; resume: go on with what is in it, from the start if there is nothing yet.
     seed: of the shuffle and dropout; without one they go on from where `mg.seed` and earlier draws left them.
     eager: run every operation on its own, instead of whole steps as compiled code (which `jit` makes); as
@@ -76,7 +78,8 @@ def fit(
     config, classes: more for `config.json`, and the names of the labels for the confusion matrix.
 
     Ctrl-C finishes the step, saves, and raises KeyboardInterrupt. A loss or weight that is not finite raises
-    NonFiniteError and leaves the last good checkpoint. ArgumentError and ShapeError say what does not fit,
+    NonFiniteError, which names the operation, your line and the step where it began, and leaves the model as
+    it was before that step, and the last good checkpoint. ArgumentError and ShapeError say what does not fit,
     before anything is trained; CheckpointError what is wrong with a folder to go on with.
 
     >>> mg.seed(0)
@@ -100,6 +103,7 @@ def fit(
         generator.seed(seed)
     run = Run(out) if out is not None else None
     trainer = Trainer(model, optimizer, rows, batch_size, loss, schedule, clip_norm, run, eager, drop_last)
+    trainer.skip = skip_nonfinite
     trainer.keep = bool(patience) if restore_best is None else restore_best
     going_on = run is not None and resume and run.last.exists()
     if not going_on:

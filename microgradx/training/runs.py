@@ -4,6 +4,7 @@ config.json          the configuration, versions, seed and machine
 history.jsonl        a line per epoch
 last.safetensors     where the run stands; resuming goes on from here, to the same bits
 best.safetensors     the same, at the best epoch
+diverged.safetensors weights, optimizer, random numbers and rows of the step in which a NaN began
 curves.png, confusion.png
 histograms.jsonl     of weights and gradients, a line per epoch, and histograms.png: where they were asked for
 """
@@ -63,7 +64,7 @@ class Run:
             config = json.loads(self.config.read_text(encoding="utf-8"))
         except FileNotFoundError:
             raise CheckpointError(f"{self.folder} holds no run: there is no config.json in it.") from None
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise CheckpointError(f"{self.config} is damaged: {error}.") from None
         if not isinstance(config, dict):
             raise CheckpointError(f"{self.config} is damaged: it holds no configuration.")

@@ -5,6 +5,7 @@ import threading
 import time
 import warnings
 from dataclasses import asdict, dataclass
+from functools import partial
 
 import numpy as np
 
@@ -20,6 +21,7 @@ from microgradx.errors import (
     CompileWarning,
     KernelError,
     NonFiniteError,
+    TrainingWarning,
 )  # fmt: skip
 from microgradx.kernels.random import generator
 from microgradx.nn import Module
@@ -30,6 +32,7 @@ from microgradx.primitives.reductions import sum as sum_over
 from microgradx.primitives.shapes import flatten
 from microgradx.training import checkpoints
 from microgradx.training.checks import Part, not_finite, weighted
+from microgradx.training.divergence import Snapshot, looked_at
 from microgradx.training.evaluation import Loss, evaluate
 from microgradx.training.history import History, Record, watched
 from microgradx.training.progress import Progress
@@ -49,6 +52,7 @@ class Position:
     seconds: float = 0.0
     best: float = math.inf
     waited: int = 0  # epochs since the best
+    skipped: int = 0  # rows of the epoch whose steps were left out
 
     @property
     def accuracy(self) -> float | None:
@@ -71,6 +75,7 @@ class Trainer:
     eager: bool
     drop_last: bool = False
     keep: bool = False  # the weights of the best epoch
+    skip: bool = False  # steps whose numbers are not finite
     kept: dict[str, np.ndarray] | None = None
 
     def __post_init__(self) -> None:
@@ -136,19 +141,23 @@ class Trainer:
             generator.load_state_dict(before)
         self.model.train()
         since = saved = time.perf_counter()
+        self.before = Snapshot(self.model, self.optimizer, self.schedule, at.batch)
         while at.batch < self.steps:
             start = time.perf_counter()
             rows = order[at.batch * size : (at.batch + self.chunk) * size]
             for step, (value, hits, judged) in enumerate(zip(*self.steps_over(rows), strict=True)):
                 if not math.isfinite(value):
-                    raise self.diverged(f"the loss is {value}", "train", self.train)
+                    self.wrong(f"the loss is {value}", order)
+                    break  # what came after it did not happen
                 at.batch += 1
                 at.loss += value * len(rows[step * size : (step + 1) * size])
                 at.hits, at.judged = at.hits + int(hits), at.judged + int(judged)
-            seen, now = min(at.batch * size, self.used), time.perf_counter()
+            seen, now = min(at.batch * size, self.used) - at.skipped, time.perf_counter()
             if not self.eager and now - start < 0.02:  # seldom back to Python, yet often enough for Ctrl-C
                 self.chunk *= 2
-            bar.step(at.epoch + 1, at.epoch * self.steps + at.batch, len(rows), at.loss / seen, at.accuracy)
+            bar.step(
+                at.epoch + 1, at.epoch * self.steps + at.batch, len(rows), at.loss / max(seen, 1), at.accuracy
+            )
             if interrupt.is_set() or (now - saved > save_every and at.batch < self.steps):
                 at.seconds, since, saved = at.seconds + now - since, now, now
                 self.save()
@@ -158,9 +167,49 @@ class Trainer:
                     )
         at.seconds += time.perf_counter() - since
 
+    def wrong(self, what: str, order: np.ndarray) -> None:
+        """Say where it began, as an error; or, where that was chosen, leave that step out and go on."""
+        error, at = self.diverged(what, "train", self.train), self.at
+        batch, text = self.born(order)
+        if not self.skip or at.skipped >= self.used - self.batch_size:
+            raise NonFiniteError(f"{error}{text}")
+        warnings.warn(f"fit: a step is left out. {what}.{text}", TrainingWarning, stacklevel=5)
+        at.skipped += len(order[batch * self.batch_size : (batch + 1) * self.batch_size]) * (
+            batch == at.batch
+        )
+        at.batch = batch + 1
+        self.before = Snapshot(self.model, self.optimizer, self.schedule, at.batch)
+
+    def born(self, order: np.ndarray) -> tuple[int, str]:
+        """The step that made the loss of the current one go wrong, itself or the one before it, and how.
+
+        Leaves model, optimizer and random numbers as they were before that step, on disk too.
+        """
+        bad, size = self.at.batch, self.batch_size
+        for batch in dict.fromkeys([max(bad - 1, self.before.batch), bad]):
+            self.before.restore()
+            if batch > self.before.batch:
+                self.steps_over(order[self.before.batch * size : batch * size])
+            then = Snapshot(self.model, self.optimizer, self.schedule, batch)
+            rows = order[batch * size : (batch + 1) * size]
+            batches = [Tensor(part)[rows] for part in self.train]
+            found = looked_at(partial(self.step, *batches), self.model, self.optimizer)
+            then.restore()
+            if found:
+                break
+        else:
+            return bad, ""
+        text = f" It began in step {batch + 1}: {found}"
+        if self.run:
+            path = self.run.folder / "diverged.safetensors"
+            state = {"model": then.weights, "optimizer": then.state, "random": then.random, "rows": rows}
+            checkpoints.save(path, state)
+            text += f"\nThe state before that step, and its rows, are in {path}."
+        return batch, text
+
     def measure(self, valid: tuple[Data, Data] | None) -> None:
         """Close the epoch: validate, record, and save, as the best too if it is."""
-        at, rows = self.at, self.used
+        at, rows = self.at, self.used - self.at.skipped
         record: Record = {"epoch": at.epoch + 1, "step": (at.epoch + 1) * self.steps, "loss": at.loss / rows}
         if at.accuracy is not None:
             record["accuracy"] = at.accuracy

@@ -49,9 +49,9 @@ class Options:
     fallback: str | None = None
 
     def __post_init__(self) -> None:
-        if self.interpret not in (None, True, False):
+        if not isinstance(self.interpret, bool | None):
             raise ArgumentError(f"jit: interpret is True, False or None, not {self.interpret!r}.")
-        if self.fallback not in (None, "eager"):
+        if not isinstance(self.fallback, str | None) or self.fallback not in (None, "eager"):
             raise ArgumentError(f"jit: fallback is None or 'eager', not {self.fallback!r}.")
 
 
