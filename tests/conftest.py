@@ -8,6 +8,7 @@ import pytest
 from hypothesis import settings
 
 import microgradx as mg
+from microgradx import data, optim, primitives, rules, scalars, study
 from microgradx.eager.mode import mode
 from microgradx.scalars import executors
 
@@ -55,6 +56,20 @@ def nothing_leaks():
     before = state()
     yield
     assert state() == before, "the test changed global state and did not change it back"
+
+
+REGISTRIES = scalars.functions, primitives.operations, primitives.cases, rules.rules
+REGISTRIES += optim.optimizers, optim.plans, data.datasets, study.surfaces
+
+
+@pytest.fixture
+def registries():
+    """What a test declares of functions, operations, rules and sets is gone afterwards."""
+    before = [dict(registry) for registry in REGISTRIES]
+    yield
+    for registry, then in zip(REGISTRIES, before, strict=True):
+        registry.clear()
+        registry.update(then)
 
 
 @pytest.fixture(scope="session")

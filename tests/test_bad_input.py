@@ -257,7 +257,7 @@ row("data", data.load, "x.csv", label=-1, regression=False, header=None, delimit
 
 @pytest.mark.parametrize("group", CALLS)
 @pytest.mark.filterwarnings("ignore")
-def test_what_a_function_cannot_use_is_refused_by_an_error_of_ours(group, tmp_path, monkeypatch):
+def test_what_a_function_cannot_use_is_refused_by_an_error_of_ours(group, tmp_path, monkeypatch, registries):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "x.csv").write_text("a,b\n" + "".join(f"{i},{i % 2}\n" for i in range(6)))
     foreign = []

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import microgradx as mg
-from microgradx import compiler, data, kernels, nn, optim, primitives, rules, scalars, study, training
+from microgradx import compiler, data, kernels, nn, optim, primitives, study, training
 
 ROOT = Path(mg.__file__).parents[1]
 TEXTS = {path: path.read_text(encoding="utf-8") for path in sorted(ROOT.glob("microgradx/**/*.py"))}
@@ -30,20 +30,6 @@ def examples(module):
         known = hasattr(x, "__code__") or hasattr(x, "__wrapped__")  # to the finder
         if own and not known and ">>>" in (x.__doc__ or ""):
             yield doctest.DocTestParser().get_doctest(x.__doc__, dict(names), name, module.__file__, 0)
-
-
-REGISTRIES = scalars.functions, primitives.operations, primitives.cases, rules.rules
-REGISTRIES += optim.optimizers, optim.plans, data.datasets, study.surfaces
-
-
-@pytest.fixture
-def registries():
-    """Examples declare functions, operations, rules and sets of their own: afterwards they are gone."""
-    before = [dict(registry) for registry in REGISTRIES]
-    yield
-    for registry, then in zip(REGISTRIES, before, strict=True):
-        registry.clear()
-        registry.update(then)
 
 
 @pytest.mark.interpreted
