@@ -3,12 +3,14 @@
 Lines differ in their dashes as well as in colour.
 """
 
+from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from microgradx.palette import BLUE, FAINT, INK, RED, blank, plain
+from microgradx.training.files import replace
 from microgradx.training.history import History
 
 if TYPE_CHECKING:
@@ -25,6 +27,12 @@ def figure(width: float, height: float, columns: int = 1) -> tuple["Figure", lis
     for ax in axes:
         plain(ax)
     return drawing, list(axes)
+
+
+def keep(drawing: "Figure", path: str | Path) -> None:
+    """Write a figure as PNG, whole or not at all."""
+    drawing.savefig(picture := BytesIO(), format="png", dpi=160)
+    replace(Path(path), picture.getvalue())
 
 
 def curves(history: History, path: str | Path) -> None:
@@ -61,7 +69,7 @@ def curves(history: History, path: str | Path) -> None:
             ax.set_ylim(bottom=0)
         if len(series) > 1:
             ax.legend(frameon=False, fontsize=9, labelcolor=INK)
-    drawing.savefig(path, dpi=160)
+    keep(drawing, path)
 
 
 def confusion(counts: np.ndarray, path: str | Path, names: list[str] | None = None) -> None:
@@ -91,4 +99,4 @@ def confusion(counts: np.ndarray, path: str | Path, names: list[str] | None = No
     ax.set_ylabel("true", color=INK)
     right = counts.trace() / max(1, counts.sum())
     ax.set_title(f"{right:.2%} of {counts.sum():,} right", loc="left", fontsize=11, color=INK)
-    drawing.savefig(path, dpi=160)
+    keep(drawing, path)
