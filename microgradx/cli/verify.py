@@ -22,7 +22,8 @@ def verify(run: Path, steps: int | None, threads: int | None) -> int:
     A run records the loss of each of its first 10,000 steps, and all weights and states of the optimizer at
     its checkpoints: the best, the last, and the one before. The first step that differs is found by its loss,
     the first parameter and element at the next checkpoint within the steps that are run again. Where a run
-    was resumed for other epochs, the steps before that are compared. Exit code: 0 where all bits agree, else 1.
+    was resumed for other epochs, the steps before that are compared. It exits with 0 where all bits agree,
+    else with 1.
     """
     folder = Run(run)
     config = folder.read()

@@ -54,7 +54,7 @@ def replay(trainer: Trainer, run: Run, valid: tuple[Data, Data] | None, steps: i
     trainer: as at the beginning of the run, without a folder. steps: how many; without them all whose losses
     were recorded. CheckpointError where a run has recorded none.
     """
-    losses = np.asarray(run.newest().get("losses", ()))[:steps]
+    losses = np.asarray(run.newest()[1].get("losses", ()))[:steps]
     if not len(losses):
         raise CheckpointError(f"{run.folder} has recorded no step to compare with: train it first.")
     last, marks, verdict = len(losses), records(run, len(losses)), Verdict(0, [])

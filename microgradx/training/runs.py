@@ -91,14 +91,14 @@ class Run:
             problem = f"{self.config} is damaged: {error}"
         if isinstance(config, dict):
             return config
-        state = self.newest() if self.begun else {}
+        state = self.newest()[1] if self.begun else {}
         if not isinstance(state.get("config"), dict):
             raise CheckpointError(f"{problem}. Begin it anew: microgradx train --out {self.folder}.")
         warnings.warn(f"{problem}. It is taken from a checkpoint.", TrainingWarning, stacklevel=2)
         return state["config"]
 
-    def newest(self) -> State:
-        """The state in the newest checkpoint that is whole; a warning names those that are not.
+    def newest(self) -> tuple[Path, State]:
+        """The newest checkpoint that is whole, and the state in it; a warning names those that are not.
 
         CheckpointError where none is, or where a newer version wrote one.
         """
@@ -110,7 +110,7 @@ class Run:
             except DamagedError as error:
                 problems.append(str(error).partition(": use")[0].rstrip("."))
             if self.last in states:
-                return states[path]
+                return path, states[path]
         if not states:
             advice = f"Begin the run anew in another folder, or remove {self.folder}"
             raise CheckpointError(f"no checkpoint of the run is whole: {'; '.join(problems)}. {advice}.")
@@ -118,7 +118,7 @@ class Run:
         if problems:
             at = f"{path.name}, after epoch {state['position']['epoch']}"
             warnings.warn(f"{'; '.join(problems)}. Going on from {at}.", TrainingWarning, stacklevel=2)
-        return state
+        return path, state
 
 
 def standing(path: Path) -> State:

@@ -7,7 +7,6 @@ from contextlib import contextmanager
 from types import FrameType
 from typing import NoReturn
 
-
 Handler = Callable[[int, FrameType | None], object] | int | None
 """What the system or Python does about a signal."""
 

@@ -21,6 +21,7 @@ from microgradx.errors import (
     NonFiniteError,
     TrainingWarning,
 )  # fmt: skip
+from microgradx.kernels.blas import one_thread
 from microgradx.kernels.random import generator
 from microgradx.nn import Module
 from microgradx.optim import LBFGS, Optimizer, ReduceLROnPlateau, Schedule, clip_grad_norm_
@@ -112,6 +113,9 @@ class Trainer:
             self.schedule.step()
         return loss, *right(found[0], y)
 
+    @one_thread(
+        numpy=True
+    )  # what runs line by line, such as a last shorter batch: its bits would depend on it
     def steps_over(self, rows: np.ndarray) -> list[list[float]]:
         """The steps of some batches of rows: losses, right outputs and judged ones, a list of each."""
         if not self.eager:
@@ -226,7 +230,7 @@ class Trainer:
 
     def resume(self, run: Run) -> Settings:
         """Go on from a run's newest checkpoint, and give its configuration; an error changes nothing."""
-        state = run.newest()
+        path, state = run.newest()
         for name, now in (("rows", self.rows), ("batch_size", self.batch_size)):
             if state[name] != now:
                 raise CheckpointError(
@@ -257,7 +261,12 @@ class Trainer:
                 what = "the weights of the best epoch are lost, and the best from here on is kept"
                 warnings.warn(f"{error} Without it {what}.", TrainingWarning, stacklevel=3)
                 self.at.best = math.inf
-        return state.get("config") or {}
+        run.settings = state.get("config") or {}
+        if path != run.last:
+            if run.last.exists():  # damaged: it must not become the previous one
+                run.last.replace(run.folder / "last.damaged")
+            self.save(state["confusion"])
+        return run.settings
 
     def diverged(self, what: str, name: str = "", data: Part = ()) -> NonFiniteError:
         """The error that says where it happened and what to do; the data may be what is not finite."""
