@@ -21,7 +21,7 @@ from typing import Any
 
 import numpy as np
 
-from bench import faults
+from bench import faults, measure
 from microgradx.training import History, Run, checkpoints
 
 METHOD = "Each fault hits a real run; it survives if what follows is bit for bit as if nothing had happened."
@@ -32,7 +32,7 @@ CASES = {
     "adam, eager": f"{DIGITS} --dropout=0.2 --schedule=cosine --eager --epochs=8",
     "momentum, one-cycle": f"{DIGITS} --optimizer=momentum --schedule=one-cycle --dropout=0.5 --clip-norm=1",
     "adamw, plateau": f"{DIGITS} --optimizer=adamw --schedule=plateau --standardize",
-    "lion, early stopping": f"{DIGITS} --optimizer=lion --lr=0.003 --dropout=0.1 --patience=12 --epochs=1000",
+    "lion, early stopping": f"{DIGITS} --optimizer=lion --lr=0.01 --dropout=0.1 --patience=5 --epochs=1000",
     "amsgrad, restarts": f"{DIGITS} --optimizer=adam --amsgrad --schedule=cosine-restarts --drop-last",
     "adafactor": f"{DIGITS} --optimizer=adafactor --dropout=0.1",
     "lamb, linear": f"{DIGITS} --optimizer=lamb --schedule=linear",
@@ -202,22 +202,28 @@ def cases() -> dict[str, Callable[[int, int, Path], Count]]:
     return kills | stops | {"kill -9 before each file operation": died_at_every_operation} | faults.FAULTS
 
 
+def keep(rows: list[dict[str, object]], tries: int, seed: int) -> None:
+    """Write the table as far as it goes."""
+    note = f"Command: `python -m bench survive --tries {tries} --seed {seed}`. {METHOD}"
+    measure.write("survive", (__doc__ or "").splitlines()[0], rows, note)
+
+
 def run(
     quick: bool = False, case: str | None = None, tries: int = 30, seed: int = 0
 ) -> list[dict[str, object]]:
-    """The table: faults tried, survived, lost, and the command of each row."""
-    known = cases()
+    """The table: faults tried, survived, lost, and the command of each row; one row alone writes no file."""
+    known, count = cases(), 3 if quick else tries
     if case is not None and case not in known:
         raise SystemExit(f"no case {case!r}; there are {', '.join(known)}")
     rows: list[dict[str, object]] = []
-    count = 3 if quick else tries
     for name in [case] if case else known:
         with tempfile.TemporaryDirectory() as place:
             start = time.monotonic()
             tried, survived = known[name](count, seed, Path(place))
         again = f"`python -m bench survive --case '{name}' --tries {count} --seed {seed}`"
-        rows.append(
-            {"fault": name, "tried": tried, "survived": survived, "lost": tried - survived, "command": again}
-        )
+        row = {"fault": name, "tried": tried, "survived": survived, "lost": tried - survived}
+        rows.append(row | {"command": again})
         print(f"  {name}: {survived} of {tried} survived, {time.monotonic() - start:.0f} s", flush=True)
+        if not quick and not case:
+            keep(rows, tries, seed)
     return rows
