@@ -177,7 +177,7 @@ def same_run(one: Path, two: Path) -> bool:
 def settled(path: Path) -> checkpoints.State:
     """What a checkpoint holds, apart from when and how fast it was made."""
     state = checkpoints.load(path)
-    del state["position"]["seconds"], state["config"]
+    del state["position"]["seconds"], state["config"], state["record"]
     return state
 
 

@@ -57,7 +57,7 @@ def settled(path):
     """What a checkpoint holds, apart from when and how fast it was made."""
     state = checkpoints.load(path)
     state["position"].pop("seconds")
-    state.pop("config")
+    del state["config"], state["record"]
     return state
 
 

@@ -219,6 +219,7 @@ class Trainer:
             "steps": self.steps,  # of an epoch
             "confusion": confusion,
             "losses": np.array(self.losses),
+            "record": self.history.records[-1] if len(self.history) else None,
             "config": self.run.settings if self.run else {},
         }
 
@@ -254,6 +255,8 @@ class Trainer:
         self.losses = np.asarray(state.get("losses", ())).tolist()
         self.history = History.read(run.history)
         self.history.keep(self.at.epoch)
+        if (record := state.get("record")) and record["epoch"] not in self.history["epoch"]:
+            self.history.append(record)  # of a best epoch that was done again after a kill, and killed again
         if math.isfinite(self.at.best):
             try:
                 checkpoints.load(run.best)
