@@ -104,7 +104,7 @@ def resumed(folder: Path, options: str, number: int = 0, name: str = "") -> list
 
 
 def whole(options: str, folder: Path) -> tuple[float, float]:
-    """A run that nothing befalls: seconds to its first epoch, and from there to its last."""
+    """A run that nothing befalls: seconds to its first epoch, were all compiled, and from there to its last."""
     with training([f"--out={folder}", *options.split()], folder) as process:
         start = time.monotonic()
         while not (folder / "history.jsonl").exists() and process.is_alive():
@@ -113,7 +113,7 @@ def whole(options: str, folder: Path) -> tuple[float, float]:
         process.join()
         assert process.exitcode == 0, folder.with_suffix(".log").read_text()
     run = Run(folder)
-    return first - start, run.last.stat().st_mtime - run.config.stat().st_mtime
+    return min(1.0, first - start), run.last.stat().st_mtime - run.config.stat().st_mtime
 
 
 CODES = {signal.SIGKILL: (-9, 0), signal.SIGINT: (130, 0), signal.SIGTERM: (143, -15, 0)}
