@@ -104,7 +104,7 @@ def resumed(folder: Path, options: str, number: int = 0, name: str = "") -> list
 
 
 def whole(options: str, folder: Path) -> tuple[float, float]:
-    """A run that nothing befalls: seconds to its first epoch, were all compiled, and from there to its last."""
+    """A run that nothing befalls: seconds to its first epoch, had all been compiled, and to its last."""
     with training([f"--out={folder}", *options.split()], folder) as process:
         start = time.monotonic()
         while not (folder / "history.jsonl").exists() and process.is_alive():

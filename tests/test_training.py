@@ -8,7 +8,6 @@ import re
 import signal
 import subprocess
 import sys
-import time
 import types
 from contextlib import contextmanager
 from pathlib import Path
