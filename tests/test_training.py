@@ -5,23 +5,34 @@ import io
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
 import types
 from contextlib import contextmanager
 from pathlib import Path
+from unittest import mock
 
 import numpy as np
 import pytest
 from numpy.testing import assert_array_equal
+from threadpoolctl import threadpool_limits
 
 import microgradx as mg
 from microgradx import nn, optim
 from microgradx.data import moons
-from microgradx.errors import ArgumentError, CheckpointError, DataError, NonFiniteError, ShapeError
+from microgradx.errors import (
+    ArgumentError,
+    CheckpointError,
+    DataError,
+    NonFiniteError,
+    ShapeError,
+    TrainingWarning,
+)
 from microgradx.kernels.random import generator
 from microgradx.training import History, Run, accuracy, checkpoints, confusion_matrix, evaluate, figures, fit
+from microgradx.training.stopping import interruptible
 
 TRAIN, TEST = moons(n=120, seed=1)
 
@@ -233,10 +244,7 @@ def running(folder, *args):
 def test_stopped_a_run_resumes_to_the_same_bits(tmp_path):
     whole, killed = Run(tmp_path / "whole"), Run(tmp_path / "killed")
     trained(8, out=whole.folder, seed=1, batch_size=8)
-    for how, code, said in (
-        (signal.SIGINT, -2, "KeyboardInterrupt: stopped in epoch"),
-        (signal.SIGTERM, 143, ""),
-    ):
+    for how, code, said in ((signal.SIGINT, -2, "KeyboardInterrupt: stopped "), (signal.SIGTERM, 143, "")):
         with running(killed.folder, "slow") as process:
             while not killed.history.exists() or not process.stdout.readline():
                 assert process.poll() is None, process.stderr.read()
@@ -251,6 +259,95 @@ def test_stopped_a_run_resumes_to_the_same_bits(tmp_path):
     assert same(settled(whole.last), settled(killed.last))
     assert same(settled(whole.best), settled(killed.best))
     assert History.read(whole.history)["valid_loss"] == History.read(killed.history)["valid_loss"]
+
+
+def test_the_second_signal_stops_at_once_and_an_ignored_one_stays_ignored():
+    with pytest.raises(KeyboardInterrupt), interruptible(True) as stop:
+        os.kill(os.getpid(), signal.SIGINT)
+        assert stop and stop.signal == signal.SIGINT
+        os.kill(os.getpid(), signal.SIGINT)
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        with interruptible(True) as stop:
+            os.kill(os.getpid(), signal.SIGINT)
+        assert not stop and signal.getsignal(signal.SIGINT) is signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGINT, before)
+    with pytest.raises(SystemExit) as end, interruptible(True) as stop:
+        os.kill(os.getpid(), signal.SIGTERM)
+        stop.end("here")
+    assert end.value.code == 143 and signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+
+
+def quick(epochs, **options):
+    """`trained`, line by line and without figures, which take longest."""
+    with mock.patch("microgradx.training.loop.draw"):
+        return trained(epochs, eager=True, seed=1, **options)
+
+
+@pytest.fixture(scope="module")
+def whole_run(tmp_path_factory):
+    """The folder of a run of 3 epochs, its model's bits, and what its folder holds."""
+    folder = tmp_path_factory.mktemp("runs") / "whole"
+    return Run(folder), quick(3, out=folder)[0].state_dict()
+
+
+def test_killed_before_its_first_checkpoint_a_run_begins_anew(tmp_path, whole_run):
+    run, state = Run(tmp_path / "run"), whole_run[1]
+    run.create({"mine": 1})
+    run.history.write_text('{"epoch": 1, "loss": 0.5}\n')  # of another run
+    model, history = quick(3, out=run.folder, resume=True)
+    assert (
+        same(model.state_dict(), state)
+        and history["epoch"] == [1, 2, 3] == History.read(run.history)["epoch"]
+    )
+
+
+def test_a_lost_best_checkpoint_is_named_and_the_best_from_there_on_kept(tmp_path, whole_run):
+    run = Run(shutil.copytree(whole_run[0].folder, tmp_path / "run"))
+    run.best.write_bytes(run.best.read_bytes()[:-1])
+    with pytest.warns(TrainingWarning, match="best.safetensors is damaged .* the best from here on is kept"):
+        quick(4, out=run.folder, resume=True)
+    assert checkpoints.load(run.best)["position"]["epoch"] == 4
+
+
+def test_other_versions_and_processors_are_told(tmp_path, whole_run):
+    run = Run(shutil.copytree(whole_run[0].folder, tmp_path / "run"))
+    state = checkpoints.load(run.last)
+    state["config"]["versions"]["numpy"] = "1.2.3"
+    state["config"]["machine"]["processor"] = "Z80"
+    checkpoints.save(run.last, state)
+    with pytest.warns(
+        TrainingWarning, match="began with numpy 1.2.3, now 2.*processor Z80, now .* may be others"
+    ):
+        quick(3, out=run.folder, resume=True)
+
+
+def test_a_run_that_does_not_fit_leaves_the_model_as_it_was(whole_run):
+    model, _, _ = made()
+    optimizer, before = optim.SGD(model.named_parameters()), model.state_dict()
+    with pytest.raises(CheckpointError, match="SGD"):
+        fit(model, optimizer, TRAIN, TEST, batch_size=16, schedule=optim.plans["cosine"](optimizer, 9),
+            out=whole_run[0].folder, resume=True)  # fmt: skip
+    assert same(model.state_dict(), before)
+
+
+def test_a_run_folder_is_for_its_user_alone(whole_run):
+    assert whole_run[0].folder.stat().st_mode & 0o777 == 0o700
+
+
+def test_bits_do_not_depend_on_the_number_of_threads():
+    """With more than one thread BLAS makes large products in other parts."""
+    x = np.random.default_rng(0).standard_normal((300, 64)).astype(np.float32)
+    data, ends = (x, np.arange(300) % 10), []
+    for threads in (1, 2):
+        mg.seed(0)
+        model = nn.MLP([64, 256, 256, 10])
+        options = {"epochs": 1, "batch_size": 256, "eager": True, "progress": False}
+        with threadpool_limits(threads, "blas"):
+            history = fit(model, optim.Adam(model.parameters()), data, data, **options)
+        ends.append([model.state_dict(), history["loss"], history["valid_loss"]])
+    assert same(*ends)
 
 
 @pytest.mark.parametrize(
