@@ -1,7 +1,5 @@
 """What `python -m bench survive` tries at length, in short: kills, stops, and spoiled files of runs."""
 
-import signal
-
 import pytest
 
 from bench import faults, survive
@@ -33,12 +31,10 @@ def test_every_fault_is_survived(fault, tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
-def test_a_run_that_is_killed_again_and_again_ends_with_the_same_bits(how, tmp_path, monkeypatch):
+def test_a_run_that_is_killed_again_and_again_ends_with_the_same_bits(tmp_path, monkeypatch):
     options = "--data=moons --model=2-8-2 --epochs=25 --save-every=0.01 --dropout=0.2 --schedule=cosine"
     monkeypatch.setitem(survive.CASES, "short", options)
-    tried, survived = survive.killed("short", 4 if how == signal.SIGKILL else 1, 3, tmp_path, how)
-    assert survived == tried > 0
+    assert survive.killed("short", 4, 3, tmp_path) == (4, 4)
 
 
 def test_a_row_is_known_by_its_name():
