@@ -450,7 +450,7 @@ def test_a_wrong_value_gets_one_line_and_code_2(command, line, message):
         ("evaluate nowhere", "nowhere holds no run: there is no config.json in it"),
         ("train --resume nowhere", "nowhere holds no run"),
         ("train --data nowhere.npz", "nowhere.npz"),
-        ("train --out file/run", "file/run: Not a directory"),
+        ("train --out file/run", "file/run cannot be written: Not a directory"),
         ("train --device cuda", "CUDA: "),
         (
             "train --lr 1e38 --data xor",

@@ -33,7 +33,7 @@ def writing(path: Path) -> Iterator[None]:
         yield
     except OSError as error:
         what = f"{path} cannot be written: {error.strerror or error}"
-        advice = ADVICE.get(error.errno or 0, "Mend that")
+        advice = ADVICE.get(error.errno or 0, "Take another place")
         raise CheckpointError(f"{what}. {advice}; what was saved before is kept.") from error
 
 
