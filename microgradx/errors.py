@@ -110,7 +110,7 @@ class DataError(MicrogradxError, ValueError):
 
 
 class CheckpointError(MicrogradxError, ValueError):
-    """A checkpoint or run folder that is damaged or does not fit the model."""
+    """A checkpoint or run folder that is damaged, cannot be written, or does not fit the model."""
 
 
 class CacheWarning(UserWarning):

@@ -185,6 +185,17 @@ def test_what_another_user_owns_is_neither_read_nor_used_as_a_folder(place, monk
         assert cache.read("a.o") is None
 
 
+@pytest.mark.skipif(not hasattr(os, "getuid") or os.getuid(), reason="only root gives files away")
+def test_a_link_of_another_user_is_not_used_as_a_folder(tmp_path, monkeypatch):
+    (tmp_path / "mine").mkdir(mode=0o700)
+    (tmp_path / "kernels").symlink_to(tmp_path / "mine")
+    monkeypatch.setenv("MICROGRADX_CACHE", str(tmp_path))
+    assert cache.folder() == tmp_path / "kernels"  # a link of one's own is fine
+    os.lchown(tmp_path / "kernels", 65534, 65534)
+    with pytest.warns(CacheWarning, match="cannot be used: it is a link that another user made"):
+        assert cache.folder() is None
+
+
 def test_a_read_only_folder_is_not_used(place, monkeypatch):
     monkeypatch.setattr(os, "access", lambda path, mode: False)  # root may write everywhere
     with pytest.warns(CacheWarning, match=r"cannot be used: it is read-only\. Set MICROGRADX_CACHE to a"):

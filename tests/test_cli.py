@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -250,18 +251,75 @@ def test_resume_goes_on_and_fixes_what_was_chosen(command):
 
 
 @pytest.mark.slow
-def test_ctrl_c_says_how_to_go_on(tmp_path):
+@pytest.mark.parametrize("how, code", [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_ctrl_c_and_sigterm_say_how_to_go_on(how, code, tmp_path):
     run = tmp_path / "run"
     arguments = ["train", "--data=digits", "--epochs=100000", f"--out={run}", "--threads=1"]
     with subprocess.Popen([*COMMAND, *arguments], cwd=ROOT, stdout=PIPE, stderr=PIPE, text=True) as process:
         while not (run / "history.jsonl").exists():
             assert process.poll() is None, process.stderr.read()
             time.sleep(0.01)
-        process.send_signal(signal.SIGINT)
+        process.send_signal(how)
         errors = process.stderr.read()
-    assert process.returncode == 130
-    assert errors.strip().startswith("error: stopped in epoch")
-    assert errors.strip().endswith(f"go on with: microgradx train --resume {run} --epochs 100000")
+    assert process.returncode == code
+    assert errors.strip().startswith("error: stopped ")
+    assert errors.strip().endswith(f"go on with: microgradx train --resume {run}")
+
+
+# Running it again
+
+DAMAGED = {  # what happens to a run of 6 steps in 3 epochs, and what is said
+    "nothing": ([], "the bits agree in 6 steps: their losses and the weights of"),
+    "fewer": (["--steps=3"], "the bits agree in 3 steps: their losses\n"),
+    "a loss": ([], "other bits: the loss of step 4 was 5.0, now it is 0."),
+    "a weight": ([], "other bits: after step 6, 0.weight[1, 3] was 5.0, now it is "),
+    "a state": ([], "other bits: after step 6, the optimizer's v of 3.bias[1] was 5.0, now it is"),
+    "a seed": ([], "other bits: the loss of step 1 was 0."),
+    "a rate": ([], "other bits: the loss of step 2 was 0."),
+    "no checkpoint": (["--steps=3"], "to name the parameter: leave out --steps"),
+}  # fmt: skip
+
+
+@pytest.fixture(scope="session")
+def short(tmp_path_factory):
+    """The folder of a run of 6 steps."""
+    folder = tmp_path_factory.mktemp("short") / "run"
+    options = ["--data=xor", "--model=2-8-2", "--batch-size=400", "--epochs=3", "--dropout=0.1", *UNCOMPILED]
+    with pytest.raises(SystemExit):
+        main(["train", "--quiet", f"--out={folder}", *options])
+    return folder
+
+
+@pytest.mark.parametrize("damage", DAMAGED)
+def test_verify_names_the_first_step_parameter_and_element(command, short, damage):
+    run = Run(shutil.copytree(short, "run"))
+    state, config = checkpoints.load(run.last), run.read()
+    match damage:
+        case "a loss" | "no checkpoint":
+            state["losses"][3 if damage == "a loss" else 2] = 5
+        case "a weight":
+            state["model"]["0.weight"][1, 3] = 5
+        case "a state":
+            state["optimizer"]["state"]["3.bias"]["v"][1] = 5
+        case "a seed":
+            config["recipe"]["seed"] = 1
+        case "a rate":
+            config["recipe"]["hyperparameters"] = {"lr": 0.002}
+    checkpoints.save(run.last, state)
+    run.best.unlink()
+    run.config.write_text(json.dumps(config))
+    arguments, said = DAMAGED[damage]
+    code, out, errors = command("verify", "run", *arguments)
+    assert (code, errors) == (damage not in ("nothing", "fewer"), "") and said in out
+
+
+def test_a_run_that_was_resumed_for_more_epochs_is_verified_up_to_there(command):
+    options = ["--data=xor", "--epochs=2", "--schedule=cosine", "--batch-size=400", *UNCOMPILED]
+    assert command("train", *options, "--out=run")[0] == 0
+    assert command("train", "--resume=run", "--epochs=3")[0] == 0
+    assert command("verify", "run")[:2] == (0, "the bits agree in 4 steps: their losses and the weights of "
+                                            "previous.safetensors\n")  # fmt: skip
+    assert "epoch 3 of 3" in command("train", "--resume=run")[1]  # it knows for how many
 
 
 # Using a run
@@ -338,7 +396,12 @@ def test_a_damaged_run_is_named(command, damage):
             run.config.write_text(json.dumps(run.read() | {"recipe": {"modle": 1}}))
         case "gone":
             run.best.unlink()
-    code, out, errors = command("evaluate", "run")
+    with warnings.catch_warnings():
+        warnings.simplefilter("always")
+        code, out, errors = command("evaluate", "run")
+    if damage == "config":  # which checkpoints hold too
+        assert code == 0 and "config.json is damaged" in errors and "taken from a checkpoint" in errors
+        return
     assert (code, out, errors.count("\n")) == (1, "", 1) and errors.startswith(
         ("error: run", "error: no checkpoint at run/best")
     )
@@ -387,7 +450,7 @@ def test_a_wrong_value_gets_one_line_and_code_2(command, line, message):
         ("evaluate nowhere", "nowhere holds no run: there is no config.json in it"),
         ("train --resume nowhere", "nowhere holds no run"),
         ("train --data nowhere.npz", "nowhere.npz"),
-        ("train --out file/run", "file/run: Not a directory"),
+        ("train --out file/run", "file/run cannot be written: Not a directory"),
         ("train --device cuda", "CUDA: "),
         (
             "train --lr 1e38 --data xor",

@@ -23,6 +23,7 @@ from microgradx.optim import optimizers
 from microgradx.primitives import operations
 from microgradx.rules import rules
 from microgradx.scalars import functions
+from microgradx.training import checkpoints
 
 simulated = os.environ.get("NUMBA_ENABLE_CUDASIM") == "1"
 reason = "needs a GPU, or NUMBA_ENABLE_CUDASIM=1 before Python starts"
@@ -289,6 +290,31 @@ def test_an_optimizer_trains_as_on_the_cpu(name):
     for part, state in found[0][1]["state"].items():
         for key, value in state.items():
             np.testing.assert_array_equal(np.asarray(again.state[part][key]), value)
+
+
+@pytest.mark.parametrize("name", ["momentum", "adam", "lion", "yogi"])
+def test_a_checkpoint_goes_to_the_device_and_back_to_the_same_bits(name, tmp_path):
+    draw = np.random.default_rng(0)
+    start, *pulls = draw.standard_normal((7, 5, 3)).astype(np.float32)
+
+    def trained(where, state, gradients):
+        w = mg.tensor(state["w"], device=where, requires_grad=True)
+        optimizer = optimizers[name]([("w", w)], lr=0.01, weight_decay=0.1)
+        if "optimizer" in state:
+            optimizer.load_state_dict(state["optimizer"])
+        for gradient in gradients:
+            w.grad = mg.tensor(gradient, device=where)
+            optimizer.step()
+        checkpoints.save(tmp_path / where, {"w": w.numpy(), "optimizer": optimizer.state_dict()})
+        return checkpoints.load(tmp_path / where)
+
+    whole = trained("cpu", {"w": start}, pulls)
+    parts = {"w": start}
+    for where, gradients in (("cpu", pulls[:2]), ("cuda", pulls[2:4]), ("cpu", pulls[4:])):
+        parts = trained(where, parts, gradients)
+    assert whole["w"].tobytes() == parts["w"].tobytes() and repr(whole["optimizer"]) == repr(
+        parts["optimizer"]
+    )
 
 
 def test_clipping_averages_and_check_finite():

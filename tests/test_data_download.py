@@ -35,9 +35,10 @@ class Handler(http.server.BaseHTTPRequestHandler):
         kind = self.path.split("/")[1]
         if kind in ("404", "500"):
             return self.send_error(int(kind))
-        if kind == "redirect":
+        if kind in ("redirect", "leaves"):
             self.send_response(302)
-            self.send_header("Location", self.path.replace("redirect", "good"))
+            there = "" if kind == "redirect" else "http://example.invalid"
+            self.send_header("Location", there + self.path.replace(kind, "good"))
             return self.end_headers()
         start = int(wanted[6:-1]) if wanted and kind != "ignores-range" else 0
         if start >= len(CONTENT):
@@ -124,6 +125,7 @@ def test_the_second_mirror_saves_the_day(server, tmp_path, kind):
         ("corrupts", "corrupts/file: its SHA-256 is [0-9a-f]{64}"),
         ("stalls", "stalls/file: timed out"),
         ("endless", "the server sends more than 600,000 bytes"),
+        ("leaves", "http://example.invalid/good/file is not HTTPS: nothing is taken from there"),
     ],
 )
 def test_without_a_good_mirror_the_error_says_what_happened(server, tmp_path, kind, message):
@@ -206,6 +208,21 @@ def test_what_only_a_download_needs_is_imported_by_a_download_only():
         [sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True
     )
     assert run.stdout == "set()\n"
+
+
+@pytest.mark.parametrize("url", ["http://example.invalid/a", "ftp://example.invalid/a", "file:///etc/passwd"])
+def test_what_is_not_encrypted_is_not_asked(tmp_path, url):
+    with pytest.raises(DataError, match="is not HTTPS"):
+        download([url], tmp_path / "file", accept, 10)
+
+
+@pytest.mark.parametrize("name", [".lock", "file.part"])
+def test_a_link_in_the_cache_is_not_followed(server, tmp_path, name):
+    (tmp_path / "victim").write_bytes(b"precious")
+    (tmp_path / name).symlink_to(tmp_path / "victim")
+    with pytest.raises((DataError, OSError), match="symbolic links"):
+        fetch(server, tmp_path, "good", progress=quiet)
+    assert (tmp_path / "victim").read_bytes() == b"precious"
 
 
 def test_progress_is_reported(server, tmp_path, capsys):

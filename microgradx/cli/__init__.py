@@ -19,6 +19,7 @@ from microgradx.errors import ArgumentError, MicrogradxError, one_of
 COMMANDS = {
     "train": "Train a network; without options, on the embedded digits.",
     "evaluate": "Measure a trained network on held-out data.",
+    "verify": "Run a training again, and compare the bits.",
     "predict": "Say what is on a picture, or in the rows of a file.",
     "look": "Draw what a trained network looks for, and what it is wrong about.",
     "find-lr": "Find a learning rate.",
@@ -71,7 +72,7 @@ def cli() -> None:
 
 
 def main(args: Sequence[str] | None = None) -> None:
-    """Run the command and exit: 0 done, 1 it could not be done, 2 asked wrongly, 130 interrupted."""
+    """Run the command and exit: 0 done, 1 it could not be done, 2 asked wrongly, 130 and 143 stopped."""
     for stream in (sys.stdout, sys.stderr):
         speak(stream)
     warnings.showwarning = lambda message, *_, **__: say("warning", str(message))
@@ -95,6 +96,10 @@ def main(args: Sequence[str] | None = None) -> None:
         stop(str(error) or "out of memory", 1)
     except click.Abort as error:  # what click makes of a KeyboardInterrupt
         stop(str(error.__cause__ or "") or "interrupted", 130)
+    except SystemExit as error:  # SIGTERM has ended a training, which was saved
+        if error.args and isinstance(error.args[0], str):
+            stop(error.args[0], error.code if isinstance(error.code, int) else 1)
+        raise
     except Exception as error:
         if os.environ.get("MICROGRADX_DEBUG"):
             raise

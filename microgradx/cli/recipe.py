@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from inspect import isfunction, signature
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -22,6 +22,16 @@ from microgradx.primitives.indexing import one_hot
 from microgradx.primitives.reductions import log_softmax
 from microgradx.training import Run
 from microgradx.training.checkpoints import load
+
+
+class Made(NamedTuple):
+    """What a recipe makes of its seed: everything as it is before the first step."""
+
+    split: Split
+    model: nn.Module
+    optimizer: Optimizer
+    schedule: Schedule
+    loss: Callable[..., Tensor]
 
 
 @dataclass
@@ -50,9 +60,14 @@ class Recipe:
 
     @classmethod
     def read(cls, run: Run) -> "Recipe":
-        """The recipe of a run that `microgradx train` made."""
+        """The recipe of a run that `microgradx train` made, as it is now."""
+        return cls.of(run, run.read())
+
+    @classmethod
+    def of(cls, run: Run, config: dict[str, Any]) -> "Recipe":
+        """The recipe in a configuration."""
         try:
-            return cls(**run.read()["recipe"])
+            return cls(**config["recipe"])
         except (KeyError, TypeError):
             raise CheckpointError(
                 f"{run.folder} was not made by `microgradx train`: it has no recipe."
@@ -89,6 +104,14 @@ class Recipe:
 
             threadpool_limits(self.threads)
             set_threads(self.threads)
+
+    def make(self) -> Made:
+        """Data, model, optimizer and loss, on as many threads as asked."""
+        self.prepare()
+        split = self.split()
+        model = self.network(split.train[0])
+        steps = self.epochs * self.steps(len(split.train[0]))
+        return Made(split, model, *self.optimize(model, steps), self.criterion(split))
 
     def network(self, x: np.ndarray | None = None) -> nn.Module:
         """The model, its first weights drawn by the seed, its standardization measured on x."""

@@ -18,9 +18,12 @@ from microgradx.errors import ArgumentError
 from microgradx.optim import optimizers, plans
 from microgradx.study import Histograms
 from microgradx.training import History, Run, fit, tensorboard
+from microgradx.training.stopping import Terminated
 
-CHANGEABLE = {"resume", "epochs", "patience", "histograms", "tensorboard", "quiet"}
-"""What may be said again when a run is resumed: everything else is as it was."""
+CHANGEABLE = {
+    "resume", "epochs", "patience", "threads", "save_every", "histograms", "tensorboard", "quiet",
+}  # fmt: skip
+"""What may be said again when a run is resumed: everything else is as it was. No bit depends on threads."""
 
 START = Recipe()  # the defaults: what `microgradx train` does without options
 
@@ -85,6 +88,9 @@ OPTIONS = [
     setting("--eager", None, "Run every operation on its own instead of compiled steps."),
     setting("--out", "FOLDER", "The run folder.  [default: runs/DATA-OPTIMIZER-N]"),
     setting("--resume", "RUN", "Go on with a run, to the same bits; --epochs may be more."),
+    option(
+        "--save-every", "X", "Seconds between checkpoints inside an epoch; there is one after each.", 30.0
+    ),
     setting("--histograms", None, "Draw how weights and gradients lie over time, as histograms.png."),
     setting("--tensorboard", None, "Write the curves for TensorBoard too."),
     setting("--quiet", None, "No progress bar, and no line per epoch."),
@@ -97,7 +103,8 @@ def train(ctx: click.Context, **given: Any) -> None:
     """Train a network and keep everything about it in a run folder.
 
     Without options, a network with one hidden layer learns the embedded digits. The held-out part of the data
-    serves for validation. Ctrl-C stops after the step under way and says how to go on.
+    serves for validation. Ctrl-C stops after the step under way and says how to go on; so does SIGTERM. A
+    second Ctrl-C stops at once.
     """
     said = {name for name in given if ctx.get_parameter_source(name) is ParameterSource.COMMANDLINE}
     if given["resume"]:
@@ -106,7 +113,9 @@ def train(ctx: click.Context, **given: Any) -> None:
         if fixed := sorted(said - CHANGEABLE):
             flags = ", ".join(f"--{name.replace('_', '-')}" for name in fixed)
             raise ArgumentError(f"a resumed run keeps its {flags}: leave that out, or start a new run.")
-        recipe = replace(recipe, **{name: given[name] for name in ("epochs", "patience") if name in said})
+        recipe = replace(
+            recipe, **{name: given[name] for name in ("epochs", "patience", "threads") if name in said}
+        )
         if (done := len(History.read(run.history))) >= recipe.epochs:
             click.echo(f"{run.folder} has done {done} epochs, none is left: --epochs {done + 10} goes on.")
             recipe = replace(recipe, epochs=done)
@@ -120,10 +129,7 @@ def train(ctx: click.Context, **given: Any) -> None:
 
 def go(recipe: Recipe, run: Run, given: dict[str, Any]) -> None:
     """Train by the recipe and say what came out."""
-    recipe.prepare()
-    split = recipe.split()
-    model = recipe.network(split.train[0])
-    optimizer, schedule = recipe.optimize(model, recipe.epochs * recipe.steps(len(split.train[0])))
+    split, model, optimizer, schedule, loss = recipe.make()
     hyper = "".join(f", {name} {typed(value)}" for name, value in recipe.hyperparameters.items())
     sizes = "-".join(map(str, recipe.sizes))
     click.echo(f"{split!r}; {sizes} {recipe.activation}, {recipe.optimizer}{hyper}, seed {recipe.seed}")
@@ -139,7 +145,7 @@ def go(recipe: Recipe, run: Run, given: dict[str, Any]) -> None:
             *split,
             epochs=recipe.epochs,
             batch_size=recipe.batch_size,
-            loss=recipe.criterion(split),
+            loss=loss,
             schedule=schedule,
             clip_norm=recipe.clip_norm,
             patience=recipe.patience,
@@ -147,14 +153,15 @@ def go(recipe: Recipe, run: Run, given: dict[str, Any]) -> None:
             out=run.folder,
             resume=bool(given["resume"]),
             eager=recipe.eager,
+            save_every=given["save_every"],
             callbacks=callbacks,
             progress=not given["quiet"],
             config=recipe.config(split),
             classes=split.classes,
         )
-    except KeyboardInterrupt as stop:
-        again = f"--resume {run.folder} --epochs {recipe.epochs}"
-        raise KeyboardInterrupt(f"{stop}; go on with: microgradx train {again}") from None
+    except (KeyboardInterrupt, Terminated) as stop:
+        where = f"{stop}; " if str(stop) else ""  # nothing where a second Ctrl-C came before all was saved
+        raise type(stop)(f"{where}go on with: microgradx train --resume {run.folder}") from None
     if given["histograms"]:
         histograms.plot(run.folder / "histograms.png")
     best = history.best

@@ -1,9 +1,14 @@
-"""Download a file from the first mirror that has it right; a broken transfer goes on where it stopped."""
+"""Download a file from the first mirror that has it right; a broken transfer goes on where it stopped.
 
+Only over HTTPS, but for this machine's own addresses, and through no link that lies in the folder.
+"""
+
+import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from microgradx.errors import DataError
 
@@ -67,18 +72,26 @@ def transfer(url: str, part: Path, most: int, progress: Progress, timeout: float
     import urllib.error
     import urllib.request
 
+    class Redirects(urllib.request.HTTPRedirectHandler):
+        """Follows a server to another address, if that is encrypted too."""
+
+        def redirect_request(self, *given: Any) -> urllib.request.Request | None:
+            encrypted(given[-1])
+            return super().redirect_request(*given)
+
+    encrypted(url)
     have = size(part)
     request = urllib.request.Request(url, headers={"User-Agent": "microgradx"})
     if have:
         request.add_header("Range", f"bytes={have}-")
     try:
-        response = urllib.request.urlopen(request, timeout=timeout)
+        response = urllib.request.build_opener(Redirects).open(request, timeout=timeout)
     except urllib.error.HTTPError as error:
         error.close()
         if error.code == 416:  # nothing is left to send: `part` is whole, or wrong, which `accept` tells
             return
         raise ConnectionError(f"the server answered {error.code} {error.reason}") from error
-    with response, part.open("ab", buffering=0) as file:
+    with response, open(part, "ab", buffering=0, opener=unlinked) as file:
         if response.status != 206:  # the server sends everything again
             file.truncate(have := 0)
         left = response.headers.get("Content-Length", "")
@@ -91,6 +104,20 @@ def transfer(url: str, part: Path, most: int, progress: Progress, timeout: float
             progress(part.stem, have, total)
     if total is not None and have < total:
         raise ConnectionError(f"the connection was cut after {have:,} of {total:,} bytes")
+
+
+def encrypted(url: str) -> None:
+    """ConnectionError for an address that is neither HTTPS nor on this machine."""
+    from urllib.parse import urlsplit
+
+    parts = urlsplit(url)
+    if parts.scheme != "https" and parts.hostname not in ("127.0.0.1", "::1", "localhost"):
+        raise ConnectionError(f"{url} is not HTTPS: nothing is taken from there.")
+
+
+def unlinked(path: str, flags: int) -> int:
+    """Open a file for this user, but not what a link in its place leads to."""
+    return os.open(path, flags | getattr(os, "O_NOFOLLOW", 0), 0o600)
 
 
 def show(name: str, done: int, total: int | None) -> None:
@@ -114,6 +141,6 @@ def locked(path: Path) -> Iterator[None]:
     except ImportError:
         yield
         return
-    with path.open("w", encoding="utf-8") as file:
+    with open(path, "a", encoding="utf-8", opener=unlinked) as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         yield

@@ -51,7 +51,7 @@ class PublishedFile:
             return path
         *_, cache = places = folders(collection)
         try:
-            cache.mkdir(parents=True, exist_ok=True)
+            cache.mkdir(mode=0o700, parents=True, exist_ok=True)
             urls = [mirror + self.name for mirror in mirrors]
             return download(urls, cache / self.name, self.accept, 2 * self.size, progress)
         except (OSError, DataError) as error:

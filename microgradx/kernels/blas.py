@@ -5,8 +5,9 @@ import importlib.util
 import os
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from functools import cache
 from importlib.machinery import PathFinder
 from pathlib import Path
@@ -65,48 +66,73 @@ def libraries() -> list["LibController"]:
     return own or [library for library in loaded if not library.filepath.startswith(numpys)]
 
 
+@cache
+def numpys() -> list["LibController"]:
+    """Those of the BLAS that NumPy calls: its own copy, else whatever is there."""
+    from threadpoolctl import ThreadpoolController
+
+    loaded = ThreadpoolController().select(user_api="blas").lib_controllers
+    scipys = {library.filepath for library in libraries()}
+    return [library for library in loaded if library.filepath not in scipys] or loaded
+
+
 def set_threads(library: "LibController", threads: int) -> None:
     """Set a library's threads from any thread; threadpoolctl heeds only the first one that asks."""
     getattr(library, "_real_set_num_threads", library.set_num_threads)(threads)
 
 
-inside = 0  # threads that are in one_thread
-before: list[int] = []  # each library's number of threads when the first came
+@dataclass
+class Alone:
+    """How many are in `one_thread`, and each library's number of threads when the first came."""
+
+    libraries: Callable[[], list["LibController"]]
+    inside: int = 0
+    before: list[int] = field(default_factory=list)
+
+    def enter(self) -> None:
+        """One more."""
+        if not self.inside:
+            self.before = [library.get_num_threads() for library in self.libraries()]
+            for library in self.libraries():
+                set_threads(library, 1)
+        self.inside += 1
+
+    def leave(self) -> None:
+        """One less; the last gives the libraries their threads back."""
+        self.inside -= 1
+        if not self.inside:
+            for library, threads in zip(self.libraries(), self.before, strict=True):
+                set_threads(library, threads)
+
+
+scipys_alone, numpys_alone = Alone(libraries), Alone(numpys)
 lock = threading.Lock()
 
 
 @contextmanager
-def one_thread() -> Iterator[None]:
-    """SciPy's BLAS computes on the thread that calls it, until the last caller here has left."""
-    global inside, before
+def one_thread(numpy: bool = False) -> Iterator[None]:
+    """SciPy's BLAS, or NumPy's, computes on the thread that calls it, until the last caller here has left.
+
+    What several threads compute together has other bits for another number of them.
+    """
+    alone = numpys_alone if numpy else scipys_alone
     with lock:
-        if not inside:
-            before = [library.get_num_threads() for library in libraries()]
-            for library in libraries():
-                set_threads(library, 1)
-        inside += 1
+        alone.enter()
     try:
         yield
     finally:
         with lock:
-            inside -= 1
-            if not inside:
-                restore()
-
-
-def restore() -> None:
-    """Give the libraries their threads back."""
-    for library, threads in zip(libraries(), before, strict=True):
-        set_threads(library, threads)
+            alone.leave()
 
 
 def forget() -> None:
     """A forked child has none of the threads that were inside."""
-    global inside, lock
+    global lock
     lock = threading.Lock()
-    if inside:
-        restore()
-    inside = 0
+    for alone in (scipys_alone, numpys_alone):
+        if alone.inside:
+            alone.inside = 1
+            alone.leave()
 
 
 if hasattr(os, "register_at_fork"):  # not on Windows, which does not fork

@@ -39,6 +39,8 @@ def folder() -> Path | None:
         path.mkdir(mode=0o700, parents=True, exist_ok=True)
         if not os.access(path, os.W_OK | os.X_OK):
             raise PermissionError("it is read-only")
+        if path.is_symlink() and path.lstat().st_uid != path.stat().st_uid:
+            raise PermissionError("it is a link that another user made")
         if shared(path.stat()):
             raise PermissionError("others own it or may write to it, and machine code is loaded from it")
     except OSError as error:

@@ -9,33 +9,43 @@ it carries a digest, so that a damaged file is found out. Nothing in it is code:
 
 import hashlib
 import json
-import os
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from microgradx.errors import CheckpointError
+from microgradx.training.files import replace
 
-FORMAT = "microgradx 1"
+VERSION = 1
+FORMAT = f"microgradx {VERSION}"
 
 State = Any  # a tree of dicts, lists, arrays, numbers, strings and None
 Packed = Any  # the same as JSON has it
 
 
-def save(path: str | Path, state: State) -> None:
-    """Write `state`, a tree of dicts, lists, arrays, numbers, strings and None, all of it or nothing."""
+class DamagedError(CheckpointError):
+    """A file that is torn, changed, or none of ours: another checkpoint may be whole."""
+
+
+def save(path: str | Path, state: State, keep: Path | None = None) -> None:
+    """Write `state`, a tree of dicts, lists, arrays, numbers, strings and None, all of it or nothing.
+
+    keep: a name for the older file at `path`, once the new one is whole.
+    """
     from safetensors import numpy as safetensors
 
     arrays: dict[str, np.ndarray] = {}
     tree = json.dumps(pack(state, "", arrays))
     header = {"format": FORMAT, "tree": tree, "sha256": digest(tree, arrays)}
-    replace(Path(path), lambda new: new.write_bytes(safetensors.save(arrays, header)))
+    replace(Path(path), safetensors.save(arrays, header), keep)
 
 
 def load(path: str | Path) -> State:
-    """The state that was saved; CheckpointError says what is wrong with a bad file."""
+    """The state that was saved; CheckpointError says what is wrong with a bad file.
+
+    Nothing is believed before it is checked: the header's sizes against the file's, the format, the digest.
+    """
     from safetensors import SafetensorError, safe_open
 
     path = Path(path)
@@ -44,30 +54,28 @@ def load(path: str | Path) -> State:
     try:
         with safe_open(path, framework="numpy") as file:
             header = file.metadata() or {}
+            check_format(path, header.get("format", ""))
             arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a dict
-    except (SafetensorError, LookupError, TypeError, OSError, MemoryError) as error:
-        raise CheckpointError(f"{path} is damaged ({error}): use another checkpoint of the run.") from None
-    if header.get("format") != FORMAT:
-        raise CheckpointError(
-            f"{path} is not a checkpoint of this version: its format is {header.get('format')!r}, "
-            f"expected {FORMAT!r}."
-        )
-    tree = header.get("tree", "")
-    if digest(tree, arrays) != header.get("sha256"):
-        raise CheckpointError(f"{path} is damaged (its digest differs): use another checkpoint of the run.")
-    return unpack(json.loads(tree), arrays)
+        if digest(header["tree"], arrays) != header["sha256"]:
+            raise DamagedError(f"{path} is damaged (its digest differs): use another checkpoint of the run.")
+        return unpack(json.loads(header["tree"]), arrays)
+    except (SafetensorError, LookupError, TypeError, RecursionError, OSError, MemoryError) as error:
+        raise DamagedError(f"{path} is damaged ({error}): use another checkpoint of the run.") from None
+    except ValueError as error:
+        if isinstance(error, CheckpointError):
+            raise
+        raise DamagedError(f"{path} is damaged ({error}): use another checkpoint of the run.") from None
 
 
-def replace(path: Path, write: Callable[[Path], object]) -> None:
-    """Call `write(temporary path)`, make sure that it reached the disk, and rename it to `path`."""
-    new = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        write(new)
-        with open(new, "rb+") as file:
-            os.fsync(file.fileno())
-        new.replace(path)
-    finally:
-        new.unlink(missing_ok=True)
+def check_format(path: Path, given: str) -> None:
+    """CheckpointError for what a later version wrote, DamagedError for what is none of ours."""
+    name, _, version = given.partition(" ")
+    if given == FORMAT:
+        return
+    if name == "microgradx" and version.isdecimal() and int(version) > VERSION:
+        newer = f"a newer microgradx wrote it (format {version}, this one reads up to {VERSION})"
+        raise CheckpointError(f"{path}: {newer}. Update microgradx: pip install -U microgradx.")
+    raise DamagedError(f"{path} is no checkpoint of microgradx: its format is {given!r}, not {FORMAT!r}.")
 
 
 def pack(value: object, name: str, arrays: dict[str, np.ndarray]) -> Packed:

@@ -7,6 +7,7 @@ import numpy as np
 
 from microgradx.eager.mode import no_grad
 from microgradx.eager.tensor import Tensor
+from microgradx.kernels.blas import one_thread
 from microgradx.nn import Module
 from microgradx.optim.flat import Data
 from microgradx.training.metrics import confusion_matrix, judged
@@ -43,8 +44,11 @@ def outputs(model: Module, x: Data, batch_size: int = 1024) -> Iterator[np.ndarr
         model.train(training)
 
 
+@one_thread(numpy=True)
 def evaluate(model: Module, x: Data, y: Data, loss: Loss, batch_size: int = 1024) -> Evaluation:
     """Compare the model's outputs for x (n, ...) with y (n, ...), batch by batch, without gradients.
+
+    The bits are the same for any number of threads.
 
     >>> model = nn.Sequential()  # gives back what it gets
     >>> x, y = np.array([[2.0, 0.0], [0.0, 2.0], [0.0, 2.0]], np.float32), np.array([0, 1, 0])

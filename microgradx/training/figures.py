@@ -3,14 +3,26 @@
 Lines differ in their dashes as well as in colour.
 """
 
+from io import BytesIO
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from microgradx.palette import BLUE, INK, KEY, RED, frame, keep, panels
+from microgradx.training.files import replace
 from microgradx.training.history import History
 
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
 TRAIN, VALID = BLUE, RED
+
+
+def put(drawing: "Figure", path: str | Path) -> None:
+    """Write a figure as PNG, whole or not at all."""
+    keep(drawing, picture := BytesIO())
+    replace(Path(path), picture.getvalue())
 
 
 def curves(history: History, path: str | Path) -> None:
@@ -38,7 +50,7 @@ def curves(history: History, path: str | Path) -> None:
             ax.set_ylim(bottom=0)
         if len(series) > 1:
             ax.legend(**KEY)
-    keep(drawing, path)
+    put(drawing, path)
 
 
 def confusion(counts: np.ndarray, path: str | Path, names: list[str] | None = None) -> None:
@@ -67,4 +79,4 @@ def confusion(counts: np.ndarray, path: str | Path, names: list[str] | None = No
     ax.grid(which="minor", color="white", lw=1.5)
     ax.tick_params(which="both", length=0)
     ax.spines[:].set_visible(False)
-    keep(drawing, path)
+    put(drawing, path)

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from microgradx.errors import ArgumentError, DataError
-from microgradx.training.checkpoints import replace
+from microgradx.training.files import append, replace
 
 Record = dict[str, Any]  # numbers; an observer of a run adds more of what JSON holds
 """Of an epoch: "epoch", "step", "loss", "accuracy", "valid_loss", "valid_accuracy", "lr", "seconds"."""
@@ -60,8 +60,7 @@ class History:
         """Add a record, and its line to the file."""
         self.records.append(record)
         if self.path:
-            with open(self.path, "a", encoding="utf-8") as file:
-                file.write(json.dumps(record) + "\n")
+            append(self.path, json.dumps(record) + "\n")
 
     @classmethod
     def read(cls, path: str | Path) -> "History":
@@ -72,19 +71,21 @@ class History:
         lines = Path(path).read_text(encoding="utf-8", errors="replace").split("\n")
         for number, line in enumerate(lines[:-1], 1):  # what follows the last newline was cut short
             try:
-                history.records.append(json.loads(line))
+                history.records.append(record := json.loads(line))
+                if not isinstance(record, dict) or not isinstance(record.get("epoch"), int):
+                    raise ValueError
             except (ValueError, RecursionError):
                 raise DataError(
-                    f"{path}, line {number}, is not JSON: {line[:40]!r}. Remove that line."
+                    f"{path}, line {number}, is no record of an epoch: {line[:40]!r}. Remove that line."
                 ) from None
         return history
 
     def keep(self, epochs: int) -> None:
         """Forget what came after the first `epochs` epochs, in the file too."""
         self.records = [record for record in self.records if record["epoch"] <= epochs]
-        if self.path:
+        if self.path and (self.records or self.path.exists()):
             text = "".join(json.dumps(record) + "\n" for record in self.records)
-            replace(self.path, lambda new: new.write_text(text, encoding="utf-8"))
+            replace(self.path, text.encode())
 
 
 def watched(record: Record) -> float:

@@ -4,10 +4,8 @@ With `out=FOLDER` everything that the rest of the run depends on is saved as it 
 called again with `resume=True`, the same call ends with the same bits as if nothing had happened.
 """
 
-import signal
-import threading
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 
 import numpy as np
@@ -17,12 +15,14 @@ from microgradx.errors import ArgumentError
 from microgradx.kernels.random import generator
 from microgradx.nn import Module, cross_entropy
 from microgradx.optim import Optimizer, Schedule
+from microgradx.optim.flat import Data
 from microgradx.training import checks
 from microgradx.training.checks import Pair, Part
 from microgradx.training.evaluation import Loss
 from microgradx.training.history import History
 from microgradx.training.progress import Progress
-from microgradx.training.runs import Run, Settings, draw
+from microgradx.training.runs import Run, Settings, compare, draw
+from microgradx.training.stopping import interruptible
 from microgradx.training.trainer import Trainer
 
 Callback = Callable[[History], object]
@@ -77,9 +77,11 @@ def fit(
     callbacks: each is called with the history after every epoch; one that returns True ends the run.
     config, classes: more for `config.json`, and the names of the labels for the confusion matrix.
 
-    Ctrl-C finishes the step, saves, and raises KeyboardInterrupt. A loss or weight that is not finite raises
-    NonFiniteError, which names the operation, your line and the step where it began, and leaves the model as
-    it was before that step, and the last good checkpoint. ArgumentError and ShapeError say what does not fit,
+    With a run folder, Ctrl-C finishes the step, saves, and raises KeyboardInterrupt, SIGTERM a SystemExit of
+    143; the second signal ends it at once. A damaged checkpoint is named in a warning, and the newest whole
+    one used. A loss or weight that is not finite raises NonFiniteError, which names the operation, your line
+    and the step where it began, and leaves the model as it was before that step, and the last good
+    checkpoint. ArgumentError and ShapeError say what does not fit,
     before anything is trained; CheckpointError what is wrong with a folder to go on with.
 
     >>> mg.seed(0)
@@ -105,52 +107,55 @@ def fit(
     trainer = Trainer(model, optimizer, rows, batch_size, loss, schedule, clip_norm, run, eager, drop_last)
     trainer.skip = skip_nonfinite
     trainer.keep = bool(patience) if restore_best is None else restore_best
-    going_on = run is not None and resume and run.last.exists()
+    going_on = run is not None and resume and run.begun
     if not going_on:
         checks.rehearse(model, loss, trainer.train, held_out, batch_size)
-    if run and going_on:
-        trainer.resume(run)
-    elif run:
-        settings = {"epochs": epochs, "batch_size": batch_size, "clip_norm": clip_norm, "patience": patience}
-        made = {"seed": seed, "model": repr(model), "optimizer": repr(optimizer), "schedule": repr(schedule)}
-        run.create({"fit": settings | made} | (config or {}))
-        trainer.save()
+    settings = {"epochs": epochs, "batch_size": batch_size, "clip_norm": clip_norm, "patience": patience}
+    made = {"seed": seed, "model": repr(model), "optimizer": repr(optimizer), "schedule": repr(schedule)}
+    described = {"fit": settings | made} | (config or {})
+    with run.held() if run else nullcontext():
+        if run and going_on:
+            before = trainer.resume(run)
+            compare(before)
+            run.describe(first(before, described, trainer) | before | described)
+        elif run:
+            run.create(described)
+            trainer.history.keep(0)
+            trainer.save()
+        checks.advise(optimizer, epochs, trainer.at.epoch, batch_size, trainer.rows)
+        go(trainer, epochs, held_out, patience, save_every, callbacks, progress)
+        if trainer.keep and len(trainer.history):
+            trainer.restore()
+        if run and len(trainer.history):
+            draw(run, trainer.history, classes)
+    return trainer.history
+
+
+def first(before: Settings, now: Settings, trainer: Trainer) -> Settings:
+    """How a run began, and until which step it was so, if it goes on for other epochs: as schedules do."""
+    step = trainer.at.epoch * trainer.steps + trainer.at.batch
+    if not step or before.get("fit", {}).get("epochs") == now["fit"]["epochs"]:
+        return {}
+    return {"first": {"until": step} | {name: before[name] for name in now if name in before}}
+
+
+def go(
+    trainer: Trainer, epochs: int, valid: tuple[Data, Data] | None, patience: int | None, save_every: float,
+    callbacks: Sequence[Callback], progress: bool,
+) -> None:  # fmt: skip
+    """The epochs that a run has left, unless something ends it before."""
     at, history = trainer.at, trainer.history
-    checks.advise(optimizer, epochs, at.epoch, batch_size, trainer.rows)
     stopped = bool(patience and at.waited >= patience)
     with (
         Progress(epochs, trainer.steps, at.epoch * trainer.steps + at.batch, progress) as bar,
-        interruptible(run is not None) as interrupt,
+        interruptible(trainer.run is not None) as stop,
         np.errstate(all="ignore"),  # what is not finite is looked for, and is an error, not a warning
     ):
         while at.epoch < epochs and not stopped:
-            trainer.epoch(bar, interrupt, save_every)
-            trainer.measure(held_out)
+            trainer.epoch(bar, stop, save_every)
+            trainer.measure(valid)
             bar.epoch(history)
             asked = [callback(history) for callback in callbacks]
             stopped = any(answer is True for answer in asked) or bool(patience and at.waited >= patience)
-    if trainer.keep and len(history):
-        trainer.restore()
-    if run and len(history):
-        draw(run, history, classes)
-    return history
-
-
-@contextmanager
-def interruptible(active: bool) -> Iterator[threading.Event]:
-    """Inside, the first Ctrl-C sets the event, so that the step under way ends well; the second raises."""
-    asked = threading.Event()
-    if not active or threading.current_thread() is not threading.main_thread():
-        yield asked
-        return
-    default = signal.getsignal(signal.SIGINT)
-
-    def handle(*_: object) -> None:
-        asked.set()
-        signal.signal(signal.SIGINT, default)
-
-    signal.signal(signal.SIGINT, handle)
-    try:
-        yield asked
-    finally:
-        signal.signal(signal.SIGINT, default)
+            if stop and at.epoch < epochs and not stopped:
+                stop.end(f"stopped after epoch {at.epoch} of {epochs}")

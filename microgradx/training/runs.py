@@ -3,6 +3,7 @@
 config.json          the configuration, versions, seed and machine
 history.jsonl        a line per epoch
 last.safetensors     where the run stands; resuming goes on from here, to the same bits
+previous.safetensors the one before it: where that is damaged, resuming goes on from the newest that is whole
 best.safetensors     the same, at the best epoch
 diverged.safetensors weights, optimizer, random numbers and rows of the step in which a NaN began
 curves.png, confusion.png
@@ -14,16 +15,19 @@ import os
 import platform
 import sys
 import time
+import warnings
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from importlib import metadata
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 from microgradx.compiler.report.machine_limits import processor
-from microgradx.errors import ArgumentError, CheckpointError
+from microgradx.errors import ArgumentError, CheckpointError, TrainingWarning
 from microgradx.training import figures
-from microgradx.training.checkpoints import load, replace
+from microgradx.training.checkpoints import DamagedError, State, load
+from microgradx.training.files import held, replace
 from microgradx.training.history import History
 
 Settings = dict[str, Any]  # whatever JSON can hold
@@ -43,32 +47,105 @@ class Run:
 
     def __init__(self, folder: str | Path):
         self.folder = Path(folder)
+        self.settings: Settings = {}
         self.config = self.folder / "config.json"
         self.history = self.folder / "history.jsonl"
         self.last = self.folder / "last.safetensors"
+        self.previous = self.folder / "previous.safetensors"
         self.best = self.folder / "best.safetensors"
         self.curves = self.folder / "curves.png"
         self.confusion = self.folder / "confusion.png"
 
+    @property
+    def begun(self) -> bool:
+        """Whether there is a checkpoint: a run killed before the first one starts anew."""
+        return any(path.exists() for path in (self.last, self.previous, self.best))
+
+    def held(self) -> AbstractContextManager[None]:
+        """Inside, no other process trains in this folder; it is made if need be."""
+        return held(self.folder)
+
     def create(self, config: Settings) -> None:
-        """Make the folder and describe the run in it; a folder with a run that has begun is left alone."""
-        if self.last.exists():
+        """Describe a new run in its folder; one with a run that has begun is left alone."""
+        if self.begun:
             raise ArgumentError(f"{self.folder} already holds a run: resume it, or choose another folder.")
-        self.folder.mkdir(parents=True, exist_ok=True)
-        text = json.dumps(config | {"versions": versions(), "machine": machine()}, indent=2, default=str)
-        replace(self.config, lambda new: new.write_text(text + "\n", encoding="utf-8"))
+        self.describe(config | {"versions": versions(), "machine": machine()})
+
+    def describe(self, config: Settings) -> None:
+        """Write the configuration, which checkpoints hold too."""
+        text = json.dumps(config, indent=2, default=str)
+        self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        replace(self.config, f"{text}\n".encode())
+        self.settings = json.loads(text)
 
     def read(self) -> Settings:
-        """The configuration; CheckpointError if the folder holds no run."""
+        """The configuration; where the file is damaged, as a checkpoint has it.
+
+        CheckpointError if the folder holds no run.
+        """
+        config, problem = None, f"{self.config} is damaged: it holds no configuration"
         try:
             config = json.loads(self.config.read_text(encoding="utf-8"))
         except FileNotFoundError:
-            raise CheckpointError(f"{self.folder} holds no run: there is no config.json in it.") from None
+            problem = f"{self.folder} holds no run: there is no config.json in it"
         except (ValueError, RecursionError) as error:
-            raise CheckpointError(f"{self.config} is damaged: {error}.") from None
-        if not isinstance(config, dict):
-            raise CheckpointError(f"{self.config} is damaged: it holds no configuration.")
-        return config
+            problem = f"{self.config} is damaged: {error}"
+        if isinstance(config, dict):
+            return config
+        state = self.newest()[1] if self.begun else {}
+        if not isinstance(state.get("config"), dict):
+            raise CheckpointError(f"{problem}. Begin it anew: microgradx train --out {self.folder}.")
+        warnings.warn(f"{problem}. It is taken from a checkpoint.", TrainingWarning, stacklevel=2)
+        return state["config"]
+
+    def newest(self) -> tuple[Path, State]:
+        """The newest checkpoint that is whole, and the state in it; a warning names those that are not.
+
+        CheckpointError where none is, or where a newer version wrote one.
+        """
+        problems, states = [], {}
+        for path in (self.last, self.previous, self.best):
+            try:
+                if path.exists():
+                    states[path] = standing(path)
+            except DamagedError as error:
+                problems.append(str(error).partition(": use")[0].rstrip("."))
+            if self.last in states:
+                return path, states[path]
+        if not states:
+            advice = f"Begin the run anew in another folder, or remove {self.folder}"
+            raise CheckpointError(f"no checkpoint of the run is whole: {'; '.join(problems)}. {advice}.")
+        path, state = max(states.items(), key=lambda item: reached(item[1]))
+        if problems:
+            at = f"{path.name}, after epoch {state['position']['epoch']}"
+            warnings.warn(f"{'; '.join(problems)}. Going on from {at}.", TrainingWarning, stacklevel=2)
+        return path, state
+
+
+def standing(path: Path) -> State:
+    """The state of a run in a checkpoint; DamagedError for one that holds something else."""
+    state = load(path)
+    if not isinstance(state, dict) or not {"model", "optimizer", "random", "position"} <= state.keys():
+        raise DamagedError(f"{path} holds no state of a run.")
+    return state
+
+
+def reached(state: State) -> tuple[int, int]:
+    """How far a run has come: epochs, and steps of the epoch under way."""
+    return state["position"]["epoch"], state["position"]["batch"]
+
+
+def compare(config: Settings) -> None:
+    """Warn where a run that goes on does so by other libraries or on another processor: bits may differ."""
+    before = config.get("versions", {}) | {"processor": config.get("machine", {}).get("processor")}
+    now = versions() | {"processor": processor()}
+    other = [
+        f"{name} {before[name]}, now {now[name]}" for name in now if before.get(name, now[name]) != now[name]
+    ]
+    if other:
+        what = f"the run began with {'; '.join(other)}"
+        message = f"{what}: its bits may be others than without the interruption."
+        warnings.warn(message, TrainingWarning, stacklevel=3)
 
 
 def versions() -> dict[str, str]:

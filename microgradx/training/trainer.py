@@ -1,7 +1,6 @@
 """The state of a run of `fit` and its moves: steps of an epoch, a measurement, a checkpoint, going on."""
 
 import math
-import threading
 import time
 import warnings
 from dataclasses import asdict, dataclass
@@ -23,6 +22,7 @@ from microgradx.errors import (
     NonFiniteError,
     TrainingWarning,
 )  # fmt: skip
+from microgradx.kernels.blas import one_thread
 from microgradx.kernels.random import generator
 from microgradx.nn import Module
 from microgradx.optim import LBFGS, Optimizer, ReduceLROnPlateau, Schedule, clip_grad_norm_
@@ -36,8 +36,12 @@ from microgradx.training.divergence import Snapshot, looked_at
 from microgradx.training.evaluation import Loss, evaluate
 from microgradx.training.history import History, Record, watched
 from microgradx.training.progress import Progress
-from microgradx.training.runs import Run
+from microgradx.training.runs import Run, Settings
 from microgradx.training.step import updated
+from microgradx.training.stopping import Stop
+
+RECORDED = 10_000
+"""Steps whose losses stand in every checkpoint: `microgradx verify` compares with them."""
 
 
 @dataclass
@@ -88,7 +92,7 @@ class Trainer:
         self.used = rows  # in an epoch
         self.train = tuple(placed(part, self.model.device) for part in self.train)
         self.steps = math.ceil(self.used / self.batch_size)
-        self.at = Position()
+        self.at, self.losses = Position(), list[float]()
         self.history = History(self.run.history if self.run else None)
         self.compiled, self.chunk = jit(self.step), 1
         self.eager = self.eager or isinstance(self.optimizer, LBFGS)  # whose search depends on what it finds
@@ -113,6 +117,7 @@ class Trainer:
             self.schedule.step()
         return loss, *right(found[0], y)
 
+    @one_thread(numpy=True)  # for what runs line by line, such as a last short batch: bits depend on threads
     def steps_over(self, rows: np.ndarray) -> list[list[float]]:
         """The steps of some batches of rows: losses, right outputs and judged ones, a list of each."""
         if not self.eager:
@@ -130,9 +135,10 @@ class Trainer:
         results = [self.step(*batch) for batch in batches]
         return [[t.item() for t in column] for column in zip(*results, strict=True)]
 
-    def epoch(self, bar: Progress, interrupt: threading.Event, save_every: float) -> None:
-        """The steps that the current epoch has left."""
+    def epoch(self, bar: Progress, stop: Stop, save_every: float, until: int | None = None) -> None:
+        """The steps that the current epoch has left, or those before `until`."""
         at, size, before = self.at, self.batch_size, generator.state_dict()
+        until = self.steps if until is None else until
         if at.batch == 0:
             self.shuffle = before
         generator.load_state_dict(self.shuffle)
@@ -142,14 +148,16 @@ class Trainer:
         self.model.train()
         since = saved = time.perf_counter()
         self.before = Snapshot(self.model, self.optimizer, self.schedule, at.batch)
-        while at.batch < self.steps:
+        while at.batch < until:
             start = time.perf_counter()
-            rows = order[at.batch * size : (at.batch + self.chunk) * size]
+            rows = order[at.batch * size : min(at.batch + self.chunk, until) * size]
             for step, (value, hits, judged) in enumerate(zip(*self.steps_over(rows), strict=True)):
                 if not math.isfinite(value):
                     self.wrong(f"the loss is {value}", order)
                     break  # what came after it did not happen
                 at.batch += 1
+                if len(self.losses) < RECORDED:
+                    self.losses.append(value)
                 at.loss += value * len(rows[step * size : (step + 1) * size])
                 at.hits, at.judged = at.hits + int(hits), at.judged + int(judged)
             seen, now = min(at.batch * size, self.used) - at.skipped, time.perf_counter()
@@ -158,13 +166,11 @@ class Trainer:
             bar.step(
                 at.epoch + 1, at.epoch * self.steps + at.batch, len(rows), at.loss / max(seen, 1), at.accuracy
             )
-            if interrupt.is_set() or (now - saved > save_every and at.batch < self.steps):
+            if stop or (now - saved > save_every and at.batch < self.steps):
                 at.seconds, since, saved = at.seconds + now - since, now, now
                 self.save()
-                if interrupt.is_set():
-                    raise KeyboardInterrupt(
-                        f"stopped in epoch {at.epoch + 1} after {at.batch} of {self.steps} steps"
-                    )
+                if stop:
+                    stop.end(f"stopped in epoch {at.epoch + 1} after {at.batch} of {self.steps} steps")
         at.seconds += time.perf_counter() - since
 
     def wrong(self, what: str, order: np.ndarray) -> None:
@@ -235,14 +241,20 @@ class Trainer:
         self.save(confusion, improved)
 
     def save(self, confusion: np.ndarray | None = None, best: bool = False) -> None:
-        """Write `last.safetensors`, and `best.safetensors` before it."""
+        """Write `last.safetensors`, beside the one before it, and `best.safetensors` ahead of it."""
         if not self.run:
             return
-        model = self.model.state_dict()
-        if bad := [name for name, array in model.items() if not np.isfinite(array).all()]:
+        state = self.state(confusion)
+        if bad := [name for name, array in state["model"].items() if not np.isfinite(array).all()]:
             raise self.diverged(f"{bad[0]} is not finite", "train", self.train)
-        state = {
-            "model": model,
+        if best:
+            checkpoints.save(self.run.best, state)
+        checkpoints.save(self.run.last, state, self.run.previous)
+
+    def state(self, confusion: np.ndarray | None = None) -> checkpoints.State:
+        """All that the rest of the run depends on, and what it was made of."""
+        return {
+            "model": self.model.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "schedule": self.schedule.state_dict() if self.schedule is not None else None,
             "random": generator.state_dict(),
@@ -250,11 +262,12 @@ class Trainer:
             "position": asdict(self.at),
             "rows": self.rows,
             "batch_size": self.batch_size,
+            "steps": self.steps,  # of an epoch
             "confusion": confusion,
+            "losses": np.array(self.losses),
+            "record": self.history.records[-1] if len(self.history) else None,
+            "config": self.run.settings if self.run else {},
         }
-        if best:
-            checkpoints.save(self.run.best, state)
-        checkpoints.save(self.run.last, state)
 
     def restore(self) -> None:
         """Give the model the weights of the best epoch."""
@@ -262,9 +275,9 @@ class Trainer:
         if best is not None:
             self.model.load_state_dict(best)
 
-    def resume(self, run: Run) -> None:
-        """Go on from the last checkpoint of a run."""
-        state = checkpoints.load(run.last)
+    def resume(self, run: Run) -> Settings:
+        """Go on from a run's newest checkpoint, and give its configuration; an error changes nothing."""
+        path, state = run.newest()
         for name, now in (("rows", self.rows), ("batch_size", self.batch_size)):
             if state[name] != now:
                 raise CheckpointError(
@@ -273,15 +286,36 @@ class Trainer:
         if (state["schedule"] is None) != (self.schedule is None):
             had = "no" if state["schedule"] is None else "a"
             raise CheckpointError(f"{run.folder} was trained with {had} schedule: resume it with the same.")
+        before = self.model.state_dict()
         self.model.load_state_dict(state["model"])
-        self.optimizer.load_state_dict(state["optimizer"])
+        try:
+            self.optimizer.load_state_dict(state["optimizer"])
+        except CheckpointError:
+            self.model.load_state_dict(before)
+            raise
         if self.schedule is not None:
             self.schedule.load_state_dict(state["schedule"])
         generator.load_state_dict(state["random"])
         self.shuffle = state["shuffle"]
         self.at.__dict__.update(state["position"])
+        self.losses = np.asarray(state.get("losses", ())).tolist()
         self.history = History.read(run.history)
         self.history.keep(self.at.epoch)
+        if (record := state.get("record")) and record["epoch"] not in self.history["epoch"]:
+            self.history.append(record)  # of a best epoch that was done again after a kill, and killed again
+        if math.isfinite(self.at.best):
+            try:
+                checkpoints.load(run.best)
+            except CheckpointError as error:
+                what = "the weights of the best epoch are lost, and the best from here on is kept"
+                warnings.warn(f"{error} Without it {what}.", TrainingWarning, stacklevel=3)
+                self.at.best = math.inf
+        run.settings = state.get("config") or {}
+        if path != run.last:
+            if run.last.exists():  # damaged: it must not become the previous one
+                run.last.replace(run.folder / "last.damaged")
+            self.save(state["confusion"])
+        return run.settings
 
     def diverged(self, what: str, name: str = "", data: Part = ()) -> NonFiniteError:
         """The error that says where it happened and what to do; the data may be what is not finite."""

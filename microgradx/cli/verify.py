@@ -1,0 +1,48 @@
+"""`microgradx verify`: the first steps of a run once more, compared bit by bit with what it recorded."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import click
+
+from microgradx.cli.options import RUN, option
+from microgradx.cli.recipe import Recipe
+from microgradx.training import Run
+from microgradx.training.replay import replay
+from microgradx.training.trainer import RECORDED, Trainer
+
+STEPS = option("--steps", "N", "How many.  [default: all that were recorded]")
+THREADS = option("--threads", "N", "Cores to use, which changes no bit.  [default: as the run]")
+
+
+@click.command(params=[RUN, STEPS, THREADS])
+def verify(run: Path, steps: int | None, threads: int | None) -> int:
+    """Run the first steps of RUN again and say whether the bits agree.
+
+    A run records the loss of each of its first 10,000 steps, and all weights and states of the optimizer at
+    its checkpoints: the best, the last, and the one before. The first step that differs is found by its loss,
+    the first parameter and element at the next checkpoint within the steps that are run again. Where a run
+    was resumed for other epochs, the steps before that are compared. It exits with 0 where all bits agree,
+    else with 1.
+    """
+    folder = Run(run)
+    config = folder.read()
+    first = config.get("first", config)  # before the run was resumed for other epochs
+    steps = min(steps or RECORDED, first.get("until", RECORDED))
+    recipe = Recipe.of(folder, first)
+    recipe = replace(recipe, threads=threads or recipe.threads)
+    split, model, optimizer, schedule, loss = recipe.make()
+    trainer = Trainer(
+        model, optimizer, split.train, recipe.batch_size, loss, schedule, recipe.clip_norm, None,
+        recipe.eager, recipe.drop_last,
+    )  # fmt: skip
+    verdict = replay(trainer, folder, split.test, steps)
+    states = f" and the weights of {', '.join(verdict.checkpoints)}" if verdict.checkpoints else ""
+    compared = f"{verdict.steps:,} steps: their losses{states}"
+    if verdict.difference:
+        click.echo(f"{click.style('other bits', bold=True)}: {verdict.difference}\ncompared {compared}")
+        if not verdict.checkpoints:
+            click.echo("no checkpoint is within these steps, to name the parameter: leave out --steps")
+        return 1
+    click.echo(f"{click.style('the bits agree', bold=True)} in {compared}")
+    return 0
