@@ -7,7 +7,7 @@ from difflib import get_close_matches
 from functools import wraps
 from inspect import signature
 from operator import index
-from typing import Any, TypeVar
+from typing import Any, Protocol, SupportsIndex, TypeGuard, TypeVar
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -134,7 +134,7 @@ FOREIGN = (
 """What they raise about arguments; a NameError or an OSError speaks of something else."""
 
 
-def refusal(name: str, given: Iterable[Any], error: Exception) -> MicrogradxError:
+def refusal(name: str, given: Iterable[object], error: Exception) -> MicrogradxError:
     """What was said of the arguments of a function, as an error of ours that names it and shows them."""
     why, arguments = str(error).rstrip(" .") or type(error).__name__, list(given)
     shapes = [tuple(x.shape) for x in arguments if _has_shape(x)]
@@ -146,7 +146,14 @@ def refusal(name: str, given: Iterable[Any], error: Exception) -> MicrogradxErro
     return kind(f"{name} cannot take {_listed(map(shown, arguments)) or 'this'}: {why}.")
 
 
-def _has_shape(x: Any) -> bool:
+class Shaped(Protocol):
+    """An array or a tensor, of whichever library."""
+
+    dtype: object
+    shape: tuple[int, ...]
+
+
+def _has_shape(x: object) -> TypeGuard[Shaped]:
     return hasattr(x, "dtype") and hasattr(x, "shape") and not isinstance(x, type)
 
 
@@ -154,7 +161,7 @@ def _listed(parts: Iterable[object]) -> str:
     return ", ".join(map(str, parts))
 
 
-def whole(what: str, value: Any, least: int = 0, most: float = math.inf) -> int:
+def whole(what: str, value: object, least: int = 0, most: float = math.inf) -> int:
     """A whole number as one of Python's, which does not wrap around; ArgumentError for anything else.
 
     >>> whole("a size", 3.0)
@@ -162,8 +169,8 @@ def whole(what: str, value: Any, least: int = 0, most: float = math.inf) -> int:
     microgradx.errors.ArgumentError: a size is a whole number of at least 0, not 3.0.
     """
     try:
-        number = index(value)
-    except TypeError:
+        number = index(value) if isinstance(value, SupportsIndex) else least - 1
+    except TypeError:  # an array of floats
         number = least - 1
     if not least <= number <= most:
         span = f"from {least} to {most}" if most < math.inf else f"of at least {least}"
@@ -171,7 +178,7 @@ def whole(what: str, value: Any, least: int = 0, most: float = math.inf) -> int:
     return number
 
 
-def switch(name: str, value: Any) -> bool:
+def switch(name: str, value: object) -> bool:
     """On or off; ArgumentError for what is neither, such as an array.
 
     >>> switch("verbose", "no")
@@ -183,14 +190,14 @@ def switch(name: str, value: Any) -> bool:
     return bool(value)
 
 
-def callable_of(name: str, value: Any) -> Callable[..., Any]:
+def callable_of(name: str, value: object) -> Callable[..., Any]:
     """A function; ArgumentError for what cannot be called."""
     if not callable(value):
         raise ArgumentError(f"{name} takes a function, not {shown(value)}.")
     return value
 
 
-def shown(value: Any) -> str:
+def shown(value: object) -> str:
     """A value in a few words: of an array its dtype and shape.
 
     >>> shown(list(range(100)))
@@ -204,7 +211,7 @@ def shown(value: Any) -> str:
         return f"a {type(value).__name__}"
 
 
-def checked(function: F, prepare: Callable[[tuple[Any, ...]], tuple[Any, ...]] | None = None) -> F:
+def checked(function: F, prepare: Callable[[tuple[object, ...]], tuple[object, ...]] | None = None) -> F:
     """A public function that calls no code of the user's: what goes wrong inside is said of its arguments.
 
     `prepare` makes of the positional arguments what the function takes. A call that does not fit the
@@ -212,7 +219,7 @@ def checked(function: F, prepare: Callable[[tuple[Any, ...]], tuple[Any, ...]] |
     """
 
     @wraps(function)
-    def call(*args: Any, **kwargs: Any) -> Any:
+    def call(*args: object, **kwargs: object) -> object:
         try:
             return function(*(args if prepare is None else prepare(args)), **kwargs)
         except MicrogradxError:
@@ -225,7 +232,11 @@ def checked(function: F, prepare: Callable[[tuple[Any, ...]], tuple[Any, ...]] |
 
 
 def explained(
-    name: str, function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any], error: Exception
+    name: str,
+    function: Callable[..., object],
+    args: tuple[object, ...],
+    kwargs: dict[str, object],
+    error: Exception,
 ) -> Exception:
     """The refusal of a call; the error itself where the call does not fit the signature."""
     takes = signature(function)

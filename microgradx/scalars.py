@@ -170,7 +170,7 @@ class Elementwise(Named):
             return run(self, *args, **constants)
         return self.of_numbers(*args, **constants)
 
-    def of_numbers(self, *args: Any, **constants: Any) -> Any:
+    def of_numbers(self, *args: Operand, **constants: Operand) -> Operand:
         """What the definition says of plain numbers; ArgumentError outside of where it has a value."""
         args, constants = self.bind(args, constants)
         try:

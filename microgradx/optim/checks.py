@@ -13,7 +13,7 @@ State = dict[str, Any]  # of a `state_dict`: numbers, words, arrays, and dicts a
 Parameters = Iterable[Tensor] | Iterable[tuple[str, Tensor]]
 
 
-def listed(owner: str, given: Any) -> list[Any]:
+def listed(owner: str, given: object) -> list[object]:
     """Parameters or groups as a list; ArgumentError for what is none."""
     if isinstance(given, Tensor):
         raise ArgumentError(f"{owner}: one tensor given where several are expected; put it into a list.")

@@ -198,7 +198,9 @@ class Primitive(Named):
                 raise
             raise told from error
 
-    def explained(self, arrays: Sequence[Any], parameters: dict[str, Any], error: Exception) -> Exception:
+    def explained(
+        self, arrays: Sequence[object], parameters: dict[str, object], error: Exception
+    ) -> Exception:
         """The error that says which operation went wrong, and what to do; a user's own stays as it is."""
         if isinstance(error, MicrogradxError):
             return error
@@ -303,13 +305,13 @@ def operation(*examples: Case) -> Callable[[F], F]:
     return enter
 
 
-def composed(function: Callable[..., Any]) -> Callable[..., Any]:
+def composed(function: Callable[..., Operand]) -> Callable[..., Operand]:
     """An operation made of others: it too takes lists and numbers for arrays."""
     takes = list(inspect.signature(function).parameters.values())[:2]
     places = [i for i, p in enumerate(takes) if p.annotation is Operand and p.default is p.empty]
     name = function.__name__
 
-    def prepare(args: tuple[Any, ...]) -> tuple[Any, ...]:
+    def prepare(args: tuple[object, ...]) -> tuple[object, ...]:
         for i in places:
             if i < len(args) and type(args[i]) is not np.ndarray and type(args[i]) not in executors:
                 args = (*args[:i], as_array(name, args[i]), *args[i + 1 :])
