@@ -20,5 +20,5 @@ def doctor() -> None:
         table.add_row(Text(finding.topic, "bold"), text)
     console = Console(highlight=False)
     console.print(table)
-    count = sum(bool(finding.advice) for finding in findings)
+    count = sum(bool(finding.advice) and finding.fault for finding in findings)
     console.print(f"\n[yellow]{count} could be better[/]" if count else "\n[green]all well[/]")
