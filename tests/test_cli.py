@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 import warnings
+from importlib import import_module
 from pathlib import Path
 from subprocess import PIPE
 
@@ -22,6 +23,7 @@ from microgradx.data import datasets
 from microgradx.optim import optimizers, plans
 from microgradx.training import Run, checkpoints
 
+graph_command = import_module("microgradx.cli.graph")
 ROOT = Path(__file__).parent.parent
 COMMAND = [sys.executable, "-m", "microgradx.cli"]
 
@@ -554,6 +556,13 @@ def test_lines_break_between_words_alone():
     assert " ".join(" ".join(lines).split()) == " ".join(text.split())
     assert all(len(line) <= 50 or LONG in line for line in lines[:-1]) and lines[-1] in text
     assert lines[-2] == "  of the list" and terminal.fitted(text, None) == text
+
+
+def test_a_graph_fits_a_narrow_terminal(command, monkeypatch):
+    monkeypatch.setattr(graph_command, "columns", lambda: 50)
+    code, out, _ = command("graph", "--model", "2-4-1")
+    assert code == 0 and max(map(len, out.splitlines())) <= 50
+    assert "2  0.bias  parameter  (4,)\n    value [" in out and "\n    gradient [" in out
 
 
 def test_what_is_absent_and_not_needed_is_no_fault(command, monkeypatch):

@@ -5,6 +5,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from microgradx.cli.terminal import own
 from microgradx.doctor import examine
 
 
@@ -16,7 +17,7 @@ def doctor() -> None:
     for finding in findings:
         text = Text(finding.text)
         if finding.advice:
-            text.append(f"\n-> {finding.advice}", "yellow")
+            text.append(f"\n-> {own(finding.advice)}", "yellow")
         table.add_row(Text(finding.topic, "bold"), text)
     console = Console(highlight=False)
     console.print(table)

@@ -34,7 +34,7 @@ def fitted(text: str, width: int | None) -> str:
     if width is None:
         return text
     lines = []
-    for line in text.splitlines():
+    for line in text.split("\n"):
         indent = line[: len(line) - len(line.lstrip())]
         whole = len(line) <= width or line.startswith(COMMAND)
         more = {"break_long_words": False, "break_on_hyphens": False, "subsequent_indent": indent}
