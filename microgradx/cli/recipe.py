@@ -2,7 +2,6 @@
 
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
-from functools import partial
 from inspect import isfunction, signature
 from pathlib import Path
 from typing import Any
@@ -103,9 +102,9 @@ class Recipe:
 
     def optimize(self, model: nn.Module, steps: int) -> tuple[Optimizer, Schedule]:
         """The optimizer, and its schedule over so many steps."""
-        made = partial(optimizers[self.optimizer], **self.hyperparameters)
-        spare = lambda: made([zeros((1, 1), requires_grad=True)])
-        optimizer = made(model.named_parameters())
+        kind, options = optimizers[self.optimizer], self.hyperparameters
+        optimizer = kind(model.named_parameters(), **options)
+        spare = lambda: kind([zeros((1, 1), requires_grad=True)], **options)
         return optimizer, planned(self.schedule, optimizer, steps, spare)
 
     def criterion(self, split: Split) -> Callable[..., Tensor]:

@@ -2,7 +2,7 @@
 
 import shutil
 import sys
-from textwrap import wrap
+from textwrap import TextWrapper
 
 import click
 
@@ -37,8 +37,10 @@ def fitted(text: str, width: int | None) -> str:
     for line in text.split("\n"):
         indent = line[: len(line) - len(line.lstrip())]
         whole = len(line) <= width or line.startswith(COMMAND)
-        more = {"break_long_words": False, "break_on_hyphens": False, "subsequent_indent": indent}
-        lines += [line] if whole else wrap(line, max(width, 20), **more)
+        fill = TextWrapper(
+            max(width, 20), subsequent_indent=indent, break_long_words=False, break_on_hyphens=False
+        )
+        lines += [line] if whole else fill.wrap(line)
     return "\n".join(lines)
 
 
