@@ -37,11 +37,15 @@ GENERATIONS = (  # a feature of the processor, newest first, and the OpenBLAS co
 
 @dataclass(frozen=True)
 class Finding:
-    """One line of the report; with advice where something could be better."""
+    """One line of the report; with advice where something could be better.
+
+    What is absent and not needed, such as an extra or a GPU, may come with advice too and is no `fault`.
+    """
 
     topic: str
     text: str
     advice: str = ""
+    fault: bool = True
 
 
 def examine() -> Iterator[Finding]:
@@ -57,7 +61,7 @@ def packages() -> Iterator[Finding]:
     yield Finding("packages", ", ".join(f"{name} {found[name]}" for name in PACKAGES))
     for module, package, extra in EXTRAS:
         if not find_spec(module):
-            yield Finding("extras", f"{module} is missing", f"pip install {package} (the extra `{extra}`)")
+            yield Finding(f"extra {extra}", f"without {module}", f"pip install {package}", fault=False)
 
 
 def flags() -> set[str]:
@@ -135,10 +139,10 @@ def cuda() -> Iterator[Finding]:
     if available() and not simulated():
         free, total = device().room()
         text += f", {free / 1e9:.1f} of {total / 1e9:.1f} GB free"
-    yield Finding("cuda", text, advice)
+    yield Finding("cuda", text, advice, fault=False)
     there = [name for name in build.compilers() if not name.startswith("no ")]
     problem = "" if simulated() else build.trouble()
-    yield Finding("cuda compiler", ", ".join(there), problem)
+    yield Finding("cuda compiler", ", ".join(there), problem, fault=available())
     found = "cublasLt" if cublas.find() else "not installed: our own kernels multiply matrices"
     wanted = available() and not simulated() and not cublas.find()
     yield Finding("cublas", found, "pip install 'microgradx[cublas]'" if wanted else "")

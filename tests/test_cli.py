@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 import warnings
+from importlib import import_module
 from pathlib import Path
 from subprocess import PIPE
 
@@ -17,12 +18,13 @@ from click.shell_completion import ShellComplete
 from PIL import Image
 
 from microgradx import data, doctor
-from microgradx.cli import COMMANDS, cli, main, picture
-from microgradx.cli.recipe import activations, losses
+from microgradx.cli import COMMANDS, cli, main, picture, terminal
+from microgradx.cli.recipe import Recipe, activations, losses
 from microgradx.data import datasets
 from microgradx.optim import optimizers, plans
 from microgradx.training import Run, checkpoints
 
+graph_command = import_module("microgradx.cli.graph")
 ROOT = Path(__file__).parent.parent
 COMMAND = [sys.executable, "-m", "microgradx.cli"]
 
@@ -63,6 +65,16 @@ TABS = [
 ]
 
 
+def test_a_shell_is_told_the_names(monkeypatch, capfd):
+    """What the line of the README makes bash ask."""
+    words = {"COMP_WORDS": "microgradx train --optimizer ada", "COMP_CWORD": "3"}
+    for name, value in (words | {"_MICROGRADX_COMPLETE": "bash_complete"}).items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(SystemExit):
+        main([])
+    assert capfd.readouterr().out.split() == ["plain," + n for n in optimizers if n.startswith("ada")]
+
+
 @pytest.mark.parametrize("line, offered", TABS, ids=[line for line, _ in TABS])
 def test_names_complete(line, offered):
     words = line.split()
@@ -83,9 +95,11 @@ def test_train_alone_learns_the_digits(trained):
 
 def test_train_says_what_came_out(command):
     code, out, errors = command("train", "--data", "moons", "--model", "2-8-2", "--epochs", 2)
-    assert code == 0 and [line[:7] for line in errors.splitlines()] == ["epoch 1", "epoch 2"]
-    first, result, files = out.splitlines()
-    assert "2-8-2 relu, adam, seed 0" in first and "held-out rows at epoch 2 of 2" in result
+    assert code == 0 and [line[:5] for line in errors.splitlines()] == ["epoch", "    1", "    2"]
+    first, second, result, files = out.splitlines()
+    assert first == "moons: 800 rows to learn from, 200 held out; 2 features, 2 classes"
+    assert second == "2-8-2 relu, adam, seed 0"
+    assert "held-out rows at epoch 2 of 2, the best by loss; " in result and result.endswith(" s in all")
     assert files.startswith("in runs/moons-adam-1: best.safetensors, config.json, confusion.png")
     assert command("train", "--data", "moons", "--epochs", 1)[0] == 0
     assert Path("runs/moons-adam-2").is_dir()
@@ -101,7 +115,7 @@ def test_every_optimizer_trains_with_its_own_options(command, name):
     options = [f"--{key}={value}" for key, value in settings.items()]
     options += ["--data=xor", "--epochs=1", f"--optimizer={name}", *more, *UNCOMPILED]
     code, _, errors = command("train", *options)
-    assert code == 0 and errors.startswith("epoch 1  loss ") and errors.count("\n") == 1
+    assert code == 0 and errors.startswith("epoch    loss ") and errors.count("\n") == 2
     recipe = Run(f"runs/xor-{name}-1").read()["recipe"]
     assert recipe["hyperparameters"] == {key: float(value) for key, value in settings.items()}
 
@@ -127,6 +141,23 @@ def test_a_part_of_a_tuple_may_be_none(command):
 @pytest.mark.parametrize("name", plans)
 def test_every_schedule_trains(command, name):
     assert command("train", "--data=xor", "--epochs=1", "--schedule", name)[0] == 0
+
+
+PLANS = {
+    "step:gamma=0.5:step_size=3": {"gamma": 0.5, "step_size": 3},
+    "multi-step:milestones=3,9": {"milestones": (3, 9)},
+    "one-cycle:cycle_momentum=0": {"total_steps": 100, "cycle_momentum": 0},
+    "plateau:patience=1": {"patience": 1, "mode": "min"},
+    "cosine": {"T_max": 100},
+}
+
+
+@pytest.mark.parametrize("text", PLANS)
+def test_schedules_take_their_options(text):
+    recipe = Recipe(model=[2, 2], schedule=text, hyperparameters={"betas": (0.7, 0.9)})
+    optimizer, schedule = recipe.optimize(recipe.network(), 100)
+    assert schedule.options.items() >= PLANS[text].items() and schedule.optimizer is optimizer
+    assert optimizer.param_groups[0]["betas"] == (0.7, 0.9)
 
 
 @pytest.mark.parametrize("name", losses())
@@ -158,6 +189,24 @@ def test_data_of_your_own(command):
     for file in ("mine.npz", "mine.csv"):
         assert command("train", "--data", file, "--epochs", 1, "--out", f"run{file[-3:]}")[0] == 0
     assert command("predict", "runnpz", "mine.npz")[1].count("\n") == len(x)
+
+
+def test_predict_takes_the_very_file_that_was_trained_on(command):
+    x, y = data.moons(n=40).train
+    rows = [f"{a:.3f},{b:.3f}" for a, b in x]
+    names = np.array(["up", "down"])[y]
+    Path("bare.csv").write_text("\n".join(rows))
+    named = [f"{row},{name}" for row, name in zip(rows, names, strict=True)]
+    Path("named.csv").write_text("\n".join(["a,b,kind", *named]))
+    Path("indexed.csv").write_text("\n".join([",a,b,kind", *(f"{n},{row}" for n, row in enumerate(named))]))
+    np.save("table.npy", np.column_stack([np.round(x, 3), y]))
+    said = set()
+    assert command("train", "--data=named.csv", "--epochs=1", "--out=run", *UNCOMPILED)[0] == 0
+    for name in ("bare.csv", "named.csv", "indexed.csv", "table.npy"):
+        code, out, errors = command("predict", "run", name)
+        assert (code, errors, out.count("\n")) == (0, "", len(x)), name
+        said.add(out)
+    assert len(said) == 1
 
 
 SMALL = np.random.default_rng(0).integers(0, 256, (20, 2, 3), np.uint8)
@@ -262,8 +311,9 @@ def test_ctrl_c_and_sigterm_say_how_to_go_on(how, code, tmp_path):
         process.send_signal(how)
         errors = process.stderr.read()
     assert process.returncode == code
-    assert errors.strip().startswith("error: stopped ")
-    assert errors.strip().endswith(f"go on with: microgradx train --resume {run}")
+    said, command = errors.splitlines()[-2:]
+    assert said.startswith("stopped in epoch") and said.endswith("; go on with:") and "error" not in errors
+    assert command == f"  microgradx train --resume {run}"
 
 
 # Running it again
@@ -332,6 +382,15 @@ def test_evaluate_shows_each_class(command, trained):
     assert command("evaluate", trained.folder, "--last")[0] == 0
 
 
+def test_predict_takes_a_held_out_row(command, trained):
+    said = [command("predict", trained.folder, "--row", row)[1].split("\t") for row in range(20)]
+    labels = data.digits().test[1][:20]
+    for (guess, share, verdict), label in zip(said, labels, strict=True):
+        assert share.endswith("%") and verdict == ("right\n" if guess == str(label) else f"it is {label}\n")
+    code, _, errors = command("predict", trained.folder, "--row", 359)
+    assert code == 2 and "--row 359: digits has the held-out rows 0 to 358" in errors
+
+
 @pytest.mark.parametrize("scale, invert", [(1, False), (1, True), (12, False), (25, True)])
 def test_predict_reads_pictures_of_digits(command, trained, scale, invert):
     (x, y), right = data.digits().test, 0
@@ -361,6 +420,7 @@ def test_pictures_are_placed_like_the_training_images():
         ("half.png", "half", "half.png is not a picture that can be read"),
         ("blank.png", "blank", "blank.png is blank: nothing on it differs from its background"),
         ("rows.csv", b"1,2\n3,4\n", "takes rows of 64 finite numbers, got shape (2, 2)"),
+        ("no.png", None, "No such file or directory; predict takes a picture, a folder of them or rows"),
         ("rows.csv", b"a,b\n3,x\n", "rows.csv, line 2: every cell must be a finite number, got 'x'"),
         ("rows.csv", b"", "takes rows of 64 finite numbers, got shape (0,)"),
         ("rows.npz", b"PK nothing", "rows.npz is not a .npz with an array x"),
@@ -428,8 +488,18 @@ def test_a_damaged_run_is_named(command, damage):
         ),
         ("train --betas 0.9,x", "--betas takes a value like 0.9,0.999, got '0.9,x'"),
         ("train --lr -1", "Adam: lr must be"),
-        ("train --optimizer lion --amsgrad", "No such option '--amsgrad'"),
-        ("train --out full", "full already holds a run: resume it, or choose another folder"),
+        (
+            "train --optimizer sgd --betas 0.9,0.99",
+            "No such option '--betas' of sgd: sgd has --lr, --momentum, --dampening, --weight-decay,",
+        ),
+        ("train --optimizer lion --amsgrad", "--amsgrad is an option of adam"),
+        ("train --optimzer lion", "No such option '--optimzer'. Did you mean --optimizer?\n"),
+        ("train --optimizer muon", "leave the biases out with --no-bias"),
+        ("train --schedule stp:gamma=1", "no schedule 'stp'. Did you mean step?"),
+        ("train --schedule step:gama=1", "no option of the schedule step 'gama'. Did you mean gamma?"),
+        ("train --schedule step:gamma=x", "gamma of --schedule step takes a value like 0.1, got 'x'"),
+        ("predict nowhere", "Give a FILE, or --row 3 for a row of the run's held-out data"),
+        ("train --out full", "full already holds a run: --resume goes on with it; or choose another folder"),
         ("optimizers adamm", "no optimizer 'adamm'. Did you mean adam?"),
         ("optimizers adam --convention kears", "no convention 'kears'. Did you mean keras?"),
         ("optimizers --convention keras", "whose convention? microgradx optimizers adam --convention keras"),
@@ -454,7 +524,7 @@ def test_a_wrong_value_gets_one_line_and_code_2(command, line, message):
         ("train --device cuda", "CUDA: "),
         (
             "train --lr 1e38 --data xor",
-            "the loss is nan in epoch 1, step 2 of 25. Lower the learning rate (now 1e+38)",
+            "step 2 of 25. Lower the learning rate (now 1e+38) or bound the gradients with --clip-norm",
         ),
     ],
 )
@@ -537,6 +607,31 @@ def test_doctor_reports_every_topic(command):
 def test_doctor_finds_an_older_blas_core(core, features, pinned, advice):
     found = doctor.outdated(core, features, pinned)
     assert advice in found and bool(found) == bool(advice)
+
+
+LONG = "/a/path/that/is/longer/than/the/terminal/is/wide/" + "x" * 20
+
+
+def test_lines_break_between_words_alone():
+    text = f"in {LONG}: one-two, three four five six seven eight nine\n  {LONG} of the list\n"
+    text += "  microgradx train --resume a --epochs 100000 --patience 1"
+    lines = terminal.fitted(text, 50).splitlines()
+    assert " ".join(" ".join(lines).split()) == " ".join(text.split())
+    assert all(len(line) <= 50 or LONG in line for line in lines[:-1]) and lines[-1] in text
+    assert lines[-2] == "  of the list" and terminal.fitted(text, None) == text
+
+
+def test_a_graph_fits_a_narrow_terminal(command, monkeypatch):
+    monkeypatch.setattr(graph_command, "columns", lambda: 50)
+    code, out, _ = command("graph", "--model", "2-4-1")
+    assert code == 0 and max(map(len, out.splitlines())) <= 50
+    assert "2  0.bias  parameter  (4,)\n    value [" in out and "\n    gradient [" in out
+
+
+def test_what_is_absent_and_not_needed_is_no_fault(command, monkeypatch):
+    advised = [doctor.Finding("extra plot", "without PIL", "pip install pillow", fault=False)]
+    monkeypatch.setattr("microgradx.cli.doctor.examine", lambda: advised)
+    assert command("doctor")[1].endswith("all well\n")
 
 
 def test_a_closed_pipe_is_silent():

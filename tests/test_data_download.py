@@ -286,21 +286,21 @@ def test_offline_the_error_says_where_to_put_the_files(server, folders, monkeypa
     monkeypatch.setitem(images.MIRRORS, "mnist", (server.url("404") + "/",))
     with pytest.raises(DataError) as caught:
         data.mnist()
-    text = str(caught.value)
-    assert text.startswith(
-        f"mnist needs train-images-idx3-ubyte.gz, which is not in {folders / 'mine/mnist'} or "
-    )
-    assert (
-        f"{folders / 'system/mnist'} or {folders / 'cache/data/mnist'}, and could not be downloaded: http"
-        in text
-    )
-    assert "the server answered 404 Not Found" in text
-    assert f"Put the file into {folders / 'cache/data/mnist'}, or into the folder mnist of a folder" in text
+    url = f"  {server.url('404')}/train-images-idx3-ubyte.gz: the server answered 404 Not Found"
+    names = [f"  {file.name}" for file in images.FILES["mnist"]]
+    places = [f"  {folders / place / 'mnist'}" for place in ("mine", "system", "cache/data")]
+    assert str(caught.value).splitlines() == [
+        "mnist: 4 files are missing, and could not be downloaded:", url, "Get from elsewhere:", *names,
+        "Put into one of these folders:", *places,
+        "or into the folder mnist of a folder that MICROGRADX_DATA names.",
+    ]  # fmt: skip
 
 
 def test_a_cache_that_cannot_be_written_is_named(folders):
     (folders / "cache").write_text("not a folder")
-    with pytest.raises(DataError, match="mnist needs .*could not be downloaded: .*Not a directory"):
+    with pytest.raises(
+        DataError, match="mnist: 4 files are missing, and could not be downloaded:\n.*Not a directory"
+    ):
         data.mnist()
 
 

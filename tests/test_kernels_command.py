@@ -1,5 +1,8 @@
 """`microgradx kernels`: what is listed, and what is shown of one kernel."""
 
+import json
+from importlib import import_module
+
 import numpy as np
 import pytest
 
@@ -11,6 +14,7 @@ from microgradx.cuda import Shape, build, simulated
 from microgradx.errors import ArgumentError, DeviceError
 from microgradx.rules import rules
 
+kernels = import_module("microgradx.cli.kernels")
 compiled = pytest.mark.skipif(
     simulated() or bool(build.trouble()), reason="the extra 'cuda' is not installed"
 )
@@ -84,6 +88,28 @@ def test_the_table_of_a_step(command):
     assert "limits: L4 by its data sheet, 300 GB/s and 30.3 TFLOP/s in float32, capability 8.9" in out
     assert "?" not in out
     assert "relu" in out
+
+
+NAMES = ["make_g_weight_0_parts_and_g_bias_0", "update"]
+
+
+@pytest.mark.parametrize("width", [50, 80, 100, 220])
+def test_names_are_whole_at_any_width(capsys, monkeypatch, width):
+    """The next command wants them; other columns go where there is no room."""
+    monkeypatch.setattr(kernels, "columns", lambda: width)
+    found = [Kernel(name, "cuda", "x.T @ g_affine; sum", 200_832, 1e6, 1e6, "", {}) for name in NAMES]
+    rows = [kernels.measured(kernel, GPUS["H100"], "no compiler") for kernel in found]
+    kernels.table(rows, GPUS["H100"], "no compiler")
+    head, *lines = capsys.readouterr().out.splitlines()[:3]
+    assert [line.split()[0] for line in lines] == NAMES and all(len(line) <= width for line in (head, *lines))
+    assert "at best us" in head and ("registers" in head) == (width > 50)
+    assert ("what it does" in head) == (width > 120)
+
+
+def test_kernels_for_programs(command):
+    code, out, _ = command("kernels adam --json --device cpu")
+    (adam,) = json.loads(out)["kernels"]
+    assert code == 0 and (adam["name"], adam["device"], adam["bytes"]) == ("adam", "cpu", 28e6)
 
 
 @compiled

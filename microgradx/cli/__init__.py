@@ -6,6 +6,7 @@ Every module behind a command is imported when the command runs, so that `--help
 import codecs
 import os
 import sys
+import time
 import warnings
 from collections.abc import Sequence
 from importlib import import_module
@@ -14,7 +15,11 @@ from typing import Any
 
 import click
 
-from microgradx.errors import ArgumentError, MicrogradxError, one_of
+from microgradx.cli.terminal import own, tell
+from microgradx.errors import ArgumentError, MicrogradxError, guess, one_of
+
+STARTED = time.perf_counter()
+"""When this process came here: a command may say how long all of it took."""
 
 COMMANDS = {
     "train": "Train a network; without options, on the embedded digits.",
@@ -75,35 +80,42 @@ def main(args: Sequence[str] | None = None) -> None:
     """Run the command and exit: 0 done, 1 it could not be done, 2 asked wrongly, 130 and 143 stopped."""
     for stream in (sys.stdout, sys.stderr):
         speak(stream)
-    warnings.showwarning = lambda message, *_, **__: say("warning", str(message))
+    warnings.showwarning = lambda message, *_, **__: say("warning", " ".join(own(str(message)).split()))
+    started = STARTED if args is None else time.perf_counter()
     try:
-        code = cli.main(args, "microgradx", standalone_mode=False)
+        code = cli.main(args, "microgradx", standalone_mode=False, obj=started)
         sys.stdout.flush()
         raise SystemExit(code if isinstance(code, int) else 0)
     except click.exceptions.NoArgsIsHelpError as error:
         click.echo(error.ctx.get_help() if error.ctx else "")
         raise SystemExit(0) from None
+    except click.NoSuchOption as error:
+        likely = guess(error.option_name, error.possibilities or ())
+        stop(f"No such option {error.option_name!r}.{likely}", error.exit_code)
     except click.ClickException as error:
         stop(error.format_message(), error.exit_code)
     except ArgumentError as error:
-        stop(str(error), 2)
+        stop(own(str(error)), 2)
     except BrokenPipeError:  # the reader, such as `head`, has gone: nobody is left to tell
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         raise SystemExit(1) from None
     except OSError as error:
         stop(f"{error.filename}: {error.strerror}" if error.filename else error.strerror or str(error), 1)
     except (MicrogradxError, MemoryError) as error:
-        stop(str(error) or "out of memory", 1)
-    except click.Abort as error:  # what click makes of a KeyboardInterrupt
-        stop(str(error.__cause__ or "") or "interrupted", 130)
+        stop(own(str(error)) or "out of memory", 1)
+    except click.Abort as error:  # what click makes of a KeyboardInterrupt, which is no error
+        tell(str(error.__cause__ or "") or "interrupted", err=True)
+        raise SystemExit(130) from None
     except SystemExit as error:  # SIGTERM has ended a training, which was saved
-        if error.args and isinstance(error.args[0], str):
-            stop(error.args[0], error.code if isinstance(error.code, int) else 1)
-        raise
+        if not error.args or not isinstance(error.args[0], str):
+            raise
+        tell(error.args[0], err=True)
+        raise SystemExit(error.code if isinstance(error.code, int) else 1) from None
     except Exception as error:
         if os.environ.get("MICROGRADX_DEBUG"):
             raise
-        stop(f"unexpected {type(error).__name__}: {error}. MICROGRADX_DEBUG=1 shows where.", 1)
+        what = " ".join(f"unexpected {type(error).__name__}: {error}".split())
+        stop(f"{what}. MICROGRADX_DEBUG=1 shows where.", 1)
 
 
 def speak(stream: Any) -> None:
@@ -116,11 +128,11 @@ def speak(stream: Any) -> None:
 
 
 def stop(message: str, code: int) -> None:
-    """One line on the standard error, and the exit code."""
+    """Say on the standard error what is wrong, and end with the exit code."""
     say("error", message)
     raise SystemExit(code) from None
 
 
 def say(kind: str, message: str) -> None:
-    """One line on the standard error."""
-    click.echo(f"{click.style(f'{kind}:', fg='red', bold=True)} {' '.join(message.split())}", err=True)
+    """A message on the standard error, with its kind before it."""
+    tell(f"{kind}: {message}", bold=f"{kind}:", color="red", err=True)

@@ -5,6 +5,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from microgradx.cli.terminal import own
 from microgradx.doctor import examine
 
 
@@ -16,9 +17,9 @@ def doctor() -> None:
     for finding in findings:
         text = Text(finding.text)
         if finding.advice:
-            text.append(f"\n-> {finding.advice}", "yellow")
+            text.append(f"\n-> {own(finding.advice)}", "yellow")
         table.add_row(Text(finding.topic, "bold"), text)
     console = Console(highlight=False)
     console.print(table)
-    count = sum(bool(finding.advice) for finding in findings)
+    count = sum(bool(finding.advice) and finding.fault for finding in findings)
     console.print(f"\n[yellow]{count} could be better[/]" if count else "\n[green]all well[/]")

@@ -8,6 +8,7 @@ from rich.table import Table
 
 from microgradx.cli.options import LAST, RUN
 from microgradx.cli.recipe import restore
+from microgradx.cli.terminal import tell
 from microgradx.training import Run
 from microgradx.training import evaluate as measure
 
@@ -20,8 +21,8 @@ def evaluate(run: Path, last: bool) -> None:
     x, y = split.test
     loss, accuracy, confusion = measure(model, x, y, recipe.criterion(split))
     hits = "" if accuracy is None else f"accuracy {accuracy:.2%}, "
-    result = click.style(f"{hits}loss {loss:.4f}", bold=True)
-    click.echo(f"{result} on {len(x):,} held-out rows of {recipe.data}")
+    result = f"{hits}loss {loss:.4f}"
+    tell(f"{result} on {len(x):,} held-out rows of {recipe.data}", bold=result)
     if confusion is None:
         return
     table = Table("class", "rows", "found", "precision", box=None)

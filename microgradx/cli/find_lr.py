@@ -8,6 +8,7 @@ import click
 from microgradx import study
 from microgradx.cli.options import option
 from microgradx.cli.recipe import Recipe
+from microgradx.cli.terminal import tell
 from microgradx.cli.train import OPTIONS, START
 
 KEPT = {"data", "model", "activation", "dropout", "bias", "loss", "optimizer", "batch_size", "standardize"}
@@ -29,7 +30,7 @@ def find_lr(low: float, high: float, steps: int, out: Path | None, **given: Any)
     optimizer, _ = recipe.optimize(model, steps)
     options: dict[str, Any] = {"batch_size": recipe.batch_size, "low": low, "high": high, "steps": steps}
     found = study.find_lr(model, optimizer, split.train, recipe.criterion(split), **options)
-    click.echo(f"{found}: --optimizer {recipe.optimizer} --lr {found.suggestion:.2g}")
+    tell(f"{found}: --optimizer {recipe.optimizer} --lr {found.suggestion:.2g}")
     if out:
         found.plot(out)
         click.echo(f"drawn in {out}")

@@ -11,10 +11,11 @@ import numpy as np
 from microgradx import nn
 from microgradx.cli.options import name_of, option
 from microgradx.cli.recipe import activations
+from microgradx.cli.terminal import columns, tell
 from microgradx.eager.tensor import Tensor
 from microgradx.kernels.random import generator
 from microgradx.study import draw, tape
-from microgradx.study.graphs.table import Step
+from microgradx.study.graphs.table import Step, Tape
 
 OPTIONS = [
     option("--model", "N-N-N", "Layer sizes.", "2-4-1"),
@@ -43,7 +44,19 @@ def graph(
     if step_by_step:
         replay(tape(loss, names=names).steps())
     elif not out:
-        click.echo(str(tape(loss, names=names)))
+        tell(listed(tape(loss, names=names), columns()))
+
+
+def listed(found: Tape, width: int | None) -> str:
+    """The table; in a terminal that it is too wide for, value and gradient stand below each name."""
+    text = str(found)
+    if width is None or max(map(len, text.splitlines())) <= width:
+        return text
+    lines = []
+    for *what, value, gradient in found.rows():
+        lines.append("  ".join(filter(None, what)))
+        lines += [f"    {name} {cell}" for name, cell in (("value", value), ("gradient", gradient)) if cell]
+    return "\n".join(lines)
 
 
 def replay(steps: Iterable[Step]) -> None:

@@ -7,6 +7,7 @@ import click
 from microgradx import study
 from microgradx.cli.options import LAST, RUN, option
 from microgradx.cli.recipe import restore
+from microgradx.cli.terminal import tell
 from microgradx.errors import DataError
 from microgradx.training import Run
 
@@ -31,4 +32,4 @@ def look(run: Path, out: Path | None, last: bool) -> None:
     x, y = split.test
     wrong = study.mistakes(model, x, y, shape, folder / "mistakes.png", split.classes)
     click.echo(f"{wrong} of {len(x):,} held-out images are wrong")
-    click.echo(f"in {folder}: filters.png, mistakes.png")
+    tell(f"in {folder}: filters.png, mistakes.png")

@@ -5,6 +5,7 @@ import inspect
 import click
 
 from microgradx.cli.options import REQUIRED, name_of, needed, option, typed
+from microgradx.cli.terminal import tell
 from microgradx.optim import Optimizer
 from microgradx.optim import optimizers as registry
 from microgradx.optim.conventions.conventions import explanation
@@ -32,7 +33,7 @@ def optimizers(name: str | None, convention: str | None) -> None:
     if convention and not name:
         raise click.UsageError(f"whose convention? microgradx optimizers adam --convention {convention}")
     if name and convention:
-        click.echo(explanation(name, convention))
+        tell(explanation(name, convention))
         return
     if name:
         explain(known()[name])
@@ -40,9 +41,9 @@ def optimizers(name: str | None, convention: str | None) -> None:
     for key, made in registry.items():
         first, *lines = doc(rule_of(made)).splitlines()
         equations = [line for line in lines if line.startswith("    ")]
-        click.echo("\n".join([f"{click.style(key, bold=True)}: {first}", *equations]))
+        tell("\n".join([f"{key}: {first}", *equations]), bold=key)
     others = ", ".join(key for key in known() if key not in registry)
-    click.echo(f"\nRules behind an option of these, or without a class of their own: {others}.")
+    tell(f"\nRules behind an option of these, or without a class of their own: {others}.")
 
 
 def rule_of(chosen: Explained) -> Rule:
@@ -57,8 +58,8 @@ def explain(chosen: Explained) -> None:
     rule = rule_of(chosen)
     text = doc(rule)
     more = [line for line in doc(chosen).splitlines() if line not in text]
-    click.echo(f"{click.style(rule.name, bold=True)}{rule.__signature__}\n\n{text}\n")
-    click.echo("".join(f"{line}\n" for line in more))
+    tell(f"{rule.name}{rule.__signature__}\n\n{text}\n", bold=rule.name)
+    tell("".join(f"{line}\n" for line in more))
     for name, default in getattr(chosen, "options", rule.hyperparameters).items():
         click.echo(f"--{name.replace('_', '-'):<24} {'required' if default is REQUIRED else typed(default)}")
 

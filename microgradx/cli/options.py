@@ -8,8 +8,8 @@ from typing import Any
 import click
 from click.shell_completion import CompletionItem
 
-from microgradx.errors import one_of
-from microgradx.optim import optimizers
+from microgradx.errors import ArgumentError, one_of
+from microgradx.optim import Optimizer, Schedule, optimizers, plans
 
 REQUIRED = inspect.Parameter.empty
 """The default of an option that has none."""
@@ -90,6 +90,17 @@ SEED = click.IntRange(0, 2**64 - 1)
 OPTIMIZER = name_of("optimizer", lambda: optimizers)
 
 
+def read_plan(text: str) -> str:
+    """A schedule as it stands in a recipe: `step:gamma=0.5`; whether it has such options is known later."""
+    name, colon, options = text.partition(":")
+    if name.lower() not in plans:
+        raise ValueError(one_of("schedule", name, plans))
+    return name.lower() + colon + options
+
+
+PLAN = Value("schedule", read_plan, choices=lambda: plans)
+
+
 def option(flag: str, metavar: str | None, text: str, default: Default = None, **more: Any) -> click.Option:
     """An option whose help shows its default. `more` is for click, such as `type`, in place of the metavar's.
 
@@ -110,11 +121,11 @@ RUN = click.Argument(["run"], type=KINDS["RUN"])
 LAST = option("--last", None, "Use the last weights, not those of the best epoch.")
 
 
-def like(default: Default) -> Value:
+def like(default: Default, name: str = "value") -> Value:
     """A value of the same kind as a default: a number, several (`0.9,0.999`), or a word."""
 
     def read(text: str) -> Any:
-        if isinstance(default, tuple):
+        if isinstance(default, tuple | list):
             parts = [part.strip() for part in text.strip("()").split(",")]
             return tuple(None if part.lower() == "none" else float(part) for part in parts)
         try:
@@ -124,12 +135,12 @@ def like(default: Default) -> Value:
                 return text
             raise
 
-    return Value("value", read, f"{{option}} takes a value like {typed(default)}, got {{value!r}}.")
+    return Value(name, read, f"{{option}} takes a value like {typed(default)}, got {{value!r}}.")
 
 
 def typed(default: Default) -> str:
     """A default as it is typed: `0.9,0.999`."""
-    parts = default if isinstance(default, tuple) else ()
+    parts = default if isinstance(default, tuple | list) else ()
     return ",".join("None" if part is None else f"{part:g}" for part in parts) if parts else f"{default}"
 
 
@@ -154,3 +165,22 @@ def hyperparameter(name: str, default: Default) -> click.Option:
         return click.Option([flag, name], type=float, metavar="X", required=True, help="[required]")
     metavar = ",".join("X" for _ in default) if isinstance(default, tuple) else "X"
     return click.Option([flag, name], type=like(default), metavar=metavar, help=f"[{typed(default)}]")
+
+
+def planned(text: str, optimizer: Optimizer, steps: int, spare: Callable[[], Optimizer]) -> Schedule:
+    """The schedule `NAME:OPTION=VALUE:...` of an optimizer, over so many steps.
+
+    `spare` makes an optimizer of the same kind, whose schedule says what the options are: one that an
+    optimizer has had may have changed its momentum.
+    """
+    name, *parts = text.split(":")
+    if not parts:
+        return plans[name](optimizer, steps)
+    like_it = plans[name](spare(), steps)
+    options = dict(like_it.options)
+    for part in parts:
+        key, _, value = part.partition("=")
+        if key not in options:
+            raise ArgumentError(one_of(f"option of the schedule {name}", key, options))
+        options[key] = like(options[key], f"{key} of --schedule {name}").convert(value, None, None)
+    return type(like_it)(optimizer, **options)

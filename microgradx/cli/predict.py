@@ -8,38 +8,67 @@ import click
 import numpy as np
 
 from microgradx.cli import picture
-from microgradx.cli.options import KINDS, LAST, RUN
+from microgradx.cli.options import KINDS, LAST, RUN, option
 from microgradx.cli.recipe import Recipe, restore
 from microgradx.data import pictures, read_idx
-from microgradx.data.files import FILES, number, records, to_numbers
+from microgradx.data.files import FILES, number, read_csv, records, to_numbers
 from microgradx.data.images import scaled
-from microgradx.errors import DataError
+from microgradx.errors import ArgumentError, DataError
 from microgradx.primitives.reductions import softmax
 from microgradx.training import Run, outputs, predictions
 
+FILE = click.Argument(["file"], type=KINDS["FOLDER"], required=False)
+ROW = option("--row", "N", "A held-out row of the run's own data, counted from 0.", type=click.IntRange(0))
 
-@click.command(params=[RUN, click.Argument(["file"], type=KINDS["FOLDER"]), LAST])
-def predict(run: Path, file: Path, last: bool) -> None:
-    """Say what the network in the folder RUN makes of FILE, a line for each thing in it.
+
+@click.command(params=[RUN, FILE, ROW, LAST])
+def predict(run: Path, file: Path | None, row: int | None, last: bool) -> None:
+    """Say what the network in the folder RUN makes of FILE, a line for each thing in it; or of --row N.
 
     FILE is a picture of one thing, dark on light or light on dark, or like those of the folder of pictures
     that was learned from, in any size; a folder of such pictures; or rows of features, as a .csv or .tsv, the
-    array x of a .npz, a .npy, or an IDX file of images.
+    array x of a .npz, a .npy, or an IDX file of images. A last column of labels is left out.
     """
+    if (file is None) == (row is None):
+        raise click.UsageError("predict what? Give a FILE, or --row 3 for a row of the run's held-out data.")
     recipe, config, model = restore(Run(run), last)
-    classes, files = config["classes"], pictures.pictures_in(file) if file.is_dir() else [file]
+    if file is None:
+        x, target = held_out(recipe, row or 0)
+        said = spoken(next(outputs(model, x)), recipe, config["classes"])[0]
+        click.echo(f"{said}\t{'right' if said.partition(chr(9))[0] == target else f'it is {target}'}")
+        return
+    if not file.exists():
+        advice = "predict takes a picture, a folder of them or rows such as a .csv; or --row 3"
+        raise DataError(f"{file}: No such file or directory; {advice}.")
+    files = pictures.pictures_in(file) if file.is_dir() else [file]
     if not files:
         raise DataError(f"{file}: no pictures ({', '.join(pictures.KINDS)}) are in this folder.")
     for one in files:
         name = f"{one.name}\t" * file.is_dir()
         for out in outputs(model, inputs(one, recipe, config)):
-            for label, logits in zip(predictions(out), out, strict=True):
-                if not classes:
-                    click.echo(name + "\t".join(f"{value:.6g}" for value in logits))
-                elif recipe.loss == "cross_entropy":
-                    click.echo(f"{name}{classes[label]}\t{softmax(logits)[label]:.1%}")
-                else:
-                    click.echo(name + classes[label])
+            for line in spoken(out, recipe, config["classes"]):
+                click.echo(name + line)
+
+
+def spoken(out: np.ndarray, recipe: Recipe, classes: list[str]) -> list[str]:
+    """(n, outputs) -> what is said of each row: the class, how sure it is; or the numbers."""
+    if not classes:
+        return ["\t".join(f"{value:.6g}" for value in row) for row in out]
+    labels = predictions(out)
+    if recipe.loss != "cross_entropy":
+        return [classes[label] for label in labels]
+    sure = softmax(out, 1)[np.arange(len(out)), labels]
+    return [f"{classes[label]}\t{share:.1%}" for label, share in zip(labels, sure, strict=True)]
+
+
+def held_out(recipe: Recipe, row: int) -> tuple[np.ndarray, str]:
+    """A row (1, features) of the held-out data, and what it is."""
+    split = recipe.split()
+    x, y = split.test
+    if row >= len(x):
+        raise ArgumentError(f"--row {row}: {recipe.data} has the held-out rows 0 to {len(x) - 1}.")
+    target = split.classes[y[row]] if split.classes else "\t".join(f"{value:.6g}" for value in y[row])
+    return x[row : row + 1], target
 
 
 def inputs(file: Path, recipe: Recipe, config: dict[str, Any]) -> np.ndarray:
@@ -65,17 +94,23 @@ def pixels(x: np.ndarray) -> np.ndarray:
 
 
 def rows(file: Path, features: int) -> np.ndarray:
-    """(n, features) float32 from `x` of a .npz, or its first array, or from a .csv, with a header or not."""
+    """(n, features) float32 from `x` of a .npz, or its first array, or from a .csv, with a header or not.
+
+    A table of more columns is one to train on: with the labels last, and perhaps a column that counts rows.
+    """
     if file.name.lower().removesuffix(".gz").endswith((".csv", ".tsv")):
         lines = list(records(file, None))
+        if lines and features < len(lines[0][1]) <= features + 2:
+            x, *_ = read_csv(file, -1, None, None, False)
+            if x.shape[1] == features:
+                return x
         if lines and to_numbers(lines[0][1]) is None:
             lines = lines[1:]
         numbers = [to_numbers(cells) for _, cells in lines]
         for (line, cells), row in zip(lines, numbers, strict=True):
             if row is None:
                 cell = next(cell for cell in cells if number(cell) is None)
-                what = f"every cell must be a finite number, got {cell!r}"
-                raise DataError(f"{file}, line {line}: {what}; leave out the column of the labels.")
+                raise DataError(f"{file}, line {line}: every cell must be a finite number, got {cell!r}.")
         x = np.array(numbers, np.float32)
     elif is_idx(file):
         x = pixels(read_idx(file))
@@ -88,6 +123,8 @@ def rows(file: Path, features: int) -> np.ndarray:
         except (ValueError, EOFError, IndexError, AttributeError, zipfile.BadZipFile) as error:
             raise DataError(f"{file} is not a .npz with an array x: {error}.") from None
         x = pixels(x)
+        if file.suffix.lower() == ".npy" and x.shape[1] == features + 1:  # `train` takes the last for labels
+            x = x[:, :-1]
     if x.ndim != 2 or x.shape[1] != features or not np.isfinite(x).all():
         raise DataError(f"{file}: the network takes rows of {features} finite numbers, got shape {x.shape}.")
     return x

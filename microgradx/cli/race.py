@@ -8,6 +8,7 @@ import click
 
 from microgradx import study
 from microgradx.cli.options import SEED, Value, option
+from microgradx.cli.terminal import tell
 from microgradx.errors import ArgumentError
 from microgradx.optim import optimizers as known
 from microgradx.study import FIELD, surfaces
@@ -82,10 +83,10 @@ def race(
     replaced = ", in place of the one before" * out.exists()
     done.save(out)
     width = max(len(name) for name, _, _ in rows)
-    click.echo(chosen.about)
+    tell(chosen.about)
     for name, rate, outcome in rows:
-        click.echo(f"  {click.style(f'{name:<{width}}', bold=True)}  lr {rate:<8.3g} {outcome}")
-    click.echo(f"{done.caption()}\nin {out}{replaced}")
+        tell(f"  {name:<{width}}  lr {rate:<8.3g} {outcome}", bold=name)
+    tell(f"{done.caption()}\nin {out}{replaced}")
 
 
 def free(name: str) -> Path:

@@ -10,14 +10,16 @@ import numpy as np
 
 from microgradx import data as sets
 from microgradx import nn, scalars
+from microgradx.cli.options import planned
 from microgradx.cli.picture import frame
 from microgradx.data import pictures
 from microgradx.data.splits import Split, datasets
+from microgradx.eager.creation import zeros
 from microgradx.eager.tensor import Tensor
 from microgradx.errors import ArgumentError, CheckpointError
 from microgradx.kernels.random import generator
 from microgradx.kernels.thread_pool import set_threads
-from microgradx.optim import Optimizer, Schedule, optimizers, plans
+from microgradx.optim import Optimizer, Schedule, optimizers
 from microgradx.primitives.indexing import one_hot
 from microgradx.primitives.reductions import log_softmax
 from microgradx.training import Run
@@ -123,8 +125,10 @@ class Recipe:
 
     def optimize(self, model: nn.Module, steps: int) -> tuple[Optimizer, Schedule]:
         """The optimizer, and its schedule over so many steps."""
-        optimizer = optimizers[self.optimizer](model.named_parameters(), **self.hyperparameters)
-        return optimizer, plans[self.schedule](optimizer, steps)
+        kind, options = optimizers[self.optimizer], self.hyperparameters
+        optimizer = kind(model.named_parameters(), **options)
+        spare = lambda: kind([zeros((1, 1), requires_grad=True)], **options)
+        return optimizer, planned(self.schedule, optimizer, steps, spare)
 
     def criterion(self, split: Split) -> Callable[..., Tensor]:
         """The loss; what its signature calls log-probabilities or a target is made from logits and labels."""

@@ -10,12 +10,13 @@ from typing import Any
 import click
 from click.core import ParameterSource
 
-from microgradx.cli.options import OPTIMIZER, SEED, SHARE, hyperparameters, name_of, option, typed
+from microgradx.cli.options import OPTIMIZER, PLAN, SEED, SHARE, hyperparameters, name_of, option, typed
 from microgradx.cli.recipe import Recipe, activations, losses
+from microgradx.cli.terminal import tell
 from microgradx.data.files import FILES
-from microgradx.data.splits import datasets
+from microgradx.data.splits import Split, datasets
 from microgradx.errors import ArgumentError
-from microgradx.optim import optimizers, plans
+from microgradx.optim import optimizers
 from microgradx.study import Histograms
 from microgradx.training import History, Run, fit, tensorboard
 from microgradx.training.stopping import Terminated
@@ -37,7 +38,15 @@ class Train(click.Command):
             name, _, joined = word.partition("=")
             if name == "--optimizer" and (not ctx.resilient_parsing or (joined or value) in optimizers):
                 ctx.meta["optimizer"] = OPTIMIZER.convert(joined or value, None, ctx)
-        return super().parse_args(ctx, args)
+        try:
+            return super().parse_args(ctx, args)
+        except click.NoSuchOption as error:
+            flag, chosen = error.option_name, ctx.meta.get("optimizer", START.optimizer)
+            name, own = flag[2:].replace("-", "_"), (param.opts[0] for param in hyperparameters(chosen))
+            if others := [other for other, made in optimizers.items() if name in made.options]:
+                advice = f"{chosen} has {', '.join(own)}; {flag} is an option of {', '.join(others)}"
+                raise click.UsageError(f"No such option {flag!r} of {chosen}: {advice}.", ctx) from None
+            raise
 
     def get_params(self, ctx: click.Context) -> list[click.Parameter]:
         """The options of this command and those of the optimizer."""
@@ -75,7 +84,12 @@ OPTIONS = [
     setting("--bias/--no-bias", None, "Whether layers add a bias; Muon trains only those that do not."),
     setting("--loss", "NAME", "Cross_entropy, mse_loss for a regression; or", type=name_of("loss", losses)),
     setting("--optimizer", "NAME", "Its own options are listed below:", type=OPTIMIZER),
-    setting("--schedule", "NAME", "Of the learning rate:", type=name_of("schedule", lambda: plans)),
+    setting(
+        "--schedule",
+        "NAME[:OPTION=X]",
+        "Of the learning rate, as step:step_size=100:gamma=0.5 (in steps):",
+        type=PLAN,
+    ),
     setting("--epochs", "N", "Passes over the training data."),
     setting("--batch-size", "N", "Rows per step."),
     setting("--clip-norm", "X", "Bound of the norm of the gradients."),
@@ -124,7 +138,7 @@ def train(ctx: click.Context, **given: Any) -> None:
         names = [param.name for param in hyperparameters(given["optimizer"])]
         recipe = Recipe(**own, hyperparameters={name: given[name] for name in names if name in said})
         run = Run(given["out"] or free(f"{Path(recipe.data).stem}-{recipe.optimizer}"))
-    go(recipe, run, given)
+    go(recipe, run, given | {"started": ctx.obj or time.perf_counter()})
 
 
 def go(recipe: Recipe, run: Run, given: dict[str, Any]) -> None:
@@ -132,12 +146,12 @@ def go(recipe: Recipe, run: Run, given: dict[str, Any]) -> None:
     split, model, optimizer, schedule, loss = recipe.make()
     hyper = "".join(f", {name} {typed(value)}" for name, value in recipe.hyperparameters.items())
     sizes = "-".join(map(str, recipe.sizes))
-    click.echo(f"{split!r}; {sizes} {recipe.activation}, {recipe.optimizer}{hyper}, seed {recipe.seed}")
+    made = f"{sizes} {recipe.activation}, {recipe.optimizer}{hyper}, seed {recipe.seed}"
+    tell(f"{described(split, recipe.data)}\n{made}")
     callbacks: list[Any] = [tensorboard(run.folder)] if given["tensorboard"] else []
     if given["histograms"]:
         histograms = Histograms(model, run.folder / "histograms.jsonl", bool(given["resume"]))
         callbacks.append(histograms)
-    started = time.perf_counter()
     try:
         history = fit(
             model,
@@ -161,17 +175,28 @@ def go(recipe: Recipe, run: Run, given: dict[str, Any]) -> None:
         )
     except (KeyboardInterrupt, Terminated) as stop:
         where = f"{stop}; " if str(stop) else ""  # nothing where a second Ctrl-C came before all was saved
-        raise type(stop)(f"{where}go on with: microgradx train --resume {run.folder}") from None
+        raise type(stop)(f"{where}go on with:\n  microgradx train --resume {run.folder}") from None
     if given["histograms"]:
         histograms.plot(run.folder / "histograms.png")
+    tell(*result(run, history, len(split.test[0]), time.perf_counter() - given["started"]))
+
+
+def described(split: Split, name: str) -> str:
+    """A data set in a line: `digits: 1,438 rows to learn from, 359 held out; 64 features, 10 classes`."""
+    (x, y), (held_out, _) = split
+    kind = f"{len(split.classes)} classes" if split.classes else f"targets of {y.shape[1]} numbers"
+    rows = f"{len(x):,} rows to learn from, {len(held_out):,} held out"
+    return f"{Path(name).name}: {rows}; {x.shape[1]} features, {kind}"
+
+
+def result(run: Run, history: History, rows: int, seconds: float) -> tuple[str, str]:
+    """What came out of a run, and what of it is to be read first."""
     best = history.best
     hits = f"accuracy {best['valid_accuracy']:.2%}, " if "valid_accuracy" in best else ""
-    result = click.style(f"{hits}loss {best['valid_loss']:.4f}", bold=True)
-    click.echo(
-        f"{result} on {len(split.test[0]):,} held-out rows at epoch {best['epoch']} of {len(history)}, "
-        f"after {time.perf_counter() - started:.1f} s\n"
-        f"in {run.folder}: {', '.join(sorted(path.name for path in run.folder.iterdir()))}"
-    )
+    first = f"{hits}loss {best['valid_loss']:.4f}"
+    when = f"epoch {best['epoch']} of {len(history)}, the best by loss; {seconds:.1f} s in all"
+    files = ", ".join(sorted(path.name for path in run.folder.iterdir()))
+    return f"{first} on {rows:,} held-out rows at {when}\nin {run.folder}: {files}", first
 
 
 def free(name: str) -> Path:

@@ -274,6 +274,9 @@ def trouble() -> str:
         (text,) = ptx(functions(source, "trial")["kernel"], "float32*", (9, 0))
         assemble(text, (9, 0))
     except Exception as error:  # of any kind: a library is missing, or does not fit another
+        absent = [name.removeprefix("no ") for name in compilers() if name.startswith("no ")]
+        if absent:
+            return f"without {', '.join(absent)} no kernel of a GPU can be compiled. {install}"
         return f"{' '.join(str(error).split())[:200]}" + f" {install}" * (install not in str(error))
     return ""
 

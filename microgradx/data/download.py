@@ -59,7 +59,7 @@ def download(
                     )
                     if size(part) <= before:
                         break
-    raise DataError(" ".join(dict.fromkeys(failures)))
+    raise DataError("\n".join(dict.fromkeys(failures)))
 
 
 def size(path: Path) -> int:

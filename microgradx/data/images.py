@@ -85,9 +85,9 @@ MIRRORS = {
 
 def mnist_like(collection: str, classes: tuple[str, ...], progress: Progress | None) -> Split:
     """60,000 images to train on and 10,000 to test on, from the four files of MNIST and its successors."""
-    arrays = []
+    arrays, names = [], tuple(file.name for file in FILES[collection])
     for file in FILES[collection]:
-        path = file.obtain(collection, MIRRORS[collection], progress)
+        path = file.obtain(collection, MIRRORS[collection], progress, names)
         array = file.check(path, read_idx(path))
         count = 10_000 if file.name.startswith("t10k") else 60_000
         shape = (count, 28, 28) if "images" in file.name else (count,)

@@ -36,6 +36,18 @@ def find(collection: str, name: str) -> Path | None:
     return next((path for path in paths if path.is_file()), None)
 
 
+def missing(collection: str, names: list[str], reason: str) -> str:
+    """What to do where files are in no folder and cannot be downloaded, in lines that can be copied."""
+    files = f"{len(names)} files are" if len(names) > 1 else f"{names[0]} is"
+    parts = {
+        f"{collection}: {files} missing, and could not be downloaded:": reason.splitlines(),
+        "Get from elsewhere:": names,
+        "Put into one of these folders:": [str(folder) for folder in folders(collection)],
+    }
+    lines = [line for title, items in parts.items() for line in (title, *(f"  {item}" for item in items))]
+    return "\n".join([*lines, f"or into the folder {collection} of a folder that MICROGRADX_DATA names."])
+
+
 @dataclass(frozen=True)
 class PublishedFile:
     """A file that others published: its digest, and that of the IDX bytes in it, where that is known."""
@@ -45,21 +57,27 @@ class PublishedFile:
     digest: str
     content: str = ""
 
-    def obtain(self, collection: str, mirrors: tuple[str, ...], progress: Progress | None) -> Path:
-        """The path of this file, downloaded to the cache if no folder has it. Raises DataError."""
+    def obtain(
+        self,
+        collection: str,
+        mirrors: tuple[str, ...],
+        progress: Progress | None,
+        names: tuple[str, ...] = (),
+    ) -> Path:
+        """The path of this file, downloaded to the cache if no folder has it; `names` are what goes with it.
+
+        Raises DataError.
+        """
         if path := find(collection, self.name):
             return path
-        *_, cache = places = folders(collection)
+        *_, cache = folders(collection)
         try:
             cache.mkdir(mode=0o700, parents=True, exist_ok=True)
             urls = [mirror + self.name for mirror in mirrors]
             return download(urls, cache / self.name, self.accept, 2 * self.size, progress)
         except (OSError, DataError) as error:
-            raise DataError(
-                f"{collection} needs {self.name}, which is not in {' or '.join(map(str, places))}, "
-                f"and could not be downloaded: {error} Put the file into {cache}, or into the folder "
-                f"{collection} of a folder named by the environment variable MICROGRADX_DATA."
-            ) from error
+            absent = [name for name in names or (self.name,) if not find(collection, name)]
+            raise DataError(missing(collection, absent, str(error))) from error
 
     def accept(self, path: Path) -> None:
         """Raise DataError if a download is not this file, nor the same data compressed otherwise."""

@@ -21,7 +21,7 @@ class Progress:
         self.bar: Bar | None = None
         self.shown = self.since = time.perf_counter()
         self.samples = 0
-        self.show = show
+        self.show, self.headed, self.wide = show, False, True
         if show and sys.stderr.isatty():
             self.start(done)
 
@@ -32,10 +32,10 @@ class Progress:
         from rich.progress import Progress as Bar
 
         left = TimeRemainingColumn(compact=True, elapsed_when_finished=True)
-        text = TextColumn("{task.fields[text]}")
-        self.bar = Bar(
-            TextColumn("{task.description}"), BarColumn(24), text, left, console=Console(stderr=True)
-        )
+        console, text = Console(stderr=True), TextColumn("{task.fields[text]}")
+        self.wide = console.width >= 80
+        drawn = [BarColumn(24)] if self.wide else []
+        self.bar = Bar(TextColumn("{task.description}"), *drawn, text, left, console=console)
         self.task = self.bar.add_task("", total=self.epochs * self.steps, completed=done, text="")
         self.bar.start()
 
@@ -54,22 +54,42 @@ class Progress:
         if self.bar and (last or now - self.shown > 0.1):  # redrawing costs more than a step
             self.shown = now
             hits = "" if accuracy is None else f"  accuracy {accuracy:.2%}"
-            text = f"loss {loss:.4f}{hits}  {self.samples / (now - self.since):,.0f} samples/s"
+            speed = f"  {self.samples / (now - self.since):,.0f} samples/s" if self.wide else ""
+            text = f"loss {short(loss)}{hits}{speed}"
             self.bar.update(self.task, description=f"epoch {epoch}/{self.epochs}", completed=done, text=text)
 
     def epoch(self, history: History) -> None:
-        """After each epoch: its record, marked with a star if it is the best so far."""
+        """After each epoch: its record in columns, with a star at the loss if that is the best so far."""
         record = history.records[-1]
         if not self.show or record["epoch"] % max(1, self.epochs // LINES):
             return
-        line = f"epoch {record['epoch']:>{len(str(self.epochs))}}"
-        for part, title in (("", "  "), ("valid_", "    validation ")):
+        width = max(5, len(str(self.epochs)))
+        titles, cells = ["epoch".rjust(width)], [f"{record['epoch']:>{width}}"]
+        for part, title in (("", "loss"), ("valid_", "valid loss")):
             if f"{part}loss" in record:
-                line += f"{title}loss {record[f'{part}loss']:.4f}"
+                wide = max(8, len(title) + 1)
+                titles.append(title.rjust(wide))
+                cells.append(short(record[f"{part}loss"]).rjust(wide))
             if f"{part}accuracy" in record:
-                line += f"  accuracy {record[f'{part}accuracy']:7.2%}"
-        best = history.best is record
+                titles.append(" accuracy")
+                cells.append(f"{record[f'{part}accuracy']:9.2%}")
+        if not self.headed:
+            self.write("".join(titles) + "  * best")
+            self.headed = True
+        self.write("".join(cells) + "  *" * (history.best is record))
+
+    def write(self, line: str) -> None:
+        """A line above the bar; without one, in a pipe, a log or a notebook, a line."""
         if self.bar:
-            self.bar.print(f"{line}  [bold]*[/]" if best else line, highlight=False)
-        else:  # a pipe, a log, a notebook
-            print(f"{line}  *" if best else line, file=sys.stderr, flush=True)
+            self.bar.print(line, highlight=False, markup=False, soft_wrap=True)
+        else:
+            print(line, file=sys.stderr, flush=True)
+
+
+def short(loss: float) -> str:
+    """At most seven letters: `0.1542`, `1234.6`, `1.2e+08`.
+
+    >>> short(0.15421), short(1234.56), short(123456789.0)
+    ('0.1542', '1234.6', '1.2e+08')
+    """
+    return next(text for form in (".4f", ".5g", ".1e") if len(text := f"{loss:{form}}") <= 7 or form == ".1e")
