@@ -120,8 +120,8 @@ class Trainer:
                 warnings.warn(f"fit goes on line by line, as with eager=True: {error}", CompileWarning, 4)
                 self.eager = True
         starts = range(0, len(rows), self.batch_size)
-        parts = [Tensor(part) for part in self.train]
-        batches = ([part[rows[i : i + self.batch_size]] for part in parts] for i in starts)
+        parts = [part if isinstance(part, np.ndarray) else Tensor(part) for part in self.train]
+        batches = ([Tensor(part[rows[i : i + self.batch_size]]) for part in parts] for i in starts)
         results = [self.step(*batch) for batch in batches]
         return [[t.item() for t in column] for column in zip(*results, strict=True)]
 
