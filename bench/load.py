@@ -37,11 +37,14 @@ from microgradx.kernels import cache
 METHOD = (
     "Each trial in a process of its own. Memory is what is resident, after a tenth of the steps and at the "
     "end; of mapped files what is not the file's (the kernel drops such pages when it likes). Time per step "
-    "is the processor's, the lowest decile of short bursts, in the first and the last tenth. Failed counts what is not as "
-    "promised."
+    "is the processor's, the lowest decile of short bursts, in the first and the last tenth. "
+    "Failed counts what is not as promised."
 )
 GROWTH = 4e6
 """Bytes that a trial may gain: the free lists and arenas of Python and of malloc breathe by that much."""
+
+CODE = 1e7
+"""Bytes that a process keeps of each program that it has compiled: it may be wanted again."""
 
 SLOWER = 1.25
 """How much longer a step may take at the end: this machine is shared."""
@@ -162,7 +165,7 @@ def soak(way: str, count: float, quick: bool, sizes: tuple[int, ...] = (8, 16, 3
         "scan": partial(world.scan, mg.jit(world.step)),
     }[way]
     run(64)  # compile
-    burst = 64 if way != "scan" else 6400
+    burst = 6400 if way == "scan" and not quick else 64
     bursts = max(10, int(count) // burst)
     times, start = [], 0.0
     for k in range(bursts):
@@ -303,13 +306,16 @@ def dropped(compiled: bool, count: int, quick: bool, width: int = 0) -> Found:
         one(64 + width * k)
         times.append(clock() - before)
     gc.collect()
-    tenth = count // 10
+    tenth = max(1, count // 10)
     deciles = float(np.quantile(times[:tenth], 0.1)), float(np.quantile(times[-tenth:], 0.1))
     found = Found(f"{count:,} models", (start, resident()), None if width else deciles)
     left = sum(reference() is not None for reference in alive)
     found.check(left == 0, f"{left} models are still there")
     found.counters = f"{count - left:,} of {count:,} models gone"
-    return found.flat(quick)
+    if width:
+        each = (found.memory[1] - start) / (count - tenth)
+        found.counters += f"; code, LLVM's and Numba's memory of it {each / 1e6:.1f} MB a shape"
+    return found.flat(quick, GROWTH + CODE * count * bool(width))
 
 
 # Data larger than memory
@@ -330,8 +336,8 @@ def sparse(place: Path, kind: str, rows: int, width: int) -> np.ndarray:
     return data.read_idx(place / "x.idx", mapped=True)
 
 
-def streamed(way: str, kind: str, size: float, quick: bool, every: int = 4, width: int = 16384) -> Found:
-    """A pass over each fourth row of a file of so many bytes, with memory for a small part of it to allocate."""
+def streamed(way: str, kind: str, size: float, quick: bool, every: int = 8, width: int = 16384) -> Found:
+    """A pass over some rows of a file of so many bytes, with little memory to allocate."""
     rows, most = int(size // (4 * width)), min(5e8, size / 2)
     with tempfile.TemporaryDirectory() as place:
         x = sparse(Path(place), kind, rows, width)
@@ -419,8 +425,8 @@ TRIALS = {
     "threads": Trial("threads at once, a compiled model each", threads, 64, 8),
     "processes": Trial("processes at once, an empty kernel cache", processes, 8, 3),
     "models": Trial("models made, stepped line by line, dropped", partial(dropped, False), 1000, 50),
-    "compiled-models": Trial("models made, stepped compiled, dropped", partial(dropped, True), 1000, 20),
-    "shapes": Trial("the same, no two of one shape", partial(dropped, True, width=1), 50, 10),
+    "compiled-models": Trial("models made, stepped compiled, dropped", partial(dropped, True), 200, 20),
+    "shapes": Trial("the same, no two of one shape: code stays", partial(dropped, True, width=1), 30, 10),
     "scan-npy": Trial("a scan over a mapped .npy", partial(streamed, "scan", "npy", every=1), 30e9, 1e9),
     "scan-idx": Trial("a scan over a mapped IDX, big-endian", partial(streamed, "scan", "idx"), 30e9, 1e9),
     "fit-npy": Trial("fit, shuffled, a mapped .npy", partial(streamed, "fit", "npy"), 30e9, 1e9),
