@@ -425,12 +425,12 @@ TRIALS = {
     "threads": Trial("threads at once, a compiled model each", threads, 64, 8),
     "processes": Trial("processes at once, an empty kernel cache", processes, 8, 3),
     "models": Trial("models made, stepped line by line, dropped", partial(dropped, False), 1000, 50),
-    "compiled-models": Trial("models made, stepped compiled, dropped", partial(dropped, True), 200, 20),
+    "compiled-models": Trial("models made, stepped compiled, dropped", partial(dropped, True), 200, 10),
     "shapes": Trial("the same, no two of one shape: code stays", partial(dropped, True, width=1), 30, 10),
-    "scan-npy": Trial("a scan over a mapped .npy", partial(streamed, "scan", "npy", every=1), 30e9, 1e9),
-    "scan-idx": Trial("a scan over a mapped IDX, big-endian", partial(streamed, "scan", "idx"), 30e9, 1e9),
-    "fit-npy": Trial("fit, shuffled, a mapped .npy", partial(streamed, "fit", "npy"), 30e9, 1e9),
-    "fit-idx": Trial("fit, shuffled, a mapped IDX", partial(streamed, "fit", "idx"), 30e9, 1e9),
+    "scan-npy": Trial("a scan over a mapped .npy", partial(streamed, "scan", "npy", every=1), 30e9, 3e8),
+    "scan-idx": Trial("a scan over a mapped IDX, big-endian", partial(streamed, "scan", "idx"), 30e9, 3e8),
+    "fit-npy": Trial("fit, shuffled, a mapped .npy", partial(streamed, "fit", "npy"), 30e9, 3e8),
+    "fit-idx": Trial("fit, shuffled, a mapped IDX", partial(streamed, "fit", "idx"), 30e9, 3e8),
 }  # fmt: skip
 """Everything that is tried, by its name on the command line."""
 
