@@ -37,8 +37,8 @@ from microgradx.kernels import cache
 METHOD = (
     "Each trial in a process of its own. Memory is what is resident, after a tenth of the steps and at the "
     "end; of mapped files what is not the file's (the kernel drops such pages when it likes). Time per step "
-    "is the processor's, the lowest decile of short bursts, in the first and the last tenth. "
-    "Failed counts what is not as promised."
+    "is the processor's, the lowest decile of short bursts, in the first and the last tenth; it counts as "
+    "longer where a fixed piece of work beside it is not. Failed counts what is not as promised."
 )
 GROWTH = 4e6
 """Bytes that a trial may gain: the free lists and arenas of Python and of malloc breathe by that much."""
@@ -57,6 +57,7 @@ class Found:
     steps: str
     memory: tuple[float, float] = (0, 0)
     times: tuple[float, float] | None = None
+    pace: tuple[float, float] = (1, 1)  # of the machine: what the same work took then
     counters: str = ""
     failed: list[str] = field(default_factory=list)
 
@@ -70,7 +71,7 @@ class Found:
         start, end = self.memory
         self.check(end - start < most, f"memory grew by {(end - start) / 1e6:.1f} MB")
         if self.times is not None and not quick:
-            ratio = self.times[1] / self.times[0]
+            ratio = self.times[1] / self.times[0] / (self.pace[1] / self.pace[0])
             self.check(ratio < SLOWER, f"a step takes {ratio:.2f} times as long at the end")
         return self
 
@@ -78,6 +79,12 @@ class Found:
 def clock() -> float:
     """Seconds that this process has computed, its threads together: what others do to the machine apart."""
     return time.process_time()
+
+
+def ends(times: list[float]) -> tuple[float, float]:
+    """The lowest decile of the first tenth of some times, and of the last."""
+    tenth = max(1, len(times) // 10)
+    return float(np.quantile(times[:tenth], 0.1)), float(np.quantile(times[-tenth:], 0.1))
 
 
 # One model for a million steps
@@ -166,19 +173,22 @@ def soak(way: str, count: float, quick: bool, sizes: tuple[int, ...] = (8, 16, 3
     }[way]
     run(64)  # compile
     burst = 6400 if way == "scan" and not quick else 64
-    bursts = max(10, int(count) // burst)
-    times, start = [], 0.0
+    bursts = max(10, -(-int(count) // burst))
+    times, still, start = [], [], 0.0
     for k in range(bursts):
         if k == bursts // 10:
             gc.collect()
             start = resident()
         before = clock()
         run(burst)
-        times.append((clock() - before) / burst)
+        between = clock()
+        sum(range(20_000))  # as long at the end as at the start, but for the machine
+        times.append((between - before) / burst)
+        still.append(clock() - between)
     gc.collect()
-    tenth = bursts // 10
-    deciles = float(np.quantile(times[:tenth], 0.1)), float(np.quantile(times[-tenth:], 0.1))
+    deciles = ends(times)
     found = Found(f"{world.done:,} steps", (start, resident()), deciles)
+    found.pace = ends(still)
     found.failed += world.drift()
     found.counters = f"t, schedule {world.done:,}, random blocks: exact"
     return found.flat(quick)
@@ -306,14 +316,12 @@ def dropped(compiled: bool, count: int, quick: bool, width: int = 0) -> Found:
         one(64 + width * k)
         times.append(clock() - before)
     gc.collect()
-    tenth = max(1, count // 10)
-    deciles = float(np.quantile(times[:tenth], 0.1)), float(np.quantile(times[-tenth:], 0.1))
-    found = Found(f"{count:,} models", (start, resident()), None if width else deciles)
+    found = Found(f"{count:,} models", (start, resident()), None if width else ends(times))
     left = sum(reference() is not None for reference in alive)
     found.check(left == 0, f"{left} models are still there")
     found.counters = f"{count - left:,} of {count:,} models gone"
     if width:
-        each = (found.memory[1] - start) / (count - tenth)
+        each = (found.memory[1] - start) / (count - count // 10)
         found.counters += f"; code, LLVM's and Numba's memory of it {each / 1e6:.1f} MB a shape"
     return found.flat(quick, GROWTH + CODE * count * bool(width))
 
