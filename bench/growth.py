@@ -6,14 +6,12 @@ took with the libraries imported and the data made.
 
 import importlib
 import multiprocessing
-import re
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from functools import partial
-from pathlib import Path
 
 from bench import compiled, steps
-from bench.measure import duration, race
+from bench.measure import duration, race, resident
 from bench.models import Network
 from microgradx import kernels
 
@@ -37,20 +35,14 @@ def torchs(network: Network, batch: int, threads: int) -> Callable[[], object]:
     return steps.torchs(network, batch)
 
 
-def peak() -> int:
-    """The most bytes this process ever took; not ru_maxrss, in which a child begins at its parent's."""
-    found = re.search(r"VmHWM:\s*(\d+) kB", Path("/proc/self/status").read_text())
-    return 1024 * int(found[1]) if found else 0
-
-
 def taken(make: Callable[[], Callable[[], object]], library: str, data: int) -> int:
     """The bytes that a contender's steps take in this process, its data apart."""
     importlib.import_module(library)
-    before = peak()
+    before = resident("VmHWM")
     run = make()
     for _ in range(5):
         run()
-    return peak() - before - data
+    return resident("VmHWM") - before - data
 
 
 def memory(make: Callable[[], Callable[[], object]], library: str, network: Network, rows: int) -> str:

@@ -36,17 +36,22 @@ MOST_DIMENSIONS = 64  # of a NumPy array
 
 
 @checked
-def read_idx(source: str | os.PathLike[str] | IO[bytes]) -> np.ndarray:
+def read_idx(source: str | os.PathLike[str] | IO[bytes], mapped: bool = False) -> np.ndarray:
     """The array of an IDX file (a path, or a binary file that can seek), in the machine's byte order.
 
+    mapped: leave the elements in the file, as they are there, for data larger than memory; the array can only
+        be read, and stays right as long as nobody changes the file. `fit` and `scan` take such arrays.
+
     Raises DataError for a file that is missing, is not IDX, is damaged, or is longer or shorter than its
-    header says.
+    header says; or is compressed, or no path, and is to be mapped.
 
     >>> data.write_idx("x.idx.gz", np.arange(6, dtype=np.uint8).reshape(2, 3))
     >>> data.read_idx("x.idx.gz")
     array([[0, 1, 2],
            [3, 4, 5]], dtype=uint8)
     """
+    if mapped:
+        return mapped_idx(source)
     if not isinstance(source, str | os.PathLike):
         return parse(source, getattr(source, "name", "the file"))
     try:
@@ -54,6 +59,26 @@ def read_idx(source: str | os.PathLike[str] | IO[bytes]) -> np.ndarray:
             return parse(file, os.fspath(source))
     except OSError as error:
         raise DataError(f"cannot read {os.fspath(source)}: {error.strerror or error}.") from error
+
+
+def mapped_idx(source: str | os.PathLike[str] | IO[bytes]) -> np.ndarray:
+    """The array of an IDX file, left where it is."""
+    if not isinstance(source, str | os.PathLike):
+        raise DataError(f"read_idx maps files that have a path, not {type(source).__name__}.")
+    path = os.fspath(source)
+    try:
+        with open(path, "rb") as file:
+            if file.read(2) == b"\x1f\x8b":
+                raise DataError(f"{path} is compressed: unpack it, and map what comes of it.")
+            size = file.seek(0, os.SEEK_END)
+            file.seek(0)
+            dtype, shape, promise = parse_header(file, size, path)
+            start, count = file.tell(), math.prod(shape)
+            if size > start + count * dtype.itemsize:
+                raise DataError(f"{promise}, but the file goes on after them. It is damaged or not IDX.")
+            return np.memmap(file, dtype, "r", start, shape) if count else parse(file, path)
+    except OSError as error:
+        raise DataError(f"cannot read {path}: {error.strerror or error}.") from error
 
 
 def parse(file: IO[bytes], name: str) -> np.ndarray:
@@ -69,8 +94,8 @@ def parse(file: IO[bytes], name: str) -> np.ndarray:
         raise DataError(f"{name}: the gzip stream is damaged ({error}). Get the file anew.") from error
 
 
-def parse_stream(stream: IO[bytes], most: int, name: str) -> np.ndarray:
-    """Read header and elements of a stream that can hold `most` bytes at most."""
+def parse_header(stream: IO[bytes], most: int, name: str) -> tuple[np.dtype, tuple[int, ...], str]:
+    """The dtype and shape in the header of a stream that can hold `most` bytes at most, and in words."""
     magic = stream.read(4)
     if len(magic) < 4 or magic[:2] != b"\0\0" or magic[2] not in DTYPES or magic[3] > MOST_DIMENSIONS:
         raise DataError(
@@ -88,6 +113,13 @@ def parse_stream(stream: IO[bytes], most: int, name: str) -> np.ndarray:
     promise = f"{name}: the header says shape {shape} of {dtype.name}, {count:,} bytes"
     if 4 + 4 * ndim + count > most:
         raise DataError(f"{promise}, but the file can hold {most:,} at most. It is truncated or not IDX.")
+    return dtype, shape, promise
+
+
+def parse_stream(stream: IO[bytes], most: int, name: str) -> np.ndarray:
+    """Read header and elements of a stream that can hold `most` bytes at most."""
+    dtype, shape, promise = parse_header(stream, most, name)
+    count = math.prod(shape) * dtype.itemsize
     try:
         array = np.empty(shape, dtype)
     except (ValueError, MemoryError) as error:

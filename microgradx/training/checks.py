@@ -67,12 +67,17 @@ def check_weighted(loss: Loss) -> None:
 def not_finite(name: str, data: Part) -> str:
     """The first number of x or y that is not finite, as a sentence; "" where there is none."""
     for letter, part in zip("xy", data, strict=False):
-        values = np.asarray(part)
-        bad = np.argwhere(~np.isfinite(values))
-        if len(bad):
-            first, rows = tuple(bad[0].tolist()), len({*bad[:, 0].tolist()})
-            where = f"{letter}[{', '.join(map(str, first))}] of {name} is {values[first]}"
-            return f"The data are not finite: {where}, in {rows} of {len(values)} rows. Mend or drop them."
+        first, rows = "", 0
+        for start in range(0, len(part), 4096):  # what is mapped from a file may be larger than memory
+            values = np.asarray(part[start : start + 4096])
+            bad = np.argwhere(~np.isfinite(values))
+            rows += len(np.unique(bad[:, 0]))
+            if len(bad) and not first:
+                row, *others = bad[0].tolist()
+                at = ", ".join(map(str, (start + row, *others)))
+                first = f"{letter}[{at}] of {name} is {values[row, *others]}"
+        if first:
+            return f"The data are not finite: {first}, in {rows} of {len(part)} rows. Mend or drop them."
     return ""
 
 

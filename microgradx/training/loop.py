@@ -58,7 +58,9 @@ def fit(
 
     train, valid: (x, y), arrays or tensors of as many rows: x (n, ...) of what the model takes, floats as a
         rule; y (n,) integer labels, or (n, outputs) floats. Rows are shuffled anew for every epoch. It trains
-        on the model's device, where `train` is kept.
+        on the model's device, where `train` is kept; on the CPU rows are read as steps need them, so that
+        arrays mapped from files, by `np.load(path, mmap_mode="r")` or `data.read_idx(path, mapped=True)`, may
+        be larger than memory.
     loss: (outputs, targets) -> a scalar tensor. Accuracy is measured where the targets are integers.
     schedule: goes on after every optimizer step, so count its length in steps; ReduceLROnPlateau every epoch.
     clip_norm: bound of the norm of all gradients together, before each step.

@@ -130,8 +130,8 @@ class Trainer:
                 warnings.warn(f"fit goes on line by line, as with eager=True: {error}", CompileWarning, 4)
                 self.eager = True
         starts = range(0, len(rows), self.batch_size)
-        parts = [Tensor(part) for part in self.train]
-        batches = ([part[rows[i : i + self.batch_size]] for part in parts] for i in starts)
+        parts = [part if isinstance(part, np.ndarray) else Tensor(part) for part in self.train]
+        batches = ([Tensor(part[rows[i : i + self.batch_size]]) for part in parts] for i in starts)
         results = [self.step(*batch) for batch in batches]
         return [[t.item() for t in column] for column in zip(*results, strict=True)]
 
@@ -198,7 +198,7 @@ class Trainer:
                 self.steps_over(order[self.before.batch * size : batch * size])
             then = Snapshot(self.model, self.optimizer, self.schedule, batch)
             rows = order[batch * size : (batch + 1) * size]
-            batches = [Tensor(part)[rows] for part in self.train]
+            batches = [Tensor(part[rows]) for part in self.train]
             found = looked_at(partial(self.step, *batches), self.model, self.optimizer)
             then.restore()
             if found:

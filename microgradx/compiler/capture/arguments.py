@@ -44,7 +44,7 @@ class Call:
             x = values[i]
             if type(x) is Tensor and not x.requires_grad:
                 x = x._data
-            array = x if type(x) is np.ndarray and x.flags.c_contiguous and x.dtype.isnative else array_of(x)
+            array = x if type(x) is np.ndarray and is_tidy(x) else array_of(x)
             if array is not None:
                 values[i] = array
                 self.arrays.append(array)
@@ -127,20 +127,27 @@ def longer(name: Callable[[], str], key: object) -> str:
 
 def array_of(x: object) -> Given | None:
     """The array in an argument, as compiled code wants it; None where it is something else."""
+    found = data_of(x)
+    return tidy(found) if isinstance(found, np.ndarray) else found
+
+
+def data_of(x: object) -> Given | None:
+    """The same as it lies there, which need not fit into memory as a copy."""
     if isinstance(x, Tensor) and not x.requires_grad:
         x = x._data
-    if isinstance(x, np.ndarray):
-        if type(x) is not np.ndarray and isinstance(x, np.ma.MaskedArray):
-            raise ArgumentError(
-                "a step takes no masked arrays: write x.filled(0), and pass the mask beside it."
-            )
-        return tidy(x)
-    return x.tight() if isinstance(x, OnDevice) else None
+    if isinstance(x, np.ma.MaskedArray):
+        raise ArgumentError("a step takes no masked arrays: write x.filled(0), and pass the mask beside it.")
+    return x if isinstance(x, np.ndarray) else x.tight() if isinstance(x, OnDevice) else None
+
+
+def is_tidy(x: np.ndarray) -> bool:
+    """Whether compiled code can read an array where it is: element after element, in this machine's bytes."""
+    return x.flags.c_contiguous and x.dtype.isnative
 
 
 def tidy(x: np.ndarray) -> np.ndarray:
-    """An array whose elements lie one after the other, in this machine's order of bytes."""
-    return native(np.ascontiguousarray(x) if not x.flags.c_contiguous else x)
+    """An array that compiled code can read: itself, or a copy."""
+    return x if is_tidy(x) else native(np.ascontiguousarray(x))
 
 
 def fill(x: object, values: list[object]) -> object:

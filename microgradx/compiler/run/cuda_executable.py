@@ -18,6 +18,7 @@ from microgradx.codegen.passes.lower import lower
 from microgradx.codegen.passes.schedule import Schedule
 from microgradx.codegen.passes.validate import validate_items
 from microgradx.codegen.printers.cuda_file import Emitted, Target, Writer
+from microgradx.compiler.capture.arguments import tidy
 from microgradx.compiler.capture.captured import Captured
 from microgradx.compiler.run.dump import dump
 from microgradx.compiler.run.executable import jit_label, with_rows
@@ -142,7 +143,7 @@ class CudaExecutable:
 
     def carry(self, data: Sequence[AnyArray]) -> Sequence[Array]:
         """Data for a scan, on the device."""
-        return [a if isinstance(a, Array) else Array.from_numpy(on_host(a)) for a in data]
+        return [a if isinstance(a, Array) else Array.from_numpy(tidy(on_host(a))) for a in data]
 
     # Running
 

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from microgradx.compiler.capture.arguments import is_tidy, tidy
 from microgradx.compiler.capture.pytree import Given, detached, flatten, unflatten
 from microgradx.compiler.run.compiled_step import CompiledStep
 from microgradx.compiler.run.memory import Changed
@@ -14,6 +15,9 @@ from microgradx.eager.mode import mode
 from microgradx.eager.tensor import Tensor, wrap
 from microgradx.errors import CaptureError
 from microgradx.primitives.indexing import cat
+
+GATHERED = 1 << 26
+"""Bytes of rows that are copied at a time where compiled code cannot read the data as they lie there."""
 
 
 class Scan:
@@ -43,13 +47,12 @@ class Scan:
         if variant is None:
             self.alone(done)
             return done + 1
-        now = self.order[done * self.size :]
         self.arrays = variant.compile().carry(self.arrays)
         start = time.perf_counter()
         fit = variant.captured.steady() and variant.captured.moved is None
-        count = min(self.chunk, steps - done, variant.most) if fit else 1
+        count, arrays, order = self.ready(done, min(self.chunk, steps - done, variant.most) if fit else 1)
         try:
-            outs, finished = variant.run(self.arrays, count, now)
+            outs, finished = variant.run(arrays, count, order)
         except Changed:
             self.step.variants.clear()
             return done
@@ -66,10 +69,22 @@ class Scan:
             self.chunk *= 2
         return done
 
-    def rows(self, step: int) -> list[Given]:
-        """The batch of a step."""
-        rows = self.order[step * self.size : (step + 1) * self.size]
-        return [wrap(a)[rows]._data if isinstance(a, Array) else a[rows] for a in self.arrays]
+    def ready(self, done: int, count: int) -> tuple[int, Sequence[Given], np.ndarray]:
+        """How many of `count` steps are next, the data for them, and which rows of these they take.
+
+        Data that compiled code cannot read as they lie there may be larger than memory, mapped from a file of
+        another layout or in another machine's order of bytes: some batches of them are copied, never all.
+        """
+        if all(isinstance(a, Array) or is_tidy(a) for a in self.arrays):
+            return count, self.arrays, self.order[done * self.size :]
+        batch = sum(a.nbytes for a in self.arrays) // len(self.arrays[0]) * self.size
+        count = max(1, min(count, GATHERED // max(batch, 1)))
+        return count, self.rows(done, count), np.arange(count * self.size)
+
+    def rows(self, step: int, count: int = 1) -> list[Given]:
+        """The batches of some steps."""
+        rows = self.order[step * self.size : (step + count) * self.size]
+        return [wrap(a)[rows]._data if isinstance(a, Array) else tidy(a[rows]) for a in self.arrays]
 
     def ahead(self, step: int) -> CompiledStep | None:
         """The variant for full batches; None while the step runs line by line."""

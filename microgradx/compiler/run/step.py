@@ -14,7 +14,7 @@ from numpy.typing import ArrayLike
 
 from microgradx.codegen.ir.program import Program
 from microgradx.codegen.passes.schedule import Schedule
-from microgradx.compiler.capture.arguments import array_of
+from microgradx.compiler.capture.arguments import data_of
 from microgradx.compiler.capture.pytree import Returned
 from microgradx.compiler.report.measure import report
 from microgradx.compiler.report.report import Report
@@ -93,7 +93,9 @@ class Step(Variants[R_co]):
         """A pass over all rows of the data, batch by batch, without returning to Python in between.
 
         data: arrays (rows, ...), as many as the function takes; every step gets `batch_size` rows of each,
-            the last step what is left.
+            the last step what is left. Rows are read as steps need them, so arrays that are mapped from files
+            (`np.load(path, mmap_mode="r")`, `data.read_idx(path, mapped=True)`) may be larger than memory; a
+            GPU gets a copy of all.
         order: (n,) integers, which rows in which order; as they are without.
 
         Returns what the steps returned, stacked along a new first axis (a list where shapes differ from step
@@ -106,7 +108,7 @@ class Step(Variants[R_co]):
         tensor([9., 5.])
         """
         given = [x if isinstance(x, np.ndarray) else as_array(x) for x in data]
-        arrays = [array for x in given if (array := array_of(x)) is not None]
+        arrays = [array for x in given if (array := data_of(x)) is not None]
         if not arrays or any(a.ndim == 0 or len(a) != len(arrays[0]) for a in arrays):
             shapes = ", ".join(str(a.shape) for a in arrays)
             raise ShapeError(f"scan: the data must be arrays of as many rows, not {shapes or 'none'}.")
