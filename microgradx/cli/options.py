@@ -121,6 +121,9 @@ RUN = click.Argument(["run"], type=KINDS["RUN"])
 LAST = option("--last", None, "Use the last weights, not those of the best epoch.")
 
 
+SWITCHES = {"1": True, "true": True, "0": False, "false": False}
+
+
 def like(default: Default, name: str = "value") -> Value:
     """A value of the same kind as a default: a number, several (`0.9,0.999`), or a word."""
 
@@ -129,7 +132,11 @@ def like(default: Default, name: str = "value") -> Value:
             parts = [part.strip() for part in text.strip("()").split(",")]
             return tuple(None if part.lower() == "none" else float(part) for part in parts)
         try:
+            if isinstance(default, bool):
+                return SWITCHES[text.lower()]
             return type(default)(text) if type(default) in (int, str) else float(text)
+        except KeyError:
+            raise ValueError(text) from None
         except ValueError:
             if default is None:
                 return text

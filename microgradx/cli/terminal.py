@@ -1,5 +1,6 @@
 """Text for a terminal: lines break between words, never inside a path; files and pipes get them whole."""
 
+import re
 import shutil
 import sys
 from textwrap import TextWrapper
@@ -52,4 +53,4 @@ def own(message: str) -> str:
     """A message of the library in the words of the command."""
     for theirs, ours in REMEDIES.items():
         message = message.replace(theirs, ours)
-    return message
+    return re.sub(r"\n    \S*[/\\]click[/\\].*", "", message)  # a line of the user's, who has none here
