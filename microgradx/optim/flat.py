@@ -120,7 +120,17 @@ class Flat:
 
     def current(self) -> bool:
         """Whether options, and what the rule reads outside of itself, are as when `follow` was called."""
-        return self.group == self.followed and self.update.outside.holds()
+        return (self.group == self.followed or self.moved()) and self.update.outside.holds()
+
+    def moved(self) -> bool:
+        """Take over another learning rate, where nothing else has changed: a schedule does so at every step."""
+        lr, known = self.group.get("lr"), self.hyperparameters
+        if type(lr) is not float or not 0 <= lr < math.inf or "lr" not in known:
+            return False
+        if self.group != self.followed | {"lr": lr}:
+            return False
+        self.hyperparameters, self.followed = known | {"lr": lr}, dict(self.group)
+        return True
 
     def follow(self, update: Sweep, hyperparameters: Options) -> None:
         """Step by this sweep from now on; its rule keeps the same state, or it is the first step."""
