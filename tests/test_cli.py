@@ -363,6 +363,19 @@ def test_verify_names_the_first_step_parameter_and_element(command, short, damag
     assert (code, errors) == (damage not in ("nothing", "fewer"), "") and said in out
 
 
+def test_a_step_that_goes_wrong_is_left_out_where_that_was_asked_for(command):
+    x = np.random.default_rng(0).standard_normal((60, 2))
+    x[4] = 3e38
+    Path("spoilt.csv").write_text("\n".join(f"{a},{b},{int(a > 0)}" for a, b in x))
+    options = ["train", "--data=spoilt.csv", "--model=2-8-2", "--batch-size=16", "--epochs=2", *UNCOMPILED]
+    code, _, errors = command(*options)
+    assert code == 1 and "It began in step" in errors
+    code, _, errors = command(*options, "--skip-nonfinite", "--out=run")
+    assert code == 0 and errors.count("a step is left out") == 2
+    assert command("verify", "run")[:2] == (0, "the bits agree in 6 steps: their losses and the weights of "
+                                            "previous.safetensors, last.safetensors\n")  # fmt: skip
+
+
 def test_a_run_that_was_resumed_for_more_epochs_is_verified_up_to_there(command):
     options = ["--data=xor", "--epochs=2", "--schedule=cosine", "--batch-size=400", *UNCOMPILED]
     assert command("train", *options, "--out=run")[0] == 0

@@ -53,6 +53,7 @@ class Recipe:
     batch_size: int = 32
     clip_norm: float | None = None
     drop_last: bool = False
+    skip_nonfinite: bool = False
     patience: int | None = None
     standardize: bool = False
     seed: int = 0

@@ -94,6 +94,9 @@ OPTIONS = [
     setting("--batch-size", "N", "Rows per step."),
     setting("--clip-norm", "X", "Bound of the norm of the gradients."),
     setting("--drop-last", None, "Leave out a last batch that is shorter, such as one row alone."),
+    setting(
+        "--skip-nonfinite", None, "Leave out steps that give NaN or infinity, instead of ending the run."
+    ),
     setting("--patience", "N", "Stop after so many epochs without a smaller validation loss."),
     setting("--standardize", None, "Give every feature mean 0 and deviation 1."),
     setting("--seed", "N", "Of the first weights, the shuffle and dropout.", type=SEED),
@@ -164,6 +167,7 @@ def go(recipe: Recipe, run: Run, given: dict[str, Any]) -> None:
             clip_norm=recipe.clip_norm,
             patience=recipe.patience,
             drop_last=recipe.drop_last,
+            skip_nonfinite=recipe.skip_nonfinite,
             out=run.folder,
             resume=bool(given["resume"]),
             eager=recipe.eager,

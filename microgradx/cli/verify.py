@@ -34,7 +34,7 @@ def verify(run: Path, steps: int | None, threads: int | None) -> int:
     split, model, optimizer, schedule, loss = recipe.make()
     trainer = Trainer(
         model, optimizer, split.train, recipe.batch_size, loss, schedule, recipe.clip_norm, None,
-        recipe.eager, recipe.drop_last,
+        recipe.eager, recipe.drop_last, skip=recipe.skip_nonfinite,
     )  # fmt: skip
     verdict = replay(trainer, folder, split.test, steps)
     states = f" and the weights of {', '.join(verdict.checkpoints)}" if verdict.checkpoints else ""

@@ -123,7 +123,7 @@ class Flat:
         return (self.group == self.followed or self.moved()) and self.update.outside.holds()
 
     def moved(self) -> bool:
-        """Take over another learning rate, where nothing else has changed: a schedule does so at every step."""
+        """Take over another learning rate, where nothing else has changed, as schedules do at every step."""
         lr, known = self.group.get("lr"), self.hyperparameters
         if type(lr) is not float or not 0 <= lr < math.inf or "lr" not in known:
             return False

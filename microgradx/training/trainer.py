@@ -180,9 +180,10 @@ class Trainer:
         if not self.skip or at.skipped >= self.used - self.batch_size:
             raise NonFiniteError(f"{error}{text}")
         warnings.warn(f"fit: a step is left out. {what}.{text}", TrainingWarning, stacklevel=5)
-        at.skipped += len(order[batch * self.batch_size : (batch + 1) * self.batch_size]) * (
-            batch == at.batch
-        )
+        if batch == at.batch:  # the one before it has been counted
+            at.skipped += len(order[batch * self.batch_size : (batch + 1) * self.batch_size])
+            if len(self.losses) < RECORDED:
+                self.losses.append(math.nan)
         at.batch = batch + 1
         self.before = Snapshot(self.model, self.optimizer, self.schedule, at.batch)
 
