@@ -365,9 +365,9 @@ def test_verify_names_the_first_step_parameter_and_element(command, short, damag
 
 def test_a_step_that_goes_wrong_is_left_out_where_that_was_asked_for(command):
     x = np.random.default_rng(0).standard_normal((60, 2))
-    x[4] = 3e38
+    x[18] = 3e38
     Path("spoilt.csv").write_text("\n".join(f"{a},{b},{int(a > 0)}" for a, b in x))
-    options = ["train", "--data=spoilt.csv", "--model=2-8-2", "--batch-size=16", "--epochs=2", *UNCOMPILED]
+    options = ["train", "--data=spoilt.csv", "--model=2-128-2", "--batch-size=16", "--epochs=2", *UNCOMPILED]
     code, _, errors = command(*options)
     assert code == 1 and "It began in step" in errors
     code, _, errors = command(*options, "--skip-nonfinite", "--out=run")
