@@ -12,7 +12,7 @@ import pytest
 
 import microgradx as mg
 from microgradx import nn, optim
-from microgradx.errors import ArgumentError, CaptureError, NonFiniteError
+from microgradx.errors import ArgumentError, CaptureError, DTypeError, NonFiniteError
 
 pytestmark = pytest.mark.interpreted(
     but=("test_a_forked_process_never_hangs", "test_a_label_out_of_range_ends_a_scan_by_pieces_where_it_is")
@@ -629,8 +629,8 @@ LONG = np.array([1, 2], np.longdouble)
 WITHOUT_A_TYPE = {
     "constant in another order": (lambda x: x * BIG, np.ones(2), r"BIG is float64 in another.*np\.float64"),
     "long argument": (lambda x: x * 2, LONG, rf"x is {LONG.dtype}.*x\.astype\(np\.float64\)"),
-    "long constant": (lambda x: x * LONG, np.ones(2), rf"LONG is {LONG.dtype}"),
-    "long number": (lambda x: x * LONG[0], np.ones(2), rf"a result of multiply is {LONG.dtype}"),
+    "long constant": (lambda x: x * LONG, np.ones(2), rf"a tensor holds no {LONG.dtype} numbers"),
+    "long number": (lambda x: x * LONG[0], np.ones(2), rf"a tensor holds no {LONG.dtype} numbers"),
 }
 
 
@@ -639,5 +639,5 @@ def test_arrays_that_machine_code_has_no_type_for(name):
     function, x, message = WITHOUT_A_TYPE[name]
     if LONG.itemsize == 8 and "long" in name:
         pytest.skip("longdouble is float64 here")
-    with pytest.raises(CaptureError, match=f"(?s){message}"):
+    with pytest.raises((CaptureError, DTypeError), match=f"(?s){message}"):
         mg.jit(function)(x)

@@ -109,7 +109,7 @@ def test_what_is_typed_runs(host, tmp_path):
     assert found == WANTED, done.stdout + done.stderr
 
 
-def test_text_that_exec_was_given_is_refused_with_what_to_do():
+def test_text_that_exec_was_given_is_refused_with_what_to_do(registries):
     space = {"mg": mg}
     exec("@mg.elementwise\ndef quartered(x): return x / 4", space)
     assert space["quartered"](mg.tensor([2.0])).item() == 0.5  # line by line it needs no text

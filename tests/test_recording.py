@@ -10,11 +10,12 @@ from microgradx import nn, optim
 from microgradx.eager.listener import Listener
 from microgradx.eager.mode import mode
 from microgradx.eager.tensor import Tensor
+from microgradx.errors import MicrogradxError
 from microgradx.nn.module import structure
 from microgradx.optim.base import optimizers
 
 
-class LookError(Exception):
+class LookError(MicrogradxError):
     """Somebody looked at values that will be others in the next call."""
 
 

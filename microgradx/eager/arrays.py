@@ -6,7 +6,7 @@ from numpy.typing import DTypeLike
 from microgradx.eager.box import Box, shared
 from microgradx.eager.devices import borrowed, kinds
 from microgradx.eager.mode import mode
-from microgradx.errors import DTypeError, ShapeError
+from microgradx.errors import DTypeError, MicrogradxError, ShapeError
 from microgradx.primitives import Operand
 from microgradx.primitives.shapes import cast
 
@@ -34,6 +34,8 @@ def as_array(values: Operand, dtype: DTypeLike | None = None) -> Operand:
         return values if dtype is None else values.astype(as_dtype(dtype), copy=False)
     try:
         array = np.asarray(values)
+    except MicrogradxError:
+        raise
     except Exception as error:  # of ragged lists, or the other library's
         raise ShapeError(f"these values do not form an array: {str(error).rstrip('.')}.") from None
     if array.dtype.kind not in "fiub":

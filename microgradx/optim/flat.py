@@ -76,6 +76,8 @@ class Flat:
 
     update: Sweep  # the rule over these arrays, since `follow`
     arrays: tuple[Operand, ...]  # values, gradients and states
+    hyperparameters: Options
+    followed: Group  # the options then
 
     def __init__(self, group: Group, parameters: dict[str, Tensor]):
         first = next(iter(parameters.values()))

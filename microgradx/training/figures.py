@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from microgradx.palette import BLUE, INK, KEY, RED, frame, keep, panels
+from microgradx.palette import BLUE, INK, KEY, RED, Place, frame, keep, panels
 from microgradx.training.files import replace
 from microgradx.training.history import History
 
@@ -19,13 +19,16 @@ if TYPE_CHECKING:
 TRAIN, VALID = BLUE, RED
 
 
-def put(drawing: "Figure", path: str | Path) -> None:
-    """Write a figure as PNG, whole or not at all."""
+def put(drawing: "Figure", place: Place) -> None:
+    """Write a figure as PNG, a file whole or not at all."""
     keep(drawing, picture := BytesIO())
-    replace(Path(path), picture.getvalue())
+    if isinstance(place, str | Path):
+        replace(Path(place), picture.getvalue())
+    else:
+        place.write(picture.getvalue())
 
 
-def curves(history: History, path: str | Path) -> None:
+def curves(history: History, path: Place) -> None:
     """Loss, and accuracy if there is one, by epoch; the best epoch is marked."""
     from matplotlib.ticker import MaxNLocator, PercentFormatter
 
@@ -53,7 +56,7 @@ def curves(history: History, path: str | Path) -> None:
     put(drawing, path)
 
 
-def confusion(counts: np.ndarray, path: str | Path, names: list[str] | None = None) -> None:
+def confusion(counts: np.ndarray, path: Place, names: list[str] | None = None) -> None:
     """A confusion matrix: rows are the true labels, shades the fraction of their row, numbers the counts."""
     classes = len(counts)
     names = names or [str(label) for label in range(classes)]
