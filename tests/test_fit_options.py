@@ -120,3 +120,12 @@ def test_patience_leaves_the_best_weights(tmp_path, folder):
         found = run(**more)
         for name, value in found[0].items():
             np.testing.assert_array_equal(value, found[which][name])
+
+
+def test_a_schedule_is_one_of_the_optimizer_that_trains():
+    model, data = nn.MLP([2, 2]), (np.zeros((4, 2), np.float32), np.zeros(4, int))
+    adam, other = optim.Adam(model.parameters()), optim.SGD(nn.MLP([2, 2]).parameters(), lr=0.1)
+    with pytest.raises(ArgumentError, match="the learning rate of another SGD.*StepLR\\(optimizer"):
+        mg.fit(model, adam, data, schedule=optim.StepLR(other, 1))
+    with pytest.raises(ArgumentError, match="schedule must be a schedule, such as .*, got 'cosine'"):
+        mg.fit(model, adam, data, schedule="cosine")

@@ -94,3 +94,10 @@ def test_what_does_not_fit_is_told():
     state = {"state": {}, "param_groups": [{"params": [0]}]}
     with pytest.raises(CheckpointError, match=r"Adam has groups of \[2\] parameters, the state of \[1\]"):
         load_optimizer(optim.Adam(model.parameters()), model, state)
+    adam = {"state": {0: {"step": 1, "exp_avg": 0, "exp_avg_sq": 0}}, "param_groups": [{"params": [0, 1]}]}
+    with pytest.raises(
+        CheckpointError, match="keeps momentum_buffer of a parameter, the state step, exp_avg"
+    ):
+        load_optimizer(optim.SGD(model.parameters(), lr=0.1, momentum=0.9), model, adam)
+    with pytest.raises(CheckpointError, match=r"the state_dict\(\) of an optimizer, not None"):
+        load_optimizer(optim.Adam(model.parameters()), model, None)

@@ -391,3 +391,15 @@ def test_functions_may_be_called_by_the_name_of_the_package():
         results.append(p)
     np.testing.assert_array_equal(*results)
     assert rules.pop("by_package") and rules.pop("by_name")  # as it was
+
+
+def test_a_whole_power_is_machine_code_of_its_own():
+    @mg.rule
+    def squaring(p, g, /, lr=0.5):
+        """p ← p - lr · g²"""
+        return p - lr * g**2
+
+    rules.pop("squaring")
+    p, g = np.ones(5, np.float32), np.full(5, 3, np.float32)
+    sweep(squaring, "float32")(p, g, t=1)
+    np.testing.assert_array_equal(p, -3.5)

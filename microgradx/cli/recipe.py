@@ -85,6 +85,10 @@ class Recipe:
         """The data; the sizes and the loss that follow from it are filled in."""
         split = datasets[self.data]() if self.data in datasets else sets.load(self.data)
         x, y = split.train
+        if len(split.classes) == 1:
+            raise ArgumentError(
+                f"{self.data}: all rows are of one class, {split.classes[0]}: nothing to learn."
+            )
         features, outputs = x.shape[1], len(split.classes) or y.shape[1]
         self.model = self.model or [features, 128, outputs]
         self.loss = self.loss or ("cross_entropy" if split.classes else "mse_loss")

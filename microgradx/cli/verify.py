@@ -7,7 +7,7 @@ import click
 
 from microgradx.cli.options import RUN, option
 from microgradx.cli.recipe import Recipe
-from microgradx.training import Run
+from microgradx.training import History, Run
 from microgradx.training.replay import replay
 from microgradx.training.trainer import RECORDED, Trainer
 
@@ -45,4 +45,6 @@ def verify(run: Path, steps: int | None, threads: int | None) -> int:
             click.echo("no checkpoint is within these steps, to name the parameter: leave out --steps")
         return 1
     click.echo(f"{click.style('the bits agree', bold=True)} in {compared}")
+    if (total := max((record["step"] for record in History.read(folder.history)), default=0)) > verdict.steps:
+        click.echo(f"not compared: {total - verdict.steps:,} steps after them, of {total:,}")
     return 0

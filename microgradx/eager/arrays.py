@@ -6,7 +6,7 @@ from numpy.typing import DTypeLike
 from microgradx.eager.box import Box, shared
 from microgradx.eager.devices import borrowed, kinds
 from microgradx.eager.mode import mode
-from microgradx.errors import DTypeError, MicrogradxError, ShapeError
+from microgradx.errors import ArgumentError, DTypeError, MicrogradxError, ShapeError
 from microgradx.primitives import Operand
 from microgradx.primitives.shapes import cast
 
@@ -32,6 +32,8 @@ def as_array(values: Operand, dtype: DTypeLike | None = None) -> Operand:
         values = values if there is None else there
     if type(values) in kinds:
         return values if dtype is None else values.astype(as_dtype(dtype), copy=False)
+    if isinstance(values, np.ma.MaskedArray):
+        raise ArgumentError("a masked array would lose its mask. Write x.filled(0), or leave rows out.")
     try:
         array = np.asarray(values)
     except MicrogradxError:

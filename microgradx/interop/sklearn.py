@@ -56,7 +56,7 @@ class MLP(BaseEstimator):
     Numbers are float32 where X is float32, else float64. The same `random_state` gives the same bits.
     """
 
-    hidden_layer_sizes: Sequence[int] = (100,)
+    hidden_layer_sizes: Sequence[int] | int = (100,)
     activation: str | Callable[..., Tensor] = "relu"
     """Between the layers: one of `nn`'s by its name, or a function."""
     _: KW_ONLY
@@ -144,7 +144,7 @@ class MLP(BaseEstimator):
     def _build(self, x: np.ndarray, targets: np.ndarray) -> None:
         """A new model with its optimizer and schedule, for data like these."""
         last = targets.shape[1] if targets.ndim == 2 else len(self.classes_)
-        sizes = [x.shape[1], *map(int, self.hidden_layer_sizes), last]
+        sizes = [x.shape[1], *map(int, np.atleast_1d(self.hidden_layer_sizes)), last]
         options = dict(self.optimizer_options or {})
         if self.learning_rate is not None:
             options["lr"] = self.learning_rate

@@ -17,10 +17,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import ArrayLike
+from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
 from microgradx import nn
-from microgradx.errors import CheckpointError
+from microgradx.errors import CheckpointError, shown
 from microgradx.optim import Optimizer
 
 if TYPE_CHECKING:
@@ -58,7 +59,12 @@ def load_model(model: nn.Module, state: State | str | Path) -> None:
 
     CheckpointError where names or shapes differ; then nothing changed.
     """
-    given = load_file(state) if isinstance(state, str | Path) else state
+    try:
+        given = load_file(state) if isinstance(state, str | Path) else state
+    except (OSError, SafetensorError) as error:
+        raise CheckpointError(f"{state} cannot be read as .safetensors: {error}.") from error
+    if not isinstance(given, Mapping):
+        raise CheckpointError(f"load_model takes a state_dict or a .safetensors file, not {shown(given)}.")
     arrays = {name: np.asarray(x) for name, x in given.items() if not name.endswith("num_batches_tracked")}
     for name, parameter in model.named_parameters():
         if id(parameter) in turned(model) and name in arrays:
@@ -86,6 +92,8 @@ def load_optimizer(optimizer: Optimizer, model: nn.Module, state: Mapping[str, o
     where something does not fit; then nothing changed.
     """
     new, names, other = optimizer.state_dict(), names_of(optimizer), turned(model)
+    if not isinstance(state, Mapping) or not {"state", "param_groups"} <= state.keys():
+        raise CheckpointError(f"load_optimizer takes the state_dict() of an optimizer, not {shown(state)}.")
     theirs: dict[int, State] = state["state"]  # type: ignore[assignment]  # as PyTorch writes it
     groups: list[dict[str, object]] = state["param_groups"]  # type: ignore[assignment]
     sizes = [[len(group["params"]) for group in part] for part in (optimizer.param_groups, groups)]  # type: ignore[arg-type]
@@ -98,7 +106,12 @@ def load_optimizer(optimizer: Optimizer, model: nn.Module, state: Mapping[str, o
         for name, parameter, index in zip(ours["param_names"], ours["params"], saved["params"], strict=True):  # type: ignore[call-overload]
             if index not in theirs:  # it has not had a gradient yet
                 continue
-            found = theirs[index]
+            found = {foreign: value for foreign, value in theirs[index].items() if value is not None}
+            known = {foreign for foreign, own in names.items() if own in new["state"][name]}
+            if strange := sorted(found.keys() - known - {"step", "mu"}) or sorted(known - found.keys()):
+                kept = ", ".join(sorted(known)) or "nothing"
+                what = f"{optimizer!r} keeps {kept} of a parameter, the state {', '.join(found)}"
+                raise CheckpointError(f"{what}: {strange[0]} does not fit. Make both of one class.")
             kept = new["state"][name] | {"t": int(np.asarray(found.get("step", 1)))}
             for foreign, own in names.items():
                 if own in kept and foreign in found:

@@ -120,8 +120,8 @@ def optimised(
         part = llvm.parse_assembly(kernel.inspect_llvm())
         part.get_function(kernel.native_name).name = name
         module.link_in(part)
-    if exact is not None:
-        close(module, signatures)
+    if exact is not None or any(f.name.startswith("numba_") for f in module.functions):
+        close(module, signatures)  # also what a power like x ** 2 would do if it failed
     for f in module.functions:
         known = f.name.startswith("llvm.") or f.name in blas.symbols or hasattr(ctypes.CDLL(None), f.name)
         if f.is_declaration and not known:

@@ -10,10 +10,10 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from microgradx.eager.tensor import Tensor
-from microgradx.errors import ArgumentError, ShapeError, TrainingWarning
+from microgradx.errors import ArgumentError, ShapeError, TrainingWarning, shown
 from microgradx.kernels.random import generator
 from microgradx.nn import Module
-from microgradx.optim import LBFGS, Optimizer
+from microgradx.optim import LBFGS, Optimizer, Schedule
 from microgradx.optim.flat import Data
 from microgradx.primitives.reductions import mean
 from microgradx.primitives.reductions import sum as sum_over
@@ -105,11 +105,25 @@ def check_parts(model: object, optimizer: object, loss: object) -> None:
             raise ArgumentError(f"fit: {name} must be {what}; got {given!r}.")
 
 
-def positive(**values: float | None) -> None:
-    """ArgumentError for the first value that is neither None nor above zero."""
+def positive(**values: object) -> None:
+    """ArgumentError for the first value that is neither None nor a number above zero."""
     for name, value in values.items():
-        if value is not None and not value > 0:
-            raise ArgumentError(f"fit: {name} must be above 0, got {value}.")
+        if value is not None and not (isinstance(value, int | float | np.number) and value > 0):
+            raise ArgumentError(f"fit: {name} must be a number above 0, got {shown(value)}.")
+
+
+def scheduled(schedule: object, optimizer: Optimizer) -> None:
+    """ArgumentError for what is no schedule, or one of another optimizer, which would do nothing."""
+    if schedule is None:
+        return
+    if not isinstance(schedule, Schedule):
+        advice = "such as optim.StepLR(optimizer, 10)"
+        raise ArgumentError(f"fit: schedule must be a schedule, {advice}, got {shown(schedule)}.")
+    if schedule.optimizer is not optimizer:
+        raise ArgumentError(
+            f"fit: the schedule moves the learning rate of another {schedule.optimizer.name}, not of the "
+            f"optimizer that trains. Make it of this one: {type(schedule).__name__}(optimizer, ...)."
+        )
 
 
 def arrays(name: str, pair: Pair) -> tuple[Data, Data]:

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import ArrayLike
 
-from microgradx.errors import ArgumentError
+from microgradx.errors import ArgumentError, whole
 from microgradx.kernels.random import generator
 from microgradx.nn import Module, cross_entropy
 from microgradx.optim import Optimizer, Schedule
@@ -95,7 +95,9 @@ def fit(
     """
     checks.check_parts(model, optimizer, loss)
     checks.check_owner(model, optimizer)
-    checks.positive(epochs=epochs, batch_size=batch_size, clip_norm=clip_norm, patience=patience)
+    checks.scheduled(schedule, optimizer)
+    epochs, batch_size = whole("fit: epochs", epochs, 1), whole("fit: batch_size", batch_size, 1)
+    checks.positive(clip_norm=clip_norm, patience=patience)
     rows: Part = checks.arrays("train", train)
     held_out = None if valid is None else checks.arrays("valid", valid)
     if sample_weight is not None:
