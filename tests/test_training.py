@@ -643,3 +643,14 @@ def test_a_step_that_is_not_finite_may_be_left_out(eager):
     assert adam.state["0"]["t"] == 2 * 11
     with pytest.warns(TrainingWarning), pytest.raises(NonFiniteError, match="the loss is nan"):
         run(np.full_like(x, np.nan), y, skip_nonfinite=True)
+
+
+def test_a_run_goes_on_with_its_own_layers(tmp_path):
+    pair = np.zeros((4, 2), np.float32), np.zeros(4, int)
+    for epochs, activation in ((1, "relu"), (2, "tanh")):
+        model = nn.MLP([2, 3, 2], activation)
+        options = {"epochs": epochs, "out": tmp_path, "resume": epochs > 1, "eager": True, "progress": False}
+        if epochs == 1:
+            mg.fit(model, optim.Adam(model.parameters()), pair, **options)
+    with pytest.raises(CheckpointError, match="(?s)is a run of.*ReLU.*not of.*Tanh"):
+        mg.fit(model, optim.Adam(model.parameters()), pair, **options)

@@ -5,12 +5,13 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from inspect import signature
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 from microgradx.eager.tensor import Tensor
-from microgradx.errors import ArgumentError, ShapeError, TrainingWarning, shown
+from microgradx.errors import ArgumentError, CheckpointError, ShapeError, TrainingWarning, shown
 from microgradx.kernels.random import generator
 from microgradx.nn import Module
 from microgradx.optim import LBFGS, Optimizer, Schedule
@@ -123,6 +124,14 @@ def scheduled(schedule: object, optimizer: Optimizer) -> None:
         raise ArgumentError(
             f"fit: the schedule moves the learning rate of another {schedule.optimizer.name}, not of the "
             f"optimizer that trains. Make it of this one: {type(schedule).__name__}(optimizer, ...)."
+        )
+
+
+def same_model(before: str | None, now: str, folder: Path) -> None:
+    """CheckpointError where a run would go on with a model that its weights fit, but not its layers."""
+    if before not in (None, now):
+        raise CheckpointError(
+            f"{folder} is a run of\n  {before}\nnot of\n  {now}\nGo on with the model of before."
         )
 
 
