@@ -41,10 +41,9 @@ def value_and_grad(
     (tensor(11., dtype=float64), tensor([3., 4.], dtype=float64))
     """
     callable_of("grad", f)
-    given = argnums if isinstance(argnums, Sequence) else (argnums,)
-    if not all(isinstance(i, int) for i in given):
-        raise ArgumentError(f"argnums is the position of an argument, or several, not {shown(argnums)}.")
     positions = tuple(argnums) if isinstance(argnums, Sequence) else (argnums,)
+    if not all(isinstance(i, int) for i in positions):
+        raise ArgumentError(f"argnums is the position of an argument, or several, not {shown(argnums)}.")
 
     @wraps(f)
     def run(*args: Operand, **kwargs: object) -> tuple[Tensor, Gradient]:

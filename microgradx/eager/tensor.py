@@ -241,10 +241,8 @@ class Tensor(Box):
         >>> x.grad
         tensor([6.])
         """
-        retain_graph, create_graph = (
-            switch("retain_graph", retain_graph),
-            switch("create_graph", create_graph),
-        )
+        retain_graph = switch("retain_graph", retain_graph)
+        create_graph = switch("create_graph", create_graph)
         differentiate(self, gradient, retain_graph=retain_graph, create_graph=create_graph)
 
     def requires_grad_(self, requires_grad: bool = True) -> "Tensor":

@@ -11,9 +11,8 @@ has other names for what an optimizer remembers. Nothing but `optimizer_state` i
 True
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -21,11 +20,9 @@ from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
 from microgradx import nn
+from microgradx.eager.tensor import Tensor
 from microgradx.errors import CheckpointError, shown
 from microgradx.optim import Optimizer
-
-if TYPE_CHECKING:
-    from torch import Tensor
 
 ADAM = {"exp_avg": "m", "exp_avg_sq": "v", "max_exp_avg_sq": "v_max", "mu_product": "mu_product"}
 STATES = {
@@ -43,14 +40,26 @@ STATES = {
 State = Mapping[str, ArrayLike]
 
 
-def turned(model: nn.Module) -> set[int]:
-    """The parameters that PyTorch keeps transposed, by identity."""
-    return {id(module.weight) for module in model.modules() if isinstance(module, nn.Linear)}
+def turned(model: nn.Module) -> dict[str, Tensor]:
+    """The parameters that PyTorch keeps transposed, by name."""
+    own = {id(module.weight) for module in model.modules() if isinstance(module, nn.Linear)}
+    return {name: parameter for name, parameter in model.named_parameters() if id(parameter) in own}
+
+
+def turning(model: nn.Module) -> Callable[[Tensor, ArrayLike], np.ndarray]:
+    """What makes of a parameter's array here the one of PyTorch, and back; numbers stay as they are."""
+    other = set(map(id, turned(model).values()))
+
+    def turn(parameter: Tensor, values: ArrayLike) -> np.ndarray:
+        array = np.asarray(values)
+        return array.T if id(parameter) in other and array.ndim else array
+
+    return turn
 
 
 def model_state(model: nn.Module) -> dict[str, np.ndarray]:
     """A copy of a model's weights and buffers by name, shaped as PyTorch has them."""
-    other = {name for name, parameter in model.named_parameters() if id(parameter) in turned(model)}
+    other = turned(model)
     return {name: x.T.copy() if name in other else x for name, x in model.state_dict().items()}
 
 
@@ -66,9 +75,8 @@ def load_model(model: nn.Module, state: State | str | Path) -> None:
     if not isinstance(given, Mapping):
         raise CheckpointError(f"load_model takes a state_dict or a .safetensors file, not {shown(given)}.")
     arrays = {name: np.asarray(x) for name, x in given.items() if not name.endswith("num_batches_tracked")}
-    for name, parameter in model.named_parameters():
-        if id(parameter) in turned(model) and name in arrays:
-            arrays[name] = arrays[name].T
+    for name in turned(model).keys() & arrays.keys():
+        arrays[name] = arrays[name].T
     model.load_state_dict(arrays)
 
 
@@ -91,7 +99,7 @@ def load_optimizer(optimizer: Optimizer, model: nn.Module, state: Mapping[str, o
     Both have the same groups, of as many parameters; options that both know are taken over. CheckpointError
     where something does not fit; then nothing changed.
     """
-    new, names, other = optimizer.state_dict(), names_of(optimizer), turned(model)
+    new, names, turn = optimizer.state_dict(), names_of(optimizer), turning(model)
     if not isinstance(state, Mapping) or not {"state", "param_groups"} <= state.keys():
         raise CheckpointError(f"load_optimizer takes the state_dict() of an optimizer, not {shown(state)}.")
     theirs: dict[int, State] = state["state"]  # type: ignore[assignment]  # as PyTorch writes it
@@ -115,8 +123,8 @@ def load_optimizer(optimizer: Optimizer, model: nn.Module, state: Mapping[str, o
             kept = new["state"][name] | {"t": int(np.asarray(found.get("step", 1)))}
             for foreign, own in names.items():
                 if own in kept and foreign in found:
-                    array = np.asarray(found[foreign])
-                    kept[own] = (array.T if id(parameter) in other else array) if array.ndim else float(array)
+                    array = turn(parameter, found[foreign])
+                    kept[own] = array if array.ndim else float(array)
             new["state"][name] = kept
     optimizer.load_state_dict(new)
 
@@ -125,19 +133,17 @@ def optimizer_state(optimizer: Optimizer, model: nn.Module) -> dict[str, object]
     """A state_dict for the PyTorch optimizer of the same class, over the parameters in the same order."""
     import torch
 
-    names, other, state = names_of(optimizer), turned(model), optimizer.state_dict()
+    names, turn, state = names_of(optimizer), turning(model), optimizer.state_dict()
     index, entries, groups = 0, {}, []
     for ours, group in zip(optimizer.param_groups, state["param_groups"], strict=True):
         numbers = []
         for name, parameter in zip(ours["param_names"], ours["params"], strict=True):
             kept = state["state"][name]
             if kept["t"]:
-                entry: dict[str, Tensor] = {"step": torch.tensor(float(kept["t"]))}
+                entry = {"step": torch.tensor(float(kept["t"]))}
                 for foreign, own in names.items():
                     if own in kept:
-                        array = np.asarray(kept[own])
-                        array = array.T if id(parameter) in other and array.ndim else array
-                        entry[foreign] = torch.tensor(np.ascontiguousarray(array))
+                        entry[foreign] = torch.tensor(np.ascontiguousarray(turn(parameter, kept[own])))
                 if "t0" in group:  # ASGD's weight of the next average, which follows from the step
                     entry["mu"] = torch.tensor(1 / max(1, kept["t"] - group["t0"]))
                 entries[index] = entry
