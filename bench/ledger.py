@@ -11,6 +11,7 @@ from contextlib import nullcontext
 from functools import partial
 
 import microgradx as mg
+from bench import models
 from bench.measure import duration
 from bench.models import Network
 from microgradx import nn, optim
@@ -26,14 +27,7 @@ def ours(network: Network) -> tuple[optim.Optimizer, dict[str, Callable[[], obje
     model = network.built(nn)
     optimizer = optim.Adam(model.parameters(), lr=1e-3)
     x, y = network.data(BATCH * SCAN)
-
-    def step(x, y):
-        optimizer.zero_grad()
-        loss = nn.cross_entropy(model(x), y)
-        loss.backward()
-        optimizer.step()
-        return loss
-
+    step = models.training(model, optimizer)
     one, compiled = (mg.tensor(x[:BATCH]), y[:BATCH]), mg.jit(step)
     return optimizer, {
         "eager": partial(step, *one),

@@ -29,6 +29,7 @@ from typing import Any
 import numpy as np
 
 import microgradx as mg
+from bench import models
 from bench.measure import RESULTS, duration, resident, write
 from microgradx import data, nn, optim
 from microgradx.data.idx import idx_header
@@ -205,15 +206,7 @@ def trained(seed: int, steps: int) -> str:
     for p in model.parameters():
         p.data = draw.normal(size=p.shape).astype(np.float32)
     optimizer = optim.Adam(model.parameters(), lr=1e-2)
-
-    @mg.jit
-    def step(x, y):
-        optimizer.zero_grad()
-        loss = nn.cross_entropy(model(x), y)
-        loss.backward()
-        optimizer.step()
-        return loss
-
+    step = mg.jit(models.training(model, optimizer))
     for k in range(steps):
         step(x[8 * k : 8 * k + 8], y[8 * k : 8 * k + 8])
     step.scan(x, y, batch_size=8)
@@ -295,15 +288,7 @@ def dropped(compiled: bool, count: int, quick: bool, width: int = 0) -> Found:
 
     def one(size: int) -> None:
         model = nn.MLP([32, size, 4])
-        optimizer = optim.Adam(model.parameters())
-
-        def step(x, y):
-            optimizer.zero_grad()
-            loss = nn.cross_entropy(model(x), y)
-            loss.backward()
-            optimizer.step()
-            return loss
-
+        step = models.training(model, optim.Adam(model.parameters()))
         (mg.jit(step) if compiled else step)(x, y)
         alive.append(weakref.ref(model))
 
@@ -352,15 +337,7 @@ def streamed(way: str, kind: str, size: float, quick: bool, every: int = 8, widt
         y, used = np.arange(rows) % 10, np.arange(0, rows, every)
         model = nn.Linear(width, 10)
         optimizer = optim.SGD(model.parameters(), lr=1e-4)
-
-        @mg.jit
-        def step(x, y):
-            optimizer.zero_grad()
-            loss = nn.cross_entropy(model(x), y)
-            loss.backward()
-            optimizer.step()
-            return loss
-
+        step = mg.jit(models.training(model, optimizer))
         step.scan(np.array(x[:256]), y[:256], batch_size=128)  # compile
         gc.collect()
         start = resident("RssAnon")

@@ -52,7 +52,11 @@ class Network:
 def ours(network: Network) -> Callable[[Any, Any], Any]:
     """A step of microgradx, line by line; `mg.jit` takes it as it is."""
     model = network.built(nn)
-    optimizer = optim.Adam(model.parameters(), lr=1e-3)
+    return training(model, optim.Adam(model.parameters(), lr=1e-3))
+
+
+def training(model: nn.Module, optimizer: optim.Optimizer) -> Callable[[Any, Any], Any]:
+    """A step of microgradx on a batch: forward, backward, update."""
 
     def step(x, y):
         optimizer.zero_grad()
