@@ -27,7 +27,7 @@ except ModuleNotFoundError as error:
 from microgradx import nn
 from microgradx.data import hold_out
 from microgradx.eager.tensor import Tensor
-from microgradx.errors import ArgumentError
+from microgradx.errors import ArgumentError, one_of
 from microgradx.kernels.random import generator
 from microgradx.optim import Optimizer, Schedule, optimizers, plans
 from microgradx.optim.options import Option
@@ -45,7 +45,7 @@ Named = TypeVar("Named")
 def named(what: str, name: str, table: dict[str, Named]) -> Named:
     """What a table holds under a name; ArgumentError where it has none."""
     if name not in table:
-        raise ArgumentError(f"no {what} {name!r}; there are {', '.join(sorted(table))}.")
+        raise ArgumentError(one_of(what, name, sorted(table)))
     return table[name]
 
 
