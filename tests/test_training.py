@@ -652,5 +652,7 @@ def test_a_run_goes_on_with_its_own_layers(tmp_path):
         options = {"epochs": epochs, "out": tmp_path, "resume": epochs > 1, "eager": True, "progress": False}
         if epochs == 1:
             mg.fit(model, optim.Adam(model.parameters()), pair, **options)
+    before = model.state_dict()
     with pytest.raises(CheckpointError, match="(?s)is a run of.*ReLU.*not of.*Tanh"):
         mg.fit(model, optim.Adam(model.parameters()), pair, **options)
+    np.testing.assert_equal(model.state_dict(), before)

@@ -121,7 +121,6 @@ def fit(
         if run and going_on:
             before = trainer.resume(run)
             compare(before)
-            checks.same_model(before.get("fit", {}).get("model"), repr(model), run.folder)
             run.describe(first(before, described, trainer) | before | described)
         elif run:
             run.create(described)

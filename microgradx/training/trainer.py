@@ -31,7 +31,7 @@ from microgradx.primitives.reductions import argmax
 from microgradx.primitives.reductions import sum as sum_over
 from microgradx.primitives.shapes import flatten
 from microgradx.training import checkpoints
-from microgradx.training.checks import Part, not_finite, weighted
+from microgradx.training.checks import Part, not_finite, same_model, weighted
 from microgradx.training.divergence import Snapshot, looked_at
 from microgradx.training.evaluation import Loss, evaluate
 from microgradx.training.history import History, Record, watched
@@ -287,9 +287,11 @@ class Trainer:
         if (state["schedule"] is None) != (self.schedule is None):
             had = "no" if state["schedule"] is None else "a"
             raise CheckpointError(f"{run.folder} was trained with {had} schedule: resume it with the same.")
+        settings: Settings = state.get("config") or {}
         before = self.model.state_dict()
         self.model.load_state_dict(state["model"])
         try:
+            same_model(settings.get("fit", {}).get("model"), repr(self.model), run.folder)
             self.optimizer.load_state_dict(state["optimizer"])
         except CheckpointError:
             self.model.load_state_dict(before)
@@ -311,7 +313,7 @@ class Trainer:
                 what = "the weights of the best epoch are lost, and the best from here on is kept"
                 warnings.warn(f"{error} Without it {what}.", TrainingWarning, stacklevel=3)
                 self.at.best = math.inf
-        run.settings = state.get("config") or {}
+        run.settings = settings
         if path != run.last:
             if run.last.exists():  # damaged: it must not become the previous one
                 run.last.replace(run.folder / "last.damaged")
