@@ -113,6 +113,10 @@ class CheckpointError(MicrogradxError, ValueError):
     """A checkpoint or run folder that is damaged, cannot be written, or does not fit the model."""
 
 
+class ClusterError(MicrogradxError, RuntimeError):
+    """Processes that should train together and cannot: MPI is missing, or they were not started alike."""
+
+
 class CacheWarning(UserWarning):
     """The kernel cache cannot be used as asked; kernels still work, compiled anew where needed."""
 

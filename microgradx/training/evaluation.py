@@ -10,9 +10,13 @@ from microgradx.eager.tensor import Tensor
 from microgradx.kernels.blas import one_thread
 from microgradx.nn import Module
 from microgradx.optim.flat import Data
+from microgradx.training.cluster import Cluster
 from microgradx.training.metrics import confusion_matrix, judged
 
 Loss = Callable[..., Tensor]  # (outputs, targets), and reduction="none" where rows have weights
+
+
+ALONE = Cluster()
 
 
 class Evaluation(NamedTuple):
@@ -45,10 +49,12 @@ def outputs(model: Module, x: Data, batch_size: int = 1024) -> Iterator[np.ndarr
 
 
 @one_thread(numpy=True)
-def evaluate(model: Module, x: Data, y: Data, loss: Loss, batch_size: int = 1024) -> Evaluation:
+def evaluate(
+    model: Module, x: Data, y: Data, loss: Loss, batch_size: int = 1024, cluster: Cluster = ALONE
+) -> Evaluation:
     """Compare the model's outputs for x (n, ...) with y (n, ...), batch by batch, without gradients.
 
-    The bits are the same for any number of threads.
+    The bits are the same for any number of threads, and of processes, which share the batches.
 
     >>> model = nn.Sequential()  # gives back what it gets
     >>> x, y = np.array([[2.0, 0.0], [0.0, 2.0], [0.0, 2.0]], np.float32), np.array([0, 1, 0])
@@ -56,15 +62,21 @@ def evaluate(model: Module, x: Data, y: Data, loss: Loss, batch_size: int = 1024
     >>> round(found.accuracy, 3), found.confusion.tolist()
     (0.667, [[1, 1], [0, 1]])
     """
-    total, counts = 0.0, None
-    start = 0
-    for out in outputs(model, x, batch_size):
-        target = np.asarray(y[start : start + len(out)])
-        start += len(out)
+    losses, counts = np.zeros(-(-len(x) // batch_size)), None
+    mine = cluster.share(len(losses))
+    rows = slice(mine.start * batch_size, mine.stop * batch_size)
+    x_here, y_here = x[rows], y[rows]
+    for k, out in enumerate(outputs(model, x_here, batch_size)):
+        target = np.asarray(y_here[k * batch_size : k * batch_size + len(out)])
         with no_grad():
-            total += loss(Tensor(out), target).item() * len(out)
+            losses[mine.start + k] = loss(Tensor(out), target).item() * len(out)
         if pair := judged(out, target):
             batch = confusion_matrix(*pair, max(2, out.shape[1] if out.ndim > 1 else 2))
             counts = batch if counts is None else counts + batch
+    (classes,) = cluster.most(0 if counts is None else len(counts))
+    if classes and counts is None:  # of others
+        counts = np.zeros((int(classes), int(classes)), np.int64)
+    cluster.sum([losses] if counts is None else [losses, counts])
+    total = sum(losses.tolist())  # in one order
     accuracy = None if counts is None else float(counts.trace() / max(1, counts.sum()))
     return Evaluation(total / len(x), accuracy, counts)

@@ -3,13 +3,14 @@
 import math
 import time
 import warnings
-from dataclasses import asdict, dataclass
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
 from functools import partial
+from pathlib import Path
 
 import numpy as np
 
 from microgradx.compiler import jit
-from microgradx.eager.creation import zeros
 from microgradx.eager.devices import placed
 from microgradx.eager.tensor import Tensor
 from microgradx.errors import (
@@ -27,17 +28,16 @@ from microgradx.kernels.random import generator
 from microgradx.nn import Module
 from microgradx.optim import LBFGS, Optimizer, ReduceLROnPlateau, Schedule, clip_grad_norm_
 from microgradx.optim.flat import Data
-from microgradx.primitives.reductions import argmax
-from microgradx.primitives.reductions import sum as sum_over
-from microgradx.primitives.shapes import flatten
 from microgradx.training import checkpoints
 from microgradx.training.checks import Part, not_finite, same_model, weighted
+from microgradx.training.cluster import Cluster
 from microgradx.training.divergence import Snapshot, looked_at
 from microgradx.training.evaluation import Loss, evaluate
 from microgradx.training.history import History, Record, watched
+from microgradx.training.parallel import Parallel
 from microgradx.training.progress import Progress
 from microgradx.training.runs import Run, Settings
-from microgradx.training.step import updated
+from microgradx.training.step import right, updated
 from microgradx.training.stopping import Stop
 
 RECORDED = 10_000
@@ -81,6 +81,7 @@ class Trainer:
     keep: bool = False  # the weights of the best epoch
     skip: bool = False  # steps whose numbers are not finite
     kept: dict[str, np.ndarray] | None = None
+    cluster: Cluster = field(default_factory=Cluster)
 
     def __post_init__(self) -> None:
         self.rows = rows = len(self.train[0])
@@ -93,10 +94,18 @@ class Trainer:
         self.train = tuple(placed(part, self.model.device) for part in self.train)
         self.steps = math.ceil(self.used / self.batch_size)
         self.at, self.losses = Position(), list[float]()
-        self.history = History(self.run.history if self.run else None)
+        self.history = self.records()
+        parts = self.model, self.optimizer, self.loss, self.schedule, self.clip_norm
+        self.parallel = Parallel(self.cluster, *parts) if self.cluster.shared else None
         self.compiled, self.chunk = jit(self.step), 1
         self.eager = self.eager or isinstance(self.optimizer, LBFGS)  # whose search depends on what it finds
         self.shuffle = generator.state_dict()  # as it was when the order of this epoch was drawn
+
+    def records(self, found: Sequence[Record] = ()) -> History:
+        """A history of what was found, which rank 0 keeps in the run's folder."""
+        history = History(self.run.history if self.run and self.cluster.rank == 0 else None)
+        history.records = list(found)
+        return history
 
     def step(self, x: Tensor, y: Tensor, weight: Tensor | None = None) -> tuple[Tensor, ...]:
         """One update from one batch: its loss, how many outputs are right, and how many can be."""
@@ -120,15 +129,18 @@ class Trainer:
     @one_thread(numpy=True)  # for what runs line by line, such as a last short batch: bits depend on threads
     def steps_over(self, rows: np.ndarray) -> list[list[float]]:
         """The steps of some batches of rows: losses, right outputs and judged ones, a list of each."""
+        if self.parallel and self.eager:
+            return self.parallel.steps_over(self.train, rows, self.batch_size, eager=True)
         if not self.eager:
             try:
-                return [
-                    t.tolist()
-                    for t in self.compiled.scan(*self.train, batch_size=self.batch_size, order=rows)
-                ]
+                if self.parallel:
+                    return self.parallel.steps_over(self.train, rows, self.batch_size, eager=False)
+                found = self.compiled.scan(*self.train, batch_size=self.batch_size, order=rows)
+                return [t.tolist() for t in found]
             except (CaptureError, CompileError, KernelError) as error:
                 warnings.warn(f"fit goes on line by line, as with eager=True: {error}", CompileWarning, 4)
                 self.eager = True
+                return self.steps_over(rows)
         starts = range(0, len(rows), self.batch_size)
         parts = [part if isinstance(part, np.ndarray) else Tensor(part) for part in self.train]
         batches = ([Tensor(part[rows[i : i + self.batch_size]]) for part in parts] for i in starts)
@@ -161,12 +173,16 @@ class Trainer:
                 at.loss += value * len(rows[step * size : (step + 1) * size])
                 at.hits, at.judged = at.hits + int(hits), at.judged + int(judged)
             seen, now = min(at.batch * size, self.used) - at.skipped, time.perf_counter()
-            if not self.eager and now - start < 0.02:  # seldom back to Python, yet often enough for Ctrl-C
+            slow, due, signal = self.cluster.most(
+                self.eager or now - start >= 0.02, now - saved > save_every, stop.signal or 0
+            )
+            stop.signal = int(signal) or None
+            if not slow:  # seldom back to Python, yet often enough for Ctrl-C
                 self.chunk *= 2
             bar.step(
                 at.epoch + 1, at.epoch * self.steps + at.batch, len(rows), at.loss / max(seen, 1), at.accuracy
             )
-            if stop or (now - saved > save_every and at.batch < self.steps):
+            if stop or (due and at.batch < self.steps):
                 at.seconds, since, saved = at.seconds + now - since, now, now
                 self.save()
                 if stop:
@@ -199,8 +215,10 @@ class Trainer:
                 self.steps_over(order[self.before.batch * size : batch * size])
             then = Snapshot(self.model, self.optimizer, self.schedule, batch)
             rows = order[batch * size : (batch + 1) * size]
-            batches = [Tensor(part[rows]) for part in self.train]
-            found = looked_at(partial(self.step, *batches), self.model, self.optimizer)
+            batches = [Tensor(part[rows[self.cluster.share(len(rows))]]) for part in self.train]
+            step = partial(self.step, *batches)
+            found = looked_at(step, self.model, self.optimizer) if len(batches[0]) else ""
+            found = next(filter(None, self.cluster.texts(found)), "")
             then.restore()
             if found:
                 break
@@ -210,7 +228,7 @@ class Trainer:
         if self.run:
             path = self.run.folder / "diverged.safetensors"
             state = {"model": then.weights, "optimizer": then.state, "random": then.random, "rows": rows}
-            checkpoints.save(path, state)
+            self.cluster.lead(partial(checkpoints.save, path, state))
             text += f"\nThe state before that step, and its rows, are in {path}."
         return batch, text
 
@@ -221,8 +239,10 @@ class Trainer:
         if at.accuracy is not None:
             record["accuracy"] = at.accuracy
         confusion = None
+        if self.parallel:
+            self.parallel.level()
         if valid is not None:
-            loss, accuracy, confusion = evaluate(self.model, *valid, self.loss)
+            loss, accuracy, confusion = evaluate(self.model, *valid, self.loss, cluster=self.cluster)
             if not math.isfinite(loss):
                 raise self.diverged(f"the validation loss is {loss}", "valid", valid)
             record["valid_loss"] = loss
@@ -242,15 +262,21 @@ class Trainer:
         self.save(confusion, improved)
 
     def save(self, confusion: np.ndarray | None = None, best: bool = False) -> None:
+        """Let rank 0 write how all stand; see `write`."""
+        if self.parallel:
+            self.parallel.level()
+            self.parallel.compare()
+        if self.run:
+            self.cluster.lead(partial(self.write, self.run, confusion, best))
+
+    def write(self, run: Run, confusion: np.ndarray | None, best: bool) -> None:
         """Write `last.safetensors`, beside the one before it, and `best.safetensors` ahead of it."""
-        if not self.run:
-            return
         state = self.state(confusion)
         if bad := [name for name, array in state["model"].items() if not np.isfinite(array).all()]:
             raise self.diverged(f"{bad[0]} is not finite", "train", self.train)
         if best:
-            checkpoints.save(self.run.best, state)
-        checkpoints.save(self.run.last, state, self.run.previous)
+            checkpoints.save(run.best, state)
+        checkpoints.save(run.last, state, run.previous)
 
     def state(self, confusion: np.ndarray | None = None) -> checkpoints.State:
         """All that the rest of the run depends on, and what it was made of."""
@@ -272,13 +298,17 @@ class Trainer:
 
     def restore(self) -> None:
         """Give the model the weights of the best epoch."""
-        best = checkpoints.load(self.run.best)["model"] if self.run and self.run.best.exists() else self.kept
+        best, run = self.kept, self.run
+        if run:
+            best = self.cluster.lead(
+                lambda: checkpoints.load(run.best)["model"] if run.best.exists() else None
+            )
         if best is not None:
             self.model.load_state_dict(best)
 
     def resume(self, run: Run) -> Settings:
         """Go on from a run's newest checkpoint, and give its configuration; an error changes nothing."""
-        path, state = run.newest()
+        path, state = self.cluster.lead(run.newest)
         for name, now in (("rows", self.rows), ("batch_size", self.batch_size)):
             if state[name] != now:
                 raise CheckpointError(
@@ -302,20 +332,17 @@ class Trainer:
         self.shuffle = state["shuffle"]
         self.at.__dict__.update(state["position"])
         self.losses = np.asarray(state.get("losses", ())).tolist()
-        self.history = History.read(run.history)
+        self.history = self.records(self.cluster.lead(lambda: History.read(run.history).records))
         self.history.keep(self.at.epoch)
         if (record := state.get("record")) and record["epoch"] not in self.history["epoch"]:
             self.history.append(record)  # of a best epoch that was done again after a kill, and killed again
-        if math.isfinite(self.at.best):
-            try:
-                checkpoints.load(run.best)
-            except CheckpointError as error:
-                what = "the weights of the best epoch are lost, and the best from here on is kept"
-                warnings.warn(f"{error} Without it {what}.", TrainingWarning, stacklevel=3)
-                self.at.best = math.inf
+        if math.isfinite(self.at.best) and (lost := self.cluster.lead(partial(problem_of, run.best))):
+            what = "the weights of the best epoch are lost, and the best from here on is kept"
+            warnings.warn(f"{lost} Without it {what}.", TrainingWarning, stacklevel=3)
+            self.at.best = math.inf
         run.settings = settings
         if path != run.last:
-            if run.last.exists():  # damaged: it must not become the previous one
+            if self.cluster.rank == 0 and run.last.exists():  # damaged: it must not become the previous one
                 run.last.replace(run.folder / "last.damaged")
             self.save(state["confusion"])
         return run.settings
@@ -332,14 +359,10 @@ class Trainer:
         return NonFiniteError(f"{what} {where}. {advice}{kept}")
 
 
-def right(outputs: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
-    """How many predictions are right, and how many labels there are; both 0 where targets are no labels."""
-    if outputs.ndim > 1 and outputs.shape[1] > 1:
-        predicted = argmax(outputs, 1)
-    else:
-        predicted = outputs > 0
-    if y.dtype.kind not in "iub" or predicted.size != y.size:
-        return zeros(), zeros()
-    labels = flatten(y)
-    counts = labels >= 0  # a negative label, such as PyTorch's -100, says that the row does not count
-    return sum_over((flatten(predicted) == labels) & counts), sum_over(counts)
+def problem_of(path: Path) -> str:
+    """Why a checkpoint cannot be loaded; "" where it can."""
+    try:
+        checkpoints.load(path)
+    except CheckpointError as error:
+        return str(error)
+    return ""
