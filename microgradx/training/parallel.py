@@ -82,19 +82,27 @@ class Parallel:
 
     # A step
 
-    def steps_over(self, train: Part, rows: np.ndarray, size: int, eager: bool) -> list[list[float]]:
-        """The steps of some batches of rows: losses, right outputs and judged ones, a list of each."""
+    def steps_over(
+        self, train: Part, rows: np.ndarray, size: int, first: int, eager: bool
+    ) -> list[list[float]]:
+        """The steps of some batches of rows: losses, right outputs and judged ones, a list of each.
+
+        first: how many steps the run has behind it. One whose shape hardly comes again runs line by line.
+        """
         starts = range(0, len(rows), size)
-        results = [self.step(train, rows[i : i + size], len(rows[i : i + size]) < size or eager) for i in starts]
+        batches = ((rows[i : i + size], first + k) for k, i in enumerate(starts))
+        results = [self.step(train, batch, k, eager or len(batch) < size) for batch, k in batches]
         return [list(column) for column in zip(*results, strict=True)]
 
-    def step(self, train: Part, rows: np.ndarray, eager: bool) -> tuple[float, float, float]:
+    def step(self, train: Part, rows: np.ndarray, number: int, eager: bool) -> tuple[float, float, float]:
         """One step: the mean loss of the batch, and how many outputs are right, of how many.
 
-        eager: run it line by line, as one whose shape hardly comes again: it is not worth a program.
+        The next shuffle does not depend on what is drawn in it: each part has a stream of its own.
         """
         random = generator.state_dict()
-        found = self.added(self.part(train, rows[at], k, random, eager) for k, at in self.cluster.parts(len(rows)))
+        there = {"seed": random["seed"], "block": random["block"] + number * STRIDE}
+        parts = self.cluster.parts(len(rows))
+        found = self.added(self.part(train, rows[at], k, there, eager) for k, at in parts)
         self.cluster.sum(found)
         *gradients, (loss, hits, judged, count) = found
         with np.errstate(all="ignore"):
@@ -104,7 +112,7 @@ class Parallel:
                     flat.gradients[...] = gradient
             mean = np.float64(loss) / count
         (self.update.function if eager else self.update)()
-        generator.load_state_dict({"seed": random["seed"], "block": random["block"] + STRIDE})
+        generator.load_state_dict(random)
         return float(mean), float(hits), float(judged)
 
     def part(

@@ -127,25 +127,31 @@ class Trainer:
         return loss, *right(found[0], y)
 
     @one_thread(numpy=True)  # for what runs line by line, such as a last short batch: bits depend on threads
-    def steps_over(self, rows: np.ndarray) -> list[list[float]]:
-        """The steps of some batches of rows: losses, right outputs and judged ones, a list of each."""
-        if self.parallel and self.eager:
-            return self.parallel.steps_over(self.train, rows, self.batch_size, eager=True)
+    def steps_over(self, rows: np.ndarray, first: int) -> list[list[float]]:
+        """The steps of some batches of rows: losses, right outputs and judged ones, a list of each.
+
+        first: the number of the first of them in the epoch.
+        """
         if not self.eager:
             try:
                 if self.parallel:
-                    return self.parallel.steps_over(self.train, rows, self.batch_size, eager=False)
+                    return self.parallel.steps_over(*self.shared(rows, first), eager=False)
                 found = self.compiled.scan(*self.train, batch_size=self.batch_size, order=rows)
                 return [t.tolist() for t in found]
             except (CaptureError, CompileError, KernelError) as error:
                 warnings.warn(f"fit goes on line by line, as with eager=True: {error}", CompileWarning, 4)
                 self.eager = True
-                return self.steps_over(rows)
+        if self.parallel:
+            return self.parallel.steps_over(*self.shared(rows, first), eager=True)
         starts = range(0, len(rows), self.batch_size)
         parts = [part if isinstance(part, np.ndarray) else Tensor(part) for part in self.train]
         batches = ([Tensor(part[rows[i : i + self.batch_size]]) for part in parts] for i in starts)
         results = [self.step(*batch) for batch in batches]
         return [[t.item() for t in column] for column in zip(*results, strict=True)]
+
+    def shared(self, rows: np.ndarray, first: int) -> tuple[Part, np.ndarray, int, int]:
+        """What steps are made of that processes share."""
+        return self.train, rows, self.batch_size, self.at.epoch * self.steps + first
 
     def epoch(self, bar: Progress, stop: Stop, save_every: float, until: int | None = None) -> None:
         """The steps that the current epoch has left, or those before `until`."""
@@ -163,7 +169,7 @@ class Trainer:
         while at.batch < until:
             start = time.perf_counter()
             rows = order[at.batch * size : min(at.batch + self.chunk, until) * size]
-            for step, (value, hits, judged) in enumerate(zip(*self.steps_over(rows), strict=True)):
+            for step, (value, hits, judged) in enumerate(zip(*self.steps_over(rows, at.batch), strict=True)):
                 if not math.isfinite(value):
                     self.wrong(f"the loss is {value}", order)
                     break  # what came after it did not happen
@@ -212,7 +218,7 @@ class Trainer:
         for batch in dict.fromkeys([max(bad - 1, self.before.batch), bad]):
             self.before.restore()
             if batch > self.before.batch:
-                self.steps_over(order[self.before.batch * size : batch * size])
+                self.steps_over(order[self.before.batch * size : batch * size], self.before.batch)
             then = Snapshot(self.model, self.optimizer, self.schedule, batch)
             rows = order[batch * size : (batch + 1) * size]
             batches = [Tensor(part[rows[self.cluster.share(len(rows))]]) for part in self.train]
