@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import cache
 from types import TracebackType
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING, ClassVar, NoReturn
 
 import numpy as np
 
@@ -45,6 +45,9 @@ class MPICluster(Cluster):
     >>> mg.fit(model, optimizer, train, cluster=training.MPICluster(reproducible=True))  # doctest: +SKIP
     """
 
+    settled: ClassVar[bool] = False  # whether errors outside of `together` are heard
+    inside: ClassVar[int] = 0  # how many `together` the process is in
+
     def __init__(self, comm: "Comm | None" = None, reproducible: bool | int = False):
         world = imported()
         given = world if comm is None else comm
@@ -55,9 +58,9 @@ class MPICluster(Cluster):
             what = f"{self.leaves} parts of a batch on {self.size} processes"
             raise ArgumentError(f"reproducible: {what}: take {fit} processes, or more parts.")
         self.comm, self.faults = given.Dup(), given.Dup()  # apart from what the user sends
-        self.inside = 0
-        if self.size > 1:
+        if self.size > 1 and not MPICluster.settled:
             self.settle()
+            MPICluster.settled = True
 
     def settle(self) -> None:
         """Share the cores of a machine, and see to it that an error outside of `fit` is heard, too."""
@@ -143,7 +146,7 @@ class MPICluster(Cluster):
     @contextmanager
     def together(self) -> Iterator[None]:
         """See `Cluster`."""
-        self.inside += 1
+        MPICluster.inside += 1
         try:
             with warnings.catch_warnings():
                 if self.rank:  # rank 0 says it
@@ -153,7 +156,7 @@ class MPICluster(Cluster):
             self.failed(error)
             raise
         finally:
-            self.inside -= 1
+            MPICluster.inside -= 1
 
     def failed(self, error: BaseException) -> None:
         """Wait a moment for the others to fail, too; where they do not, say why this one has, and end all."""
