@@ -25,9 +25,15 @@ def facts(trainer: Trainer, valid: tuple[Data, Data] | None, **arguments: object
     parts = {"model": model, "optimizer": optimizer, "schedule": trainer.schedule}
     found |= {f"the {name}": re.sub(r" at 0x\w+", "", repr(part)) for name, part in parts.items()}
     found["the loss"] = getattr(trainer.loss, "__name__", type(trainer.loss).__name__)
-    found |= {f"{part} of the training data": described(x) for part, x in zip("xyw", trainer.train, strict=False)}
-    found |= {f"{part} of the validation data": described(x) for part, x in zip("xy", valid or (), strict=False)}
-    digests = {f"the weights of {name}, in a digest,": digest_of([t._data]) for name, t in model.named_tensors()}
+    found |= {
+        f"{part} of the training data": described(x) for part, x in zip("xyw", trainer.train, strict=False)
+    }
+    found |= {
+        f"{part} of the validation data": described(x) for part, x in zip("xy", valid or (), strict=False)
+    }
+    digests = {
+        f"the weights of {name}, in a digest,": digest_of([t._data]) for name, t in model.named_tensors()
+    }
     return found | digests | {"the state of the random numbers": generator.state_dict()}
 
 

@@ -17,6 +17,7 @@ T = TypeVar("T")
 LEAVES = 8
 """Into how many parts a batch is cut where bits must not depend on the number of processes."""
 
+
 class Cluster:
     """The processes that train together: of this class, the one that calls `fit`, alone.
 

@@ -77,6 +77,8 @@ class MPICluster(Cluster):
             self.failed(error)
             if self.rank == 0:
                 usual(kind, error, trace)
+            if isinstance(error, KeyboardInterrupt):
+                raise SystemExit(130)  # else Python ends by the signal, which mpiexec takes for a fault
 
         def ended(code: object = None) -> NoReturn:
             if code not in (None, 0) and not self.inside:

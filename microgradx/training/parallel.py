@@ -44,6 +44,7 @@ class Parallel:
     stepped: list[Tensor] = field(default_factory=list)  # the parameters that had gradients in the last part
 
     def __post_init__(self) -> None:
+        self.takes = signature_of(self.loss)
         self.gradient, self.update = jit(self.differentiate), jit(self.advance)
         self.stepped = [p for p in self.optimizer.parameters.values() if p.requires_grad]
         self.check()
@@ -53,7 +54,7 @@ class Parallel:
         if isinstance(self.optimizer, LBFGS):
             what = "LBFGS evaluates a batch as often as its search asks, on one process"
             raise ArgumentError(f"fit: {what}: take another optimizer, or cluster=training.Cluster().")
-        if signature_of(self.loss).get("reduction", "mean") not in ("mean", "batchmean"):
+        if self.takes.get("reduction", "mean") not in ("mean", "batchmean"):
             what = "the loss is a sum, and a batch that is shared needs a mean over its rows"
             raise ArgumentError(f'fit: {what}: take reduction="mean".')
         if self.cluster.reproducible and any(isinstance(m, BatchNorm1d) for m in self.model.modules()):
@@ -99,9 +100,8 @@ class Parallel:
 
         The next shuffle does not depend on what is drawn in it: each part has a stream of its own.
         """
-        random = generator.state_dict()
-        there = {"seed": random["seed"], "block": random["block"] + number * STRIDE}
-        parts = self.cluster.parts(len(rows))
+        seed, block = before = generator._seed, generator._block
+        there, parts = (seed, block + number * STRIDE), self.cluster.parts(len(rows))
         found = self.added(self.part(train, rows[at], k, there, eager) for k, at in parts)
         self.cluster.sum(found)
         *gradients, (loss, hits, judged, count) = found
@@ -112,19 +112,19 @@ class Parallel:
                     flat.gradients[...] = gradient
             mean = np.float64(loss) / count
         (self.update.function if eager else self.update)()
-        generator.load_state_dict(random)
+        generator._seed, generator._block = before
         return float(mean), float(hits), float(judged)
 
     def part(
-        self, train: Part, rows: np.ndarray, number: int, random: dict[str, int], eager: bool
+        self, train: Part, rows: np.ndarray, number: int, random: tuple[int, int], eager: bool
     ) -> list[np.ndarray]:
         """The gradients of some rows, each times their count, and their sums: loss, right, judged, count."""
         flats = self.optimizer.flats
         batch = [np.asarray(part[rows]) for part in train]
-        count = counted(self.loss, *batch) if len(rows) else 0.0
+        count = counted(self.takes, *batch[1:]) if len(rows) else 0.0
         sums = np.zeros(4)
         if count:
-            generator.load_state_dict(random | {"seed": (random["seed"] + (number + 1) * GOLDEN) % 2**64})
+            generator._seed, generator._block = (random[0] + (number + 1) * GOLDEN) % 2**64, random[1]
             x, y, *weight = map(Tensor, batch) if eager else batch
             given = np.array(count, np.float64)
             function = self.gradient.function if eager else self.gradient
@@ -200,16 +200,16 @@ def signature_of(loss: Loss) -> dict[str, object]:
         return {}
 
 
-def counted(loss: Loss, x: np.ndarray, y: np.ndarray, weight: np.ndarray | None = None) -> float:
+def counted(takes: dict[str, object], y: np.ndarray, weight: np.ndarray | None = None) -> float:
     """What the mean of a loss over some rows is divided by: rows, their weights, or the labels that count.
 
-    >>> from microgradx.training.parallel import counted
-    >>> counted(nn.cross_entropy, np.zeros((3, 2)), np.array([0, -100, 1])), counted(nn.mse_loss, *np.ones((2, 3)))
-    (2.0, 3.0)
+    takes: the loss's options.
+
+    >>> counted({"ignore_index": -100, "weight": [1, 3]}, np.array([0, -100, 1])), counted({}, np.ones((3, 1)))
+    (4.0, 3.0)
     """
     if weight is not None:
         return float(weight.sum(dtype=np.float64))
-    takes = signature_of(loss)
     if "ignore_index" not in takes or y.dtype.kind not in "iu":
         return float(len(y))
     counts = y != takes["ignore_index"]
