@@ -82,7 +82,7 @@ def main(args: Sequence[str] | None = None) -> None:
     for stream in (sys.stdout, sys.stderr):
         speak(stream)
     if (launched() or (0, 1))[0]:  # one of many processes speaks; what ends only another is told past this
-        sys.stdout = sys.stderr = open(os.devnull, "w", encoding="utf-8")
+        sys.stdout = sys.stderr = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115 - until the end
     warnings.showwarning = lambda message, *_, **__: say("warning", " ".join(own(str(message)).split()))
     started = STARTED if args is None else time.perf_counter()
     try:

@@ -9,6 +9,6 @@ from microgradx.training.mpi import MPICluster
 from microgradx.training.runs import Run
 
 __all__ = [
-    "Cluster", "Evaluation", "History", "MPICluster", "Run", "accuracy", "confusion_matrix", "evaluate", "fit", "outputs",
-    "predictions", "tensorboard",
+    "Cluster", "Evaluation", "History", "MPICluster", "Run", "accuracy", "confusion_matrix", "evaluate",
+    "fit", "outputs", "predictions", "tensorboard",
 ]  # fmt: skip

@@ -1,7 +1,7 @@
 """The processes that train one model together, and the few things that they say to each other.
 
-A `Cluster` is this process alone: it leads, its sums are what it has, and it agrees with itself. So the trainer
-is written once, for any number of processes; what is said over MPI is in `training.mpi`.
+A `Cluster` is this process alone: it leads, its sums are what it has, and it agrees with itself. So the
+trainer is written once, for any number of processes; what is said over MPI is in `training.mpi`.
 """
 
 from collections.abc import Callable, Iterator, Mapping
@@ -79,7 +79,7 @@ class Cluster:
         return [text]
 
     def agree(self, facts: Callable[[], Mapping[str, object]]) -> None:
-        """ClusterError that names the first fact in which a rank differs from rank 0; alone, no fact is asked."""
+        """ClusterError that names the first fact in which a rank differs from rank 0."""
 
     @contextmanager
     def together(self) -> Iterator[None]:

@@ -41,12 +41,12 @@ class Parallel:
     loss: Loss
     schedule: Schedule | None
     clip_norm: float | None
-    stepped: list[Tensor] = field(default_factory=list)  # the parameters that had gradients in the last part
+    stepped: set[str] = field(default_factory=set)  # the parameters that had gradients in the last part
 
     def __post_init__(self) -> None:
         self.takes = signature_of(self.loss)
         self.gradient, self.update = jit(self.differentiate), jit(self.advance)
-        self.stepped = [p for p in self.optimizer.parameters.values() if p.requires_grad]
+        self.stepped = {name for name, p in self.optimizer.parameters.items() if p.requires_grad}
         self.check()
 
     def check(self) -> None:
@@ -130,19 +130,19 @@ class Parallel:
             function = self.gradient.function if eager else self.gradient
             loss, hits, judged = function(x, y, Tensor(given) if eager else given, *weight)
             sums[:] = loss.item() * count, hits.item(), judged.item(), count
-            self.stepped = [p for p in self.optimizer.parameters.values() if p._grad is not None]
+            self.stepped = {n for n, p in self.optimizer.parameters.items() if p._grad is not None}
             self.optimizer.gradients()  # all at home
         else:  # the others have rows that count
             for flat in flats:
                 flat.gradients[...] = 0
                 for part in flat.parts:
-                    part.parameter._grad = wrap(part.gradient) if part.parameter in self.stepped else None
+                    part.parameter._grad = wrap(part.gradient) if part.name in self.stepped else None
         for rest in (part for flat in flats for part in flat.parts if part.parameter._grad is None):
             rest.gradient[...] = 0
         return [*(host(flat.gradients) for flat in flats), sums]
 
     def added(self, parts: Iterator[list[np.ndarray]]) -> list[np.ndarray]:
-        """The sum of this process's parts: pairs, then pairs of pairs, whatever their number, a power of two."""
+        """The sum of this process's parts, a power of two of them: in pairs, then pairs of pairs."""
         if self.cluster.leaves == self.cluster.size:
             return next(parts)
         sums: list[tuple[int, list[np.ndarray]]] = []  # with how many parts are in each
@@ -156,7 +156,7 @@ class Parallel:
     # What must be equal everywhere
 
     def level(self) -> None:
-        """Give what forward passes have changed, such as BatchNorm's running statistics, its mean over ranks."""
+        """Give what forward passes change, such as BatchNorm's running statistics, the mean over ranks."""
         trained = {id(p) for p in self.model.parameters()}
         buffers = {name: t for name, t in self.model.named_tensors() if id(t) not in trained}
         digest = str(digest_of(t._data for t in buffers.values()))
@@ -205,8 +205,8 @@ def counted(takes: dict[str, object], y: np.ndarray, weight: np.ndarray | None =
 
     takes: the loss's options.
 
-    >>> counted({"ignore_index": -100, "weight": [1, 3]}, np.array([0, -100, 1])), counted({}, np.ones((3, 1)))
-    (4.0, 3.0)
+    >>> counted({"ignore_index": -100, "weight": [1, 3]}, np.array([0, -100, 1]))
+    4.0
     """
     if weight is not None:
         return float(weight.sum(dtype=np.float64))
