@@ -75,7 +75,8 @@ def setting(flag: str, metavar: str | None, text: str, **more: Any) -> click.Opt
 
 
 FILE_KINDS = (
-    "A .csv, .tsv or .npy (label last), .npz (x and y), folder of IDX files or of pictures by class, or"
+    "A .csv, .tsv or .npy (label last), .npz (x and y), many as 'shards/*.npz' or in a folder, folder of IDX "
+    "files or of pictures by class, or"
 )
 OPTIONS = [
     setting("--data", "NAME|FILE", FILE_KINDS, type=name_of("data set", lambda: datasets, FILES)),
@@ -147,7 +148,7 @@ def train(ctx: click.Context, **given: Any) -> None:
         own = {f.name: given[f.name] for f in fields(Recipe) if f.name in given}
         names = [param.name for param in hyperparameters(given["optimizer"])]
         recipe = Recipe(**own, hyperparameters={name: given[name] for name in names if name in said})
-        name = f"{Path(recipe.data).stem}-{recipe.optimizer}"
+        name = f"{Path(named(recipe.data)).stem}-{recipe.optimizer}"
         run = Run(given["out"] or cluster_of().lead(lambda: free(name)))
     cluster = cluster_of(reproducible=recipe.reproducible)
     with cluster.together():
@@ -200,12 +201,18 @@ def go(recipe: Recipe, run: Run, given: dict[str, Any], cluster: Cluster) -> Non
     tell(*result(run, history, len(split.test[0]), time.perf_counter() - given["started"]))
 
 
+def named(data: str) -> str:
+    """What data are called: by their file, or by the folder of many."""
+    path = Path(data)
+    return path.parent.name if "*" in path.name else path.name
+
+
 def described(split: Split, name: str) -> str:
     """A data set in a line: `digits: 1,438 rows to learn from, 359 held out; 64 features, 10 classes`."""
     (x, y), (held_out, _) = split
     kind = f"{len(split.classes)} classes" if split.classes else f"targets of {y.shape[1]} numbers"
     rows = f"{len(x):,} rows to learn from, {len(held_out):,} held out"
-    return f"{Path(name).name}: {rows}; {x.shape[1]} features, {kind}"
+    return f"{named(name)}: {rows}; {x.shape[1]} features, {kind}"
 
 
 def result(run: Run, history: History, rows: int, seconds: float) -> tuple[str, str]:

@@ -17,6 +17,7 @@ import numpy as np
 from microgradx.data.idx import MOST_DEFLATED, read_idx
 from microgradx.data.images import scaled
 from microgradx.data.pictures import read_pictures
+from microgradx.data.shards import Shards, mapped_npy, mapped_npz
 from microgradx.data.splits import Split, hold_out
 from microgradx.errors import DataError, checked, switch
 
@@ -55,6 +56,8 @@ def load(
     such; all of one size, grey or in colour.
     .npz: `x` and `y`, or `x_train, y_train, x_test, y_test`; x has the samples along its first axis and is
     flattened; bytes (uint8) are taken for pixels and divided by 255. Pickled arrays are refused.
+    Many files, "shards/*.npz", or a folder of .npy or .npz files: as one file would be, in the order of their
+    names, but x stays where it is until rows are asked for, see `Shards`; the labels are read at once.
 
     Classes are names or integers, and are numbered in sorted order. With `regression`, targets are numbers.
     Where the file has one part, the share `test` of it is held out, drawn by `seed`. Raises DataError.
@@ -64,6 +67,8 @@ def load(
     Split(8 + 2 rows of 3 features, 2 classes)
     """
     path, regression = Path(path), switch("regression", regression)
+    if shards := shards_of(path):
+        return read_shards(shards, label, regression, test, seed)
     header = None if header is None else switch("header", header)
     try:
         name = path.name.lower()
@@ -86,6 +91,44 @@ def load(
         return assemble(arrays, columns, regression, test, seed)
     except (OSError, DataError) as error:
         raise DataError(f"{path}: {getattr(error, 'strerror', None) or error}") from error
+
+
+def shards_of(path: Path) -> list[Path]:
+    """The files that a pattern such as shards/*.npy or a folder of arrays stands for; none for one file."""
+    if "*" in path.name:
+        found = [one for one in path.parent.glob(path.name) if one.suffix.lower() in (".npy", ".npz")]
+        if not found:
+            raise DataError(f"{path}: no .npy or .npz file is called so.")
+        return sorted(found)
+    return sorted(one for one in path.glob("*.np[yz]")) if path.is_dir() else []
+
+
+def read_shards(paths: list[Path], label: str | int, regression: bool, test: float, seed: int) -> Split:
+    """A split of the rows of many files, of which x stays there."""
+    xs, ys = [], []
+    for path in paths:
+        if path.suffix.lower() == ".npy":
+            table = mapped_npy(path)
+            if table.ndim != 2 or table.shape[1] < 2:
+                what = f"an .npy file holds (rows, features and a label), got {table.shape}"
+                raise DataError(f"{path}: {what}. Use .npz for x and y.")
+            column = find_column(label, [""] * table.shape[1], header=False)
+            if column not in (0, table.shape[1] - 1):
+                raise DataError(f"{path}: of several .npy files the label is the first or the last column.")
+            xs.append(table[:, 1:] if column == 0 else table[:, :-1])
+            ys.append(np.array(table[:, column]))
+        else:
+            arrays = mapped_npz(path)
+            if not {"x", "y"} <= arrays.keys() or len(arrays["x"]) != len(arrays["y"]):
+                raise DataError(
+                    f"{path}: each of several .npz files holds x and y, as long; got {', '.join(arrays)}."
+                )
+            xs.append(arrays["x"])
+            ys.append(np.array(arrays["y"]))
+    x = Shards(xs, features)
+    y, classes = encode(np.concatenate(ys), regression)
+    shape = xs[0].shape[1:3] if xs[0].ndim == 3 else None
+    return Split(*hold_out(x, y, test, seed), shape, classes)  # type: ignore[arg-type]
 
 
 def assemble(

@@ -4,6 +4,7 @@ import re
 
 import numpy as np
 
+from microgradx.data import Shards
 from microgradx.kernels.random import generator
 from microgradx.optim.flat import Data
 from microgradx.training.parallel import digest_of
@@ -40,5 +41,5 @@ def facts(trainer: Trainer, valid: tuple[Data, Data] | None, **arguments: object
 def described(part: Data) -> str:
     """An array in words: dtype, shape, and a digest of some rows all over it."""
     rows = np.unique(np.linspace(0, len(part) - 1, SAMPLED, dtype=np.int64))
-    digest = digest_of([part[rows]]) if isinstance(part, np.ndarray) else ""
+    digest = digest_of([part[rows]]) if isinstance(part, np.ndarray | Shards) else ""
     return f"{part.dtype} {part.shape}, digest {digest}"

@@ -31,8 +31,12 @@ class Evaluation(NamedTuple):
     confusion: np.ndarray | None
 
 
-def outputs(model: Module, x: Data, batch_size: int = 1024) -> Iterator[np.ndarray]:
+def outputs(
+    model: Module, x: Data, batch_size: int = 1024, rows: slice = slice(None)
+) -> Iterator[np.ndarray]:
     """The model's outputs in evaluation mode, without gradients, batch by batch: x (n, ...) -> (batch, ...).
+
+    rows: some that are neighbours, by default all.
 
     >>> model = nn.Sequential(nn.Softmax())
     >>> [part.shape for part in training.outputs(model, np.zeros((5, 2), np.float32), batch_size=4)]
@@ -42,8 +46,9 @@ def outputs(model: Module, x: Data, batch_size: int = 1024) -> Iterator[np.ndarr
     model.eval()
     try:
         with no_grad():
-            for start in range(0, len(x), batch_size):
-                yield model(Tensor(x[start : start + batch_size], device=device)).numpy()
+            first, last, _ = rows.indices(len(x))
+            for start in range(first, last, batch_size):
+                yield model(Tensor(x[start : min(start + batch_size, last)], device=device)).numpy()
     finally:
         model.train(training)
 
@@ -65,9 +70,9 @@ def evaluate(
     losses, counts = np.zeros(-(-len(x) // batch_size)), None
     mine = cluster.share(len(losses))
     rows = slice(mine.start * batch_size, mine.stop * batch_size)
-    x_here, y_here = x[rows], y[rows]
-    for k, out in enumerate(outputs(model, x_here, batch_size)):
-        target = np.asarray(y_here[k * batch_size : k * batch_size + len(out)])
+    for k, out in enumerate(outputs(model, x, batch_size, rows)):
+        start = rows.start + k * batch_size
+        target = np.asarray(y[start : start + len(out)])
         with no_grad():
             losses[mine.start + k] = loss(Tensor(out), target).item() * len(out)
         if pair := judged(out, target):

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from microgradx.compiler import jit
+from microgradx.data import Shards
 from microgradx.eager.devices import placed
 from microgradx.eager.tensor import Tensor
 from microgradx.errors import (
@@ -136,7 +137,10 @@ class Trainer:
             try:
                 if self.parallel:
                     return self.parallel.steps_over(*self.shared(rows, first), eager=False)
-                found = self.compiled.scan(*self.train, batch_size=self.batch_size, order=rows)
+                streamed = any(isinstance(part, Shards) for part in self.train)
+                data = [part[rows] for part in self.train] if streamed else self.train
+                order = None if streamed else rows
+                found = self.compiled.scan(*data, batch_size=self.batch_size, order=order)
                 return [t.tolist() for t in found]
             except (CaptureError, CompileError, KernelError) as error:
                 warnings.warn(f"fit goes on line by line, as with eager=True: {error}", CompileWarning, 4)
@@ -144,7 +148,7 @@ class Trainer:
         if self.parallel:
             return self.parallel.steps_over(*self.shared(rows, first), eager=True)
         starts = range(0, len(rows), self.batch_size)
-        parts = [part if isinstance(part, np.ndarray) else Tensor(part) for part in self.train]
+        parts = [part if isinstance(part, np.ndarray | Shards) else Tensor(part) for part in self.train]
         batches = ([Tensor(part[rows[i : i + self.batch_size]]) for part in parts] for i in starts)
         results = [self.step(*batch) for batch in batches]
         return [[t.item() for t in column] for column in zip(*results, strict=True)]
