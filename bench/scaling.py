@@ -32,9 +32,12 @@ GLOBAL = 8192  # rows of the batch that processes share, where it does not grow
 PICTURE = measure.RESULTS / f"{time.strftime('%Y-%m-%d')}-scaling.png"
 STEPS = 4  # of a burst
 METHOD = (
-    "The machine was shared with other work, which delays two processes that wait for each other far more than one: "
-    "the lowest decile of bursts of 4 steps, which took turns."
+    "The machine was shared with other work, which delays two processes that wait for each other far more "
+    "than one: the lowest decile of steps, in bursts of 4 that took turns."
 )
+
+Contender = tuple[int, Callable[[], object], int]
+"""On how many processes, what is done there, and how many steps that is."""
 
 
 # In the processes
@@ -50,8 +53,8 @@ def worker(rounds: int) -> None:
         contenders = {**ours(network, comm), **torchs(network, comm)}
         times: dict[str, list[float]] = {name: [] for name in contenders}
         for _ in range(rounds):
-            for name, (ranks, run) in contenders.items():
-                times[name].append(burst(comm, ranks, run))
+            for name, contender in contenders.items():
+                times[name] += burst(comm, *contender)
         found[str(network)] = {name: lowest(t) for name, t in times.items()}
     found["allreduce"] = {n: exchange(comm, n, rounds) for n in (4, 4096, 4 * 10**5, 4 * 10**6, 16 * 10**6)}
     found["add"] = add()
@@ -64,50 +67,48 @@ def lowest(times: list[float]) -> float:
     return float(np.quantile(times, 0.1))
 
 
-def burst(comm, ranks: int, run: Callable[[], object]) -> float:
+def burst(comm, ranks: int, run: Callable[[], object], steps: int) -> list[float]:
     """Seconds a step, on rank 0 alone or on both; who has nothing to do sleeps."""
     comm.Barrier()
-    start = time.perf_counter()
-    if comm.rank < ranks:
+    found = []
+    for _ in range(STEPS // steps if comm.rank < ranks else 0):
+        start = time.perf_counter()
         run()
-    seconds = (time.perf_counter() - start) / STEPS
+        found.append((time.perf_counter() - start) / steps)
     done = comm.Ibarrier()
     while not done.Test():
         time.sleep(0.001)
-    return seconds
+    return found or [0.0]
 
 
-def ours(network: Network, comm) -> dict[str, tuple[int, Callable[[], object]]]:
+def ours(network: Network, comm) -> dict[str, Contender]:
     """Steps of `fit`: on one process for batches of three sizes, and on two."""
     import microgradx as mg
     from microgradx import nn, optim, training
     from microgradx.kernels.thread_pool import set_threads
+    from microgradx.training.parallel import Parallel
     from microgradx.training.trainer import Trainer
 
     cluster, made = training.MPICluster(comm), {}
     set_threads(1)
-    for label, ranks, rows in [
-        ("1", 1, ROWS),
-        ("1 half", 1, ROWS // 2),
-        ("strong", 2, ROWS),
-        ("weak", 2, 2 * ROWS),
-    ]:
+    jobs = {"1": (1, ROWS), "1 half": (1, ROWS // 2), "1 apart": (1, ROWS)}
+    for label, (ranks, rows) in (jobs | {"strong": (2, ROWS), "weak": (2, 2 * ROWS)}).items():
         mg.seed(0)
         model = network.built(nn)
         optimizer = optim.Adam(model.named_parameters(), lr=1e-3)
-        data = network.data(STEPS * rows)
-        chosen = cluster if ranks == 2 else training.Cluster()
-        trainer = Trainer(
-            model, optimizer, data, rows, nn.cross_entropy, None, None, None, False, cluster=chosen
-        )
-        run = lambda t=trainer, n=STEPS * rows: t.steps_over(np.arange(n), 0)
+        steps = STEPS if ranks == 1 and label != "1 apart" else 1
+        given = model, optimizer, network.data(steps * rows), rows, nn.cross_entropy, None, None, None, False
+        trainer = Trainer(*given, cluster=cluster if ranks == 2 else training.Cluster())
+        if label == "1 apart":  # as two processes do it, and nobody to wait for
+            trainer.parallel = Parallel(trainer.cluster, model, optimizer, nn.cross_entropy, None, None)
+        run = lambda t=trainer, n=steps * rows: t.steps_over(np.arange(n), 0)
         if comm.rank < ranks:
             run()
-        made[label] = ranks, run
+        made[label] = ranks, run, steps
     return made
 
 
-def torchs(network: Network, comm) -> dict[str, tuple[int, Callable[[], object]]]:
+def torchs(network: Network, comm) -> dict[str, Contender]:
     """The same in PyTorch; nothing where it is not installed."""
     try:
         import torch
@@ -128,14 +129,13 @@ def torchs(network: Network, comm) -> dict[str, tuple[int, Callable[[], object]]
         x, y = map(torch.from_numpy, network.data(rows))
 
         def run(model=model, optimizer=optimizer, x=x, y=y):
-            for _ in range(STEPS):
-                optimizer.zero_grad()
-                torch.nn.functional.cross_entropy(model(x), y).backward()
-                optimizer.step()
+            optimizer.zero_grad()
+            torch.nn.functional.cross_entropy(model(x), y).backward()
+            optimizer.step()
 
         if comm.rank < ranks:
             run()
-        made[f"PyTorch {label}"] = ranks, run
+        made[f"PyTorch {label}"] = ranks, run, 1
     return made
 
 
@@ -196,12 +196,8 @@ def fitted(found: dict) -> dict[str, float]:
     parameters = size(NETWORKS[-1])
     row = max(large["1"] - large["1 half"], large["1"] / 4) / (ROWS / 2) / parameters
     update = max(large["1"] / parameters - ROWS * row, 0.0)
-    return {
-        "fixed": max(small["strong"] - small["1 half"], 5e-5),
-        "row": row,
-        "update": update,
-        "add": found["add"],
-    }
+    fixed = max(small["1 apart"] - small["1"], 5e-5)
+    return {"fixed": fixed, "row": row, "update": update, "add": found["add"]}
 
 
 def size(network: Network) -> int:
@@ -274,7 +270,7 @@ def run(quick: bool = False) -> list[dict[str, object]]:
     mpiexec = shutil.which("mpiexec", path=f"{Path(sys.executable).parent}:{os.environ['PATH']}")
     if mpiexec is None:
         raise SystemExit("scaling: no mpiexec; pip install -e '.[mpi]' brings one")
-    command = [mpiexec, "-n", "2", sys.executable, "-m", "bench.scaling", "3" if quick else "40"]
+    command = [mpiexec, "-n", "2", sys.executable, "-m", "bench.scaling", "3" if quick else "60"]
     told = subprocess.run(command, capture_output=True, text=True)
     line = next((line for line in told.stdout.splitlines() if line.startswith("FOUND ")), None)
     if line is None:
@@ -294,6 +290,7 @@ def run(quick: bool = False) -> list[dict[str, object]]:
                     f"speed-up, {name}": f"{t[f'{who}1'] / t[f'{who}strong']:.2f}",
                     f"weak, {name}": f"{2 * t[f'{who}1'] / t[f'{who}weak']:.2f}",
                 }
+        row["ours, 1, gradient and update apart"] = duration(t["1 apart"])
         rows.append(row)
     here = fitted(found)
     if quick:
@@ -303,13 +300,15 @@ def run(quick: bool = False) -> list[dict[str, object]]:
         {"bytes": f"{int(n):,}", "allreduce of 2 processes here": duration(t)}
         for n, t in found["allreduce"].items()
     ]
-    note = (
-        f"Command: `python -m bench scaling`. {METHOD} {__doc__.partition(chr(10) * 2)[2].strip()}\n\n"
-        f"Computed with: {duration(here['fixed'])} a step whatever its size, {here['row'] * 1e12:.3g} ps a parameter and row, "
-        f"{here['update'] * 1e12:.3g} ps a parameter for its update, γ = {here['add'] * 1e12:.3g} ps a byte; a process is one core as "
-        f"measured here. Strong: {GLOBAL:,} rows are shared; weak: {ROWS} rows each. A cell says up to how many processes "
-        f"half of each one's speed is left; then the number that is fastest, and how often as fast as one.\n\n![]({PICTURE.name})"
+    method = __doc__.partition("\n\n")[2].strip()
+    numbers = (
+        f"Computed with {duration(here['fixed'])} a step for what is Python's, {here['row'] * 1e12:.3g} ps a "
+        f"parameter and row, {here['update'] * 1e12:.3g} ps a parameter for its update, and γ = "
+        f"{here['add'] * 1e12:.3g} ps a byte; a process is one core as measured here. Strong: {GLOBAL:,} rows "
+        f"are shared; weak: {ROWS} rows each. A cell says up to how many processes each keeps half of its "
+        "speed or more; then the number that is fastest, and how often as fast as one."
     )
+    note = f"Command: `python -m bench scaling`. {METHOD} {method}\n\n{numbers}\n\n![]({PICTURE.name})"
     tables = {
         "Measured: time per step on 1 and 2 processes of one thread": rows,
         "Allreduce": exchanged,

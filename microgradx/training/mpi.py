@@ -100,7 +100,7 @@ class MPICluster(Cluster):
         value, problem = self.comm.bcast(made)
         if problem is not None:
             raise (made[1] or problem)
-        return made[0] if self.rank == 0 else value
+        return made[0] if self.rank == 0 else value  # type: ignore[return-value]
 
     def in_turn(self, do: Callable[[], T]) -> T:
         """See `Cluster`."""
