@@ -100,6 +100,7 @@ def test_import_is_light():
         "resvg_py",
         "safetensors",
         "platformdirs",
+        "mpi4py",
     }
     code = "import sys, microgradx; print(*sorted(sys.modules))"
     loaded = subprocess.run(

@@ -222,8 +222,12 @@ def imported() -> "Comm":
 
 @cache
 def world(reproducible: bool | int) -> MPICluster:
-    """All processes, found once."""
-    return MPICluster(reproducible=reproducible)
+    """All processes, found once; ClusterError where the launcher's MPI is not mpi4py's."""
+    made, (_, size) = MPICluster(reproducible=reproducible), launched() or (0, 1)
+    if size > 1 == made.size:
+        what = f"the launcher started {size} processes, and mpi4py's MPI finds itself alone"
+        raise ClusterError(f"{what}: take the mpiexec of that MPI, or build mpi4py for the launcher's.")
+    return made
 
 
 def cluster_of(given: Cluster | None = None, reproducible: bool | int = False) -> Cluster:
