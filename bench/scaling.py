@@ -268,10 +268,15 @@ def simulated(here: dict[str, float]) -> list[dict[str, object]]:
                     half = max(p for p, s in zip(RANKS, found, strict=True) if s >= p / 2)
                     best = int(np.argmax(found))
                     head = f"{'weak' if weak else 'strong'}, {kind}"
-                    row[head] = f"{half:,}; {RANKS[best]:,} ({found[best]:,.3g}x)"
+                    row[head] = f"{half:,}; {RANKS[best]:,} ({times(found[best])}x)"
             row["overlap could gain"] = f"{overlap('ring', parameters, wire, here):.2f}x"
             rows.append(row)
     return rows
+
+
+def times(ratio: float) -> str:
+    """A speed-up in three digits."""
+    return f"{ratio:,.0f}" if ratio >= 100 else f"{ratio:.3g}"
 
 
 def draw(here: dict[str, float], path: Path) -> None:
@@ -348,13 +353,12 @@ def run(quick: bool = False) -> list[dict[str, object]]:
     ]
     method = __doc__.partition("\n\n")[2].strip()
     numbers = (
-        'In the first table "2, computed" adds what half the rows, Python and the allreduce take, without the '
-        "delays of other work. "
-        f"Computed with {duration(here['fixed'])} a step for Python's part, {here['row'] * 1e12:.3g} ps "
-        f"a parameter and row, {here['update'] * 1e12:.3g} ps a parameter for its update, and γ = "
-        f"{here['add'] * 1e12:.3g} ps a byte; a process is one core as measured here. Strong: {GLOBAL:,} rows "
-        f"are shared; weak: {ROWS} rows each. A cell says up to how many processes each keeps half of its "
-        "speed or more; then the number that is fastest, and how often as fast as one."
+        'In the first table "2, computed" adds what half the rows, Python and the allreduce take, without '
+        f"the delays of other work. The last is computed with {duration(here['fixed'])} a step for Python's "
+        f"part, {here['row'] * 1e12:.3g} ps a parameter and row, {here['update'] * 1e12:,.0f} ps a parameter "
+        f"for its update, and γ = {here['add'] * 1e12:.3g} ps a byte; a process is one core as measured here. "
+        f"Strong: {GLOBAL:,} rows are shared; weak: {ROWS} rows each. A cell says up to how many processes "
+        "each keeps half of its speed or more; then the number that is fastest, and how often as fast as one."
     )
     note = f"Command: `python -m bench scaling`. {METHOD} {method}\n\n{numbers}\n\n![]({PICTURE.name})"
     exchanged.append(
