@@ -398,7 +398,7 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_keeps_the_last_good_checkpo
         ({"epochs": 0}, "epochs is a whole number of at least 1, not 0"),
         ({"batch_size": -1}, "batch_size is a whole number of at least 1"),
         ({"clip_norm": float("nan")}, "clip_norm must be a number above 0"),
-        ({"patience": 0}, "patience must be a number above 0"),
+        ({"patience": 0}, "patience is a whole number of at least 1, not 0"),
         ({"resume": True}, "needs the folder of the run"),
     ],
 )
