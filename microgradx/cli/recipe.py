@@ -170,7 +170,8 @@ class Recipe:
 
 def restore(run: Run, last: bool) -> tuple[Recipe, dict[str, Any], nn.Module]:
     """The recipe, the configuration and the trained model of a run."""
-    recipe, config = Recipe.read(run), run.read()
+    config = run.read()
+    recipe = Recipe.of(run, config)
     model = recipe.network()
     model.load_state_dict(load(run.last if last else run.best)["model"])
     return recipe, config, model

@@ -284,9 +284,12 @@ LEADING_ZERO = re.compile(r"[+-]?0\d")
 def open_text(path: Path) -> Iterator[IO[str]]:
     """A text file, compressed or not."""
     packed = path.suffix.lower() == ".gz"
-    with regular(path) as file, gzip.GzipFile(fileobj=file) if packed else nullcontext(file) as stream:
-        with TextIOWrapper(stream, newline="", encoding="utf-8-sig") as text:  # type: ignore[type-var]
-            yield text
+    with (
+        regular(path) as file,
+        gzip.GzipFile(fileobj=file) if packed else nullcontext(file) as stream,
+        TextIOWrapper(stream, newline="", encoding="utf-8-sig") as text,  # type: ignore[type-var]
+    ):
+        yield text
 
 
 def separator(line: str) -> str:
