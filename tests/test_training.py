@@ -660,7 +660,9 @@ def test_figures_are_pictures(tmp_path):
     history = History()
     history.append({"epoch": 1, "loss": 2.0})
     figures.curves(history, tmp_path / "curves.png")
-    figures.confusion(np.eye(12, dtype=int), tmp_path / "confusion.png", [f"class {i}" for i in range(12)])
+    figures.confusion(
+        np.eye(12, dtype=int), tmp_path / "confusion.png", [f"$\\foo$ \x1b {i}" for i in range(12)]
+    )
     for name in ("curves.png", "confusion.png"):
         with Image.open(tmp_path / name) as image:
             assert min(image.size) > 400 and len(image.convert("RGB").getcolors(1 << 20)) > 10
