@@ -54,6 +54,10 @@ class Shards:
     ndim = property(lambda self: len(self.shape), doc="The number of axes.")
     size = property(lambda self: int(np.prod(self.shape)), doc="The number of elements.")
 
+    nbytes = property(
+        lambda self: self.size * self.dtype.itemsize, doc="The bytes of all rows, as they are read."
+    )
+
     def __len__(self) -> int:
         return self.shape[0]
 

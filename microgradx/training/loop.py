@@ -4,6 +4,7 @@ With `out=FOLDER` everything that the rest of the run depends on is saved as it 
 called again with `resume=True`, the same call ends with the same bits as if nothing had happened.
 """
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from functools import partial
@@ -12,12 +13,12 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import ArrayLike
 
-from microgradx.errors import ArgumentError, whole
+from microgradx.errors import ArgumentError, switch
 from microgradx.kernels.random import generator
 from microgradx.nn import Module, cross_entropy
 from microgradx.optim import Optimizer, Schedule
 from microgradx.optim.flat import Data
-from microgradx.training import checks
+from microgradx.training import checks, identity
 from microgradx.training.agreement import facts
 from microgradx.training.checks import Pair, Part
 from microgradx.training.cluster import Cluster
@@ -25,6 +26,7 @@ from microgradx.training.evaluation import Loss
 from microgradx.training.history import History
 from microgradx.training.mpi import cluster_of
 from microgradx.training.progress import Progress
+from microgradx.training.resuming import resume as resume_run
 from microgradx.training.runs import Run, Settings, compare, draw
 from microgradx.training.stopping import interruptible
 from microgradx.training.trainer import Trainer
@@ -106,8 +108,18 @@ def fit(
     checks.check_parts(model, optimizer, loss)
     checks.check_owner(model, optimizer)
     checks.scheduled(schedule, optimizer)
-    epochs, batch_size = whole("fit: epochs", epochs, 1), whole("fit: batch_size", batch_size, 1)
-    checks.positive(clip_norm=clip_norm, patience=patience)
+    epochs, batch_size = checks.counted("epochs", epochs), checks.counted("batch_size", batch_size)
+    patience = None if patience is None else checks.counted("patience", patience)
+    checks.positive(clip_norm=clip_norm)
+    checks.positive(zero=True, save_every=math.nan if save_every is None else save_every)
+    switches = {"drop_last": drop_last, "skip_nonfinite": skip_nonfinite, "resume": resume, "eager": eager}
+    for name, given in (switches | {"progress": progress, "restore_best": restore_best or False}).items():
+        switch(f"fit: {name}", given)
+    callbacks, classes, config = (
+        checks.functions(callbacks),
+        checks.labels(classes),
+        checks.settings(config or {}),
+    )
     rows: Part = checks.arrays("train", train)
     held_out = None if valid is None else checks.arrays("valid", valid)
     if sample_weight is not None:
@@ -118,27 +130,34 @@ def fit(
     if seed is not None:
         generator.seed(seed)
     cluster = cluster_of(cluster)
-    run = Run(out) if out is not None else None
+    run = Run(checks.folder(out)) if out is not None else None
     parts = model, optimizer, rows, batch_size, loss, schedule, clip_norm, run, eager, drop_last
     trainer = Trainer(*parts, cluster=cluster)
-    trainer.skip = skip_nonfinite
+    trainer.skip, trainer.watched = skip_nonfinite, bool(callbacks)
     trainer.keep = bool(patience) if restore_best is None else restore_best
-    cluster.agree(partial(facts, trainer, held_out, epochs=epochs, patience=patience, resume=resume))
+    cluster.agree(partial(facts, trainer, rows, held_out, epochs=epochs, patience=patience, resume=resume))
     going_on = run is not None and resume and cluster.lead(lambda: run.begun)
     if not going_on:
-        checks.rehearse(model, loss, trainer.train, held_out, batch_size)
+        checks.rehearse(model, loss, trainer.train, held_out, batch_size, classes)
     settings = {"epochs": epochs, "batch_size": batch_size, "clip_norm": clip_norm, "patience": patience}
     made = {"seed": seed, "model": repr(model), "optimizer": repr(optimizer), "schedule": repr(schedule)}
     made |= {"ranks": cluster.size, "reproducible": cluster.leaves * cluster.reproducible}
-    described = {"fit": settings | made} | (config or {})
+    described = {"fit": settings | made} | config
+    made_of = identity.made_of(rows, held_out, loss, classes, optimizer, seed) if run else {}
     with cluster.together(), held(cluster, run):
+        if run:
+            cluster.lead(run.tidy)
         if run and going_on:
-            before = trainer.resume(run)
+            before = resume_run(trainer, run, made_of)
             compare(before)
+            began = before.get("made_of", {})
+            described["made_of"] = made_of | {
+                name: began[name] for name in (identity.OPTIONS,) if name in began
+            }
             described = first(before, described, trainer) | before | described
             cluster.lead(partial(run.describe, described))
         elif run:
-            cluster.lead(partial(run.create, described))
+            cluster.lead(partial(run.create, described | {"made_of": made_of}))
             trainer.history.keep(0)
             trainer.save()
         checks.advise(optimizer, epochs, trainer.at.epoch, batch_size, trainer.rows)
@@ -184,8 +203,10 @@ def go(
             trainer.measure(valid)
             bar.epoch(history)
             asked = [callback(history) for callback in callbacks]
-            (asked_to,) = trainer.cluster.most(any(answer is True for answer in asked))
-            stopped = bool(asked_to) or bool(patience and at.waited >= patience)
+            (ended,) = trainer.cluster.most(
+                any(isinstance(answer, bool | np.bool_) and answer for answer in asked)
+            )
+            stopped = bool(ended) or bool(patience and at.waited >= patience)
             (signal,) = trainer.cluster.most(stop.signal or 0)
             stop.signal = int(signal) or None
             if stop and at.epoch < epochs and not stopped:
