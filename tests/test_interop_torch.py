@@ -138,7 +138,10 @@ def test_what_cannot_be_exchanged_is_told(tmp_path, torch):
         (lambda: load_model(model, tmp_path), "cannot be read: it is a folder, and must be a file"),
         (lambda: load_model(model, tmp_path / "pipe"), "cannot be read: it is a pipe"),
         (lambda: load_model(model, state | {5: state["bias"]}), "not in the model [5]"),
-        (lambda: load_model(model, state | {"bias": "abc"}), "a state holds numbers"),
+        (
+            lambda: load_model(model, state | {"bias": "abc"}),
+            "bias: a state holds NumPy arrays, this is a builtins.str",
+        ),
         (lambda: load_model(model, theirs), "takes a state_dict or a .safetensors file, not Linear"),
         (lambda: load_model(model, {"weight": state["weight"].to("meta"), "bias": 0}), "cannot take"),
         (lambda: load_optimizer(ours, model, good | {"param_groups": 5}), "load_optimizer cannot take"),

@@ -330,7 +330,7 @@ def open_text(path: Path) -> Iterator[IO[str]]:
     with (
         regular(path) as file,
         gzip.GzipFile(fileobj=file) if packed else nullcontext(file) as stream,
-        TextIOWrapper(stream, newline="", encoding="utf-8-sig") as text,  # type: ignore[type-var]
+        TextIOWrapper(stream, newline="", encoding="utf-8-sig") as text,
     ):
         yield text
 

@@ -2,9 +2,8 @@
 
 import errno
 import os
-from pathlib import Path
+from io import BufferedReader
 from stat import S_ISBLK, S_ISCHR, S_ISDIR, S_ISFIFO, S_ISREG, S_ISSOCK
-from typing import IO
 
 KINDS = {
     "a folder": S_ISDIR,
@@ -15,7 +14,7 @@ KINDS = {
 }
 
 
-def strange(path: str | Path) -> str:
+def strange(path: str | os.PathLike[str]) -> str:
     """What stands at a path, where that is no file: "a pipe"; "" for a file, a link to one, or nothing."""
     try:
         mode = os.stat(path).st_mode
@@ -24,7 +23,7 @@ def strange(path: str | Path) -> str:
     return next((kind for kind, known in KINDS.items() if known(mode)), "")
 
 
-def regular(path: str | Path) -> IO[bytes]:
+def regular(path: str | os.PathLike[str]) -> BufferedReader:
     """A file to read. An OSError says where there is none, or something that would wait or never end."""
     flags = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
     kind = strange(path)  # a socket cannot even be opened, and opening a device may do something

@@ -79,7 +79,7 @@ def load_model(model: nn.Module, state: State | str | Path) -> None:
         raise CheckpointError(f"load_model takes a state_dict or a .safetensors file, not {shown(given)}.")
     arrays = {name: numbers(x) for name, x in given.items() if not str(name).endswith("num_batches_tracked")}
     for name in turned(model).keys() & arrays.keys():
-        arrays[name] = np.transpose(arrays[name])
+        arrays[name] = np.asarray(arrays[name]).T
     model.load_state_dict(arrays)
 
 

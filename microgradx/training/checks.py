@@ -120,7 +120,7 @@ def check_parts(model: object, optimizer: object, loss: object) -> None:
     for name, (given, fits, what) in wanted.items():
         if not fits:
             raise ArgumentError(f"fit: {name} must be {what}; got {shown(given)}.")
-    if not takes(loss, None, None):
+    if callable(loss) and not takes(loss, None, None):
         raise ArgumentError(
             f"fit: loss is called with outputs and targets, and {shown(loss)} takes other things."
         )

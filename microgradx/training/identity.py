@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from microgradx.eager.tensor import Tensor
-from microgradx.errors import CheckpointError
+from microgradx.errors import CheckpointError, DTypeError
 from microgradx.kernels.keys import PLAIN
 from microgradx.kernels.texts import meaning
 from microgradx.optim import Optimizer
@@ -82,9 +82,11 @@ def kept(before: Made, now: Made) -> str:
 
 def told(array: Data) -> str:
     """An array in words: its type, shape and a digest, of a very large one of rows from all over it."""
-    rows = len(array)
-    every = max(1, rows // ROWS) if array.nbytes > WHOLE else 1
-    values = np.asarray(array[::every] if every > 1 else array)
+    given = array if isinstance(array, np.ndarray) else Tensor(array).numpy()
+    if given.dtype.hasobject:
+        raise DTypeError(f"data are arrays of numbers, not of {given.dtype}.")
+    every = max(1, len(given) // ROWS) if given.nbytes > WHOLE else 1
+    values = given[::every]
     content = blake2b(np.ascontiguousarray(values).reshape(-1).view(np.uint8).data, digest_size=6)
     return f"{array.dtype} {tuple(array.shape)} of digest {content.hexdigest()}"
 
@@ -119,7 +121,7 @@ def value_of(x: object, home: str, seen: frozenset[int]) -> str:
     """What a function of the module `home` reads, where it cannot change inside; of other things the type."""
     if isinstance(x, PLAIN):
         return repr(x)
-    if isinstance(x, np.ndarray | Tensor) and x.ndim:
+    if isinstance(x, np.ndarray | Tensor) and x.ndim and not x.dtype.hasobject:
         return told(x.numpy() if isinstance(x, Tensor) else x)
     if callable(x):
         return named(x, seen) if getattr(x, "__module__", "") == home else named(x, seen | {id(x)})

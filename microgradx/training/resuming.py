@@ -44,7 +44,7 @@ def resume(trainer: Trainer, run: Run, made: Made) -> Settings:
         trainer.optimizer.load_state_dict(state["optimizer"])
     except CheckpointError:
         trainer.model.load_state_dict(before)
-        if schedule is not None:
+        if schedule is not None and planned is not None:
             schedule.load_state_dict(planned)
         raise
     generator.load_state_dict(state["random"])
