@@ -33,9 +33,9 @@ GLOBAL = 8192  # rows of the batch that processes share, where it does not grow
 PICTURE = measure.RESULTS / f"{time.strftime('%Y-%m-%d')}-scaling.png"
 STEPS = 4  # of a burst
 METHOD = (
-    "The machine was shared with other work (a load of 10 and more on its 2 cores), which delays two processes "
-    "that wait for each other far more than one: times are those of the fastest of 160 steps, in bursts of 4 "
-    "that took turns, and two processes are far from what they reach on cores of their own."
+    "The machine was shared with other work (a load of 10 and more on its 2 cores), which delays two "
+    "processes that wait for each other far more than one: times are those of the fastest of 160 steps, in "
+    "bursts of 4 that took turns, and two processes are far from what they reach on cores of their own."
 )
 
 Contender = tuple[int, Callable[[], object], int]
@@ -355,13 +355,14 @@ def run(quick: bool = False) -> list[dict[str, object]]:
         for n, t in found["allreduce"].items()
     ]
     method = __doc__.partition("\n\n")[2].strip()
+    per_row, per_update, per_byte = (1e12 * here[name] for name in ("row", "update", "add"))
     numbers = (
-        'In the first table "2, computed" adds what half the rows, Python and the allreduce take, without '
-        f"the delays of other work. The last is computed with {duration(here['fixed'])} a step for "
-        f"Python's part, {here['row'] * 1e12:.3g} ps a parameter and row, {here['update'] * 1e12:,.0f} ps a parameter "
-        f"for its update, and γ = {here['add'] * 1e12:.3g} ps a byte; a process is one core as measured here. "
-        f"Strong: {GLOBAL:,} rows are shared; weak: {ROWS} rows each. A cell says up to how many processes "
-        "each keeps half of its speed or more; then the number that is fastest, and how often as fast as one."
+        'In the first table "2, computed" adds what half the rows, Python and the allreduce take, without the '
+        f"delays of other work. The last is computed with {duration(here['fixed'])} a step for Python's part, "
+        f"{per_row:.3g} ps a parameter and row, {per_update:,.0f} ps a parameter for its update, and γ = "
+        f"{per_byte:.3g} ps a byte; a process is one core as measured here. Strong: {GLOBAL:,} rows are "
+        f"shared; weak: {ROWS} rows each. A cell says up to how many processes each keeps half of its speed "
+        "or more; then the number that is fastest, and how often as fast as one."
     )
     note = f"Command: `python -m bench scaling`. {METHOD} {method}\n\n{numbers}\n\n![]({PICTURE.name})"
     exchanged.append(
