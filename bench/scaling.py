@@ -357,8 +357,8 @@ def run(quick: bool = False) -> list[dict[str, object]]:
     method = __doc__.partition("\n\n")[2].strip()
     per_row, per_update, per_byte = (1e12 * here[name] for name in ("row", "update", "add"))
     numbers = (
-        'In the first table "2, computed" adds what half the rows, Python and the allreduce take, without the '
-        f"delays of other work. The last is computed with {duration(here['fixed'])} a step for Python's part, "
+        'In the first table "2, computed" adds what half the rows, Python and the allreduce take, without '
+        f"delays by other work. The last is computed with {duration(here['fixed'])} a step for Python, "
         f"{per_row:.3g} ps a parameter and row, {per_update:,.0f} ps a parameter for its update, and γ = "
         f"{per_byte:.3g} ps a byte; a process is one core as measured here. Strong: {GLOBAL:,} rows are "
         f"shared; weak: {ROWS} rows each. A cell says up to how many processes each keeps half of its speed "

@@ -16,11 +16,11 @@ from typing import IO
 
 import numpy as np
 
+from microgradx.data.encoding import encode, features, find_column
 from microgradx.data.idx import MOST_DEFLATED, read_idx
-from microgradx.data.images import scaled
 from microgradx.data.pictures import read_pictures
 from microgradx.data.reading import regular
-from microgradx.data.shards import Shards, mapped_npy, mapped_npz
+from microgradx.data.sharded import read_shards, shards_of
 from microgradx.data.splits import Split, hold_out
 from microgradx.errors import DataError, checked, switch
 
@@ -96,44 +96,6 @@ def load(
         raise DataError(f"{path}: {getattr(error, 'strerror', None) or error}") from error
 
 
-def shards_of(path: Path) -> list[Path]:
-    """The files that a pattern such as shards/*.npy or a folder of arrays stands for; none for one file."""
-    if "*" in path.name:
-        found = [one for one in path.parent.glob(path.name) if one.suffix.lower() in (".npy", ".npz")]
-        if not found:
-            raise DataError(f"{path}: no .npy or .npz file is called so.")
-        return sorted(found)
-    return sorted(one for one in path.glob("*.np[yz]")) if path.is_dir() else []
-
-
-def read_shards(paths: list[Path], label: str | int, regression: bool, test: float, seed: int) -> Split:
-    """A split of the rows of many files, of which x stays there."""
-    xs, ys = [], []
-    for path in paths:
-        if path.suffix.lower() == ".npy":
-            table = mapped_npy(path)
-            if table.ndim != 2 or table.shape[1] < 2:
-                what = f"an .npy file holds (rows, features and a label), got {table.shape}"
-                raise DataError(f"{path}: {what}. Use .npz for x and y.")
-            column = find_column(label, [""] * table.shape[1], header=False)
-            if column not in (0, table.shape[1] - 1):
-                raise DataError(f"{path}: of several .npy files the label is the first or the last column.")
-            xs.append(table[:, 1:] if column == 0 else table[:, :-1])
-            ys.append(np.array(table[:, column]))
-        else:
-            arrays = mapped_npz(path)
-            if not {"x", "y"} <= arrays.keys() or len(arrays["x"]) != len(arrays["y"]):
-                raise DataError(
-                    f"{path}: each of several .npz files holds x and y, as long; got {', '.join(arrays)}."
-                )
-            xs.append(arrays["x"])
-            ys.append(np.array(arrays["y"]))
-    x = Shards(xs, features)
-    y, classes = encode(np.concatenate(ys), regression)
-    shape = xs[0].shape[1:3] if xs[0].ndim == 3 else None
-    return Split(*hold_out(x, y, test, seed), shape, classes)  # type: ignore[arg-type]
-
-
 def assemble(
     arrays: dict[str, np.ndarray], columns: tuple[str, ...], regression: bool, test: float, seed: int
 ) -> Split:
@@ -153,44 +115,6 @@ def assemble(
         y, classes = encode(np.concatenate([y_train, y_test]), regression)
         train, held_out = (features(x_train), y[: len(y_train)]), (features(x_test), y[len(y_train) :])
     return Split(train, held_out, image_shape, classes, columns)
-
-
-def features(x: np.ndarray) -> np.ndarray:
-    """(n, ...) of numbers -> (n, features) float32; bytes are pixels, and become [0, 1]."""
-    if not x.size:
-        raise DataError(f"x must not be empty, got shape {x.shape}.")
-    return scaled(x) if x.dtype == np.uint8 else finite(x, "x").reshape(len(x), -1)
-
-
-def finite(values: np.ndarray, what: str) -> np.ndarray:
-    """`values` as float32, if every one is a finite number."""
-    if values.dtype.kind not in "fiub":
-        raise DataError(f"{what} must hold numbers, got {values.dtype}.")
-    with np.errstate(over="ignore"):
-        numbers = values.astype(np.float32)
-    if not np.isfinite(numbers).all():
-        place = tuple(map(int, np.unravel_index(np.argmin(np.isfinite(numbers)), numbers.shape)))
-        raise DataError(f"{what} must hold finite float32 numbers, got {values[place]} at index {place}.")
-    return numbers
-
-
-REGRESSION = "For a regression: regression=True, or `microgradx train --loss mse_loss`."
-"""What to write for targets that are no labels."""
-
-
-def encode(y: np.ndarray, regression: bool) -> tuple[np.ndarray, tuple[str, ...]]:
-    """Targets: float32 (n, outputs) for a regression, else labels from 0 and the names of the classes."""
-    if regression:
-        return finite(y, "y").reshape(len(y), -1), ()
-    labels = y.reshape(-1) if y.size == len(y) else y
-    if labels.ndim != 1:
-        raise DataError(f"y must hold one label per sample, got shape {y.shape}. {REGRESSION}")
-    if whole := labels.dtype.kind == "f":  # numbers of a CSV file come as floats
-        odd = labels[~(np.isfinite(labels) & (labels == np.floor(labels)))]
-        if odd.size:
-            raise DataError(f"labels must be integers or names, got {odd[0]}. {REGRESSION}")
-    names, codes = np.unique(labels, return_inverse=True)
-    return codes.astype(np.int64), tuple(f"{name:.0f}" if whole else str(name) for name in names)
 
 
 def honest(file: IO[bytes], most: int) -> None:
@@ -377,13 +301,3 @@ def number(cell: str) -> float | None:
     except ValueError:
         return None
     return value if abs(value) <= 3.4028234e38 else None  # also false for a NaN
-
-
-def find_column(label: str | int, cells: list[str], header: bool) -> int:
-    """The index of the column that holds the labels."""
-    if isinstance(label, int) and -len(cells) <= label < len(cells):
-        return label % len(cells)
-    if isinstance(label, str) and header and label in cells:
-        return cells.index(label)
-    columns = ", ".join(cells) if header else f"{len(cells)} columns without names"
-    raise DataError(f"there is no column {label!r} for the labels; the file has {columns}.")
