@@ -8,6 +8,7 @@ from functools import wraps
 from inspect import signature
 from operator import index
 from typing import Any, Protocol, SupportsIndex, TypeGuard, TypeVar
+from unicodedata import category
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -209,6 +210,25 @@ def shown(value: object) -> str:
         return reprlib.repr(value)
     except Exception:  # such as of a whole number with more digits than Python prints
         return f"a {type(value).__name__}"
+
+
+def plain(text: str, but: str = "") -> str:
+    """A text without what a terminal obeys or hides, written as Python writes it; `but` for what may stay.
+
+    >>> print(plain("a\\x1b[31mb"))
+    a\\x1b[31mb
+    """
+    if text.isprintable():
+        return text
+    kept = set(but)
+    return "".join(
+        x if x.isprintable() or x in kept or category(x) in SHOWN else x.encode("unicode_escape").decode()
+        for x in text
+    )
+
+
+SHOWN = ("Zs", "Co", "Cn", "Cs")
+"""Spaces of other scripts, letters that are newer than this Python, and bytes of names of files."""
 
 
 def checked(function: F, prepare: Callable[[tuple[object, ...]], tuple[object, ...]] | None = None) -> F:

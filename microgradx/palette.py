@@ -11,6 +11,7 @@ from typing import IO, TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from microgradx.errors import ArgumentError
+from microgradx.errors import plain as plain_text
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -88,6 +89,11 @@ def frame(
     ax.set_ylabel(ylabel, **TEXT)
     plain(ax, which="both")
     ax.grid(axis=lines, color=FAINT, lw=0.7)
+
+
+def written(name: str) -> str:
+    """A name of the user's as it can be drawn: no formula between dollars, nothing invisible."""
+    return plain_text(name).replace("$", r"\$")
 
 
 def keep(figure: "Figure", file: Place) -> None:

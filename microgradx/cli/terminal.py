@@ -7,6 +7,8 @@ from textwrap import TextWrapper
 
 import click
 
+from microgradx.errors import plain
+
 REMEDIES = {
     "bound the gradients with clip_norm": "bound the gradients with --clip-norm",
     "train it with AdamW, say": "leave the biases out with --no-bias, or take another optimizer",
@@ -20,6 +22,7 @@ REMEDIES = {
 
 def tell(text: str, bold: str = "", color: str | None = None, err: bool = False) -> None:
     """Print lines, with what is `bold` in them in bold, if they are for a terminal."""
+    text, bold = plain(text, but="\n\t"), plain(bold, but="\n\t")
     shown = fitted(text, columns(err))
     click.echo(shown.replace(bold, click.style(bold, color, bold=True), 1) if bold else shown, err=err)
 

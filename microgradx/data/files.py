@@ -8,6 +8,8 @@ import re
 import zipfile
 import zlib
 from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+from io import TextIOWrapper
 from itertools import chain
 from pathlib import Path
 from typing import IO
@@ -17,6 +19,7 @@ import numpy as np
 from microgradx.data.idx import MOST_DEFLATED, read_idx
 from microgradx.data.images import scaled
 from microgradx.data.pictures import read_pictures
+from microgradx.data.reading import regular
 from microgradx.data.splits import Split, hold_out
 from microgradx.errors import DataError, checked, switch
 
@@ -159,7 +162,7 @@ def honest(file: IO[bytes], most: int) -> None:
 
 def read_npz(path: Path) -> dict[str, np.ndarray]:
     """The arrays x and y, or x_train, y_train, x_test and y_test, of an .npz file."""
-    with path.open("rb") as file:
+    with regular(path) as file:
         if not zipfile.is_zipfile(file):
             raise DataError("this is not an .npz file, or it is truncated.")
         try:
@@ -190,10 +193,11 @@ def read_npz(path: Path) -> dict[str, np.ndarray]:
 def read_npy(path: Path, label: str | int) -> dict[str, np.ndarray]:
     """The arrays x and y of a table in an .npy file."""
     try:
-        with path.open("rb") as file:
+        with regular(path) as file:
             honest(file, path.stat().st_size)
-        table = np.load(path, allow_pickle=False)
-    except DataError:
+            file.seek(0)
+            table = np.load(file, allow_pickle=False)
+    except (DataError, OSError):
         raise
     except Exception as error:  # of many kinds: the header is a piece of Python
         raise DataError(f"the array cannot be read: {error}") from error
@@ -276,11 +280,16 @@ LEADING_ZERO = re.compile(r"[+-]?0\d")
 """How a code begins that is no number: "01" is not "1"."""
 
 
-def open_text(path: Path) -> IO[str]:
+@contextmanager
+def open_text(path: Path) -> Iterator[IO[str]]:
     """A text file, compressed or not."""
-    if path.suffix.lower() == ".gz":
-        return gzip.open(path, "rt", newline="", encoding="utf-8-sig")
-    return path.open("rt", newline="", encoding="utf-8-sig")
+    packed = path.suffix.lower() == ".gz"
+    with (
+        regular(path) as file,
+        gzip.GzipFile(fileobj=file) if packed else nullcontext(file) as stream,
+        TextIOWrapper(stream, newline="", encoding="utf-8-sig") as text,
+    ):
+        yield text
 
 
 def separator(line: str) -> str:
