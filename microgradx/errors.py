@@ -26,6 +26,16 @@ def guess(given: str, valid: Iterable[str]) -> str:
     return f" Did you mean {names[near[0]]}?" if near else ""
 
 
+def few(names: Iterable[str], most: int = 12) -> str:
+    """Names in a row, none too long, and how many there are beyond the first so many.
+
+    >>> few(map(str, range(100)), 3)
+    '0, 1, 2 and 97 more'
+    """
+    short = [name if len(name) <= 40 else f"{name[:37]}..." for name in names]
+    return ", ".join(short[:most]) + f" and {len(short) - most} more" * (len(short) > most)
+
+
 def undefined(name: str, known: Iterable[str]) -> str:
     """What is wrong with a name that a definition reads, in a sentence."""
     return f"{name!r} is defined nowhere.{guess(name, known)}"

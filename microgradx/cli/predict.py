@@ -11,8 +11,9 @@ from microgradx.cli import picture
 from microgradx.cli.options import KINDS, LAST, RUN, option
 from microgradx.cli.recipe import Recipe, restore
 from microgradx.data import pictures, read_idx
-from microgradx.data.files import FILES, number, read_csv, records, to_numbers
+from microgradx.data.files import FILES
 from microgradx.data.images import scaled
+from microgradx.data.tables import number, read_csv, records, said, to_numbers
 from microgradx.errors import ArgumentError, DataError
 from microgradx.primitives.reductions import softmax
 from microgradx.training import Run, outputs, predictions
@@ -110,7 +111,7 @@ def rows(file: Path, features: int) -> np.ndarray:
         for (line, cells), row in zip(lines, numbers, strict=True):
             if row is None:
                 cell = next(cell for cell in cells if number(cell) is None)
-                raise DataError(f"{file}, line {line}: every cell must be a finite number, got {cell!r}.")
+                raise DataError(f"{file}, line {line}: every cell must be a finite number, got {said(cell)}")
         x = np.array(numbers, np.float32)
     elif is_idx(file):
         x = pixels(read_idx(file))
