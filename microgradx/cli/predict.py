@@ -8,7 +8,7 @@ import click
 import numpy as np
 
 from microgradx.cli import picture
-from microgradx.cli.options import KINDS, LAST, RUN, option
+from microgradx.cli.options import KINDS, LAST, RUN, Whole, option
 from microgradx.cli.recipe import Recipe, restore
 from microgradx.data import pictures, read_idx
 from microgradx.data.files import FILES
@@ -18,8 +18,8 @@ from microgradx.errors import ArgumentError, DataError
 from microgradx.primitives.reductions import softmax
 from microgradx.training import Run, outputs, predictions
 
-FILE = click.Argument(["file"], type=KINDS["FOLDER"], required=False)
-ROW = option("--row", "N", "A held-out row of the run's own data, counted from 0.", type=click.IntRange(0))
+FILE = click.Argument(["file"], type=KINDS["RUN"], required=False)
+ROW = option("--row", "N", "A held-out row of the run's own data, counted from 0.", type=Whole(0))
 
 
 @click.command(params=[RUN, FILE, ROW, LAST])
