@@ -15,6 +15,7 @@ from collections.abc import Callable, Collection, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from weakref import WeakValueDictionary
 
 from microgradx.errors import KernelError
 from microgradx.kernels import blas
@@ -34,8 +35,9 @@ ctypes_of: dict[str, type[ctypes.c_int64 | ctypes.c_float | ctypes.c_double]] = 
 }  # fmt: skip
 """Types in a signature; with a `*` behind, such as `float32*` or `uint32*`, a pointer."""
 
-loaded: dict[str, dict[str, Callable[..., None]]] = {}
-engines: list[object] = []  # they own the machine code, so they live as long as the process
+loaded: WeakValueDictionary[str, "Library"] = WeakValueDictionary()
+"""The machine code that is in use, by its fingerprint."""
+
 lock = threading.RLock()
 
 if hasattr(os, "register_at_fork"):  # not on Windows; a child must not inherit another thread's lock
@@ -54,7 +56,8 @@ def load(
     """
     key = fingerprint(source, signatures, exact)
     with lock:
-        if key not in loaded:
+        library = loaded.get(key)
+        if library is None:
             name = f"{label}_{key[:16]}"
             with locked(name):  # another process may be compiling it just now
                 code = read(f"{name}.o")
@@ -62,8 +65,8 @@ def load(
                     path = write(f"{name}.py", source.encode()) or f"<{name}>"
                     code = machine().emit_object(optimised(source, signatures, path, exact))
                     write(f"{name}.o", code, digest=True)
-            loaded[key] = link(code, signatures)
-        return loaded[key]
+            library = loaded[key] = Library(code)
+        return library.functions(signatures)
 
 
 def fingerprint(source: str, signatures: dict[str, str], exact: Collection[str] | None = None) -> str:
@@ -210,18 +213,24 @@ def machine() -> "TargetMachine":
     return llvm.Target.from_default_triple().create_target_machine(cpu=cpu, features=features, opt=3)
 
 
-def link(code: bytes, signatures: dict[str, str]) -> dict[str, Callable[..., None]]:
-    """Load an object file into this process."""
-    import llvmlite.binding as llvm
+class Library:
+    """An object file in this process's memory, for as long as one of its functions is there."""
 
-    if b"microgradx_" in code:
-        blas.register()
-    engine = llvm.create_mcjit_compiler(llvm.parse_assembly(""), machine())
-    engine.add_object_file(llvm.ObjectFileRef.from_data(code))
-    engine.finalize_object()
-    engines.append(engine)
-    functions: dict[str, Callable[..., None]] = {}
-    for name, signature in signatures.items():
-        types = [ctypes.c_void_p if t.endswith("*") else ctypes_of[t] for t in signature.split()]
-        functions[name] = ctypes.CFUNCTYPE(None, *types)(engine.get_function_address(name))
-    return functions
+    def __init__(self, code: bytes):
+        import llvmlite.binding as llvm
+
+        if b"microgradx_" in code:
+            blas.register()
+        self.engine = llvm.create_mcjit_compiler(llvm.parse_assembly(""), machine())
+        self.engine.add_object_file(llvm.ObjectFileRef.from_data(code))
+        self.engine.finalize_object()
+
+    def functions(self, signatures: dict[str, str]) -> dict[str, Callable[..., None]]:
+        """Its functions, each of which keeps the machine code where it is."""
+        found: dict[str, Callable[..., None]] = {}
+        for name, signature in signatures.items():
+            types = [ctypes.c_void_p if t.endswith("*") else ctypes_of[t] for t in signature.split()]
+            function = ctypes.CFUNCTYPE(None, *types)(self.engine.get_function_address(name))
+            function.library = self  # type: ignore[attr-defined]
+            found[name] = function
+        return found
