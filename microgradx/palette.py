@@ -10,7 +10,7 @@ from typing import IO, TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from microgradx.errors import ArgumentError
+from microgradx.errors import ArgumentError, writable
 from microgradx.errors import plain as plain_text
 
 if TYPE_CHECKING:
@@ -100,4 +100,4 @@ def keep(figure: "Figure", file: Place) -> None:
     """Write a figure to a file, to an open one as PNG; ArgumentError where a suffix names no picture."""
     if isinstance(file, str | Path) and Path(file).suffix.lower() not in (".png", ".svg", ".pdf"):
         raise ArgumentError(f"{file}: pictures are .png, .svg or .pdf; only a race can be .gif or .html.")
-    figure.savefig(file, dpi=160)
+    figure.savefig(writable(file) if isinstance(file, str | Path) else file, dpi=160)

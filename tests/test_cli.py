@@ -526,11 +526,31 @@ def test_a_damaged_run_is_named(command, damage):
         ("optimizers --convention keras", "whose convention? microgradx optimizers adam --convention keras"),
         ("optimizers nadam --convention keras", "nadam is not described for 'keras'; described for it: none"),
         ("evaluate", "Missing argument 'RUN'"),
+        ("train --epochs 1e9", "'1e9' is not a valid whole number"),
+        ("train --clip-norm nan", "'nan' is not a valid number"),
+        ("train --model 0-1", "--model 0-1: give the sizes of the layers"),
+        (
+            "graph --model 64-99999999999-10",
+            "needs about 239,999,999,997,920 bytes (32 for each of 7,499,999",
+        ),
+        ("graph --model 1-" + "9" * 5000, "..: give the sizes of the layers, such as 64-128-10"),
+        (
+            "train --schedule step:gamma=1:gamma=2",
+            "gamma of --schedule step is given twice, 1 and 2: leave one",
+        ),
+        ("train --schedule step:gamma=1,step_size=2", "apart by colons: step:gamma=1:step_size=2"),
+        ("graph --out no/g.svg", "no/g.svg: there is no folder no. Make it (mkdir -p no), or name another"),
+        ("bias --out file/b.png", "file/b.png: file is a file, no folder: name another place"),
+        ("race --out .", ". is a folder, a file is wanted: name another, such as ./NAME"),
+        ("find-lr --out " + "x" * 300 + ".png", "is no place to write to: File name too long"),
+        ("train --out file/run", "file/run: file is a file, no folder"),
+        ("look nowhere --out file", "file is a file, a folder is wanted: name another"),
     ],
 )
 def test_a_wrong_value_gets_one_line_and_code_2(command, line, message):
     if "full" in line:
         assert command("train", "--data=xor", "--epochs=1", "--out=full")[0] == 0
+    Path("file").touch()
     code, _, errors = command(*line.split())
     assert code == 2 and message in errors and errors.count("\n") == 1
 
@@ -541,7 +561,8 @@ def test_a_wrong_value_gets_one_line_and_code_2(command, line, message):
         ("evaluate nowhere", "nowhere holds no run: there is no config.json in it"),
         ("train --resume nowhere", "nowhere holds no run"),
         ("train --data nowhere.npz", "nowhere.npz"),
-        ("train --out file/run", "file/run cannot be written: Not a directory"),
+        ("evaluate file", "file is a file, no folder of a run: name one that microgradx train has made"),
+        ("verify /dev/null", "/dev/null is a file"),
         ("train --device cuda", "CUDA: "),
         (
             "train --lr 1e38 --data xor",

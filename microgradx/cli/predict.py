@@ -8,19 +8,20 @@ import click
 import numpy as np
 
 from microgradx.cli import picture
-from microgradx.cli.options import KINDS, LAST, RUN, option
+from microgradx.cli.options import KINDS, LAST, RUN, Whole, option
 from microgradx.cli.recipe import Recipe, learned, restore
 from microgradx.data import pictures, read_idx
-from microgradx.data.files import FILES, number, read_csv, records, to_numbers
+from microgradx.data.files import FILES
 from microgradx.data.images import scaled
 from microgradx.data.reading import regular
 from microgradx.data.splits import Split
+from microgradx.data.tables import number, read_csv, records, said, to_numbers
 from microgradx.errors import ArgumentError, DataError, plain
 from microgradx.primitives.reductions import softmax
 from microgradx.training import Run, outputs, predictions
 
-FILE = click.Argument(["file"], type=KINDS["FOLDER"], required=False)
-ROW = option("--row", "N", "A held-out row of the run's own data, counted from 0.", type=click.IntRange(0))
+FILE = click.Argument(["file"], type=KINDS["RUN"], required=False)
+ROW = option("--row", "N", "A held-out row of the run's own data, counted from 0.", type=Whole(0))
 
 
 @click.command(params=[RUN, FILE, ROW, LAST])
@@ -112,7 +113,7 @@ def rows(file: Path, features: int) -> np.ndarray:
         for (line, cells), row in zip(lines, numbers, strict=True):
             if row is None:
                 cell = next(cell for cell in cells if number(cell) is None)
-                raise DataError(f"{file}, line {line}: every cell must be a finite number, got {cell!r}.")
+                raise DataError(f"{file}, line {line}: every cell must be a finite number, got {said(cell)}")
         x = np.array(numbers, np.float32)
     elif is_idx(file):
         x = pixels(read_idx(file))

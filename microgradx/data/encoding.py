@@ -1,8 +1,9 @@
-"""From what files hold to what models take: rows of numbers, labels from 0, their column."""
+"""From what files hold to what models take: rows of numbers, and labels from 0."""
 
 import numpy as np
 
 from microgradx.data.images import scaled
+from microgradx.data.tables import LARGEST
 from microgradx.errors import DataError
 
 
@@ -21,7 +22,9 @@ def finite(values: np.ndarray, what: str) -> np.ndarray:
         numbers = values.astype(np.float32)
     if not np.isfinite(numbers).all():
         place = tuple(map(int, np.unravel_index(np.argmin(np.isfinite(numbers)), numbers.shape)))
-        raise DataError(f"{what} must hold finite float32 numbers, got {values[place]} at index {place}.")
+        large = f" {LARGEST}" * bool(np.isfinite(values[place]))
+        found = f"got {values[place]} at index {place}.{large}"
+        raise DataError(f"{what} must hold finite float32 numbers, {found}")
     return numbers
 
 
@@ -42,13 +45,3 @@ def encode(y: np.ndarray, regression: bool) -> tuple[np.ndarray, tuple[str, ...]
             raise DataError(f"labels must be integers or names, got {odd[0]}. {REGRESSION}")
     names, codes = np.unique(labels, return_inverse=True)
     return codes.astype(np.int64), tuple(f"{name:.0f}" if whole else str(name) for name in names)
-
-
-def find_column(label: str | int, cells: list[str], header: bool) -> int:
-    """The index of the column that holds the labels."""
-    if isinstance(label, int) and -len(cells) <= label < len(cells):
-        return label % len(cells)
-    if isinstance(label, str) and header and label in cells:
-        return cells.index(label)
-    columns = ", ".join(cells) if header else f"{len(cells)} columns without names"
-    raise DataError(f"there is no column {label!r} for the labels; the file has {columns}.")

@@ -4,9 +4,10 @@ from pathlib import Path
 
 import numpy as np
 
-from microgradx.data.encoding import encode, features, find_column
+from microgradx.data.encoding import encode, features
 from microgradx.data.shards import Shards, mapped_npy, mapped_npz
 from microgradx.data.splits import Split, hold_out
+from microgradx.data.tables import find_column
 from microgradx.errors import DataError
 
 

@@ -275,6 +275,7 @@ class Tensor(Box):
     __rmatmul__ = lambda a, b: matmul(as_operand(b), a)
     __floordiv__ = __rfloordiv__ = lambda a, b: without_slope("//", "np.floor(t.numpy() / 2)")
     __mod__ = __rmod__ = lambda a, b: without_slope("%", "np.mod(t.numpy(), 2)")
+    __round__ = lambda a, digits=0: without_slope("round", "np.round(t.numpy())")
     __neg__ = lambda a: scalars.negative(a)
     __abs__ = lambda a: scalars.absolute(a)
     __lt__ = lambda a, b: scalars.less(a, b)

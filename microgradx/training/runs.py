@@ -103,6 +103,9 @@ class Run:
                 config = json.loads(file.read().decode())
         except FileNotFoundError:
             problem = f"{self.folder} holds no run: there is no config.json in it"
+        except NotADirectoryError:
+            what = f"{self.folder} is a file, no folder of a run"
+            raise CheckpointError(f"{what}: name one that microgradx train has made.") from None
         except (ValueError, RecursionError) as error:
             problem = f"{self.config} is damaged: {error}"
         except OSError as error:
