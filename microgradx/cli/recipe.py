@@ -83,7 +83,10 @@ class Recipe:
 
     def split(self) -> Split:
         """The data; the sizes and the loss that follow from it are filled in."""
-        split = datasets[self.data]() if self.data in datasets else sets.load(self.data)
+        return self.suit(datasets[self.data]() if self.data in datasets else sets.load(self.data))
+
+    def suit(self, split: Split) -> Split:
+        """Fill in the sizes and the loss that follow from data; ArgumentError where sizes do not."""
         x, y = split.train
         if len(split.classes) == 1:
             raise ArgumentError(

@@ -296,12 +296,7 @@ class Trainer:
         except CheckpointError:
             self.model.load_state_dict(before)
             raise
-        if self.schedule is not None:
-            self.schedule.load_state_dict(state["schedule"])
-        generator.load_state_dict(state["random"])
-        self.shuffle = state["shuffle"]
-        self.at.__dict__.update(state["position"])
-        self.losses = np.asarray(state.get("losses", ())).tolist()
+        self.stand(state)
         self.history = History.read(run.history)
         self.history.keep(self.at.epoch)
         if (record := state.get("record")) and record["epoch"] not in self.history["epoch"]:
@@ -319,6 +314,15 @@ class Trainer:
                 run.last.replace(run.folder / "last.damaged")
             self.save(state["confusion"])
         return run.settings
+
+    def stand(self, state: checkpoints.State) -> None:
+        """Go on where a state was taken, whose model and optimizer have been loaded."""
+        if self.schedule is not None:
+            self.schedule.load_state_dict(state["schedule"])
+        generator.load_state_dict(state["random"])
+        self.shuffle = state["shuffle"]
+        self.at.__dict__.update(state["position"])
+        self.losses = np.asarray(state.get("losses", ())).tolist()
 
     def diverged(self, what: str, name: str = "", data: Part = ()) -> NonFiniteError:
         """The error that says where it happened and what to do; the data may be what is not finite."""
