@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from importlib.util import find_spec
 from itertools import count
 from pathlib import Path
+from textwrap import shorten
 from typing import Any
 
 import click
@@ -97,7 +98,8 @@ def work(ctx: click.Context, given: dict[str, Any], executor: Executor | None) -
     else:
         plan = planned(given, ctx.args)
         folder = given["out"] or free(Path(recipe_of(ctx.args, {}, 0).data).stem)
-    words = tuple(plan.about["words"])
+    words, most = tuple(plan.about["words"]), 10**12 if given["many"] else MOST
+    plan.bound(most)
     check(words, plan)
     tell(size_of(plan), err=given["json"])
     workers = {"processes": given["processes"], "at_once": given["at_once"], "executor": executor}
@@ -115,7 +117,7 @@ def work(ctx: click.Context, given: dict[str, Any], executor: Executor | None) -
             halving=plan.halving,
             search=plan.search,
             trials=plan.trials,
-            most=10**12 if given["many"] else MOST,
+            most=most,
             progress=not given["quiet"],
             about=plan.about,
             **workers,
@@ -208,7 +210,8 @@ def finish(found: Sweep, given: dict[str, Any]) -> None:
     if failed := [entry for entry in found.entries if "failed" in entry]:
         first = failed[0]
         many = f"{len(failed)} of {len(found.entries)} trials failed; the first"
-        tell(f"{many}, {named(first['config'])}, {first['failed']}: {first['why']}\n")
+        why = shorten(f"{first['failed']}: {first['why']}", 200, placeholder=" ...")
+        tell(f"{many}, {named(first['config'])}, {why}\n")
     tell(f"in {found.folder}: {', '.join(sorted(path.name for path in found.folder.iterdir()))}")  # type: ignore[union-attr]
     tell(f"The best:\n  {best_command(found)}", bold="The best:")
 

@@ -102,15 +102,19 @@ class Worker:
         self.pipe.close()
 
     @property
+    def killed(self) -> bool:
+        """Whether a dead one ended by a signal, such as for the memory that it took."""
+        self.process.join()
+        return (self.process.exitcode or 0) < 0
+
+    @property
     def how(self) -> str:
         """How a dead one ended."""
-        self.process.join()
-        code = self.process.exitcode or 0
-        return f"by signal {-code}" if code < 0 else f"with exit code {code}"
+        return f"{'by signal' if self.killed else 'with exit code'} {abs(self.process.exitcode or 0)}"
 
 
 class Processes:
-    """So many processes, each with `lanes` trials at a time; a dead one is replaced.
+    """Up to so many processes, each with `lanes` trials at a time; a dead one is replaced when need be.
 
     limit: seconds for a trial; soon after them it is killed, and with it its process.
     """
@@ -121,23 +125,20 @@ class Processes:
         except (pickle.PicklingError, AttributeError, TypeError) as error:
             what = f"other processes cannot have this trial ({error})"
             raise ArgumentError(f"{what}: give a function of a module, or processes=0.") from None
-        self.lanes, self.threads, self.limit = lanes, threads, limit
+        self.count, self.lanes, self.threads, self.limit = count, lanes, threads, limit
         self.workers: list[Worker] = []
-        for _ in range(count):
-            self.hire()
-
-    def hire(self) -> None:
-        """One more process."""
-        self.workers.append(Worker(self.trial, self.lanes, self.threads))
 
     @property
     def free(self) -> int:
-        """In all processes."""
-        return sum(self.lanes - len(worker.running) for worker in self.workers)
+        """In all processes, those that have not been started yet among them."""
+        return self.count * self.lanes - sum(len(worker.running) for worker in self.workers)
 
     def begin(self, job: Job) -> None:
-        """Give it to the process that has least to do."""
-        worker = min(self.workers, key=lambda worker: len(worker.running))
+        """Give it to the process that has least to do; start one rather than let it share."""
+        busy = lambda worker: len(worker.running)
+        if len(self.workers) < self.count and all(map(busy, self.workers)):
+            self.workers.append(Worker(self.trial, self.lanes, self.threads))
+        worker = min(self.workers, key=busy)
         worker.running[job.key] = job, time.monotonic()
         with suppress(OSError):  # it has died, which `ended` finds out
             worker.pipe.send(job)
@@ -160,11 +161,10 @@ class Processes:
 
     def dead(self, worker: Worker) -> Iterator[tuple[Job, Entry | None]]:
         """Take over from a process that has died: nobody knows which of its trials it was."""
-        if not worker.ready:
+        if not worker.ready and not worker.killed:
             advice = 'write the call below `if __name__ == "__main__":`, or give processes=0'
             raise ArgumentError(f"a worker ended {worker.how} before it began to work: {advice}.")
         self.workers.remove(worker)
-        self.hire()
         for job, since in worker.running.values():
             ended = failure("died", f"its process ended {worker.how}.")
             yield job, job.entry(**ended, seconds=round(time.monotonic() - since, 3))
@@ -181,7 +181,6 @@ class Processes:
                 continue
             worker.end()
             self.workers.remove(worker)
-            self.hire()
             for key, (job, since) in worker.running.items():
                 ended = failure("limit", f"it took longer than {self.limit:g} s.")
                 entry = job.entry(**ended, seconds=round(now - since, 3)) if key in late else None

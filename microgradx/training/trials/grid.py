@@ -80,6 +80,8 @@ def ranged(name: str, low: str, high: str, how: str, count: str | None) -> Range
         raise ArgumentError(f"{given}:log: equal factors need ends above 0; take :lin.")
     if count is not None and int(count) < 2:
         raise ArgumentError(f"{given}:{how}:{count}: a range has at least 2 values.")
+    if count is not None and int(count) > 10**6:
+        raise ArgumentError(f"{given}:{how}:{count}: a range has at most a million values.")
     whole = all(re.fullmatch(r"[+-]?\d+", end) for end in (low, high))
     return Range(*ends, how == "log", count and int(count), whole)  # type: ignore[arg-type]
 

@@ -96,7 +96,7 @@ def described(folder: Path) -> Entry:
     path = folder / "sweep.json"
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
-        if isinstance(found, dict) and "axes" in found:
+        if isinstance(found, dict) and "grid" in found:
             return found
     except FileNotFoundError:
         what = f"{folder} holds no sweep: there is no sweep.json in it"

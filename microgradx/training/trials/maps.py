@@ -49,7 +49,7 @@ def good(values: np.ndarray, by: str) -> np.ndarray:
 
 def text(sweep: Results, names: Sequence[str] = (), width: int = 80) -> str:
     """A map in letters, the best cells the darkest; "" where it is wider than that, or nothing varies."""
-    if len(sweep.axes) < 2 and not names or len(found := chosen(sweep, names)) < 2:
+    if len(sweep.axes) < 2 or len(found := chosen(sweep, names)) < 2 or sweep.free & {*found}:
         return ""
     values = cells(sweep, found)
     shades = good(values, sweep.by)
@@ -78,10 +78,15 @@ def plot(sweep: Results, place: Place, names: Sequence[str] = ()) -> None:
     """Draw it: a heat map of two names, or of one the means with their deviations."""
     found = chosen(sweep, names)
     others = [name for name in sweep.axes if name not in found]
-    caption = f"Mean {sweep.by} over the seeds" + f", with the best {', '.join(others)}" * bool(others) + "."
+    caption = (
+        f"Mean {sweep.by} over the seeds, held out" + f"; the best {', '.join(others)}" * bool(others) + "."
+    )
     if len(found) == 1:
         figure, ((ax,),) = panels(1, 1, 6.0, 3.6, caption=caption)
         line(sweep, ax, found[0])
+    elif sweep.free & {*found}:
+        figure, ((ax,),) = panels(1, 1, 6.0, 4.0, caption=f"Mean {sweep.by} over the seeds, the best dark.")
+        scatter(sweep, ax, found)
     else:
         rows, across = (sweep.axes[name] for name in found)
         wide, high = max(5.0, 0.78 * len(across) + 1.8), max(2.6, 0.46 * len(rows) + 1.7)
@@ -111,13 +116,40 @@ def heat(sweep: Results, ax: Picture, names: Sequence[str]) -> None:
     ax.tick_params(length=0)
 
 
+def scatter(sweep: Results, ax: Picture, names: Sequence[str]) -> None:
+    """What a search has tried: a point for each, the best the darkest and with a star."""
+    done = [s for s in sweep.standings if s.results]
+    y, x = ([s.config[name] for s in done] for name in names)
+    shades = good(np.array([s.mean for s in done]), sweep.by)
+    ax.scatter(
+        [*map(plain, x)], [*map(plain, y)], c=shades, cmap="Blues", vmin=-0.3, vmax=1, ec=INK, lw=0.5, s=46
+    )
+    ax.plot(plain(x[0]), plain(y[0]), marker="*", color="white", ms=9, mec=INK, mew=0.8)
+    for values, scale in ((x, ax.set_xscale), (y, ax.set_yscale)):
+        if wide(values):
+            scale("log")
+    title = f"best {sweep.by}: {spread(sweep.best.values(sweep.by), sweep.by)}"
+    frame(ax, title, names[1].replace("_", "-"), names[0].replace("_", "-"), "both")
+
+
+def plain(value: object) -> object:
+    """A number as it is, everything else as a word."""
+    return value if isinstance(value, int | float) and not isinstance(value, bool) else str(value)
+
+
+def wide(values: Sequence[object]) -> bool:
+    """Whether numbers are to be seen by their order of magnitude."""
+    numbers = [value for value in values if isinstance(value, int | float)]
+    return len(numbers) == len(values) and min(numbers) > 0 and max(numbers) > 20 * min(numbers)
+
+
 def line(sweep: Results, ax: Picture, name: str) -> None:
     """One name: means with their deviations."""
     found = [(value, s) for value in sweep.axes[name] if (s := sweep.best_at({name: value}))]
-    numeric = all(isinstance(value, int | float) for value, _ in found)
-    x = [value if numeric else str(value) for value, _ in found]
+    x = [plain(value) for value, _ in found]
+    numeric = all(isinstance(value, int | float) for value in x)
     look: Look = {"color": BLUE, "capsize": 3, "fmt": "o-" if numeric else "o", "ms": 5}
     ax.errorbar(x, [s.mean for _, s in found], [s.std for _, s in found], **look)
-    if numeric and min(x) > 0 and max(x) > 20 * min(x):
+    if wide(x):
         ax.set_xscale("log")
     frame(ax, f"best {sweep.by}: {spread(sweep.best.values(sweep.by), sweep.by)}", name.replace("_", "-"))

@@ -88,7 +88,7 @@ def search(axes: Mapping[str, Axis], seeds: Sequence[int], sampler: str, trials:
     done: dict[str, float] = {}
     for first in range(0, trials, GENERATION):
         asked = [study.ask(kinds) for _ in range(min(GENERATION, trials - first))]
-        configs: list[Config] = [dict(trial.params) for trial in asked]
+        configs = [typeable(trial.params) for trial in asked]
         fresh = {Job(config, 0).key: config for config in configs if Job(config, 0).key not in done}
         entries = yield [Job(config, seed) for config in fresh.values() for seed in seeds]
         for k, key in enumerate(fresh):
@@ -98,6 +98,11 @@ def search(axes: Mapping[str, Axis], seeds: Sequence[int], sampler: str, trials:
             failed = value == float("inf")
             state = optuna.trial.TrialState.FAIL if failed else None
             study.tell(trial, None if failed else value, state=state)
+
+
+def typeable(config: Config) -> Config:
+    """Numbers with six digits: as many as a person types."""
+    return {name: float(f"{x:.6g}") if isinstance(x, float) else x for name, x in config.items()}
 
 
 def distribution(name: str, axis: Axis) -> "BaseDistribution":

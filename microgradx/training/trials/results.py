@@ -121,16 +121,18 @@ class Results:
                 found[name] = axis
         return found
 
+    @property
+    def free(self) -> set[str]:
+        """Names whose values a search chooses, any within a range."""
+        axes = {name: read(name, given) for name, given in self.grid.items()}
+        return {name for name, axis in axes.items() if isinstance(axis, Range) and axis.count is None}
+
     def effects(self) -> dict[str, float]:
         """How much each name matters: the variance of its values' mean ranks, the largest first."""
-        place = {Job(s.config, 0).key: k for k, s in enumerate(self.standings)}
         found = {}
         for name, values in self.axes.items():
-            ranks = [
-                [place[Job(s.config, 0).key] for s in self.standings if s.config[name] == v] for v in values
-            ]
-            means = [statistics.fmean(part) for part in ranks if part]
-            found[name] = statistics.pvariance(means) if means else 0.0
+            ranks = [[k for k, s in enumerate(self.standings) if s.config[name] == value] for value in values]
+            found[name] = statistics.pvariance([statistics.fmean(part) for part in ranks if part] or [0.0])
         return dict(sorted(found.items(), key=lambda item: -item[1]))
 
     def best_at(self, config: Mapping[str, Value]) -> Standing | None:

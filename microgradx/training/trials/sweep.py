@@ -89,6 +89,12 @@ class Plan:
             count = sum(rounds)
         return count * len(self.seeds)
 
+    def bound(self, most: int) -> None:
+        """ArgumentError where there are more trainings than that."""
+        if self.count > most:
+            asked = f"a sweep of {self.count:,} trainings, more than {most:,}"
+            raise ArgumentError(f"{asked}: leave some out, or ask for so many with most={self.count}.")
+
     def jobs(self, folder: Path | None) -> plans.Plan:
         """The trials, round by round."""
         if self.halving and self.epochs:
@@ -186,8 +192,7 @@ def sweep(
     numbers = list(range(whole("seeds", seeds, 1))) if isinstance(seeds, int) else list(seeds)
     listed = {name: given if isinstance(given, str) else list(given) for name, given in grid.items()}
     plan = Plan(listed, numbers, epochs if halving else None, halving, search, trials, about or {})
-    if plan.count > most:
-        raise ArgumentError(f"a sweep of {plan.count:,} trainings, more than {most:,}: say so, most=...")
+    plan.bound(most)
     folder = Path(out) if out is not None else None
     if folder is None and (resume or halving):
         raise ArgumentError("halving and resuming need the folder of the sweep: sweep(..., out=FOLDER).")
