@@ -1,13 +1,14 @@
 """Sweeps: trials per second of processes and threads, against a plain loop of `mg.fit`.
 
-48 trainings of digits, 5 epochs: 8 learning rates, 2 optimizers, 3 seeds. Times are of whole sweeps, with the
-start of their processes and every line of the journal on the disk; compiled files were in the cache.
+Trainings of digits, 5 epochs: 8 learning rates, 2 optimizers, 3 seeds or 1. Times are of whole sweeps, with
+the start of their processes and every line of the journal on the disk; compiled files were in the cache.
 """
 
 import statistics
 import tempfile
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import microgradx as mg
@@ -15,13 +16,15 @@ from bench.measure import duration
 from microgradx import data, nn, optim, training
 from microgradx.cli.trial import Trial
 from microgradx.kernels.thread_pool import set_threads, threads
+from microgradx.training.trials.grid import read
 
 METHOD = (
     "Contenders take turns, a sweep each; medians. Other jobs ran on the two cores at the time: compare the "
     "rows, not the figures with another day's."
 )
 GRID = {"lr": "1e-4..1e-1:log:8", "optimizer": "adam,lion"}
-SEEDS, EPOCHS, ROUNDS = 3, 5, 5
+EPOCHS = 5
+JOBS = [([64, 32, 10], 3, 5), ([64, 256, 256, 10], 1, 3)]  # network, seeds, rounds
 WAYS: dict[str, dict[str, int]] = {
     "sweep, this process": {"processes": 0},
     "sweep, this process, 2 threads": {"processes": 0, "at_once": 2},
@@ -36,7 +39,7 @@ def plain(model: list[int], seeds: int) -> list[float]:
     """The loop that a person writes."""
     train, test = data.digits()
     found = []
-    for lr in training.trials.grid.read("lr", GRID["lr"]).values("lr"):
+    for lr in read("lr", GRID["lr"]).values("lr"):
         for kind in (optim.Adam, optim.Lion):
             for seed in range(seeds):
                 mg.seed(seed)
@@ -63,16 +66,13 @@ def swept(model: list[int], seeds: int, **way: int) -> list[float]:
 def run(quick: bool = False) -> list[dict[str, object]]:
     """A row per network and way."""
     rows: list[dict[str, object]] = []
-    for model in [[64, 32, 10]] if quick else [[64, 32, 10], [64, 512, 512, 10]]:
-        seeds = 1 if quick else SEEDS
-        ways: dict[str, Callable[[], list[float]]] = {
-            "a loop of mg.fit": lambda model=model, seeds=seeds: plain(model, seeds)
-        }
-        for name, way in WAYS.items():
-            ways[name] = lambda model=model, seeds=seeds, way=way: swept(model, seeds, **way)
-        expected = plain(model, seeds)  # compiles
+    for model, seeds, rounds in [([64, 32, 10], 1, 1)] if quick else JOBS:
+        ways: dict[str, Callable[[], list[float]]] = {"a loop of mg.fit": partial(plain, model, seeds)}
+        ways |= {name: partial(swept, model, seeds, **way) for name, way in WAYS.items()}
+        expected = plain(model, seeds)
+        swept(model, 1, processes=0)  # both have been compiled now
         taken: dict[str, list[float]] = {name: [] for name in ways}
-        for _ in range(1 if quick else ROUNDS if len(model) == 3 else 3):
+        for _ in range(rounds):
             for name, way in ways.items():
                 start = time.perf_counter()
                 found = way()
@@ -84,8 +84,9 @@ def run(quick: bool = False) -> list[dict[str, object]]:
             rows.append(
                 {
                     "network": "-".join(map(str, model)),
+                    "trials": len(expected),
                     "way": name,
-                    "48 trials" if not quick else "16 trials": duration(middle),
+                    "time": duration(middle),
                     "trials per second": f"{len(expected) / middle:.1f}",
                     "times the loop": f"{first / middle:.1f}",
                     "same bits": "yes",

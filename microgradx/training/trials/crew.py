@@ -162,7 +162,7 @@ class Processes:
     def dead(self, worker: Worker) -> Iterator[tuple[Job, Entry | None]]:
         """Take over from a process that has died: nobody knows which of its trials it was."""
         if not worker.ready and not worker.killed:
-            advice = 'write the call below `if __name__ == "__main__":`, or give processes=0'
+            advice = 'call it in a file, below `if __name__ == "__main__":`, or give processes=0'
             raise ArgumentError(f"a worker ended {worker.how} before it began to work: {advice}.")
         self.workers.remove(worker)
         for job, since in worker.running.values():

@@ -9,7 +9,6 @@ from microgradx.errors import ArgumentError, one_of
 from microgradx.palette import BLUE, INK, Look, Picture, Place, frame, panels
 from microgradx.training.figures import put
 from microgradx.training.trials.results import Results, columns, spread
-from microgradx.training.trials.watch import number
 
 SHADES = "█▓▒░ "
 
@@ -48,25 +47,41 @@ def good(values: np.ndarray, by: str) -> np.ndarray:
 
 
 def text(sweep: Results, names: Sequence[str] = (), width: int = 80) -> str:
-    """A map in letters, the best cells the darkest; "" where it is wider than that, or nothing varies."""
+    """A map in letters, the best cells the darkest, turned where it is too wide; "" where that is, too."""
     if len(sweep.axes) < 2 or len(found := chosen(sweep, names)) < 2 or sweep.free & {*found}:
         return ""
-    values = cells(sweep, found)
-    shades = good(values, sweep.by)
-    rows = [[f"{found[0]} \\ {found[1]}", *map(number, sweep.axes[found[1]])]]
-    for name, line, shade in zip(sweep.axes[found[0]], values, shades, strict=True):
-        marks = [
-            "-" if math.isnan(v) else f"{shown(v, sweep.by)} {mark(s)}"
-            for v, s in zip(line, shade, strict=True)
-        ]
-        rows.append([number(name), *marks])
-    lines = columns(rows)
-    return "\n".join(lines) if max(map(len, lines)) <= width else ""
+    for order in (found, found[::-1]):
+        lines = columns(lettered(sweep, order))
+        if max(map(len, lines)) <= width:
+            return "\n".join(lines)
+    return ""
+
+
+def lettered(sweep: Results, names: Sequence[str]) -> list[list[str]]:
+    """The rows of such a map."""
+    values = cells(sweep, names)
+    rows = [[f"{names[0]} \\ {names[1]}", *map(brief, sweep.axes[names[1]])]]
+    for name, line, shades in zip(sweep.axes[names[0]], values, good(values, sweep.by), strict=True):
+        pairs = zip(line, shades, strict=True)
+        cell = ["-" if math.isnan(v) else f"{shown(v, sweep.by)} {mark(s)}" for v, s in pairs]
+        rows.append([brief(name), *cell])
+    return rows
 
 
 def shown(value: float, by: str) -> str:
     """A mean in few letters."""
     return f"{100 * value:.1f}" if by == "accuracy" else f"{value:.3g}"
+
+
+def brief(value: object) -> str:
+    """A value of an axis, as short as it can be told from others.
+
+    >>> brief(0.00026827), brief(0.1), brief(64), brief("adam")
+    ('2.7e-4', '0.1', '64', 'adam')
+    """
+    if not isinstance(value, float):
+        return str(value)
+    return min(f"{value:.3g}", f"{value:.1e}".replace("e-0", "e-").replace("e+0", "e"), key=len)
 
 
 def mark(share: float) -> str:
@@ -79,7 +94,9 @@ def plot(sweep: Results, place: Place, names: Sequence[str] = ()) -> None:
     found = chosen(sweep, names)
     others = [name for name in sweep.axes if name not in found]
     caption = (
-        f"Mean {sweep.by} over the seeds, held out" + f"; the best {', '.join(others)}" * bool(others) + "."
+        f"Mean {sweep.by} over the seeds, held out"
+        + f"; the best {', '.join(others)} of each" * bool(others)
+        + "."
     )
     if len(found) == 1:
         figure, ((ax,),) = panels(1, 1, 6.0, 3.6, caption=caption)
@@ -108,7 +125,7 @@ def heat(sweep: Results, ax: Picture, names: Sequence[str]) -> None:
     at = [sweep.axes[name].index(best[name]) for name in names]
     ax.plot(at[1], at[0] - 0.33, marker="*", color="white", ms=7, mec=INK, mew=0.6)
     for axis, name in ((ax.yaxis, names[0]), (ax.xaxis, names[1])):
-        axis.set_ticks(range(len(sweep.axes[name])), [*map(number, sweep.axes[name])])
+        axis.set_ticks(range(len(sweep.axes[name])), [*map(brief, sweep.axes[name])])
     title = f"best {sweep.by}: {spread(sweep.best.values(sweep.by), sweep.by)}"
     frame(ax, title, names[1].replace("_", "-"), names[0].replace("_", "-"))
     ax.grid(visible=False)
