@@ -24,7 +24,7 @@ METHOD = (
 )
 GRID = {"lr": "1e-4..1e-1:log:8", "optimizer": "adam,lion"}
 EPOCHS = 5
-JOBS = [([64, 32, 10], 3, 5), ([64, 256, 256, 10], 1, 3)]  # network, seeds, rounds
+JOBS = [([64, 32, 10], 3, 3), ([64, 256, 256, 10], 1, 2)]  # network, seeds, rounds
 WAYS: dict[str, dict[str, int]] = {
     "sweep, this process": {"processes": 0},
     "sweep, this process, 2 threads": {"processes": 0, "at_once": 2},

@@ -10,7 +10,7 @@ from importlib.util import find_spec
 from itertools import count
 from pathlib import Path
 from textwrap import shorten
-from typing import Any
+from typing import Any, cast
 
 import click
 
@@ -267,4 +267,4 @@ def team() -> Iterator[tuple[bool, Executor | None]]:
         raise ArgumentError("Sweeps under mpiexec need mpi4py: pip install 'microgradx[mpi]'.") from None
     few_threads(1)
     with MPICommExecutor(MPI.COMM_WORLD, root=0) as executor:
-        yield executor is not None, executor
+        yield executor is not None, cast(Executor | None, executor)  # its own types say otherwise

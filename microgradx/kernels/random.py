@@ -147,7 +147,7 @@ class Library(Generator):
         super().__init__()
 
     @property
-    def _seed(self) -> int:  # type: ignore[override]
+    def _seed(self) -> int:
         return (drawn.own or self.common)[0]
 
     @_seed.setter
@@ -155,7 +155,7 @@ class Library(Generator):
         (drawn.own or self.common)[0] = seed
 
     @property
-    def _block(self) -> int:  # type: ignore[override]
+    def _block(self) -> int:
         return (drawn.own or self.common)[1]
 
     @_block.setter
