@@ -60,7 +60,8 @@ class Command(click.Command):
         super().format_options(ctx, formatter)
         others = [param.opts[0] for param in OPTIONS if param.name not in FIXED]
         with formatter.section("Options of `microgradx train`, and those of the optimizer"):
-            formatter.write_text(" ".join(others))
+            indent = " " * formatter.current_indent
+            formatter.write(click.wrap_text(" ".join(others), formatter.width, indent, indent) + "\n")
 
 
 @click.command(
