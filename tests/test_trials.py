@@ -128,6 +128,7 @@ def test_sweeps_without_sense_are_refused(tmp_path):
         ({"what": [1]}, {"halving": 3, "epochs": 3}, "the folder of the sweep"),
         ({"what": [1]}, {"search": "tpe"}, "a number of trials"),
         ({"what": [1]}, {"seeds": [1, 1]}, "each once"),
+        ({"seed": [1]}, {}, "decided by the sweep"),
     ]:
         with pytest.raises(ArgumentError, match=says):
             training.sweep(odd, grid_, processes=0, **more)
@@ -266,6 +267,14 @@ def test_processes_threads_and_interruptions_change_no_bit(few, tmp_path, capsys
     path.write_text(path.read_text()[: -len(path.read_text()) // 3])
     assert run(f"--resume={path.parent}", "--processes=0", "--quiet") == 0
     assert results(path.parent) == whole
+
+
+@pytest.mark.interpreted
+def test_epochs_vary_like_every_option(few, tmp_path, capsys):
+    options = ["--grid=epochs=1,3", "--grid=bias=true,false", "--epochs=2", "--processes=0", "--quiet"]
+    assert run(*few, *options, f"--out={tmp_path / 's'}") == 0
+    done = {key: result["epochs"] for key, result in results(tmp_path / "s").items()}
+    assert sorted(done.values()) == [1, 1, 3, 3] and all(f'"epochs": {n}' in key for key, n in done.items())
 
 
 @pytest.mark.interpreted

@@ -54,7 +54,12 @@ class Trial:
     def __call__(
         self, *, seed: int, epochs: int | None = None, folder: str | None = None, **config: Value
     ) -> dict[str, Any]:
-        """What was measured in the best epoch, and after how many epochs."""
+        """What was measured in the best epoch, and after how many epochs.
+
+        With a folder `epochs` says how far to go this time, without one it is an option like all others.
+        """
+        if folder is None and epochs is not None:
+            config["epochs"] = epochs
         recipe = recipe_of(self.words, config, seed)
         split = recipe.suit(data_of(recipe.data))
         trainer = made(recipe, split)
@@ -65,7 +70,7 @@ class Trial:
             trainer.optimizer.load_state_dict(state["optimizer"])
             trainer.stand(state)
             trainer.history.records = state["history"]
-        until = min(epochs or recipe.epochs, recipe.epochs)
+        until = recipe.epochs if epochs is None else min(epochs, recipe.epochs)
         go(trainer, until, held_out(split), recipe.patience, 1e9, [self.clock()], False)
         if place:
             save(place, trainer.state() | {"history": trainer.history.records})

@@ -52,6 +52,9 @@ class Plan:
     def __post_init__(self) -> None:
         if not self.grid:
             raise ArgumentError("a sweep needs something to vary, such as lr=1e-4..1e-1:log:8.")
+        own = {"seed"} | ({"epochs", "folder"} if self.halving is not None else set())
+        if taken := sorted(own & self.grid.keys()):
+            raise ArgumentError(f"{taken[0]} is decided by the sweep: leave it out of the grid.")
         if (self.halving is not None) and (self.search is not None):
             raise ArgumentError("halving compares what a grid has, a search proposes: take one of them.")
         if self.halving is not None and whole("halving", self.halving, 2) and self.epochs is None:
