@@ -71,7 +71,7 @@ class Trial:
             trainer.stand(state)
             trainer.history.records = state["history"]
         until = recipe.epochs if epochs is None else min(epochs, recipe.epochs)
-        go(trainer, until, held_out(split), recipe.patience, 1e9, [self.clock()], False)
+        go(trainer, until, split.test, recipe.patience, 1e9, [self.clock()], False)
         if place:
             save(place, trainer.state() | {"history": trainer.history.records})
         measured = ("epoch", "loss", "accuracy", "valid_loss", "valid_accuracy")
@@ -87,11 +87,6 @@ class Trial:
                 raise TimeoutError(f"it took longer than {self.limit:g} s, until epoch {len(history)}.")
 
         return look
-
-
-def held_out(split: Split) -> Any:
-    """The rows to validate on."""
-    return split.test
 
 
 @lru_cache(2)
