@@ -86,11 +86,18 @@ class Recipe:
 
     def split(self) -> Split:
         """The data; the sizes and the loss that follow from it are filled in."""
-        numbers = (
-            self.loss is not None and next(iter(signature(losses()[self.loss]).parameters)) == "prediction"
-        )
-        split = datasets[self.data]() if self.data in datasets else sets.load(self.data, regression=numbers)
+        return self.suit(rows_of(self.data, self.of_numbers))
+
+    @property
+    def of_numbers(self) -> bool:
+        """Whether the loss that was chosen compares with numbers, not with classes."""
+        chosen = losses()[self.loss] if self.loss is not None else None
+        return chosen is not None and next(iter(signature(chosen).parameters)) == "prediction"
+
+    def suit(self, split: Split) -> Split:
+        """Fill in the sizes and the loss that follow from data; ArgumentError where sizes do not."""
         x, y = split.train
+        numbers = self.of_numbers  # before a loss is filled in
         if len(split.classes) == 1:
             raise ArgumentError(
                 f"{self.data}: all rows are of one class, {split.classes[0]}: nothing to learn."
@@ -206,6 +213,11 @@ class Standardized(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """x with each feature at mean 0 and deviation 1."""
         return (x - self.mean) / self.scale
+
+
+def rows_of(data: str, numbers: bool) -> Split:
+    """A set by its name or path, with numbers or classes for targets."""
+    return datasets[data]() if data in datasets else sets.load(data, regression=numbers)
 
 
 def losses() -> dict[str, Callable[..., Tensor]]:

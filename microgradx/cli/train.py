@@ -145,14 +145,22 @@ def train(ctx: click.Context, **given: Any) -> None:
             tell(f"{run.folder} has done {done} epochs, none is left: --epochs {done + 10} goes on.")
             recipe = replace(recipe, epochs=done)
     else:
-        own = {f.name: given[f.name] for f in fields(Recipe) if f.name in given}
-        names = [param.name for param in hyperparameters(given["optimizer"])]
-        recipe = Recipe(**own, hyperparameters={name: given[name] for name in names if name in said})
+        recipe = chosen(ctx)
         name = f"{Path(named(recipe.data)).stem}-{recipe.optimizer}"
         run = Run(given["out"] or cluster_of().lead(lambda: free(name)))
     cluster = cluster_of(reproducible=recipe.reproducible)
     with cluster.together():
         go(recipe, run, given | {"started": ctx.obj or time.perf_counter()}, cluster)
+
+
+def chosen(ctx: click.Context) -> Recipe:
+    """The recipe of a command line: what was said, and the defaults; of hyperparameters what was said."""
+    given = ctx.params
+    own = {f.name: given[f.name] for f in fields(Recipe) if f.name in given}
+    said = ParameterSource.COMMANDLINE
+    names = [param.name or "" for param in hyperparameters(given["optimizer"])]
+    hyper = {name: given[name] for name in names if ctx.get_parameter_source(name) is said}
+    return Recipe(**own, hyperparameters=hyper)
 
 
 def go(recipe: Recipe, run: Run, given: dict[str, Any], cluster: Cluster) -> None:

@@ -54,13 +54,15 @@ FUNCTIONS, EITHER = Functions(), Either()
 
 def for_arrays(function: Callable[..., Operand]) -> Callable[..., Operand]:
     """A user's definition, in which `math`, and what was imported from it, is for arrays."""
-    code, space = getattr(function, "__code__", None), getattr(function, "__globals__", {})
-    found = {name: space[name] for name in (code.co_names if code else ()) if name in space}
+    if not isinstance(function, FunctionType):
+        return function
+    code, space = function.__code__, function.__globals__
+    found = {name: space[name] for name in code.co_names if name in space}
     others: dict[str, object] = {name: EITHER for name, value in found.items() if value is math}
     for name, value in found.items():
         if getattr(value, "__module__", "") == "math" and callable(value):
             others[name] = getattr(EITHER, value.__name__)
-    if not others or not isinstance(function, FunctionType):
+    if not others:
         return function
     made = FunctionType(code, space | others, code.co_name, function.__defaults__, function.__closure__)
     made.__kwdefaults__ = function.__kwdefaults__

@@ -5,10 +5,7 @@ import warnings
 from functools import partial
 from pathlib import Path
 
-import numpy as np
-
 from microgradx.errors import CheckpointError, TrainingWarning
-from microgradx.kernels.random import generator
 from microgradx.training import checkpoints
 from microgradx.training.checks import same_model
 from microgradx.training.files import writing
@@ -38,7 +35,7 @@ def resume(trainer: Trainer, run: Run, made: Made) -> Settings:
     planned = None if schedule is None else schedule.state_dict()
     trainer.model.load_state_dict(state["model"])
     try:
-        if schedule is not None:
+        if schedule is not None:  # before anything else changes: it may be refused
             schedule.load_state_dict(state["schedule"])
         same_model(settings.get("fit", {}).get("model"), repr(trainer.model), run.folder)
         trainer.optimizer.load_state_dict(state["optimizer"])
@@ -47,10 +44,7 @@ def resume(trainer: Trainer, run: Run, made: Made) -> Settings:
         if schedule is not None and planned is not None:
             schedule.load_state_dict(planned)
         raise
-    generator.load_state_dict(state["random"])
-    trainer.shuffle = state["shuffle"]
-    trainer.at.__dict__.update(state["position"])
-    trainer.losses = np.asarray(state.get("losses", ())).tolist()
+    trainer.stand(state)
     there = partial(History.recovered, run.history, trainer.at.epoch, state.get("record"))
     trainer.history = trainer.records(trainer.cluster.lead(lambda: there().records))
     if other := kept(began, made):

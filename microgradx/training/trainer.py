@@ -336,6 +336,15 @@ class Trainer:
         if best is not None:
             self.model.load_state_dict(best)
 
+    def stand(self, state: checkpoints.State) -> None:
+        """Go on where a state was taken, whose model and optimizer have been loaded."""
+        if self.schedule is not None:
+            self.schedule.load_state_dict(state["schedule"])
+        generator.load_state_dict(state["random"])
+        self.shuffle = state["shuffle"]
+        self.at.__dict__.update(state["position"])
+        self.losses = np.asarray(state.get("losses", ())).tolist()
+
     def diverged(self, what: str, name: str = "", data: Part = ()) -> NonFiniteError:
         """The error that says where it happened and what to do; the data may be what is not finite."""
         kept = f" The last good checkpoint is {self.run.last}." if self.run else ""
