@@ -1,6 +1,7 @@
 """The reference: a page per room, with every name that it offers, from its docstring."""
 
 import inspect
+import re
 from collections import defaultdict
 from functools import cache
 from importlib import import_module
@@ -85,8 +86,8 @@ def page(room: ModuleType) -> str:
     lines = [f".. py:module:: {room.__name__}", "", title(short(room), "="), about.split("\n\n")[0], ""]
     for module, members in groups.items():
         if len(groups) > 1:
-            heading = (inspect.getdoc(import_module(module)) or module).split("\n")[0].rstrip(".")
-            lines += ["", title(heading, "-")]
+            about = inspect.getdoc(import_module(module)) or module
+            lines += ["", title(re.split(r"[:;,.]\s|\.$", about.split("\n")[0])[0], "-")]
         lines += [line for name, x in members for line in directive(room, name, x)]
     return "\n".join(lines) + "\n"
 

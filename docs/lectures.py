@@ -7,6 +7,7 @@ import json
 import re
 import runpy
 from hashlib import sha256
+from html import escape
 from pathlib import Path
 from typing import Any
 
@@ -43,7 +44,7 @@ def picture(figure: Any) -> tuple[str, str]:
 
 
 def markdown(x: Any, out: Path) -> str:
-    """What a cell shows: text, listings, and by HTML all else; of rows and columns what is in them."""
+    """What a cell shows: text, listings, what is in a column, and all else by HTML."""
     from marimo import as_html
 
     if x is None:
@@ -51,10 +52,8 @@ def markdown(x: Any, out: Path) -> str:
     if hasattr(x, "_markdown_text"):
         text = re.sub(r"<style>.*?</style>", "", inspect.cleandoc("\n" + x._markdown_text), flags=re.S)
         return text.strip()
-    if hasattr(x, "_live_children"):
-        row = "flex-direction: row" in x.text
-        inside = "\n\n".join(markdown(child, out) for child in x._live_children)
-        return "\n\n".join([raw('<div class="row">'), inside, raw("</div>")]) if row else inside
+    if hasattr(x, "_live_children") and "flex-direction: column" in x.text:
+        return "\n\n".join(markdown(child, out) for child in x._live_children)
     if type(x).__name__ == "code_editor":
         return f"{FENCE}python\n{x.value.strip()}\n{FENCE}"
     return html(as_html(x).text, out)
@@ -70,6 +69,8 @@ def html(text: str, out: Path) -> str:
         tag.replace_with(parsed(mathml(tag.text[3:-3], block=tag.text.startswith("||["))))
     for tag in page.find_all(class_="codehilite"):
         tag["class"] = "highlight"
+    for tag in page.find_all(class_="prose"):
+        del tag["class"]  # of marimo's style sheets
     for tag in page.find_all("img"):
         tag["src"], tag["alt"] = kept(tag["src"], out), "A figure of the lecture"
     return raw(str(page))
@@ -115,5 +116,7 @@ def control(tag: Tag) -> str:
         return tag.decode_contents()
     value = json.loads(str(one["data-initial-value"]))
     value = ", ".join(map(str, value)) if isinstance(value, list) else value
+    if one.name == "marimo-code-editor":
+        return f"<pre>{escape(str(value))}</pre>"
     label = json.loads(str(one.get("data-label", "null"))) or ""
     return f'<p class="control">{plain(label)} <kbd>{value}</kbd></p>'

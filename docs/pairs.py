@@ -8,7 +8,7 @@ from docutils import nodes
 from sphinx.util.docutils import SphinxDirective
 
 PAGES = Path(__file__).parent / "pages"
-ROW = re.compile(r"```\{pair\} (\S+)\n(.*?)```", re.S)
+ROW = re.compile(r"```\{pair\} \S+\n(.*?)```", re.S)
 
 
 class Row(NamedTuple):
@@ -24,13 +24,18 @@ def row(text: str) -> Row:
     return Row(*(part.strip("\n") for part in text.split("\n---\n")))
 
 
-def rows(page: str) -> list[tuple[str, Row]]:
-    """All rows of a page, each with the title of its section."""
-    found, section = [], ""
-    for part in re.split(r"^## ", (PAGES / f"{page}.md").read_text(encoding="utf-8"), flags=re.M):
-        section = part.split("\n")[0]
-        found += [(section, row(match[2])) for match in ROW.finditer(part)]
-    return found
+def all_rows(page: str) -> list[Row]:
+    return [row(text) for text in ROW.findall((PAGES / f"{page}.md").read_text(encoding="utf-8"))]
+
+
+def start(page: str) -> Row:
+    """What both sides of a page begin with, before each row."""
+    return all_rows(page)[0]
+
+
+def rows(page: str) -> list[Row]:
+    """All others."""
+    return all_rows(page)[1:]
 
 
 class Pair(SphinxDirective):

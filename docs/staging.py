@@ -15,6 +15,11 @@ from microgradx.compiler.run.cuda_executable import written
 ROOT = Path(__file__).parents[1]
 HERE = Path(__file__).parent
 COPIED = "microgradx/rules.py", "microgradx/scalars.py", "examples/pictures", "bench/results"
+GO_ON = """
+Go on with [training](train.md); coming from [PyTorch](from_pytorch.md), [JAX](from_jax.md) or
+[NumPy](from_numpy.md); the [lectures](lecture_1_autograd.md); [emitted code](emitted.md); the
+[reference](reference/index.md); what was [measured](measured.md).
+"""
 PARALLEL = 2  # lectures at a time
 
 
@@ -88,5 +93,6 @@ def front(out: Path, guide: list[str], lessons: list[str], tables: list[str]) ->
         "Measured": tables,
     }  # fmt: skip
     with (out / "index.md").open("a", encoding="utf-8") as file:
+        print(GO_ON, file=file)
         for caption, pages in trees.items():
             print("\n```{toctree}", ":hidden:", f":caption: {caption}\n", *pages, "```", sep="\n", file=file)
