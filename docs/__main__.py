@@ -1,4 +1,4 @@
-"""`python -m docs`: make the site, and check every link in it. It opens from the disk: build/site/index.html."""
+"""`python -m docs`: make the site and check every link in it. It opens from the disk, build/site/index.html."""
 
 import argparse
 import shutil
@@ -15,7 +15,9 @@ def main() -> int:
     """Stage the sources, build strictly, check what came out; the exit code."""
     parser = argparse.ArgumentParser(prog="python -m docs", description=__doc__)
     parser.add_argument("--out", type=Path, default=Path("build/site"), help="the site's folder, made anew")
-    parser.add_argument("--lectures", type=Path, help="pages of lectures that ran before; without, they run now")
+    parser.add_argument(
+        "--lectures", type=Path, help="pages of lectures that ran before; without, they run now"
+    )
     options = parser.parse_args()
     shutil.rmtree(options.out, ignore_errors=True)
     with tempfile.TemporaryDirectory() as folder:
@@ -27,7 +29,8 @@ def main() -> int:
     faults = checks.faults(options.out)
     print(*faults, sep="\n", file=sys.stderr)
     if not failed and not faults:
-        print(f"{len(list(options.out.rglob('*.html')))} pages, every link leads somewhere: {options.out}/index.html")
+        pages = len(list(options.out.rglob("*.html")))
+        print(f"{pages} pages, every link leads somewhere: {options.out}/index.html")
     return failed or bool(faults)
 
 

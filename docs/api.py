@@ -8,7 +8,7 @@ from importlib import import_module
 from types import ModuleType
 
 import microgradx as mg
-from microgradx import compiler, cuda, data, errors, kernels, nn, optim, primitives, study, training
+from microgradx import compiler, data, errors, kernels, nn, optim, primitives, study, training
 
 ROOMS = mg, nn, optim, training, data, study, primitives, kernels, compiler
 """Rooms of which every public name has an example."""
@@ -33,6 +33,7 @@ def written(room: ModuleType) -> dict[str, object]:
 
 
 def is_error(x: object) -> bool:
+    """Whether it is a class of errors or warnings."""
     return isinstance(x, type) and issubclass(x, Exception)
 
 
@@ -43,11 +44,13 @@ def short(room: ModuleType) -> str:
 
 @cache
 def described() -> dict[ModuleType, dict[str, object]]:
-    """By room, the names on its page; what several rooms offer stands in the first, errors with their like."""
+    """By room, the names on its page; what several offer stands in the first, errors with their like."""
     rooms = {room: public(room) for room in ROOMS} | {r: written(r) for r in map(import_module, OTHERS)}
     known: set[int] = set()
     for room, names in rooms.items():
-        here = {n: x for n, x in names.items() if not isinstance(x, type) or x.__name__ == n}  # no second names
+        here = {
+            n: x for n, x in names.items() if not isinstance(x, type) or x.__name__ == n
+        }  # no second names
         kept = {n: x for n, x in here.items() if id(x) not in known and is_error(x) == (room is errors)}
         rooms[room] = kept
         known |= {id(x) for x in kept.values()}
@@ -93,12 +96,21 @@ def page(room: ModuleType) -> str:
 
 
 def title(text: str, mark: str) -> str:
+    """A heading of reStructuredText."""
     return f"{text}\n{mark * len(text)}\n"
 
 
 def index() -> str:
     """The table of all names, with the first line of each."""
-    lines = ["# Reference", "", "Functions take numbers, NumPy arrays or tensors.", "", "```{toctree}", ":hidden:", ""]
+    lines = [
+        "# Reference",
+        "",
+        "Functions take numbers, NumPy arrays or tensors.",
+        "",
+        "```{toctree}",
+        ":hidden:",
+        "",
+    ]
     lines += [*(short(room) for room in described()), "```", ""]
     for room, page in described().items():
         lines += [f"## {short(room)}", "", "| | |", "|---|---|"]

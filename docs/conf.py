@@ -1,10 +1,11 @@
 """What Sphinx is told: `python -m docs` runs it."""
 
-from docs import api, mathml, pairs, prose
 from docutils import nodes
 from sphinx import addnodes
+from sphinx.application import Sphinx
 from sphinx.transforms import SphinxTransform
 
+from docs import api, mathml, pairs, prose
 from microgradx import __version__
 
 project, author, release = "microgradx", "The microgradx developers", __version__
@@ -22,7 +23,9 @@ html_theme, html_title = "furo", "microgradx"
 html_static_path, html_css_files = ["static"], ["site.css"]
 html_copy_source = html_show_sphinx = False
 html_math_renderer = "mathml"
-html_theme_options = {"light_css_variables": {"color-brand-primary": "#0072B2", "color-brand-content": "#0072B2"}}
+html_theme_options = {
+    "light_css_variables": {"color-brand-primary": "#0072B2", "color-brand-content": "#0072B2"}
+}
 
 
 class Names(SphinxTransform):
@@ -30,7 +33,8 @@ class Names(SphinxTransform):
 
     default_priority = 400
 
-    def apply(self):
+    def apply(self) -> None:
+        """Called by Sphinx for each page."""
         for node in list(self.document.findall(nodes.literal)):
             full = api.names().get(node.astext().split("(")[0])
             if full and not isinstance(node.parent, nodes.reference | addnodes.pending_xref):
@@ -42,12 +46,12 @@ class Names(SphinxTransform):
                 link += node
 
 
-def docstring(app, what, name, x, options, lines):
+def docstring(app: Sphinx, what: str, name: str, x: object, options: object, lines: list[str]) -> None:
     """Our style of docstrings, for autodoc."""
     lines[:] = prose.restructured(lines, prose.parameters(x))
 
 
-def setup(app):
+def setup(app: Sphinx) -> dict[str, object]:
     """Called by Sphinx."""
     app.connect("autodoc-process-docstring", docstring)
     app.add_transform(Names)

@@ -1,4 +1,4 @@
-"""A lecture as a page: its cells run, and what they show becomes Markdown, with the sliders where they start."""
+"""A lecture as a page: its cells run, and what they show becomes Markdown, sliders where they start."""
 
 import base64
 import inspect
@@ -30,7 +30,8 @@ def run(path: Path, out: Path | None = None) -> dict[str, Any]:
         parts = [part for x in shown if (part := markdown(x, out).strip())]
         head = next(k for k, part in enumerate(parts) if part.startswith("# "))
         title, _, first = parts[head].partition("\n")
-        note = f":::{{note}}\nThis is how it begins. `marimo run examples/{path.name}` has sliders that move.\n:::"
+        command = f"`marimo run examples/{path.name}`"
+        note = f":::{{note}}\nThis is how it begins. {command} has sliders that move.\n:::"
         text = "\n\n".join([title, note, first, *parts[:head], *parts[head + 1 :]])
         (out / f"{path.stem}.md").write_text(text + "\n", encoding="utf-8")
     return defined
@@ -62,7 +63,11 @@ def markdown(x: Any, out: Path) -> str:
 def html(text: str, out: Path) -> str:
     """HTML of marimo's as plain HTML: no elements of its own, pictures in files."""
     page = BeautifulSoup(text, "html.parser")
-    for name, plain in (("marimo-accordion", drawers), ("marimo-tabs", drawers), ("marimo-ui-element", control)):
+    for name, plain in (
+        ("marimo-accordion", drawers),
+        ("marimo-tabs", drawers),
+        ("marimo-ui-element", control),
+    ):
         for tag in page.find_all(name):
             tag.replace_with(parsed(plain(tag)))
     for tag in page.find_all("marimo-tex"):
@@ -82,6 +87,7 @@ def raw(text: str) -> str:
 
 
 def parsed(text: str) -> BeautifulSoup:
+    """HTML as a tree."""
     return BeautifulSoup(text, "html.parser")
 
 

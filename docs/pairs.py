@@ -25,6 +25,7 @@ def row(text: str) -> Row:
 
 
 def all_rows(page: str) -> list[Row]:
+    """The rows of a page, the one with which both sides begin first."""
     return [row(text) for text in ROW.findall((PAGES / f"{page}.md").read_text(encoding="utf-8"))]
 
 
@@ -43,12 +44,14 @@ class Pair(SphinxDirective):
 
     has_content, required_arguments = True, 1
 
-    def run(self):
+    def run(self) -> list[nodes.Node]:
         """The row's nodes."""
         one = row("\n".join(self.content))
         pair = nodes.container(classes=["pair"])
         for name, code in ((self.arguments[0], one.theirs), ("microgradx", one.ours)):
-            side = nodes.container("", nodes.caption("", name), nodes.literal_block(code, code, language="python"))
+            side = nodes.container(
+                "", nodes.caption("", name), nodes.literal_block(code, code, language="python")
+            )
             pair += side
         if one.note:
             note = nodes.container(classes=["note"])

@@ -71,7 +71,8 @@ def items(block: list[str], names: set[str]) -> Iterator[str]:
             prose.append(block[k])
             if rest:
                 yield from told()
-                yield from ["::", "", *(f"   {line}" for line in inspect.cleandoc("\n".join(["", *rest])).split("\n")), ""]
+                equations = re.split(r" {3,}|\n", inspect.cleandoc("\n".join(["", *rest])))
+                yield from ["::", "", *(f"   {one}" for one in equations), ""]
         k = j
     yield from told()
 

@@ -14,7 +14,8 @@ from microgradx.compiler.run.cuda_executable import written
 
 ROOT = Path(__file__).parents[1]
 HERE = Path(__file__).parent
-COPIED = "microgradx/rules.py", "microgradx/scalars.py", "examples/pictures", "bench/results"
+FILES = "rules.py", "scalars.py", "familiar.py"
+COPIED = *(f"microgradx/{name}" for name in FILES), "examples/pictures", "bench/results"
 GO_ON = """
 Go on with [training](train.md); coming from [PyTorch](from_pytorch.md), [JAX](from_jax.md) or
 [NumPy](from_numpy.md); the [lectures](lecture_1_autograd.md); [emitted code](emitted.md); the
@@ -52,7 +53,12 @@ def emitted(out: Path) -> None:
     made = runpy.run_path(str(out / "example.py"))
     step = made["step"]
     gpu = written(step.variant.captured, mg.cuda.Shape(), 132, "graph")[0].text
-    files = {"sweep.py": made["optimizer"].source, "program.txt": step.program, "step.py": step.source, "gpu.py": gpu}
+    files = {
+        "sweep.py": made["optimizer"].source,
+        "program.txt": step.program,
+        "step.py": step.source,
+        "gpu.py": gpu,
+    }
     for name, text in files.items():
         (out / name).write_text(f"{text}\n", encoding="utf-8")
 

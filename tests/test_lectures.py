@@ -57,7 +57,7 @@ def test_lecture_ends_right(name, marimo):
 
 
 def ends_right(name):
-    """Run a lecture; where the variable LECTURE_PAGES names a folder, the page of it is left there for the site."""
+    """Run a lecture; its page for the site is left in the folder LECTURE_PAGES, where that is told."""
     if "LECTURE_PAGES" in os.environ:
         from docs.lectures import run
 

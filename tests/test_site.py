@@ -1,4 +1,4 @@
-"""The site: pairs of code give the same numbers, every public name has a place, and faults in pages are found."""
+"""The site: pairs of code give the same numbers, public names have a place, and faults in pages are found."""
 
 import importlib.util
 import re
@@ -58,7 +58,12 @@ def test_both_sides_of_a_row_have_the_same_value(page, row, tmp_path, monkeypatc
 
 
 def test_a_row_that_differs_is_seen():
-    for one, other in ((1.0, 1.001), ([1.0, [2.0]], [1.0, [3.0]]), ([1.0], [1.0, 1.0]), (np.ones(2), np.ones(3))):
+    for one, other in (
+        (1.0, 1.001),
+        ([1.0, [2.0]], [1.0, [3.0]]),
+        ([1.0], [1.0, 1.0]),
+        (np.ones(2), np.ones(3)),
+    ):
         with pytest.raises(AssertionError):
             compare(one, other)
 
@@ -92,7 +97,7 @@ other: not a parameter
 def test_our_docstrings_as_restructured_text():
     assert prose.restructured(DOCSTRING.split("\n"), {"size", "axis"}) == [
         r"The product of ``a``\ s, a \* b\_ \|c\|: `arXiv 1412.6980 <https://arxiv.org/abs/1412.6980>`__.",
-        *("", "::", "", "   m ← βm     p ← p - m", ""),
+        *("", "::", "", "   m ← βm", "   p ← p - m", ""),
         *("``size``, ``axis``", "   how many, and where", ""),
         *("other: not a parameter", ""),
         *(">>> 1", ""),
