@@ -1,4 +1,4 @@
-"""`python -m docs`: make the site and check every link in it. It opens from the disk, build/site/index.html."""
+"""`python -m docs`: make the site and check every link in it. It opens from the disk: build/site."""
 
 import argparse
 import shutil

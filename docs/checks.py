@@ -1,4 +1,4 @@
-"""What must hold of a finished site: links and anchors lead somewhere, names are there, nothing is fetched."""
+"""What must hold of a finished site: links and anchors lead somewhere, no name lacks, nothing is fetched."""
 
 from collections.abc import Iterator, Mapping
 from html.parser import HTMLParser
