@@ -18,14 +18,15 @@ optimizer = optim.Adam(model.parameters(), lr=1e-3)
 def step(x: mg.Tensor, y: mg.Tensor) -> mg.Tensor:
     """A training step."""
     optimizer.zero_grad()
-    loss = nn.cross_entropy(model(x), y)
+    logits: mg.Tensor = model(x)  # a module of your own may give anything
+    loss = nn.cross_entropy(logits, y)
     loss.backward()
     optimizer.step()
     return assert_type(loss, mg.Tensor)
 
 
 assert_type(step, Step[mg.Tensor])
-assert_type(mg.tensor([1.0]) + 2, mg.Tensor)
+assert_type(2 * -mg.tensor([1.0]) @ mg.tensor([1.0]) + 3, mg.Tensor)
 assert_type(mg.tensor([1.0]).sum(), mg.Tensor)
 assert_type(mg.tensor([1.0]).numpy(), np.ndarray)
 assert_type(mg.fit(model, optimizer, train, test), History)
