@@ -161,6 +161,8 @@ class Tensor(Box):
         text = np.array2string(on_host(look(self, "printing")), separator=", ", prefix="tensor(")
         kind = "" if self.dtype == np.float32 else f", dtype={self.dtype}"
         kind += f', device="{self.device}"' * (self.device != "cpu")
+        if self.size > np.get_printoptions()["threshold"] or not self.size and self.ndim > 1:
+            kind += f", shape={self.shape}"  # which the numbers do not show
         made = f", from={self._node.op.name}" if self._node else ", requires_grad=True" * self.requires_grad
         return f"tensor({text}{kind}{made})"
 
