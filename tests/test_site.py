@@ -1,7 +1,10 @@
 """The site: pairs of code give the same numbers, public names have a place, and faults in pages are found."""
 
 import importlib.util
+import multiprocessing
+import os
 import re
+from concurrent.futures import ProcessPoolExecutor
 
 import numpy as np
 import pytest
@@ -42,19 +45,28 @@ def compare(theirs, ours):
         np.testing.assert_allclose(*(array.astype(float) for array in arrays), rtol=2e-5, atol=2e-6)
 
 
+@pytest.fixture(scope="module")
+def process():
+    """A process of its own: where JAX is loaded, forks of later tests would be warned of."""
+    with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
+        yield pool
+
+
+def both(page, row, folder):
+    """Run both sides of a row in a folder, and compare."""
+    os.chdir(folder)
+    start = pairs.start(page)
+    theirs = value(f"{start.theirs}\n{row.theirs}", "theirs", folder)
+    compare(theirs, value(f"{start.ours}\n{row.ours}", "ours", folder))
+
+
 @pytest.mark.interpreted
 @pytest.mark.parametrize(("page", "row"), ROWS)
-def test_both_sides_of_a_row_have_the_same_value(page, row, tmp_path, monkeypatch, registries):
+def test_both_sides_of_a_row_have_the_same_value(page, row, tmp_path, process):
     for library in {PAGES[page], *re.findall(r"^import (\w+)$", row.theirs, re.M)}:
         if importlib.util.find_spec(library) is None:
             pytest.skip(f"{library} is not installed: it is in the extra 'bench'")
-    monkeypatch.chdir(tmp_path)
-    start = pairs.start(f"from_{page}")
-    found = [
-        value(f"{first}\n{code}", name, tmp_path)
-        for first, code, name in ((start.theirs, row.theirs, "theirs"), (start.ours, row.ours, "ours"))
-    ]
-    compare(*found)
+    process.submit(both, f"from_{page}", row, tmp_path).result(timeout=300)
 
 
 def test_a_row_that_differs_is_seen():
