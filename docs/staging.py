@@ -8,8 +8,11 @@ from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 from pathlib import Path
 
+from click.testing import CliRunner
+
 import microgradx as mg
 from docs import api, lectures
+from microgradx.cli import COMMANDS, cli
 from microgradx.compiler.run.cuda_executable import written
 
 ROOT = Path(__file__).parents[1]
@@ -33,6 +36,7 @@ def stage(out: Path, ran: Path | None = None) -> None:
     shutil.copytree(HERE / "pages", out, dirs_exist_ok=True)
     reference(out / "reference")
     emitted(out / "_made")
+    (out / "commands.md").write_text(commands(), encoding="utf-8")
     titles = lessons(out, ran)
     tables = sorted((f"bench/results/{path.stem}" for path in out.glob("bench/results/*.md")), reverse=True)
     front(out, readme(out), titles, tables)
@@ -44,6 +48,19 @@ def reference(out: Path) -> None:
     for room in api.described():
         (out / f"{api.short(room)}.rst").write_text(api.page(room), encoding="utf-8")
     (out / "index.md").write_text(api.index(), encoding="utf-8")
+
+
+def commands() -> str:
+    """What every command says with `--help`."""
+    lines = ["# The command microgradx"]
+    for name in ["", *COMMANDS]:
+        text = (
+            CliRunner()
+            .invoke(cli, [*name.split(), "--help"], prog_name="microgradx", terminal_width=78)
+            .output
+        )
+        lines += [f"\n## {name}" * bool(name), "\n```text", text.strip(), "```"]
+    return "\n".join(lines)
 
 
 def emitted(out: Path) -> None:
@@ -95,8 +112,8 @@ def front(out: Path, guide: list[str], lessons: list[str], tables: list[str]) ->
     """Add to the first page where everything is."""
     coming = [f"from_{name}" for name in ("pytorch", "jax", "numpy")]
     trees = {
-        "Guide": guide, "Coming from": coming, "Lectures": lessons, "Inside": ["emitted", "reference/index"],
-        "Measured": tables,
+        "Guide": guide, "Coming from": coming, "Lectures": lessons,
+        "Reference": ["emitted", "reference/index", "commands"], "Measured": tables,
     }  # fmt: skip
     with (out / "index.md").open("a", encoding="utf-8") as file:
         print(GO_ON, file=file)

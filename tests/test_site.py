@@ -9,10 +9,10 @@ from concurrent.futures import ProcessPoolExecutor
 import numpy as np
 import pytest
 
-for needed in ("sphinx", "latex2mathml"):
+for needed in ("sphinx", "latex2mathml", "bs4"):
     pytest.importorskip(needed, reason="the site's generator is in the extra 'docs'")
 
-from docs import api, checks, pairs, prose  # noqa: E402
+from docs import api, checks, lectures, pairs, prose  # noqa: E402
 
 PAGES = {"pytorch": "torch", "jax": "jax", "numpy": "numpy"}
 ROWS = [
@@ -132,3 +132,28 @@ def test_faults_of_pages_are_found(tmp_path, monkeypatch):
         "a.html has an element <marimo-slider> that no browser knows",
         "no page describes mg.new",
     ]
+
+
+SHOWN = {
+    """<marimo-accordion data-labels='["open"]'><div><b>x</b></div></marimo-accordion>""": (
+        "<details><summary>open</summary><b>x</b></details>"
+    ),
+    """<marimo-ui-element><marimo-slider data-initial-value='0.5' data-label='"&lt;span&gt;lr&lt;/span&gt;"'>
+    </marimo-slider></marimo-ui-element>""": '<p class="control">lr <kbd>0.5</kbd></p>',
+    """<marimo-ui-element><marimo-code-editor data-initial-value='"a &lt; b"'></marimo-code-editor>
+    </marimo-ui-element>""": "<pre>a &lt; b</pre>",
+    "<img src='data:image/png;base64,AAAA'>": (
+        '<img alt="A figure of the lecture" src="_static/709e80c88487.png"/>'
+    ),
+}
+"""What marimo writes, and what the site has for it."""
+
+
+@pytest.mark.parametrize("text", SHOWN)
+def test_what_lectures_show_becomes_html(text, tmp_path):
+    assert lectures.html(text, tmp_path).split("\n")[1] == SHOWN[text]
+
+
+def test_formulas_of_lectures_become_mathml(tmp_path):
+    shown = lectures.html("<marimo-tex>||(x^2||)</marimo-tex>", tmp_path)
+    assert "<msup><mi>x</mi><mn>2</mn></msup>" in shown and "marimo" not in shown
