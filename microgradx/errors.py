@@ -1,13 +1,16 @@
 """Every error that a user can meet: what was wrong, the actual values, the next move."""
 
 import math
+import os
 import reprlib
 from collections.abc import Callable, Iterable
 from difflib import get_close_matches
 from functools import wraps
 from inspect import signature
 from operator import index
+from pathlib import Path
 from typing import Any, Protocol, SupportsIndex, TypeGuard, TypeVar
+from unicodedata import category
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -24,6 +27,16 @@ def guess(given: str, valid: Iterable[str]) -> str:
     near = near or [name for name in names if asked and asked in name]
     near = near or [name for name in names if name in (initials(asked), asked[: max(3, len(name))])]
     return f" Did you mean {names[near[0]]}?" if near else ""
+
+
+def few(names: Iterable[str], most: int = 12) -> str:
+    """Names in a row, none too long, and how many there are beyond the first so many.
+
+    >>> few(map(str, range(100)), 3)
+    '0, 1, 2 and 97 more'
+    """
+    short = [name if len(name) <= 40 else f"{name[:37]}..." for name in names]
+    return ", ".join(short[:most]) + f" and {len(short) - most} more" * (len(short) > most)
 
 
 def undefined(name: str, known: Iterable[str]) -> str:
@@ -209,6 +222,50 @@ def shown(value: object) -> str:
         return reprlib.repr(value)
     except Exception:  # such as of a whole number with more digits than Python prints
         return f"a {type(value).__name__}"
+
+
+def plain(text: str, but: str = "") -> str:
+    """A text without what a terminal obeys or hides, written as Python writes it; `but` for what may stay.
+
+    >>> print(plain("a\\x1b[31mb"))
+    a\\x1b[31mb
+    """
+    if text.isprintable():
+        return text
+    kept = set(but)
+    return "".join(
+        x if x.isprintable() or x in kept or category(x) in SHOWN else x.encode("unicode_escape").decode()
+        for x in text
+    )
+
+
+SHOWN = ("Zs", "Co", "Cn", "Cs")
+"""Spaces of other scripts, letters that are newer than this Python, and bytes of names of files."""
+
+
+def writable(path: str | os.PathLike[str], folder: bool = False) -> Path:
+    """The path of a file that is to be written, or of a `folder`; ArgumentError where it cannot be.
+
+    A folder is made with those above it; a file needs one that is there.
+    """
+    path = Path(path)
+    try:
+        if path.is_dir() != folder and path.exists():
+            what = "is a file, a folder is wanted" if folder else "is a folder, a file is wanted"
+            raise ArgumentError(f"{path} {what}: name another{'' if folder else f', such as {path}/NAME'}.")
+        above = (path, *path.parents) if folder else path.parents
+        there = next(p for p in above if p.exists() or not folder)
+        if not there.exists():
+            raise ArgumentError(
+                f"{path}: there is no folder {there}. Make it (mkdir -p {there}), or name another."
+            )
+        if not there.is_dir():
+            raise ArgumentError(f"{path}: {there} is a file, no folder: name another place.")
+        if not os.access(path if path.exists() else there, os.W_OK):
+            raise ArgumentError(f"{path} cannot be written by this user: name another place.")
+    except OSError as error:  # such as of a name that is too long
+        raise ArgumentError(f"{shown(str(path))} is no place to write to: {error.strerror}.") from None
+    return path
 
 
 def checked(function: F, prepare: Callable[[tuple[object, ...]], tuple[object, ...]] | None = None) -> F:

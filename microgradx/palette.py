@@ -10,7 +10,8 @@ from typing import IO, TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from microgradx.errors import ArgumentError
+from microgradx.errors import ArgumentError, writable
+from microgradx.errors import plain as plain_text
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -90,8 +91,13 @@ def frame(
     ax.grid(axis=lines, color=FAINT, lw=0.7)
 
 
+def written(name: str) -> str:
+    """A name of the user's as it can be drawn: no formula between dollars, nothing invisible."""
+    return plain_text(name).replace("$", r"\$")
+
+
 def keep(figure: "Figure", file: Place) -> None:
     """Write a figure to a file, to an open one as PNG; ArgumentError where a suffix names no picture."""
     if isinstance(file, str | Path) and Path(file).suffix.lower() not in (".png", ".svg", ".pdf"):
         raise ArgumentError(f"{file}: pictures are .png, .svg or .pdf; only a race can be .gif or .html.")
-    figure.savefig(file, dpi=160)
+    figure.savefig(writable(file) if isinstance(file, str | Path) else file, dpi=160)

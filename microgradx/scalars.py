@@ -57,6 +57,10 @@ def check_definition(what: str, function: object) -> None:
         name = type(function).__name__
         advice = "Write one, `def name(...):`, that computes the same; numbers can be its defaults."
         raise ArgumentError(f"{what} takes a definition of Python's, not a {name}. {advice}")
+    if inspect.isgeneratorfunction(function) or inspect.iscoroutinefunction(function):
+        raise ArgumentError(
+            f"{what} {function.__name__}: write return where yield is, and def without async."
+        )
     for p in signature_of(function).parameters.values():
         if p.kind in (p.VAR_POSITIONAL, p.VAR_KEYWORD):
             raise ArgumentError(f"{what} {function.__name__}: instead of `{p}`, name its parameters.")
@@ -199,9 +203,11 @@ def elementwise(
 ) -> Elementwise | Callable[[Callable[..., Operand]], Elementwise]:  # fmt: skip
     """Declare an elementwise function from its definition on plain numbers; its slope follows.
 
-    The body is arithmetic over its arguments, numbers and other elementwise functions, with
-    `where(condition, a, b)` instead of `if`. `domain` is the interval (or one per input) where it is
-    tested, `kinks` where it has no derivative; `activation` lists it among a network's choices.
+    The body is arithmetic over its arguments, numbers, functions of math and other elementwise functions,
+    with `where(condition, a, b)` instead of `if`. Conditions are joined by `& | ~`; of two on arrays the sum
+    is a condition, too, as in NumPy: to count them, write where(condition, 1, 0).
+    `domain` is the interval (or one per input) where it is tested, `kinks` where it has no derivative;
+    `activation` lists it among a network's choices.
     Globals and a closure's numbers may change: the next call sees them, and a compiled step is made anew.
     A model keeps the function that it was given: declared anew, it is for new models.
     ArgumentError for what is no definition, such as a functools.partial.

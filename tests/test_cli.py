@@ -494,6 +494,12 @@ def test_a_damaged_run_is_named(command, damage):
         ("train --activation rleu", "no activation 'rleu'. Did you mean relu? Choose from"),
         ("train --schedule cos", "no schedule 'cos'. Did you mean cosine? Choose from constant,"),
         ("train --loss mse", "no loss 'mse'. Did you mean mse_loss? Choose from"),
+        (
+            "train --data regression --loss cross_entropy",
+            "--loss cross_entropy is for classes, and the targets of regression are numbers: take",
+        ),
+        ("train --data regression --loss kl_div", "--loss kl_div is for classes, and the targets of"),
+        ("train --data moons --save-every nan", "save_every must be a number of at least 0, got nan"),
         ("train --device tpu", "'tpu' is not one of 'cpu', 'cuda'"),
         ("train --epochs 0", "Invalid value for '--epochs': 0 is not in the range x>=1"),
         ("train --model 64", "--model 64: give the sizes of the layers, such as 64-128-10"),
@@ -520,11 +526,31 @@ def test_a_damaged_run_is_named(command, damage):
         ("optimizers --convention keras", "whose convention? microgradx optimizers adam --convention keras"),
         ("optimizers nadam --convention keras", "nadam is not described for 'keras'; described for it: none"),
         ("evaluate", "Missing argument 'RUN'"),
+        ("train --epochs 1e9", "'1e9' is not a valid whole number"),
+        ("train --clip-norm nan", "'nan' is not a valid number"),
+        ("train --model 0-1", "--model 0-1: give the sizes of the layers"),
+        (
+            "graph --model 64-99999999999-10",
+            "needs about 239,999,999,997,920 bytes (32 for each of 7,499,999",
+        ),
+        ("graph --model 1-" + "9" * 5000, "..: give the sizes of the layers, such as 64-128-10"),
+        (
+            "train --schedule step:gamma=1:gamma=2",
+            "gamma of --schedule step is given twice, 1 and 2: leave one",
+        ),
+        ("train --schedule step:gamma=1,step_size=2", "apart by colons: step:gamma=1:step_size=2"),
+        ("graph --out no/g.svg", "no/g.svg: there is no folder no. Make it (mkdir -p no), or name another"),
+        ("bias --out file/b.png", "file/b.png: file is a file, no folder: name another place"),
+        ("race --out .", ". is a folder, a file is wanted: name another, such as ./NAME"),
+        ("find-lr --out " + "x" * 300 + ".png", "is no place to write to: File name too long"),
+        ("train --out file/run", "file/run: file is a file, no folder"),
+        ("look nowhere --out file", "file is a file, a folder is wanted: name another"),
     ],
 )
 def test_a_wrong_value_gets_one_line_and_code_2(command, line, message):
     if "full" in line:
         assert command("train", "--data=xor", "--epochs=1", "--out=full")[0] == 0
+    Path("file").touch()
     code, _, errors = command(*line.split())
     assert code == 2 and message in errors and errors.count("\n") == 1
 
@@ -535,7 +561,8 @@ def test_a_wrong_value_gets_one_line_and_code_2(command, line, message):
         ("evaluate nowhere", "nowhere holds no run: there is no config.json in it"),
         ("train --resume nowhere", "nowhere holds no run"),
         ("train --data nowhere.npz", "nowhere.npz"),
-        ("train --out file/run", "file/run cannot be written: Not a directory"),
+        ("evaluate file", "file is a file, no folder of a run: name one that microgradx train has made"),
+        ("verify /dev/null", "/dev/null is a file"),
         ("train --device cuda", "CUDA: "),
         (
             "train --lr 1e38 --data xor",
@@ -663,3 +690,46 @@ def test_a_warning_is_one_line(command, monkeypatch, tmp_path):
         warnings.simplefilter("always")
         code, _, errors = command("cache")
     assert code == 0 and errors.startswith("warning: the kernel cache") and errors.count("\n") == 1
+
+
+def test_names_of_a_file_give_a_terminal_no_orders(command, tmp_path, monkeypatch):
+    monkeypatch.setattr("microgradx.training.loop.draw", lambda *_: [])  # figures take long
+    names = "\x1b[31mred", "[bold]b\u202e", "c$\\foo$"  # orders, and markup
+    rows = [f'{k},{k * k},"{names[k % 3]}"' for k in range(30)]
+    (tmp_path / "a.csv").write_text("\n".join(["x,z,class", *rows]))
+    train = "train --data a.csv --model 2-4-3 --epochs 1 --eager --quiet --out run".split()  # noqa: SIM905
+    said = [command(*train), command("evaluate", "run"), command("predict", "run", "a.csv")]
+    assert all(code == 0 and "\x1b" not in out + err and "\u202e" not in out + err for code, out, err in said)
+    shown = said[1][1]
+    assert "\\x1b[31mred " in shown and "[bold]b\\u202e " in shown and "c$\\foo$ " in shown
+    changed = ["x,z,class", *(f"{row[:-1]}2" + row[-1] for row in rows)]
+    (tmp_path / "a.csv").write_text("\n".join(changed))
+    code, _, errors = command("evaluate", "run")
+    assert code == 1 and "has the classes \\x1b[31mred2, [bold]b" in errors and "train anew" in errors
+
+
+def test_a_table_of_numbers_is_a_regression_where_the_loss_is_one(command, tmp_path, monkeypatch):
+    monkeypatch.setattr("microgradx.training.loop.draw", lambda *_: [])
+    (tmp_path / "a.csv").write_text("\n".join(["x,z,y", *(f"{k},{k * k},{k / 2}" for k in range(20))]))
+    train = "train --data a.csv --model 2-4-1 --epochs 1 --eager --quiet --out run"
+    assert "For a regression: --loss mse_loss" in command(*train.split())[2]
+    code, out, _ = command(*train.split(), "--loss=mse_loss")
+    assert code == 0 and "targets of 1 numbers" in out
+    (tmp_path / "a.csv").write_text((tmp_path / "a.csv").read_text().replace("\n5,", "\n6,"))
+    for line, kind in (
+        ("verify run", "error: run is a run with x "),
+        ("train --resume=run --epochs=2", "error: run is"),
+    ):
+        code, _, errors = command(*line.split())
+        assert code == 1 and kind in errors
+    with warnings.catch_warnings():
+        warnings.simplefilter("default")
+        code, _, errors = command("evaluate", "run")
+    assert code == 0 and "a.csv is not as run learned it: x was float32 (16, 2) of digest" in errors
+
+
+@pytest.mark.parametrize("line", ["train --data p.csv", "train --data p.npz", "train --data p.npy"])
+def test_data_come_from_files_and_no_pipe_is_waited_for(command, tmp_path, line):
+    os.mkfifo(tmp_path / line.rpartition(" ")[2])
+    code, _, errors = command(*line.split())
+    assert code == 1 and "it is a pipe, and must be a file that can be read again" in errors

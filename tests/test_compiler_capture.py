@@ -1,10 +1,13 @@
 """What a captured step does not cover is an error with the user's line, or is noticed and captured anew."""
 
+import gc
 import os
 import subprocess
 import sys
 import textwrap
 import types
+import warnings
+import weakref
 from collections import namedtuple
 
 import numpy as np
@@ -12,7 +15,7 @@ import pytest
 
 import microgradx as mg
 from microgradx import nn, optim
-from microgradx.errors import ArgumentError, CaptureError, DTypeError, NonFiniteError
+from microgradx.errors import ArgumentError, CaptureError, CompileWarning, DTypeError, NonFiniteError
 
 pytestmark = pytest.mark.interpreted(
     but=("test_a_forked_process_never_hangs", "test_a_label_out_of_range_ends_a_scan_by_pieces_where_it_is")
@@ -131,14 +134,23 @@ def test_before_the_first_call_there_is_nothing_to_see(name):
         getattr(mg.jit(branch), name)
 
 
-def test_too_many_variants(monkeypatch):
-    monkeypatch.setattr("microgradx.compiler.capture.recaptures.MANY", 4)
+def test_of_too_many_variants_the_one_used_longest_ago_makes_room(monkeypatch):
+    monkeypatch.setattr("microgradx.compiler.capture.recaptures.MANY", 3)
     step = mg.jit(lambda x, n: x * n)
-    for n in range(4):
+    dropped = []
+    for n in (0, 1, 2):
         step(X, n)
-    with pytest.raises(CaptureError, match="captured 4 times.*mg.tensor"):
-        step(X, 4)
-    assert np.array_equal(step(X, 3).numpy(), X * 3)  # what is there goes on
+        dropped.append(weakref.ref(step.variant))
+    step(X, 0)  # 1 has been used longest ago now
+    with pytest.warns(CompileWarning, match="captured 3 times.*longest ago makes room.*pad batches"):
+        step(X, 3)
+    gc.collect()
+    assert [ref() is None for ref in dropped] == [False, True, False]
+    with warnings.catch_warnings():  # it is told once
+        warnings.simplefilter("error")
+        for n in (1, 0, 3, 2):
+            assert np.array_equal(step(X, n).numpy(), X * n)
+    assert sum(map(len, step.variants.values())) == 3
 
 
 def test_only_functions():

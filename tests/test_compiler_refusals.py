@@ -262,7 +262,7 @@ def test_too_many_variants_name_the_guard_that_kept_failing(monkeypatch):
     monkeypatch.setattr("microgradx.compiler.capture.recaptures.MANY", 3)
     keeper = Keeper()
     step = mg.jit(lambda x: x * keeper.i)
-    with pytest.raises(CaptureError, match=r"captured 3 times.*What changed: keeper\.i \(3 times\)"):
+    with pytest.warns(CompileWarning, match=r"captured 3 times.*What changed: keeper\.i \(3 times\)"):
         for keeper.i in range(5):
             step(X)
 

@@ -121,7 +121,7 @@ def test_a_malformed_file_is_refused(data, message):
 def test_a_file_that_is_not_there_or_not_a_file(tmp_path):
     with pytest.raises(DataError, match="cannot read .*nothing: No such file or directory"):
         read_idx(tmp_path / "nothing")
-    with pytest.raises(DataError, match="cannot read .*: Is a directory"):
+    with pytest.raises(DataError, match="cannot read .*: it is a folder, and must be a file"):
         read_idx(tmp_path)
 
 

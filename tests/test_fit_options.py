@@ -7,7 +7,7 @@ import pytest
 
 import microgradx as mg
 from microgradx import nn, optim
-from microgradx.errors import ArgumentError, NonFiniteError, TrainingWarning
+from microgradx.errors import ArgumentError, NonFiniteError, ShapeError, TrainingWarning
 
 pytestmark = pytest.mark.interpreted
 
@@ -74,10 +74,60 @@ ROWS = [
 ]  # fmt: skip
 
 
+ROWS += [
+    (lambda given=given: trained(X, Y, **given), ArgumentError if kind is None else kind, text)
+    for given, kind, text in (
+        (
+            {"callbacks": print},
+            None,
+            "callbacks is a list of functions that take the history, such as [yours]",
+        ),
+        ({"callbacks": [5]}, None, "take the history; 5 is none"),
+        ({"callbacks": [lambda: 0]}, None, "take the history; <function"),
+        ({"out": 5}, None, "out is the path of a folder, such as 'runs/first'; got 5"),
+        ({"out": b"x"}, None, "got b'x'"),
+        ({"out": "a\0b"}, None, "got 'a\\x00b'"),
+        ({"classes": "ab"}, None, "each a text of its own, such as ['cat', 'dog']; got 'ab'"),
+        ({"classes": ["a", "a"]}, None, "'a' is there twice"),
+        ({"classes": [1, 2]}, None, "1 is no text"),
+        ({"classes": ["a", "b", "c"]}, None, "the model tells 2 labels apart, and classes has 3: a, b, c"),
+        ({"sample_weight": ["1"] * 12}, None, FINITE + "<U1 (12,)."),
+        ({"sample_weight": [[1], [2, 3]]}, None, FINITE + "[[1], [2, 3]]."),
+        ({"sample_weight": WEIGHT * 1j}, None, FINITE + "complex128 (12,)."),
+        ({"sample_weight": np.full(12, 1e300)}, None, FINITE + "1e+300 among them."),
+        ({"patience": 1.5}, None, "patience is a whole number of at least 1, not 1.5"),
+        ({"epochs": True}, None, "epochs is a whole number of at least 1, not True"),
+        ({"batch_size": 16.0}, None, "batch_size is a whole number of at least 1, not 16.0"),
+        ({"save_every": -1}, None, "save_every must be a number of at least 0, got -1"),
+        ({"save_every": np.nan}, None, "save_every must be a number of at least 0, got nan"),
+        ({"clip_norm": True}, None, "clip_norm must be a number above 0, got True"),
+        ({"eager": "no"}, None, "eager is True or False, not 'no'"),
+        ({"config": [1]}, None, "config is a dict for config.json, such as {'note': 'first'}; got [1]"),
+        ({"config": {(1, 2): 3}}, None, "config is kept as JSON, and cannot be: keys must be str"),
+        ({"loss": lambda out: out}, None, "loss is called with outputs and targets, and <function"),
+        ({"loss": lambda out, y: 1.0}, None, "the loss gives 1.0; it must give a tensor"),
+        ({"loss": lambda out, y: (out.sum(), 1)}, None, "it must give a tensor"),
+        ({"loss": lambda out, y: out}, ShapeError, "of shape (12, 2); it must give one number: write loss.m"),
+        ({"loss": nn.mse_loss}, ShapeError, "labels go into cross_entropy, or as one_hot(labels, 2)"),
+    )
+]
+NUMBERS = X[:, :1]
+ROWS += [
+    (lambda: trained(X, NUMBERS, outputs=1), ShapeError, "are of one class, and the loss is 0 whatever"),
+    (lambda: trained(X, X[:, :2]), ArgumentError, "cross_entropy takes labels or probabilities, and y[0]"),
+    (lambda: trained(X, NUMBERS, nn.binary_cross_entropy_with_logits, 1), ArgumentError,
+     "takes targets from 0 to 1, and 1.304"),
+]  # fmt: skip
+
+
 @pytest.mark.parametrize("call, kind, text", ROWS, ids=[row[2][:60] for row in ROWS])
 def test_what_cannot_be_learned_from_is_told(call, kind, text):
     with pytest.raises(kind, match=re.escape(text)):
         call()
+
+
+def test_a_callback_may_say_so_in_the_words_of_numpy():
+    assert len(trained(X, Y, callbacks=(lambda history: np.True_ for _ in range(1)))[1]) == 1
 
 
 def test_all_rows_in_one_batch_need_no_advice():

@@ -1,11 +1,14 @@
 """A run that changes between PyTorch and here goes on as if it had stayed."""
 
+import os
+import re
+
 import numpy as np
 import pytest
 
 import microgradx as mg
 from microgradx import nn, optim
-from microgradx.errors import CheckpointError
+from microgradx.errors import CheckpointError, MicrogradxError
 from microgradx.interop.torch import load_model, load_optimizer, model_state, optimizer_state, save_model
 
 OPTIONS = {
@@ -101,3 +104,53 @@ def test_what_does_not_fit_is_told():
         load_optimizer(optim.SGD(model.parameters(), lr=0.1, momentum=0.9), model, adam)
     with pytest.raises(CheckpointError, match=r"the state_dict\(\) of an optimizer, not None"):
         load_optimizer(optim.Adam(model.parameters()), model, None)
+
+
+def changed(state, **values):
+    """A PyTorch optimizer's state with other values for its first parameter."""
+    return state | {"state": state["state"] | {0: state["state"][0] | values}}
+
+
+@pytest.mark.parametrize("width", ["bfloat16", "float16", "float64"])
+@pytest.mark.parametrize("file", [False, True])
+def test_numbers_of_another_width_become_those_of_the_model(tmp_path, torch, width, file):
+    from safetensors.torch import save_file
+
+    theirs, ours = torch.nn.Linear(3, 2).to(getattr(torch, width)), nn.Linear(3, 2)
+    state = dict(theirs.named_parameters()) if width == "bfloat16" and not file else theirs.state_dict()
+    if file:
+        save_file(theirs.state_dict(), path := tmp_path / "w.safetensors")
+    load_model(ours, path if file else state)
+    np.testing.assert_array_equal(ours.weight.numpy().T, theirs.weight.detach().float().numpy())
+
+
+def test_what_cannot_be_exchanged_is_told(tmp_path, torch):
+    model, theirs = nn.Linear(3, 2), torch.nn.Linear(3, 2)
+    ours, other = optim.Adam(model.parameters()), torch.optim.Adam(theirs.parameters())
+    theirs(torch.zeros(1, 3)).sum().backward()
+    other.step()
+    os.mkfifo(tmp_path / "pipe")
+    state, good = theirs.state_dict(), other.state_dict()
+    rows = [
+        (lambda: save_model(model, tmp_path / "no" / "w"), "No such file or directory. Take another place"),
+        (lambda: save_model(model, tmp_path), "cannot be written: there is a folder"),
+        (lambda: save_model(model, 5), "save_model cannot take"),
+        (lambda: load_model(model, tmp_path), "cannot be read: it is a folder, and must be a file"),
+        (lambda: load_model(model, tmp_path / "pipe"), "cannot be read: it is a pipe"),
+        (lambda: load_model(model, state | {5: state["bias"]}), "not in the model [5]"),
+        (
+            lambda: load_model(model, state | {"bias": "abc"}),
+            "bias: a state holds NumPy arrays, this is a builtins.str",
+        ),
+        (lambda: load_model(model, theirs), "takes a state_dict or a .safetensors file, not Linear"),
+        (lambda: load_model(model, {"weight": state["weight"].to("meta"), "bias": 0}), "cannot take"),
+        (lambda: load_optimizer(ours, model, good | {"param_groups": 5}), "load_optimizer cannot take"),
+        (lambda: load_optimizer(ours, model, changed(good, exp_avg="x")), "exp_avg_sq"),
+        (lambda: load_optimizer(ours, model, changed(good, step=-1)), "step is a whole number of at least 0"),
+    ]
+    before = model.state_dict(), ours.state_dict()
+    for call, text in rows:
+        with pytest.raises(MicrogradxError, match=re.escape(text)):
+            call()
+    np.testing.assert_equal((model.state_dict(), ours.state_dict()), before)
+    load_optimizer(ours, model, changed(good, exp_avg=good["state"][0]["exp_avg"].bfloat16()))

@@ -1,11 +1,13 @@
 """Kernels: elementwise functions on arrays, machine code kept on disk, threads, processes."""
 
+import gc
 import os
 import re
 import subprocess
 import sys
 import threading
 import warnings
+import weakref
 
 import numpy as np
 import pytest
@@ -44,6 +46,15 @@ def double(source=DOUBLE):
     x = np.arange(5, dtype=np.float32)
     jit.load(source, SIGNATURE, "double")["double"](0, 5, x.ctypes.data)
     return x.tolist()
+
+
+def test_machine_code_is_freed_with_its_last_function_and_loaded_again():
+    functions = jit.load(DOUBLE, SIGNATURE, "double")
+    library, expected = weakref.ref(functions["double"].library), double()
+    assert jit.load(DOUBLE, SIGNATURE, "double")["double"].library is library()
+    functions.clear()
+    gc.collect()
+    assert library() is None and double() == expected
 
 
 def python(code, **environment):

@@ -140,6 +140,7 @@ def foreign_state():
 ROWS = [
     (lambda: vector() // 2, errors.ArgumentError, "has no gradient. Write np.floor(t.numpy() / 2)"),
     (lambda: 2 % vector(), errors.ArgumentError, "has no gradient. Write np.mod(t.numpy(), 2)"),
+    (lambda: round(vector()), errors.ArgumentError, "has no gradient. Write np.round(t.numpy())"),
     (lambda: vector().sum(dim=0), TypeError, "unexpected keyword argument 'dim': write axis= here."),
     (lambda: optim.Adam([vector()], fused=True), errors.ArgumentError, "Leave that out: one sweep updates"),
     (lambda: nn.Linear(1, 1).zero_grad(set_to_none=False), errors.ArgumentError, "None then. Leave it out"),

@@ -1,6 +1,8 @@
 """Elementwise functions: slopes, shapes and layouts, and the same values from every executor."""
 
 import math
+import re
+from math import tanh as mtanh
 
 import numpy as np
 import pytest
@@ -9,7 +11,8 @@ from hypothesis import strategies as st
 
 import microgradx as mg
 from microgradx import nn, scalars
-from microgradx.errors import ArgumentError, GradientError
+from microgradx.errors import ArgumentError, GradientError, MicrogradxError
+from microgradx.kernels.source import obstacle
 from microgradx.scalars import Domain
 
 every = list(scalars.functions.values())
@@ -246,3 +249,132 @@ def test_samples_keep_their_distance(seed, count):
     assert [len(c) for c in columns] == [count, count]
     for a, b in zip(*columns, strict=True):
         assert -1 <= a <= 1 and 0 <= b <= 2 and abs(a - b) >= 0.05 and min(abs(a), abs(b)) >= 0.05
+
+
+TABLE = np.array([1.0, 2.0, 3.0], np.float32)
+HALF = np.float32(0.5)
+
+
+def rounded(x):
+    return round(x)
+
+
+def smaller(x):
+    return min(x, 1)
+
+
+def early(x):
+    if x > 0:
+        return x
+    return 0 * x
+
+
+def changing(x):
+    x += 1
+    return x
+
+
+def looped(x):
+    y = 0
+    for _ in range(3):
+        y = y + x
+    return y
+
+
+def collected(x):
+    return [x for _ in range(2)][0]
+
+
+def turned(x):
+    return turned_again(x - 1)  # noqa: F821
+
+
+def from_a_table(x):
+    return x * TABLE[0]
+
+
+def word(x):
+    return "a"
+
+
+def nothing(x):
+    x * 2
+
+
+def pair(x):
+    return x, x
+
+
+def summed(x):
+    return mg.sum(x)
+
+
+def product(x):
+    return x @ x
+
+
+def called(x):
+    return smaller(x)
+
+
+def remaining(x):
+    return math.remainder(x, 2)
+
+
+def too_large(x):
+    return x * 10**400
+
+
+@pytest.mark.parametrize(
+    "definition, of_arrays, compiled",
+    [
+        (rounded, "`round(x)` is not for arrays", "x - x % 1 rounds down"),
+        (smaller, "`min(x, 1)` is not for arrays", "write mg.minimum(a, b)"),
+        (early, "where(condition, a, b) instead of if", "where(condition, a, b) instead of if"),
+        (changing, "`x += 1` is not for arrays", "`x = x + 1` instead of `x += 1`"),
+        (looped, None, "terms one by one instead of a loop"),
+        (collected, None, "may be arithmetic on numbers"),
+        (turned, "turned calls itself", "turned calls itself"),
+        (from_a_table, None, "`TABLE[0]` cannot be compiled"),
+        (word, "word gives 'a'; its definition must return a number", "`'a'` cannot be compiled"),
+        (nothing, "nothing gives None", "the last statement must be the return"),
+        (pair, "pair gives the shape (2, 3) for (3,)", None),
+        (summed, "summed gives the shape () for (3,)", "`mg.sum(x)` cannot be compiled"),
+        (product, "product gives the shape () for (3,)", "may be arithmetic on numbers"),
+        (called, "`smaller(x)` is not for arrays", "decorate smaller with @mg.elementwise"),
+        (remaining, "`math.remainder(x, 2)` is not for arrays", "those of math"),
+        (too_large, "`10 ** 400` is not for arrays; it has no value", "int too large to convert to float"),
+    ],
+)  # fmt: skip
+def test_a_definition_works_on_arrays_and_compiled_or_the_error_says_what_to_write(
+    definition, of_arrays, compiled, registry, monkeypatch
+):
+    function = mg.elementwise(definition)
+    monkeypatch.setitem(globals(), "turned_again", function)
+    for x in (TABLE, mg.tensor(TABLE)):
+        if of_arrays is None:
+            np.testing.assert_allclose(np.asarray(function(x)), [definition(n) for n in TABLE.tolist()])
+        else:
+            with pytest.raises(MicrogradxError, match=re.escape(of_arrays)):
+                function(x)
+    assert (compiled or "None") in str(obstacle(function))
+    assert TABLE.tolist() == [1, 2, 3]
+
+
+def everyday(x):
+    a = math.hypot(x, 2) + mtanh(x) * np.pi + np.exp(-x) * HALF + math.sqrt(2) * x**2
+    return np.where(x > 0, a, math.atan2(x, 1) - math.log1p(math.fabs(x))) + 10**20 * 1e-20
+
+
+def constant(x):
+    return 3
+
+
+def test_math_and_numpy_inside_a_definition_are_the_same_on_numbers_arrays_and_compiled(registry):
+    x = np.array([-1.5, 0.0, 0.25, 3.0], np.float32)
+    functions = [mg.elementwise(everyday), mg.elementwise(constant)]
+    expected = [[function(n) for n in x.tolist()] for function in functions]
+    for run in (lambda x: [f(x) for f in functions], mg.jit(lambda x: [f(mg.tensor(x)) for f in functions])):
+        for found, numbers in zip(run(x), expected, strict=True):
+            np.testing.assert_allclose(np.asarray(found), numbers, rtol=1e-6)
+    assert functions[0](x).dtype == np.float32

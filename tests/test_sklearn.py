@@ -119,3 +119,23 @@ def test_weights_of_rows():
 def test_what_there_is_stands_in_the_error(kind, name, message):
     with pytest.raises(ArgumentError, match=message):
         MLPClassifier(**{kind: name}).fit(x, y)
+
+
+@pytest.mark.parametrize(
+    "options, message",
+    [
+        ({"batch_size": "auto", "max_iter": 1}, None),
+        ({"hidden_layer_sizes": (), "max_iter": 1}, None),
+        ({"batch_size": 0}, "batch_size is a whole number of at least 1, not 0"),
+        ({"max_iter": None}, "max_iter is a whole number of at least 1, not None"),
+        ({"hidden_layer_sizes": (0,)}, "a hidden layer's size is a whole number of at least 1, not 0"),
+        ({"hidden_layer_sizes": 2.5}, "not 2.5"),
+    ],
+)
+def test_odd_parameters_work_as_there_or_are_named(options, message):
+    model = MLPClassifier(**QUICK | options)
+    if message is None:
+        assert model.fit(x, y).n_iter_ == 1
+    else:
+        with pytest.raises(ArgumentError, match=message):
+            model.fit(x, y)

@@ -10,7 +10,9 @@ import signal
 import subprocess
 import sys
 import types
+import warnings
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from unittest import mock
 
@@ -367,6 +369,103 @@ def test_resuming_with_something_else_is_an_error(tmp_path, change, message):
         trained(3, out=tmp_path, resume=True, **change)
 
 
+@pytest.fixture(scope="module")
+def longer_run():
+    """The bits of a model after 4 epochs, of which nothing was lost."""
+    return quick(4)[0].state_dict()
+
+
+def again(run, epochs=4, train=TRAIN, valid=TEST, lr=1e-2, **options):
+    """The run of `quick` gone on with, by what may be other things."""
+    model, optimizer, schedule = made(lr=lr)
+    options = {"batch_size": 16, "schedule": schedule, "progress": False, "clip_norm": 1.0} | options
+    with mock.patch("microgradx.training.loop.draw"):
+        history = fit(model, optimizer, train, valid, epochs=epochs, eager=True, seed=1, out=run.folder,
+                      resume=True, **options)  # fmt: skip
+    return model, history
+
+
+ROWS = len(TRAIN[0])
+OTHERS = {
+    "x": ({"train": (TRAIN[0] + 1, TRAIN[1])}, "is a run with x float32 .* of digest .*, now float32"),
+    "y": ({"train": (TRAIN[0], 1 - TRAIN[1])}, "is a run with y int"),
+    "weights": ({"sample_weight": np.ones(ROWS)}, "with sample_weight none, now float32"),
+    "loss": ({"loss": lambda a, b: nn.cross_entropy(a, b)}, "with the loss cross_entropy, now .*lambda"),
+    "smoothing": ({"loss": partial(nn.cross_entropy, label_smoothing=0.1)}, "now cross_entropy.'label_smoo"),
+    "classes": ({"classes": ["up", "down"]}, "is a run with classes left, right, now up, down"),
+    "drop_last": ({"drop_last": True, "batch_size": 36}, "batch_size was 16, now it is 36"),
+}
+
+
+@pytest.mark.parametrize("change, message", OTHERS.values(), ids=OTHERS)
+def test_a_run_goes_on_with_its_own_data_and_loss(tmp_path, whole_run, change, message):
+    run = Run(shutil.copytree(whole_run[0].folder, tmp_path / "run"))
+    if "classes" in change:
+        shutil.rmtree(run.folder)
+        quick(3, out=run.folder, classes=["left", "right"])
+    before = {path: path.read_bytes() for path in run.folder.iterdir()}
+    with pytest.raises(CheckpointError, match=message):
+        again(run, **change)
+    assert before == {path: path.read_bytes() for path in run.folder.iterdir()}
+
+
+def swap(name, new):
+    """Put something else in the place of a file of a run."""
+
+    def spoil(run):
+        (path := run.folder / name).unlink()
+        if new is not None:
+            new(path)
+
+    return spoil
+
+
+LOST = "history.jsonl: the records of 2 epochs from 1 to 2"
+STRANGE = {
+    "lr": (None, {"lr": 0.5}, "the run goes on with lr 0.01, not 0.5 as given here"),
+    "valid": (None, {"valid": TRAIN}, "the validation data was .* the best epoch is looked for anew"),
+    "no history": (swap("history.jsonl", None), {}, LOST),
+    "an empty history": (swap("history.jsonl", Path.touch), {}, LOST),
+    "a garbage history": (swap("history.jsonl", lambda p: p.write_bytes(b"\xff\n[1]\n{}\n")), {}, LOST),
+    "losses that are none": (swap("history.jsonl", lambda p: p.write_text('{"epoch": 1, "loss": "a"}\n')),
+                             {}, LOST),
+    "a pipe as history": (swap("history.jsonl", os.mkfifo), {}, "history.jsonl is a pipe and no file"),
+    "a pipe as last": (swap("last.safetensors", os.mkfifo), {}, "it is last.safetensors.strange from now on"),
+    "a folder as last": (swap("last.safetensors", Path.mkdir), {}, "last.safetensors is a folder and no"),
+    "a folder as best": (swap("best.safetensors", Path.mkdir), {}, "best.safetensors is a folder and no"),
+    "a folder as previous": (swap("previous.safetensors", Path.mkdir), {}, "previous.safetensors is a fold"),
+    "a pipe as config": (swap("config.json", os.mkfifo), {}, "config.json is a pipe and no file"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("spoil, change, message", STRANGE.values(), ids=STRANGE)
+def test_what_is_strange_is_told_and_the_bits_stay(tmp_path, whole_run, longer_run, spoil, change, message):
+    run = Run(shutil.copytree(whole_run[0].folder, tmp_path / "run"))
+    if spoil:
+        spoil(run)
+    with warnings.catch_warnings(record=True) as heard:
+        warnings.simplefilter("always", TrainingWarning)
+        model, history = again(run, **change)
+    assert any(re.search(message, str(w.message)) for w in heard), [str(w.message) for w in heard]
+    assert same(model.state_dict(), longer_run) and history.records[-1]["epoch"] == 4 == run.epochs
+    assert not (change or spoil is None) or History.read(run.history)["epoch"] == [1, 2, 3, 4]
+
+
+@pytest.mark.parametrize("name", ["config.json", "last.safetensors"])
+def test_a_pipe_is_not_waited_for(tmp_path, whole_run, name):
+    run = Run(shutil.copytree(whole_run[0].folder, tmp_path / "run"))
+    swap(name, os.mkfifo)(run)
+    with pytest.warns(TrainingWarning, match="it is a pipe, and must be a file"):
+        assert run.read()["fit"]["epochs"] == 3 and run.newest()[1]["position"]["epoch"] in (2, 3)
+        run.newest()
+
+
+def test_nothing_is_written_in_the_place_of_a_pipe(tmp_path):
+    os.mkfifo(tmp_path / "c")
+    with pytest.raises(CheckpointError, match="c cannot be written: there is a pipe. Take another place"):
+        checkpoints.save(tmp_path / "c", 1)
+
+
 def test_a_loss_that_is_not_finite_stops_the_run_and_keeps_the_last_good_checkpoint(tmp_path):
     model, optimizer, _ = made("constant", lr=1e-3)
 
@@ -398,7 +497,7 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_keeps_the_last_good_checkpo
         ({"epochs": 0}, "epochs is a whole number of at least 1, not 0"),
         ({"batch_size": -1}, "batch_size is a whole number of at least 1"),
         ({"clip_norm": float("nan")}, "clip_norm must be a number above 0"),
-        ({"patience": 0}, "patience must be a number above 0"),
+        ({"patience": 0}, "patience is a whole number of at least 1, not 0"),
         ({"resume": True}, "needs the folder of the run"),
     ],
 )
@@ -561,7 +660,9 @@ def test_figures_are_pictures(tmp_path):
     history = History()
     history.append({"epoch": 1, "loss": 2.0})
     figures.curves(history, tmp_path / "curves.png")
-    figures.confusion(np.eye(12, dtype=int), tmp_path / "confusion.png", [f"class {i}" for i in range(12)])
+    figures.confusion(
+        np.eye(12, dtype=int), tmp_path / "confusion.png", [f"$\\foo$ \x1b {i}" for i in range(12)]
+    )
     for name in ("curves.png", "confusion.png"):
         with Image.open(tmp_path / name) as image:
             assert min(image.size) > 400 and len(image.convert("RGB").getcolors(1 << 20)) > 10
@@ -616,6 +717,7 @@ def test_what_is_not_finite_is_traced_to_its_origin(tmp_path, eager, rate, optio
     state = checkpoints.load(tmp_path / "diverged.safetensors")
     assert all(np.isfinite(value).all() for value in model.state_dict().values())
     assert all((state["model"][name] == value).all() for name, value in model.state_dict().items())
+    assert "detect_anomaly" not in str(error.value)  # what it would say is said
     assert state["rows"].shape == (2,) and "The state before that step" in str(error.value)
     if "step 1:" in str(error.value).split("It began in")[1]:
         assert all((before[name] == value).all() for name, value in model.state_dict().items())

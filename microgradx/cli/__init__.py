@@ -23,6 +23,7 @@ STARTED = time.perf_counter()
 
 COMMANDS = {
     "train": "Train a network; without options, on the embedded digits.",
+    "sweep": "Train with many combinations of options, and say which is best.",
     "evaluate": "Measure a trained network on held-out data.",
     "verify": "Run a training again, and compare the bits.",
     "predict": "Say what is on a picture, or in the rows of a file.",

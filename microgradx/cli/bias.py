@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.table import Column, Table
 from rich.text import Text
 
-from microgradx.cli.options import SEED, SHARE, option
+from microgradx.cli.options import SEED, SHARE, Whole, option
 from microgradx.study import Moments, Trainings, distributions, moments, trainings
 
 OPTIONS = [
@@ -18,7 +18,7 @@ OPTIONS = [
     ),
     option("--beta1", "X", "Of m.", 0.9, type=SHARE),
     option("--beta2", "X", "Of v.", 0.999, type=SHARE),
-    option("--samples", "N", "Gradients in every step.", 4096, type=click.IntRange(min=100)),
+    option("--samples", "N", "Gradients in every step.", 4096, type=Whole(min=100)),
     option("--steps", "N", "How many.  [default: until m and v are within 1 %]"),
     option("--seed", "N", "Of the gradients.", 0, type=SEED),
     option("--training", None, "Train networks with and without it instead."),

@@ -5,10 +5,12 @@ from pathlib import Path
 import click
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from microgradx.cli.options import LAST, RUN
-from microgradx.cli.recipe import restore
+from microgradx.cli.recipe import learned, restore
 from microgradx.cli.terminal import tell
+from microgradx.errors import plain
 from microgradx.training import Run
 from microgradx.training import evaluate as measure
 
@@ -16,8 +18,8 @@ from microgradx.training import evaluate as measure
 @click.command(params=[RUN, LAST])
 def evaluate(run: Path, last: bool) -> None:
     """Measure the network in the folder RUN on the held-out part of its data."""
-    recipe, _, model = restore(Run(run), last)
-    split = recipe.split()
+    recipe, config, model = restore(Run(run), last)
+    split = learned(Run(run), recipe, config)
     x, y = split.test
     loss, accuracy, confusion = measure(model, x, y, recipe.criterion(split))
     hits = "" if accuracy is None else f"accuracy {accuracy:.2%}, "
@@ -30,5 +32,5 @@ def evaluate(run: Path, last: bool) -> None:
         split.classes, confusion, confusion.T, confusion.diagonal(), strict=True
     ):
         found, precision = right / max(1, row.sum()), right / max(1, column.sum())
-        table.add_row(name, f"{row.sum():,}", f"{found:.1%}", f"{precision:.1%}")
+        table.add_row(Text(plain(name)), f"{row.sum():,}", f"{found:.1%}", f"{precision:.1%}")
     Console(highlight=False).print(table)

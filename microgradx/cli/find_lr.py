@@ -6,7 +6,7 @@ from typing import Any
 import click
 
 from microgradx import study
-from microgradx.cli.options import option
+from microgradx.cli.options import Whole, option
 from microgradx.cli.recipe import Recipe
 from microgradx.cli.terminal import tell
 from microgradx.cli.train import OPTIONS, START
@@ -16,7 +16,7 @@ KEPT |= {"seed"}
 OWN = [
     option("--low", "X", "First rate.", 1e-6),
     option("--high", "X", "Last rate.", 10.0),
-    option("--steps", "N", "Rates to try.", 150, type=click.IntRange(10)),
+    option("--steps", "N", "Rates to try.", 150, type=Whole(10)),
     option("--out", "FILE", "A picture of the losses: .png, .svg or .pdf."),
 ]
 

@@ -9,7 +9,7 @@ import click
 import numpy as np
 
 from microgradx import nn
-from microgradx.cli.options import name_of, option
+from microgradx.cli.options import Whole, name_of, option
 from microgradx.cli.recipe import activations
 from microgradx.cli.terminal import columns, tell
 from microgradx.eager.tensor import Tensor
@@ -22,7 +22,7 @@ OPTIONS = [
     option("--activation", "NAME", "Between the layers.", "tanh", type=name_of("activation", activations)),
     option("--batch-size", "N", "Rows of random input.", 4),
     option("--seed", "N", "Of the weights and the data.", 0, type=int),
-    option("--depth", "N", "So many levels of modules are open in the picture.", type=click.IntRange(0)),
+    option("--depth", "N", "So many levels of modules are open in the picture.", type=Whole(0)),
     option("--out", "FILE", "Write a picture: .svg, .png, .dot or .mmd (Mermaid)."),
     option("--step-by-step", None, "Replay the way back, one node at a time."),
 ]

@@ -6,7 +6,7 @@ import click
 
 from microgradx import study
 from microgradx.cli.options import LAST, RUN, option
-from microgradx.cli.recipe import restore
+from microgradx.cli.recipe import learned, restore
 from microgradx.cli.terminal import tell
 from microgradx.errors import DataError
 from microgradx.training import Run
@@ -25,7 +25,7 @@ def look(run: Path, out: Path | None, last: bool) -> None:
     shape = config["image_shape"]
     if not shape:
         raise DataError(f"{run}: {recipe.data} has no images to show.")
-    split = recipe.split()
+    split = learned(Run(run), recipe, config)
     folder = out or run
     folder.mkdir(parents=True, exist_ok=True)
     study.filters(model, shape, folder / "filters.png")

@@ -1,14 +1,19 @@
 """Options of commands: what a metavar stands for, and what an optimizer's signature declares."""
 
 import inspect
+import math
+import sys
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
+from functools import partial
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import click
 from click.shell_completion import CompletionItem
 
-from microgradx.errors import ArgumentError, one_of
+from microgradx.errors import ArgumentError, few, one_of, writable
 from microgradx.optim import Optimizer, Schedule, optimizers, plans
 
 REQUIRED = inspect.Parameter.empty
@@ -39,7 +44,7 @@ class Value(click.ParamType):  # type: ignore[type-arg]  # it takes one only in 
             return self.read(value)
         except ValueError as error:
             option = param.opts[0] if param else self.name
-            complaint = self.complaint.format(option=option, value=value, error=error)
+            complaint = self.complaint.format(option=option, value=few([value]), error=error)
             raise click.UsageError(complaint, ctx) from None
 
     def shell_complete(
@@ -67,26 +72,67 @@ def name_of(what: str, registry: Callable[[], Iterable[str]], files: tuple[str, 
 
 
 def read_sizes(text: str) -> list[int]:
-    """At least two positive integers: `784-128-10`."""
+    """At least two positive integers, `784-128-10`, of a network that fits into memory."""
     sizes = [int(part) for part in text.split("-")]
     if len(sizes) < 2 or min(sizes) < 1:
         raise ValueError
+    count = sum((n + 1) * m for n, m in pairwise(sizes))
+    if (needed := count * BYTES) > (most := memory()):
+        each = f"{BYTES} for each of {count:,} numbers with gradient, optimizer's state and checkpoint"
+        raise click.UsageError(
+            f"--model {few([text])} needs about {needed:,} bytes ({each}); there are {most:,}: "
+            "take smaller layers, or several small ones."
+        )
     return sizes
 
 
+BYTES = 32
+"""What training takes for each weight: itself, its gradient, two numbers of Adam's, and a copy of these."""
+
+
+def memory() -> int:
+    """The bytes that this process may have: what others leave of the machine's, or a container has."""
+    limits = [sys.maxsize]
+    with suppress(OSError, ValueError):  # not everywhere
+        lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
+        limits += [int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable:")]
+    with suppress(OSError, ValueError):  # "max": none
+        limits.append(int(Path("/sys/fs/cgroup/memory.max").read_text(encoding="ascii")))
+    return min(limits)
+
+
+class Whole(click.IntRange):
+    """A whole number; so it is called in click's message."""
+
+    name = "whole number"
+
+
+class Number(click.FloatRange):
+    """A number that is one: no NaN."""
+
+    name = "number"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        """The number."""
+        found: float = super().convert(value, param, ctx)
+        if math.isnan(found):
+            self.fail(f"{value!r} is not a valid number.", param, ctx)
+        return found
+
+
 KINDS: dict[str, "click.ParamType[Any]"] = {
-    "N": click.IntRange(min=1),
-    "X": click.FloatRange(0, min_open=True),
+    "N": Whole(min=1),
+    "X": Number(0, min_open=True),
     "N-N-N": Value("sizes", read_sizes, "--model {value}: give the sizes of the layers, such as 64-128-10."),
-    "FILE": click.Path(path_type=Path, dir_okay=False),
-    "FOLDER": click.Path(path_type=Path),
+    "FILE": Value("file", writable, files=True),
+    "FOLDER": Value("folder", partial(writable, folder=True), files=True),
     "RUN": click.Path(path_type=Path),
     "cpu|cuda": click.Choice(["cpu", "cuda"]),
 }
 """What a metavar stands for, unless an option says otherwise; without one an option is a switch."""
 
-SHARE = click.FloatRange(0, 1, max_open=True)
-SEED = click.IntRange(0, 2**64 - 1)
+SHARE = Number(0, 1, max_open=True)
+SEED = Whole(0, 2**64 - 1)
 OPTIMIZER = name_of("optimizer", lambda: optimizers)
 
 
@@ -184,10 +230,18 @@ def planned(text: str, optimizer: Optimizer, steps: int, spare: Callable[[], Opt
     if not parts:
         return plans[name](optimizer, steps)
     like_it = plans[name](spare(), steps)
-    options = dict(like_it.options)
+    options, given = dict(like_it.options), dict[str, str]()
     for part in parts:
         key, _, value = part.partition("=")
         if key not in options:
             raise ArgumentError(one_of(f"option of the schedule {name}", key, options))
+        if key in given:
+            raise ArgumentError(
+                f"{key} of --schedule {name} is given twice, {given[key]} and {value}: leave one."
+            )
+        if "=" in value:
+            apart = part.replace(",", ":")
+            raise ArgumentError(f"--schedule {name}:{part}: options stand apart by colons: {name}:{apart}.")
+        given[key] = value
         options[key] = like(options[key], f"{key} of --schedule {name}").convert(value, None, None)
     return type(like_it)(optimizer, **options)

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
+from microgradx.data.reading import regular
 from microgradx.errors import ArgumentError, DataError
 
 Frame = tuple[float, float, float]
@@ -55,7 +56,7 @@ def grey(file: Path) -> np.ndarray:
     except ImportError:
         raise ArgumentError("Pictures need Pillow: pip install pillow (the extra `plot`).") from None
     try:
-        with warnings.catch_warnings(), Image.open(file) as image:
+        with warnings.catch_warnings(), regular(file) as stream, Image.open(stream) as image:
             warnings.simplefilter("error", Image.DecompressionBombWarning)
             colours = image.convert("RGBA")
             white = Image.new("RGBA", image.size, "white")

@@ -8,17 +8,20 @@ import click
 import numpy as np
 
 from microgradx.cli import picture
-from microgradx.cli.options import KINDS, LAST, RUN, option
-from microgradx.cli.recipe import Recipe, restore
+from microgradx.cli.options import KINDS, LAST, RUN, Whole, option
+from microgradx.cli.recipe import Recipe, learned, restore
 from microgradx.data import pictures, read_idx
-from microgradx.data.files import FILES, number, read_csv, records, to_numbers
+from microgradx.data.files import FILES
 from microgradx.data.images import scaled
-from microgradx.errors import ArgumentError, DataError
+from microgradx.data.reading import regular
+from microgradx.data.splits import Split
+from microgradx.data.tables import number, read_csv, records, said, to_numbers
+from microgradx.errors import ArgumentError, DataError, plain
 from microgradx.primitives.reductions import softmax
 from microgradx.training import Run, outputs, predictions
 
-FILE = click.Argument(["file"], type=KINDS["FOLDER"], required=False)
-ROW = option("--row", "N", "A held-out row of the run's own data, counted from 0.", type=click.IntRange(0))
+FILE = click.Argument(["file"], type=KINDS["RUN"], required=False)
+ROW = option("--row", "N", "A held-out row of the run's own data, counted from 0.", type=Whole(0))
 
 
 @click.command(params=[RUN, FILE, ROW, LAST])
@@ -33,9 +36,10 @@ def predict(run: Path, file: Path | None, row: int | None, last: bool) -> None:
         raise click.UsageError("predict what? Give a FILE, or --row 3 for a row of the run's held-out data.")
     recipe, config, model = restore(Run(run), last)
     if file is None:
-        x, target = held_out(recipe, row or 0)
+        x, target = held_out(recipe, learned(Run(run), recipe, config), row or 0)
         said = spoken(next(outputs(model, x)), recipe, config["classes"])[0]
-        click.echo(f"{said}\t{'right' if said.partition(chr(9))[0] == target else f'it is {target}'}")
+        right = said.partition("\t")[0] == plain(target)
+        click.echo(f"{said}\t{'right' if right else f'it is {plain(target, but=chr(9))}'}")
         return
     if not file.exists():
         advice = "predict takes a picture, a folder of them or rows such as a .csv; or --row 3"
@@ -44,7 +48,7 @@ def predict(run: Path, file: Path | None, row: int | None, last: bool) -> None:
     if not files:
         raise DataError(f"{file}: no pictures ({', '.join(pictures.KINDS)}) are in this folder.")
     for one in files:
-        name = f"{one.name}\t" * file.is_dir()
+        name = f"{plain(one.name)}\t" * file.is_dir()
         for out in outputs(model, inputs(one, recipe, config)):
             for line in spoken(out, recipe, config["classes"]):
                 click.echo(name + line)
@@ -54,16 +58,15 @@ def spoken(out: np.ndarray, recipe: Recipe, classes: list[str]) -> list[str]:
     """(n, outputs) -> what is said of each row: the class, how sure it is; or the numbers."""
     if not classes:
         return ["\t".join(f"{value:.6g}" for value in row) for row in out]
-    labels = predictions(out)
+    labels, classes = predictions(out), [*map(plain, classes)]
     if recipe.loss != "cross_entropy":
         return [classes[label] for label in labels]
     sure = softmax(out, 1)[np.arange(len(out)), labels]
     return [f"{classes[label]}\t{share:.1%}" for label, share in zip(labels, sure, strict=True)]
 
 
-def held_out(recipe: Recipe, row: int) -> tuple[np.ndarray, str]:
+def held_out(recipe: Recipe, split: Split, row: int) -> tuple[np.ndarray, str]:
     """A row (1, features) of the held-out data, and what it is."""
-    split = recipe.split()
     x, y = split.test
     if row >= len(x):
         raise ArgumentError(f"--row {row}: {recipe.data} has the held-out rows 0 to {len(x) - 1}.")
@@ -110,16 +113,17 @@ def rows(file: Path, features: int) -> np.ndarray:
         for (line, cells), row in zip(lines, numbers, strict=True):
             if row is None:
                 cell = next(cell for cell in cells if number(cell) is None)
-                raise DataError(f"{file}, line {line}: every cell must be a finite number, got {cell!r}.")
+                raise DataError(f"{file}, line {line}: every cell must be a finite number, got {said(cell)}")
         x = np.array(numbers, np.float32)
     elif is_idx(file):
         x = pixels(read_idx(file))
     else:
         try:
-            x = np.load(file, allow_pickle=False)
-            if not isinstance(x, np.ndarray):
-                with x as archive:
-                    x = archive["x" if "x" in archive.files else archive.files[0]]
+            with regular(file) as stream:
+                x = np.load(stream, allow_pickle=False)
+                if not isinstance(x, np.ndarray):
+                    with x as archive:
+                        x = archive["x" if "x" in archive.files else archive.files[0]]
         except (ValueError, EOFError, IndexError, AttributeError, zipfile.BadZipFile) as error:
             raise DataError(f"{file} is not a .npz with an array x: {error}.") from None
         x = pixels(x)

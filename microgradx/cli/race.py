@@ -7,7 +7,7 @@ from typing import Any
 import click
 
 from microgradx import study
-from microgradx.cli.options import SEED, Value, option
+from microgradx.cli.options import SEED, Number, Value, Whole, option
 from microgradx.cli.terminal import tell
 from microgradx.errors import ArgumentError
 from microgradx.optim import optimizers as known
@@ -50,10 +50,10 @@ OPTIONS = [
     option("--window", "X,X,Y,Y", "What to look at: left, right, bottom, top.", type=numbers(4)),
     option("--lr", "NAME=X", "An optimizer's learning rate; may be said for each.", multiple=True, type=RATE),
     option("--steps", "N", "How many."),
-    option("--noise", "X", "Deviation of noise on every gradient.", type=click.FloatRange(min=0)),
+    option("--noise", "X", "Deviation of noise on every gradient.", type=Number(min=0)),
     option("--seed", "N", "Of the noise.", 0, type=SEED),
     option("--basins", None, "Colour every start by where it ends and how fast."),
-    option("--cells", "N", "Starts of --basins along the longer side.", 160, type=click.IntRange(2, 1000)),
+    option("--cells", "N", "Starts of --basins along the longer side.", 160, type=Whole(2, 1000)),
     option("--device", "cpu|cuda", "Where to compute.", "cpu"),
     option("--out", "FILE", "A .gif, .html, .png, .svg or .pdf.  [default: race.gif; basins.png]"),
 ]

@@ -1,5 +1,6 @@
 """From the options of `microgradx train` to data, model, loss and optimizer, for every command alike."""
 
+import warnings
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from inspect import isfunction, signature
@@ -16,7 +17,7 @@ from microgradx.data import pictures
 from microgradx.data.splits import Split, datasets
 from microgradx.eager.creation import zeros
 from microgradx.eager.tensor import Tensor
-from microgradx.errors import ArgumentError, CheckpointError
+from microgradx.errors import ArgumentError, CheckpointError, TrainingWarning
 from microgradx.kernels.random import generator
 from microgradx.kernels.thread_pool import set_threads
 from microgradx.optim import Optimizer, Schedule, optimizers
@@ -24,6 +25,7 @@ from microgradx.primitives.indexing import one_hot
 from microgradx.primitives.reductions import log_softmax
 from microgradx.training import Run
 from microgradx.training.checkpoints import load
+from microgradx.training.identity import told, words
 
 
 class Made(NamedTuple):
@@ -83,8 +85,18 @@ class Recipe:
 
     def split(self) -> Split:
         """The data; the sizes and the loss that follow from it are filled in."""
-        split = datasets[self.data]() if self.data in datasets else sets.load(self.data)
+        return self.suit(rows_of(self.data, self.of_numbers))
+
+    @property
+    def of_numbers(self) -> bool:
+        """Whether the loss that was chosen compares with numbers, not with classes."""
+        chosen = losses()[self.loss] if self.loss is not None else None
+        return chosen is not None and next(iter(signature(chosen).parameters)) == "prediction"
+
+    def suit(self, split: Split) -> Split:
+        """Fill in the sizes and the loss that follow from data; ArgumentError where sizes do not."""
         x, y = split.train
+        numbers = self.of_numbers  # before a loss is filled in
         if len(split.classes) == 1:
             raise ArgumentError(
                 f"{self.data}: all rows are of one class, {split.classes[0]}: nothing to learn."
@@ -92,6 +104,9 @@ class Recipe:
         features, outputs = x.shape[1], len(split.classes) or y.shape[1]
         self.model = self.model or [features, 128, outputs]
         self.loss = self.loss or ("cross_entropy" if split.classes else "mse_loss")
+        if not (split.classes or numbers or self.loss == "mse_loss"):
+            what = f"--loss {self.loss} is for classes, and the targets of {self.data} are numbers"
+            raise ArgumentError(f"{what}: take --loss mse_loss, l1_loss or huber_loss.")
         fitting = [features, *self.model[1:-1], outputs]
         if self.model != fitting:
             raise ArgumentError(
@@ -162,10 +177,29 @@ class Recipe:
 
 def restore(run: Run, last: bool) -> tuple[Recipe, dict[str, Any], nn.Module]:
     """The recipe, the configuration and the trained model of a run."""
-    recipe, config = Recipe.read(run), run.read()
+    config = run.read()
+    recipe = Recipe.of(run, config)
     model = recipe.network()
     model.load_state_dict(load(run.last if last else run.best)["model"])
     return recipe, config, model
+
+
+def learned(run: Run, recipe: Recipe, config: dict[str, Any]) -> Split:
+    """The data of a run, and a warning if they are not as they were when it was trained.
+
+    CheckpointError where classes are others.
+    """
+    split = recipe.split()
+    if list(split.classes) != (before := list(config["classes"])):
+        what = f"{recipe.data} has the classes {words(list(split.classes))}, {run.folder} has learned"
+        raise CheckpointError(f"{what} {words(before)}: train anew, or give back the data of before.")
+    made = config.get("made_of", {})
+    now = dict(zip("xy", map(told, split.train), strict=True))
+    if changed := [name for name in now if made.get(name, now[name]) != now[name]]:
+        what = f"{recipe.data} is not as {run.folder} learned it: {changed[0]} was {made[changed[0]]}"
+        advice = "Rows that it learned from may be among those that are held out"
+        warnings.warn(f"{what}, now {now[changed[0]]}. {advice}.", TrainingWarning, stacklevel=2)
+    return split
 
 
 class Standardized(nn.Module):
@@ -178,6 +212,11 @@ class Standardized(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """x with each feature at mean 0 and deviation 1."""
         return (x - self.mean) / self.scale
+
+
+def rows_of(data: str, numbers: bool) -> Split:
+    """A set by its name or path, with numbers or classes for targets."""
+    return datasets[data]() if data in datasets else sets.load(data, regression=numbers)
 
 
 def losses() -> dict[str, Callable[..., Tensor]]:

@@ -7,11 +7,14 @@ from textwrap import TextWrapper
 
 import click
 
+from microgradx.errors import plain
+
 REMEDIES = {
     "bound the gradients with clip_norm": "bound the gradients with --clip-norm",
     "train it with AdamW, say": "leave the biases out with --no-bias, or take another optimizer",
     "with drop_last=True": "with --drop-last: take a smaller --batch-size",
     "resume it, or choose another folder": "--resume goes on with it; or choose another folder for --out",
+    "say how many, as in": "say how many (a --search needs no number), as in",
     "Use device='cpu', or set": "Use --device cpu, or set",
     "regression=True, or `microgradx train --loss mse_loss`": "--loss mse_loss",
 }
@@ -20,6 +23,7 @@ REMEDIES = {
 
 def tell(text: str, bold: str = "", color: str | None = None, err: bool = False) -> None:
     """Print lines, with what is `bold` in them in bold, if they are for a terminal."""
+    text, bold = plain(text, but="\n\t"), plain(bold, but="\n\t")
     shown = fitted(text, columns(err))
     click.echo(shown.replace(bold, click.style(bold, color, bold=True), 1) if bold else shown, err=err)
 
@@ -53,4 +57,5 @@ def own(message: str) -> str:
     """A message of the library in the words of the command."""
     for theirs, ours in REMEDIES.items():
         message = message.replace(theirs, ours)
+    message = re.sub(r"ask for so many with most=\d+", "ask for so many with --many", message)
     return re.sub(r"\n    \S*[/\\]click[/\\].*", "", message)  # a line of the user's, who has none here

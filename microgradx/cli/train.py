@@ -133,15 +133,23 @@ def train(ctx: click.Context, **given: Any) -> None:
         recipe = replace(
             recipe, **{name: given[name] for name in ("epochs", "patience", "threads") if name in said}
         )
-        if (done := len(History.read(run.history))) >= recipe.epochs:
-            click.echo(f"{run.folder} has done {done} epochs, none is left: --epochs {done + 10} goes on.")
+        if (done := run.epochs) >= recipe.epochs:
+            tell(f"{run.folder} has done {done} epochs, none is left: --epochs {done + 10} goes on.")
             recipe = replace(recipe, epochs=done)
     else:
-        own = {f.name: given[f.name] for f in fields(Recipe) if f.name in given}
-        names = [param.name for param in hyperparameters(given["optimizer"])]
-        recipe = Recipe(**own, hyperparameters={name: given[name] for name in names if name in said})
+        recipe = chosen(ctx)
         run = Run(given["out"] or free(f"{Path(recipe.data).stem}-{recipe.optimizer}"))
     go(recipe, run, given | {"started": ctx.obj or time.perf_counter()})
+
+
+def chosen(ctx: click.Context) -> Recipe:
+    """The recipe of a command line: what was said, and the defaults; of hyperparameters what was said."""
+    given = ctx.params
+    own = {f.name: given[f.name] for f in fields(Recipe) if f.name in given}
+    said = ParameterSource.COMMANDLINE
+    names = [param.name or "" for param in hyperparameters(given["optimizer"])]
+    hyper = {name: given[name] for name in names if ctx.get_parameter_source(name) is said}
+    return Recipe(**own, hyperparameters=hyper)
 
 
 def go(recipe: Recipe, run: Run, given: dict[str, Any]) -> None:
@@ -198,7 +206,9 @@ def result(run: Run, history: History, rows: int, seconds: float) -> tuple[str, 
     best = history.best
     hits = f"accuracy {best['valid_accuracy']:.2%}, " if "valid_accuracy" in best else ""
     first = f"{hits}loss {best['valid_loss']:.4f}"
-    when = f"epoch {best['epoch']} of {len(history)}, the best by loss; {seconds:.1f} s in all"
+    when = (
+        f"epoch {best['epoch']} of {history.records[-1]['epoch']}, the best by loss; {seconds:.1f} s in all"
+    )
     files = ", ".join(sorted(path.name for path in run.folder.iterdir()))
     return f"{first} on {rows:,} held-out rows at {when}\nin {run.folder}: {files}", first
 

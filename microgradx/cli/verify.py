@@ -7,7 +7,9 @@ import click
 
 from microgradx.cli.options import RUN, option
 from microgradx.cli.recipe import Recipe
+from microgradx.cli.terminal import tell
 from microgradx.training import History, Run
+from microgradx.training.identity import made_of, same
 from microgradx.training.replay import replay
 from microgradx.training.trainer import RECORDED, Trainer
 
@@ -32,6 +34,7 @@ def verify(run: Path, steps: int | None, threads: int | None) -> int:
     recipe = Recipe.of(folder, first)
     recipe = replace(recipe, threads=threads or recipe.threads)
     split, model, optimizer, schedule, loss = recipe.make()
+    same(first.get("made_of", {}), made_of(split.train, None, loss), folder.folder)
     trainer = Trainer(
         model, optimizer, split.train, recipe.batch_size, loss, schedule, recipe.clip_norm, None,
         recipe.eager, recipe.drop_last, skip=recipe.skip_nonfinite,
@@ -40,11 +43,13 @@ def verify(run: Path, steps: int | None, threads: int | None) -> int:
     states = f" and the weights of {', '.join(verdict.checkpoints)}" if verdict.checkpoints else ""
     compared = f"{verdict.steps:,} steps: their losses{states}"
     if verdict.difference:
-        click.echo(f"{click.style('other bits', bold=True)}: {verdict.difference}\ncompared {compared}")
+        tell(f"other bits: {verdict.difference}\ncompared {compared}", bold="other bits")
         if not verdict.checkpoints:
             click.echo("no checkpoint is within these steps, to name the parameter: leave out --steps")
         return 1
-    click.echo(f"{click.style('the bits agree', bold=True)} in {compared}")
-    if (total := max((record["step"] for record in History.read(folder.history)), default=0)) > verdict.steps:
+    tell(f"the bits agree in {compared}", bold="the bits agree")
+    if (
+        total := max((record.get("step", 0) for record in History.read(folder.history)), default=0)
+    ) > verdict.steps:
         click.echo(f"not compared: {total - verdict.steps:,} steps after them, of {total:,}")
     return 0

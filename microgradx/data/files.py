@@ -1,14 +1,8 @@
 """Your own data: CSV, .npy, .npz and IDX files and pictures, as the same kind of split as built-in sets."""
 
-import csv
-import gzip
 import math
 import os
-import re
 import zipfile
-import zlib
-from collections.abc import Iterator
-from itertools import chain
 from pathlib import Path
 from typing import IO
 
@@ -17,8 +11,10 @@ import numpy as np
 from microgradx.data.idx import MOST_DEFLATED, read_idx
 from microgradx.data.images import scaled
 from microgradx.data.pictures import read_pictures
+from microgradx.data.reading import regular
 from microgradx.data.splits import Split, hold_out
-from microgradx.errors import DataError, checked, switch
+from microgradx.data.tables import LARGEST, find_column, read_csv
+from microgradx.errors import DataError, checked, few, switch
 
 FILES = (".csv", ".tsv", ".csv.gz", ".tsv.gz", ".npy", ".npz")
 """What `load` reads, besides folders of IDX files or of pictures."""
@@ -30,7 +26,6 @@ IDX = (
     "t10k-images-idx3-ubyte",
     "t10k-labels-idx1-ubyte",
 )
-Table = tuple[np.ndarray, np.ndarray, tuple[str, ...]]  # features, targets, names of the features
 
 
 @checked
@@ -124,7 +119,9 @@ def finite(values: np.ndarray, what: str) -> np.ndarray:
         numbers = values.astype(np.float32)
     if not np.isfinite(numbers).all():
         place = tuple(map(int, np.unravel_index(np.argmin(np.isfinite(numbers)), numbers.shape)))
-        raise DataError(f"{what} must hold finite float32 numbers, got {values[place]} at index {place}.")
+        large = f" {LARGEST}" * bool(np.isfinite(values[place]))
+        found = f"got {values[place]} at index {place}.{large}"
+        raise DataError(f"{what} must hold finite float32 numbers, {found}")
     return numbers
 
 
@@ -159,7 +156,7 @@ def honest(file: IO[bytes], most: int) -> None:
 
 def read_npz(path: Path) -> dict[str, np.ndarray]:
     """The arrays x and y, or x_train, y_train, x_test and y_test, of an .npz file."""
-    with path.open("rb") as file:
+    with regular(path) as file:
         if not zipfile.is_zipfile(file):
             raise DataError("this is not an .npz file, or it is truncated.")
         try:
@@ -178,7 +175,7 @@ def read_npz(path: Path) -> dict[str, np.ndarray]:
     if missing := [key for key in keys if key not in arrays]:
         raise DataError(
             f"the arrays x and y, or {', '.join(PARTS)}, are needed; {', '.join(missing)} is missing "
-            f"among {', '.join(there) or 'none'}."
+            f"among {few(there) or 'none'}."
         )
     for x, y in zip(keys[::2], keys[1::2], strict=True):
         if not (arrays[x].ndim and arrays[y].ndim and len(arrays[x]) == len(arrays[y])):
@@ -190,10 +187,11 @@ def read_npz(path: Path) -> dict[str, np.ndarray]:
 def read_npy(path: Path, label: str | int) -> dict[str, np.ndarray]:
     """The arrays x and y of a table in an .npy file."""
     try:
-        with path.open("rb") as file:
+        with regular(path) as file:
             honest(file, path.stat().st_size)
-        table = np.load(path, allow_pickle=False)
-    except DataError:
+            file.seek(0)
+            table = np.load(file, allow_pickle=False)
+    except (DataError, OSError):
         raise
     except Exception as error:  # of many kinds: the header is a piece of Python
         raise DataError(f"the array cannot be read: {error}") from error
@@ -215,123 +213,3 @@ def read_folder(folder: Path) -> dict[str, np.ndarray]:
             raise DataError(f"a folder of IDX files holds {', '.join(IDX)} (or with .gz); {name} is missing.")
         arrays[key] = read_idx(there[0])
     return arrays
-
-
-def read_csv(
-    path: Path, label: str | int, header: bool | None, delimiter: str | None, regression: bool
-) -> Table:
-    """The features (n, features) and targets (n,) of a CSV file, and the features' names; see `load`."""
-    lines = records(path, delimiter)
-    top, first = next(lines, (0, []))
-    if not first:
-        raise DataError("the file is empty.")
-    if header is None:
-        header = isinstance(label, str) or all(number(cell) is None for cell in first)
-    column = find_column(label, first, header)
-    rows: list[np.ndarray] = []
-    targets: list[str] = []
-    for line, cells in lines if header else chain([(top, first)], lines):
-        row = to_numbers(cells[:column] + cells[column + 1 :])
-        target = cells[column].strip()
-        if row is None or not target or (regression and number(target) is None):
-            numbers = {index for index in range(len(cells)) if regression or index != column}
-            bad = next((index for index in sorted(numbers) if number(cells[index]) is None), column)
-            name = f" ({first[bad]})" if header else ""
-            wanted = "a number" if bad in numbers else "a class"
-            found = repr(cells[bad]) if cells[bad].strip() else "an empty cell"
-            advice = " Decimals are written with a point." * bool(DECIMAL_COMMA.match(cells[bad]))
-            raise DataError(f"line {line}, column {bad + 1}{name}: expected {wanted}, got {found}.{advice}")
-        rows.append(row)
-        targets.append(target)
-    if not rows:
-        raise DataError("there are no rows of data.")
-    names = first[:column] + first[column + 1 :] if header else []
-    x = np.stack(rows)
-    if column and header and first[0].strip() in ("", "Unnamed: 0") and counts_rows(x[:, 0]):
-        x, names = x[:, 1:], names[1:]
-    y = np.array([number(t) for t in targets], float) if regression else as_labels(targets)
-    return x, y, tuple(names)
-
-
-def counts_rows(values: np.ndarray) -> bool:
-    """Whether a column holds a whole number for every row, each another: an index and no feature."""
-    return bool((values == np.floor(values)).all()) and len(np.unique(values)) == len(values)
-
-
-def as_labels(targets: list[str]) -> np.ndarray:
-    """Labels as integers where all are; as the text that they are where not, or if one begins with 0."""
-    values = [number(target) for target in targets]
-    if None in values or any(LEADING_ZERO.match(target) for target in targets):
-        return np.array(targets)
-    try:
-        return np.array([int(target) for target in targets], np.int64)  # floats end at 2^53
-    except (ValueError, OverflowError):
-        return np.array(values, float)
-
-
-DECIMAL_COMMA = re.compile(r"\s*[+-]?\d+,\d+\s*$")
-"""A number as it is written in half of the world."""
-
-LEADING_ZERO = re.compile(r"[+-]?0\d")
-"""How a code begins that is no number: "01" is not "1"."""
-
-
-def open_text(path: Path) -> IO[str]:
-    """A text file, compressed or not."""
-    if path.suffix.lower() == ".gz":
-        return gzip.open(path, "rt", newline="", encoding="utf-8-sig")
-    return path.open("rt", newline="", encoding="utf-8-sig")
-
-
-def separator(line: str) -> str:
-    """The delimiter that a line has most of, a comma where it has none."""
-    unquoted = re.sub(r'"[^"]*"', "", line)
-    return max(",;\t|", key=unquoted.count)
-
-
-def records(path: Path, delimiter: str | None) -> Iterator[tuple[int, list[str]]]:
-    """The line numbers and cells of the lines of a CSV file that are not blank, all of one length."""
-    with open_text(path) as file:
-        width, lines = 0, None
-        try:
-            top = file.readline()
-            lines = csv.reader(chain([top], file), delimiter=delimiter or separator(top), strict=True)
-            for cells in filter(None, lines):
-                width = width or len(cells)
-                if len(cells) != width:
-                    raise DataError(f"line {lines.line_num} has {len(cells)} cells, the first has {width}.")
-                yield lines.line_num, cells
-        except (csv.Error, UnicodeDecodeError) as error:
-            line = lines.line_num + 1 if lines else 1
-            raise DataError(f"line {line} is not CSV in UTF-8: {error}.") from error
-        except (EOFError, zlib.error) as error:
-            raise DataError(f"the gzip stream is damaged: {error}.") from error
-
-
-def to_numbers(cells: list[str]) -> np.ndarray | None:
-    """The cells as finite float32 numbers, or None if one of them is not."""
-    try:
-        with np.errstate(over="ignore"):
-            values = np.array(list(map(float, cells)), np.float32)
-    except ValueError:
-        return None
-    return values if np.isfinite(values).all() else None
-
-
-def number(cell: str) -> float | None:
-    """The finite number in a cell, or None."""
-    try:
-        value = float(cell)
-    except ValueError:
-        return None
-    return value if abs(value) <= 3.4028234e38 else None  # also false for a NaN
-
-
-def find_column(label: str | int, cells: list[str], header: bool) -> int:
-    """The index of the column that holds the labels."""
-    if isinstance(label, int) and -len(cells) <= label < len(cells):
-        return label % len(cells)
-    if isinstance(label, str) and header and label in cells:
-        return cells.index(label)
-    columns = ", ".join(cells) if header else f"{len(cells)} columns without names"
-    raise DataError(f"there is no column {label!r} for the labels; the file has {columns}.")

@@ -9,6 +9,7 @@ its header stops there.
 The format: http://yann.lecun.com/exdb/mnist/
 """
 
+import errno
 import gzip
 import math
 import os
@@ -21,6 +22,7 @@ from typing import IO
 
 import numpy as np
 
+from microgradx.data.reading import regular, strange
 from microgradx.errors import DataError, checked
 
 __all__ = ["idx_header", "read_idx", "write_idx"]
@@ -55,7 +57,7 @@ def read_idx(source: str | os.PathLike[str] | IO[bytes], mapped: bool = False) -
     if not isinstance(source, str | os.PathLike):
         return parse(source, getattr(source, "name", "the file"))
     try:
-        with open(source, "rb") as file:
+        with regular(os.fspath(source)) as file:
             return parse(file, os.fspath(source))
     except OSError as error:
         raise DataError(f"cannot read {os.fspath(source)}: {error.strerror or error}.") from error
@@ -67,7 +69,7 @@ def mapped_idx(source: str | os.PathLike[str] | IO[bytes]) -> np.ndarray:
         raise DataError(f"read_idx maps files that have a path, not {type(source).__name__}.")
     path = os.fspath(source)
     try:
-        with open(path, "rb") as file:
+        with regular(path) as file:
             if file.read(2) == b"\x1f\x8b":
                 raise DataError(f"{path} is compressed: unpack it, and map what comes of it.")
             size = file.seek(0, os.SEEK_END)
@@ -185,6 +187,8 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[IO[bytes]]:
     """A file to write that takes the place of `path` at the end, whole, or not at all."""
     partial = Path(f"{os.fspath(path)}.{os.getpid()}.tmp")
     try:
+        if kind := strange(path):
+            raise OSError(errno.EEXIST, f"there is {kind}")  # a device is not to become a file
         with partial.open("wb") as file:
             yield file
         partial.replace(path)

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
+from microgradx.data.reading import regular
 from microgradx.errors import DataError
 
 KINDS = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".pgm", ".ppm")
@@ -49,7 +50,7 @@ def read_picture(path: Path) -> np.ndarray:
         kinds = "without it .csv, .tsv, .npy and .npz files and folders of IDX files are read"
         raise DataError(f"pictures need Pillow: pip install pillow (the extra `plot`); {kinds}.") from None
     try:
-        with warnings.catch_warnings(), Image.open(path) as image:
+        with warnings.catch_warnings(), regular(path) as file, Image.open(file) as image:
             warnings.simplefilter("error", Image.DecompressionBombWarning)
             if image.mode not in GREY + COLOUR:
                 raise DataError(

@@ -9,6 +9,7 @@ import numpy as np
 
 from microgradx.data.download import Progress, download
 from microgradx.data.idx import idx_header, read_idx
+from microgradx.data.reading import regular
 from microgradx.errors import DataError
 
 SYSTEM = Path("/usr/share/datasets")  # where Debian's dataset-* packages put their files
@@ -81,7 +82,7 @@ class PublishedFile:
 
     def accept(self, path: Path) -> None:
         """Raise DataError if a download is not this file, nor the same data compressed otherwise."""
-        with path.open("rb") as file:
+        with regular(path) as file:
             digest = hashlib.file_digest(file, "sha256").hexdigest()
         if digest != self.digest:
             if not self.content:

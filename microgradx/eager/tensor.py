@@ -280,6 +280,7 @@ class Tensor(Box):
     __rmatmul__: Operator = lambda a, b: matmul(as_operand(b), a)
     __floordiv__ = __rfloordiv__ = lambda a, b: without_slope("//", "np.floor(t.numpy() / 2)")
     __mod__ = __rmod__ = lambda a, b: without_slope("%", "np.mod(t.numpy(), 2)")
+    __round__ = lambda a, digits=0: without_slope("round", "np.round(t.numpy())")
     __neg__: Callable[["Tensor"], "Tensor"] = lambda a: scalars.negative(a)
     __abs__: Callable[["Tensor"], "Tensor"] = lambda a: scalars.absolute(a)
     __lt__: Operator = lambda a, b: scalars.less(a, b)

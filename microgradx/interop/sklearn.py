@@ -27,7 +27,7 @@ except ModuleNotFoundError as error:
 from microgradx import nn
 from microgradx.data import hold_out
 from microgradx.eager.tensor import Tensor
-from microgradx.errors import ArgumentError, one_of
+from microgradx.errors import ArgumentError, one_of, whole
 from microgradx.kernels.random import generator
 from microgradx.optim import Optimizer, Schedule, optimizers, plans
 from microgradx.optim.options import Option
@@ -70,7 +70,7 @@ class MLP(BaseEstimator):
     """Its other hyperparameters, by name."""
     schedule: str | Callable[[Optimizer, int], Schedule] = "constant"
     """Of the learning rate: a name of `optim.plans`, or (optimizer, steps of all passes) -> Schedule."""
-    batch_size: int = 128
+    batch_size: int | str = 128
     max_iter: int = 200
     """Passes over the data."""
     clip_norm: float | None = None
@@ -92,7 +92,13 @@ class MLP(BaseEstimator):
 
         sample_weight: (n,) numbers: a row of weight 2 counts as two rows, one of weight 0 not at all.
         """
-        return self._train(X, y, sample_weight, self.max_iter, self.warm_start and hasattr(self, "model_"))
+        return self._train(
+            X,
+            y,
+            sample_weight,
+            whole("max_iter", self.max_iter, 1),
+            self.warm_start and hasattr(self, "model_"),
+        )
 
     def _train(
         self,
@@ -118,14 +124,14 @@ class MLP(BaseEstimator):
             if self.early_stopping and epochs > 1:
                 (kept, _), (test, _) = hold_out(rows[:, None], targets[rows], self.validation_fraction)
                 rows, held_out = kept[:, 0], (x[test[:, 0]], targets[test[:, 0]])
-            steps = epochs * -(-len(rows) // self.batch_size)
+            steps = epochs * -(-len(rows) // self._batch(len(rows)))
             history = fit(
                 self.model_,
                 self.optimizer_,
                 (x[rows], targets[rows]),
                 held_out,
                 epochs=epochs,
-                batch_size=self.batch_size,
+                batch_size=self._batch(len(x)),
                 loss=self._loss,
                 schedule=self.schedule_,
                 clip_norm=self.clip_norm,
@@ -141,10 +147,20 @@ class MLP(BaseEstimator):
         self.n_iter_, self.loss_ = len(self.loss_curve_), self.loss_curve_[-1]
         return self
 
+    def _batch(self, rows: int) -> int:
+        """Rows per step; "auto" is scikit-learn's min(200, rows)."""
+        if isinstance(self.batch_size, str) and self.batch_size == "auto":
+            return min(200, rows)
+        return whole("batch_size", self.batch_size, 1)
+
+    def _hidden(self) -> list[int]:
+        """The sizes of the hidden layers."""
+        return [whole("a hidden layer's size", n, 1) for n in np.atleast_1d(self.hidden_layer_sizes).tolist()]
+
     def _build(self, x: np.ndarray, targets: np.ndarray) -> None:
         """A new model with its optimizer and schedule, for data like these."""
         last = targets.shape[1] if targets.ndim == 2 else len(self.classes_)
-        sizes = [x.shape[1], *map(int, np.atleast_1d(self.hidden_layer_sizes)), last]
+        sizes = [x.shape[1], *self._hidden(), last]
         options = dict(self.optimizer_options or {})
         if self.learning_rate is not None:
             options["lr"] = self.learning_rate
@@ -153,7 +169,7 @@ class MLP(BaseEstimator):
         optimizer = named("optimizer", self.optimizer, optimizers)
         self.model_ = nn.MLP(sizes, self.activation, self.dropout).to(x.dtype)
         self.optimizer_ = optimizer(self.model_.named_parameters(), **options)
-        self.schedule_ = plan(self.optimizer_, self.max_iter * -(-len(x) // self.batch_size))
+        self.schedule_ = plan(self.optimizer_, self.max_iter * -(-len(x) // self._batch(len(x))))
         self.loss_curve_: list[float] = []
 
     def _outputs(self, X: ArrayLike) -> np.ndarray:

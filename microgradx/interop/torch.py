@@ -13,16 +13,19 @@ True
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
-from safetensors import SafetensorError
-from safetensors.numpy import load_file, save_file
+from safetensors import SafetensorError, deserialize
+from safetensors.numpy import save
 
 from microgradx import nn
+from microgradx.data.reading import regular
 from microgradx.eager.tensor import Tensor
-from microgradx.errors import CheckpointError, shown
+from microgradx.errors import CheckpointError, checked, shown, whole
 from microgradx.optim import Optimizer
+from microgradx.training.files import replace
 
 ADAM = {"exp_avg": "m", "exp_avg_sq": "v", "max_exp_avg_sq": "v_max", "mu_product": "mu_product"}
 STATES = {
@@ -51,38 +54,83 @@ def turning(model: nn.Module) -> Callable[[Tensor, ArrayLike], np.ndarray]:
     other = set(map(id, turned(model).values()))
 
     def turn(parameter: Tensor, values: ArrayLike) -> np.ndarray:
-        array = np.asarray(values)
+        array = np.asarray(numbers(values))
         return array.T if id(parameter) in other and array.ndim else array
 
     return turn
 
 
+@checked
 def model_state(model: nn.Module) -> dict[str, np.ndarray]:
     """A copy of a model's weights and buffers by name, shaped as PyTorch has them."""
     other = turned(model)
     return {name: x.T.copy() if name in other else x for name, x in model.state_dict().items()}
 
 
+@checked
 def load_model(model: nn.Module, state: State | str | Path) -> None:
     """Take the weights and buffers of a PyTorch model: its state_dict, or a .safetensors file of it.
 
-    CheckpointError where names or shapes differ; then nothing changed.
+    Numbers of another width, such as bfloat16, become those of the model. CheckpointError where names or
+    shapes differ, or where the file cannot be read; then nothing changed.
     """
-    try:
-        given = load_file(state) if isinstance(state, str | Path) else state
-    except (OSError, SafetensorError) as error:
-        raise CheckpointError(f"{state} cannot be read as .safetensors: {error}.") from error
+    given = read(Path(state)) if isinstance(state, str | Path) else state
     if not isinstance(given, Mapping):
         raise CheckpointError(f"load_model takes a state_dict or a .safetensors file, not {shown(given)}.")
-    arrays = {name: np.asarray(x) for name, x in given.items() if not name.endswith("num_batches_tracked")}
+    arrays = {name: numbers(x) for name, x in given.items() if not str(name).endswith("num_batches_tracked")}
     for name in turned(model).keys() & arrays.keys():
-        arrays[name] = arrays[name].T
+        arrays[name] = np.asarray(arrays[name]).T
     model.load_state_dict(arrays)
 
 
+def numbers(x: object) -> object:
+    """A tensor of PyTorch as an array, bfloat16, which NumPy does not have, as float32; all else as it is."""
+    if isinstance(x, np.ndarray) or not hasattr(x, "detach"):
+        return x
+    tensor = x.detach()
+    if hasattr(tensor, "cpu"):
+        tensor = tensor.cpu()
+    if str(tensor.dtype) == "torch.bfloat16":
+        tensor = tensor.float()
+    return tensor.numpy()
+
+
+def read(path: Path) -> dict[str, object]:
+    """The arrays in a .safetensors file; CheckpointError where it is none, or cannot be read."""
+    try:
+        with regular(path) as file:
+            found = deserialize(file.read())
+        return {name: array(entry) for name, entry in found}
+    except OSError as error:
+        raise CheckpointError(f"{path} cannot be read: {error.strerror}.") from None
+    except (SafetensorError, KeyError, ValueError, MemoryError) as error:
+        raise CheckpointError(f"{path} cannot be read as .safetensors: {error}.") from None
+
+
+def array(entry: Mapping[str, Any]) -> np.ndarray:
+    """An array in a file; bfloat16 is the upper half of float32. KeyError for a type that NumPy lacks."""
+    if entry["dtype"] == "BF16":
+        upper = np.frombuffer(entry["data"], "<u2").astype("<u4") << 16
+        return upper.view("<f4").reshape(entry["shape"])
+    return np.frombuffer(entry["data"], TYPES[entry["dtype"]]).reshape(entry["shape"])
+
+
+TYPES = {"BOOL": "?"} | {
+    f"{letter}{8 * size}": f"<{kind}{size}"
+    for letter, kind, sizes in (("F", "f", (2, 4, 8)), ("I", "i", (1, 2, 4, 8)), ("U", "u", (1, 2, 4, 8)))
+    for size in sizes
+}
+"""What .safetensors calls the types that NumPy has."""
+
+
+@checked
 def save_model(model: nn.Module, path: str | Path) -> None:
-    """Write `model_state(model)` as a .safetensors file, for PyTorch's `load_state_dict(load_file(path))`."""
-    save_file({name: np.ascontiguousarray(x) for name, x in model_state(model).items()}, path)
+    """Write `model_state(model)` as a .safetensors file, for PyTorch's `load_state_dict(load_file(path))`.
+
+    The file is written whole or not at all; CheckpointError where it cannot be.
+    """
+    arrays = {name: np.ascontiguousarray(x) for name, x in model_state(model).items()}
+    replace(Path(path), save(arrays))
 
 
 def names_of(optimizer: Optimizer) -> dict[str, str]:
@@ -93,6 +141,7 @@ def names_of(optimizer: Optimizer) -> dict[str, str]:
     return STATES[optimizer.name]
 
 
+@checked
 def load_optimizer(optimizer: Optimizer, model: nn.Module, state: Mapping[str, object]) -> None:
     """Go on as a PyTorch optimizer of the same class, with its state_dict, over the parameters of `model`.
 
@@ -110,7 +159,8 @@ def load_optimizer(optimizer: Optimizer, model: nn.Module, state: Mapping[str, o
             f"{optimizer.name} has groups of {sizes[0]} parameters, the state of {sizes[1]}."
         )
     for ours, group, saved in zip(optimizer.param_groups, new["param_groups"], groups, strict=True):
-        group |= {name: value for name, value in saved.items() if name in group}
+        options = {name: numbers(value) for name, value in saved.items() if name in group}
+        group |= {name: x.item() if isinstance(x, np.ndarray) else x for name, x in options.items()}
         for name, parameter, index in zip(ours["param_names"], ours["params"], saved["params"], strict=True):  # type: ignore[call-overload]
             if index not in theirs:  # it has not had a gradient yet
                 continue
@@ -120,7 +170,7 @@ def load_optimizer(optimizer: Optimizer, model: nn.Module, state: Mapping[str, o
                 kept = ", ".join(sorted(known)) or "nothing"
                 what = f"{optimizer!r} keeps {kept} of a parameter, the state {', '.join(found)}"
                 raise CheckpointError(f"{what}: {strange[0]} does not fit. Make both of one class.")
-            kept = new["state"][name] | {"t": int(np.asarray(found.get("step", 1)))}
+            kept = new["state"][name] | {"t": whole("step", int(np.asarray(numbers(found.get("step", 1)))))}
             for foreign, own in names.items():
                 if own in kept and foreign in found:
                     array = turn(parameter, found[foreign])
@@ -129,6 +179,7 @@ def load_optimizer(optimizer: Optimizer, model: nn.Module, state: Mapping[str, o
     optimizer.load_state_dict(new)
 
 
+@checked
 def optimizer_state(optimizer: Optimizer, model: nn.Module) -> dict[str, object]:
     """A state_dict for the PyTorch optimizer of the same class, over the parameters in the same order."""
     import torch

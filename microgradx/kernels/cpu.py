@@ -2,7 +2,7 @@
 
 import ctypes
 from collections.abc import Callable
-from functools import cached_property
+from functools import cached_property, partial
 
 import numpy as np
 
@@ -10,6 +10,7 @@ from microgradx import scalars
 from microgradx.errors import FOREIGN, ArgumentError, DTypeError, MicrogradxError, ShapeError, refusal, shown
 from microgradx.kernels import jit, thread_pool
 from microgradx.kernels.addresses import nothing
+from microgradx.kernels.array_math import on_arrays
 from microgradx.kernels.free_variables import FreeVariables
 from microgradx.kernels.loop_source import RuleLoop
 from microgradx.rules import Rule
@@ -44,7 +45,8 @@ ufuncs |= {functions["erf"]: erf, functions["where"]: where}
 
 def body(function: Elementwise) -> Callable[..., object]:
     """What computes a function on whole arrays."""
-    return ufuncs.get(function, function.function)
+    own = function.__module__.startswith("microgradx.")
+    return ufuncs.get(function) or (function.function if own else partial(on_arrays, function))
 
 
 def run(function: Elementwise, *args: Operand, **constants: float) -> Operand:
@@ -55,7 +57,7 @@ def run(function: Elementwise, *args: Operand, **constants: float) -> Operand:
         if function in ufuncs:
             return ufuncs[function](*args, **constants)
         with np.errstate(all="ignore"):  # such as e⁻ˣ inside sigmoid, which overflows to a right result
-            return function.function(*args, **constants)
+            return body(function)(*args, **constants)
     except FOREIGN as error:
         if isinstance(error, MicrogradxError) or not function.__module__.startswith("microgradx."):
             raise
@@ -170,8 +172,11 @@ class Sweep:
     ) -> tuple[Numbers, Numbers]:
         """What the loop needs beside the arrays, and the new carried numbers."""
         try:
-            return self.once(t, *(carried or (0.0,) * len(self.rule.carried)), **hyperparameters)
-        except (TypeError, ArithmeticError) as error:
+            found, kept = self.once(t, *(carried or (0.0,) * len(self.rule.carried)), **hyperparameters)
+            return tuple(0.0 + x for x in found), kept
+        except FOREIGN as error:
+            if isinstance(error, MicrogradxError):
+                raise
             raise ArgumentError(f"{self.rule!r}: no step with t={t}, {hyperparameters}: {error}.") from None
 
     def check(self, arrays: tuple[Operand, ...]) -> int:  # of the host, or of a device

@@ -21,6 +21,7 @@ from numpy.typing import DTypeLike
 
 from microgradx.errors import CompileError
 from microgradx.kernels.addresses import Addresses
+from microgradx.kernels.array_math import FUNCTIONS
 from microgradx.kernels.cache import folder
 from microgradx.kernels.source import Names
 
@@ -293,25 +294,8 @@ WORDS = SimpleNamespace(
 """What `microgradx.kernels.runtime` has for machine code."""
 
 
-class Functions:
-    """The functions of `math`, for numbers of NumPy's, which keep their dtype and know infinity."""
-
-    named = {"pow": "power", "atan2": "arctan2", "fabs": "absolute"}
-    named |= {f"a{f}{h}": f"arc{f}{h}" for f in ("sin", "cos", "tan") for h in ("", "h")}
-
-    def __getattr__(self, name: str) -> object:
-        value = getattr(math, name)
-        if not callable(value):
-            return value
-        if ufunc := getattr(np, self.named.get(name, name), None):
-            return ufunc
-        import scipy.special
-
-        return getattr(scipy.special, {"lgamma": "gammaln"}.get(name, name), value)
-
-
 STANDS_FOR = {
-    "microgradx.kernels.runtime": WORDS, "microgradx.kernels.vector_math": Functions(), "math": Functions(),
+    "microgradx.kernels.runtime": WORDS, "microgradx.kernels.vector_math": FUNCTIONS, "math": FUNCTIONS,
 }  # fmt: skip
 
 

@@ -8,12 +8,14 @@ loads it in milliseconds, without importing Numba. The only room that compiles.
 import ctypes
 import hashlib
 import importlib.util
+import operator
 import os
 import threading
 from collections.abc import Callable, Collection, Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from weakref import WeakValueDictionary
 
 from microgradx.errors import KernelError
 from microgradx.kernels import blas
@@ -22,16 +24,20 @@ from microgradx.kernels.source import Names
 
 if TYPE_CHECKING:  # LLVM is loaded with the first kernel
     from llvmlite.binding import ModuleRef, TargetMachine
+    from numba.core.codegen import JITCodeLibrary
+    from numba.core.types import BaseFunction
+    from numba.core.typing.context import BaseContext
 
-form = "2"  # of the object files: raise it when what is done below to the same source changes
+form = "3"  # of the object files: raise it when what is done below to the same source changes
 
 ctypes_of: dict[str, type[ctypes.c_int64 | ctypes.c_float | ctypes.c_double]] = {
     "int64": ctypes.c_int64, "float32": ctypes.c_float, "float64": ctypes.c_double,
 }  # fmt: skip
 """Types in a signature; with a `*` behind, such as `float32*` or `uint32*`, a pointer."""
 
-loaded: dict[str, dict[str, Callable[..., None]]] = {}
-engines: list[object] = []  # they own the machine code, so they live as long as the process
+loaded: WeakValueDictionary[str, "Library"] = WeakValueDictionary()
+"""The machine code that is in use, by its fingerprint."""
+
 lock = threading.RLock()
 
 if hasattr(os, "register_at_fork"):  # not on Windows; a child must not inherit another thread's lock
@@ -50,7 +56,8 @@ def load(
     """
     key = fingerprint(source, signatures, exact)
     with lock:
-        if key not in loaded:
+        library = loaded.get(key)
+        if library is None:
             name = f"{label}_{key[:16]}"
             with locked(name):  # another process may be compiling it just now
                 code = read(f"{name}.o")
@@ -58,8 +65,8 @@ def load(
                     path = write(f"{name}.py", source.encode()) or f"<{name}>"
                     code = machine().emit_object(optimised(source, signatures, path, exact))
                     write(f"{name}.o", code, digest=True)
-            loaded[key] = link(code, signatures)
-        return loaded[key]
+            library = loaded[key] = Library(code)
+        return library.functions(signatures)
 
 
 def fingerprint(source: str, signatures: dict[str, str], exact: Collection[str] | None = None) -> str:
@@ -113,7 +120,7 @@ def optimised(
             for t in signature.split()
         ]
         try:
-            with nullcontext() if exact is None else untouched():
+            with as_text(optimise=exact is None):
                 kernel = numba.cfunc(numba.void(*types), **settings)(names[name])
         except NumbaError as error:
             raise KernelError(f"{path}: Numba cannot compile `{name}`: {error}") from None
@@ -130,20 +137,49 @@ def optimised(
 
 
 @contextmanager
-def untouched() -> Iterator[None]:
-    """Within, Numba does not optimise: it would unroll short loops, and `close` does better on the whole."""
+def as_text(optimise: bool) -> Iterator[None]:
+    """Within, Numba makes no machine code of its own: LLVM's text is all that is taken from it.
+
+    Nor does it optimise, unless told so: it would unroll short loops, and `close` does better on the whole.
+    """
+    from unittest.mock import patch
+
     from numba.core import config
+    from numba.core.codegen import JITCodeLibrary, JITCPUCodegen
     from numba.core.compiler_lock import global_compiler_lock
     from numba.core.registry import cpu_target
 
     assert cpu_target.target_context  # for everybody else made with the usual settings
-    with global_compiler_lock:
-        usual: int = config.OPT  # type: ignore[attr-defined]  # made at run time
-        config.OPT = type(usual)(0)  # type: ignore[attr-defined]
-        try:
-            yield
-        finally:
-            config.OPT = usual  # type: ignore[attr-defined]
+    usual: int = config.OPT  # type: ignore[attr-defined]  # made at run time
+    with ExitStack() as within:
+        within.enter_context(global_compiler_lock)
+        within.enter_context(patch.object(config, "OPT", usual if optimise else type(usual)(0)))
+        within.enter_context(patch.object(JITCodeLibrary, "_finalize_final_module", finished))
+        within.enter_context(patch.object(JITCPUCodegen, "set_env", lambda *_: None))  # of that machine code
+        for operation, order in numbers_first(cpu_target.typing_context):
+            within.enter_context(patch.object(operation, "templates", order))
+        yield
+
+
+def numbers_first(context: "BaseContext") -> Iterator[tuple["BaseFunction", tuple[type, ...]]]:
+    """What Numba tries in turn for an operator's operands: our blocks and plain numbers before all the rest.
+
+    It takes the first that fits, so the code is the same; every other one would cost a caught exception.
+    """
+    context.refresh()
+    for name in operator.__all__:
+        if operation := context._lookup_global(getattr(operator, name)):
+            yield operation, tuple(sorted(operation.templates, key=general))
+
+
+def general(template: type) -> bool:
+    """Whether a template of Numba's is neither ours nor a table of numbers' types."""
+    return not template.__module__.startswith("microgradx.") and not hasattr(template, "cases")
+
+
+def finished(library: "JITCodeLibrary") -> None:
+    """A library of Numba's whose module can be linked into others, without machine code."""
+    library._finalized = True
 
 
 def close(module: "ModuleRef", entries: Collection[str]) -> None:
@@ -177,18 +213,24 @@ def machine() -> "TargetMachine":
     return llvm.Target.from_default_triple().create_target_machine(cpu=cpu, features=features, opt=3)
 
 
-def link(code: bytes, signatures: dict[str, str]) -> dict[str, Callable[..., None]]:
-    """Load an object file into this process."""
-    import llvmlite.binding as llvm
+class Library:
+    """An object file in this process's memory, for as long as one of its functions is there."""
 
-    if b"microgradx_" in code:
-        blas.register()
-    engine = llvm.create_mcjit_compiler(llvm.parse_assembly(""), machine())
-    engine.add_object_file(llvm.ObjectFileRef.from_data(code))
-    engine.finalize_object()
-    engines.append(engine)
-    functions: dict[str, Callable[..., None]] = {}
-    for name, signature in signatures.items():
-        types = [ctypes.c_void_p if t.endswith("*") else ctypes_of[t] for t in signature.split()]
-        functions[name] = ctypes.CFUNCTYPE(None, *types)(engine.get_function_address(name))
-    return functions
+    def __init__(self, code: bytes):
+        import llvmlite.binding as llvm
+
+        if b"microgradx_" in code:
+            blas.register()
+        self.engine = llvm.create_mcjit_compiler(llvm.parse_assembly(""), machine())
+        self.engine.add_object_file(llvm.ObjectFileRef.from_data(code))
+        self.engine.finalize_object()
+
+    def functions(self, signatures: dict[str, str]) -> dict[str, Callable[..., None]]:
+        """Its functions, each of which keeps the machine code where it is."""
+        found: dict[str, Callable[..., None]] = {}
+        for name, signature in signatures.items():
+            types = [ctypes.c_void_p if t.endswith("*") else ctypes_of[t] for t in signature.split()]
+            function = ctypes.CFUNCTYPE(None, *types)(self.engine.get_function_address(name))
+            function.library = self  # type: ignore[attr-defined]
+            found[name] = function
+        return found

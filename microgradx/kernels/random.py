@@ -6,7 +6,8 @@ generator's state is two integers, and skipping ahead is an addition.
 
 import math
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 import numpy as np
 from numpy import float32, int64, ndarray
@@ -123,6 +124,7 @@ class Drawn(threading.local):
     """How many blocks a thread has drawn so far, of any generator, and how often it has seeded one."""
 
     blocks = seeds = 0
+    own: list[int] | None = None  # where the library's generator stands for this thread alone
 
 
 drawn = Drawn()
@@ -137,5 +139,45 @@ def sizes(shape: Shape) -> tuple[int, ...]:
     return found
 
 
-generator = Generator()
+class Library(Generator):
+    """One stream for all threads; inside `apart`, a thread has one of its own."""
+
+    def __init__(self) -> None:
+        self.common = [0, 0]
+        super().__init__()
+
+    @property
+    def _seed(self) -> int:
+        return (drawn.own or self.common)[0]
+
+    @_seed.setter
+    def _seed(self, seed: int) -> None:
+        (drawn.own or self.common)[0] = seed
+
+    @property
+    def _block(self) -> int:
+        return (drawn.own or self.common)[1]
+
+    @_block.setter
+    def _block(self, block: int) -> None:
+        (drawn.own or self.common)[1] = block
+
+    @contextmanager
+    def apart(self) -> Iterator[None]:
+        """Inside, this thread draws from a stream of its own, which begins at seed 0: several may train.
+
+        >>> before = generator.state_dict()
+        >>> with generator.apart():
+        ...     mg.seed(3)
+        >>> generator.state_dict() == before
+        True
+        """
+        before, drawn.own = drawn.own, [0, 0]
+        try:
+            yield
+        finally:
+            drawn.own = before
+
+
+generator = Library()
 """The generator that initialisation, dropout and shuffling draw from; `mg.seed(n)` seeds it."""

@@ -54,9 +54,14 @@ def check_rows(losses: Operand) -> None:
 def like(name: str, prediction: Operand, target: Operand) -> Operand:
     """The target in the prediction's dtype; shapes must be equal, broadcasting here is mostly a mistake."""
     dtype, shape = prediction.dtype, prediction.shape
+    kind = np.dtype(getattr(target, "dtype", np.float32)).kind
     target = target.to(dtype) if isinstance(target, Tensor) else as_array(target, dtype)
     if target.shape != shape:
-        raise ShapeError(f"{name}: the prediction has shape {shape}, the target {target.shape}; reshape one.")
+        labels = kind in "iu" and shape[:1] + shape[2:] == target.shape and shape[1:2] > (1,)
+        advice = f"; labels go into cross_entropy, or as one_hot(labels, {shape[1]})" if labels else ""
+        raise ShapeError(
+            f"{name}: the prediction has shape {shape}, the target {target.shape}; reshape one{advice}."
+        )
     return target
 
 
@@ -148,6 +153,10 @@ def cross_entropy(
     >>> nn.cross_entropy(mg.tensor([[2.0, 0.0], [0.0, 2.0]]), [0, 0], reduction="none")
     tensor([0.12692805, 2.126928  ])
     """
+    if logits.ndim and logits.shape[logits.ndim > 1] == 1:
+        advice = "Give an output per class; or take binary_cross_entropy_with_logits for one logit, mse_loss"
+        what = f"logits of shape {logits.shape} are of one class, and the loss is 0 whatever they are"
+        raise ShapeError(f"cross_entropy: {what}. {advice} for a number.")
     if not 0 <= label_smoothing <= 1:
         raise ArgumentError(f"cross_entropy: label_smoothing must be between 0 and 1, not {label_smoothing}.")
     if (given := beside(labels)).dtype.kind == "f" and given.shape == logits.shape:

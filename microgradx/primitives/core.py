@@ -25,6 +25,7 @@ from microgradx.errors import (
     undefined,
 )
 from microgradx.familiar import unexpected
+from microgradx.kernels.array_math import for_arrays
 from microgradx.kernels.cpu import body, operand
 from microgradx.kernels.free_variables import FreeVariables
 from microgradx.scalars import Elementwise, Named, Operand, declarations, signature_of
@@ -237,12 +238,14 @@ class ElementwisePrimitive(Primitive):
 
     def pull(self, g: Operand, out: Operand, *inputs: Operand, **constants: object) -> tuple[Operand, ...]:
         """g times each slope; the numbers 1 and -1 cost nothing and next to nothing."""
-        constants = self.defaults | constants
+        constants, rule = self.defaults | constants, self.rule
+        if not self.__module__.startswith("microgradx."):
+            rule = for_arrays(rule)
         try:
-            slopes = self.rule(*inputs, out, **constants)
+            slopes = rule(*inputs, out, **constants)
         except (ZeroDivisionError, ValueError):  # a plain number, where NumPy's give an infinity or a NaN
             numbers = [g.dtype.type(x) if isinstance(x, int | float) else x for x in inputs]
-            slopes = self.rule(*numbers, out, **constants)
+            slopes = rule(*numbers, out, **constants)
         slopes = slopes if isinstance(slopes, tuple) else (slopes,)
         return tuple(s if s is None else partial(scale, g, s) for s in slopes)  # not all may be wanted
 

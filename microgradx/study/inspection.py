@@ -12,7 +12,7 @@ import numpy as np
 
 from microgradx.errors import ArgumentError
 from microgradx.nn import Module
-from microgradx.palette import INK, Place, frame, keep, panels
+from microgradx.palette import INK, Place, frame, keep, panels, written
 from microgradx.primitives.reductions import softmax
 from microgradx.training.evaluation import outputs
 from microgradx.training.history import History
@@ -46,7 +46,7 @@ class Histograms:
 
     def __call__(self, history: History) -> None:
         """Take the parameters as they are after an epoch."""
-        epoch = len(history)
+        epoch = history.records[-1]["epoch"]
         if self.path and not self.kept.path:  # the first epoch: now the folder is there
             self.kept.path = Path(self.path)
             self.kept.keep(epoch - 1)
@@ -197,7 +197,7 @@ def mistakes(
     taken = probabilities.argmax(axis=1)
     wrong = np.flatnonzero(taken != y)
     order = wrong[np.argsort(-probabilities[wrong, taken[wrong]])][:most]
-    names = list(classes) or [str(label) for label in range(probabilities.shape[1])]
+    names = [*map(written, classes or map(str, range(probabilities.shape[1])))]
     rows, columns = grid(max(len(order), 1), across=min(8, max(len(order), 4)))
     title = f"{len(wrong):,} of {len(x):,} wrong ({len(wrong) / max(len(x), 1):.2%})"
     title += f", the {len(order)} surest first" if 0 < len(order) < len(wrong) else ""

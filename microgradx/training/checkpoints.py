@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from microgradx.data.reading import regular
 from microgradx.errors import CheckpointError
 from microgradx.training.files import replace
 
@@ -49,9 +50,10 @@ def load(path: str | Path) -> State:
     from safetensors import SafetensorError, safe_open
 
     path = Path(path)
-    if not path.is_file():
+    if not path.exists():
         raise CheckpointError(f"no checkpoint at {path}: check the path, or train first.")
     try:
+        regular(path).close()  # a pipe would wait for somebody to write
         with safe_open(path, framework="numpy") as file:
             header = file.metadata() or {}
             check_format(path, header.get("format", ""))
@@ -60,7 +62,8 @@ def load(path: str | Path) -> State:
             raise DamagedError(f"{path} is damaged (its digest differs): use another checkpoint of the run.")
         return unpack(json.loads(header["tree"]), arrays)
     except (SafetensorError, LookupError, TypeError, RecursionError, OSError, MemoryError) as error:
-        raise DamagedError(f"{path} is damaged ({error}): use another checkpoint of the run.") from None
+        why = getattr(error, "strerror", None) or error
+        raise DamagedError(f"{path} is damaged ({why}): use another checkpoint of the run.") from None
     except ValueError as error:
         if isinstance(error, CheckpointError):
             raise

@@ -1,9 +1,12 @@
 """What `fit` is given, checked: the model and its parts, arrays of as many rows, weights of the rows."""
 
+import json
 import math
+import os
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from inspect import signature
 from pathlib import Path
 
@@ -11,16 +14,20 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from microgradx.eager.tensor import Tensor
-from microgradx.errors import ArgumentError, CheckpointError, ShapeError, TrainingWarning, shown
+from microgradx.errors import ArgumentError, CheckpointError, ShapeError, TrainingWarning, shown, whole
 from microgradx.kernels.random import generator
-from microgradx.nn import Module
+from microgradx.nn import Module, binary_cross_entropy_with_logits, cross_entropy
 from microgradx.optim import LBFGS, Optimizer, Schedule
 from microgradx.optim.flat import Data
 from microgradx.primitives.reductions import mean
 from microgradx.primitives.reductions import sum as sum_over
 from microgradx.primitives.shapes import flatten
 from microgradx.scalars import where
-from microgradx.training.evaluation import Loss, evaluate
+from microgradx.training.evaluation import Loss, evaluate, scalar
+from microgradx.training.identity import words
+
+MANY = 100_000
+"""Rows whose targets are looked at before anything starts."""
 
 Given = ArrayLike | Tensor
 Pair = tuple[Given, Given]
@@ -33,6 +40,7 @@ Part = tuple[Data, ...]
 def weighted(loss: Loss, outputs: Tensor, y: Tensor, weight: Tensor) -> Tensor:
     """Σ weight · loss / Σ weight over the rows of a batch."""
     each = loss(outputs, y, reduction="none")
+    each = scalar(each, getattr(each, "shape", ())[:1] and (y.shape[0], *each.shape[1:]))
     rows = each if each.ndim == 1 else mean(flatten(each, 1), 1)
     total = sum_over(weight)
     return sum_over(rows * weight) / where(total == 0, 1, total)
@@ -40,12 +48,19 @@ def weighted(loss: Loss, outputs: Tensor, y: Tensor, weight: Tensor) -> Tensor:
 
 def weights_of(given: ArrayLike, rows: int) -> np.ndarray:
     """A number of at least 0 for each row."""
-    found = np.asarray(given, np.float32)
-    bad = found[~((found >= 0) & np.isfinite(found))]
-    if found.shape != (rows,) or bad.size:
-        got = f"{bad[0]} among them" if found.shape == (rows,) else f"shape {found.shape}"
-        what = f"sample_weight must be {rows} finite numbers of at least 0, one per row"
-        raise ArgumentError(f"fit: {what}; got {got}.")
+    what = f"fit: sample_weight must be {rows} finite numbers of at least 0, one per row"
+    try:
+        values = given.numpy() if isinstance(given, Tensor) else np.asarray(given)
+    except (TypeError, ValueError):  # lists of several lengths
+        raise ArgumentError(f"{what}; got {shown(given)}.") from None
+    if values.dtype.kind not in "fiub":
+        raise ArgumentError(f"{what}; got {shown(values if values.ndim else given)}.")
+    with np.errstate(over="ignore"):
+        found = values.astype(np.float32)
+    bad = ~((found >= 0) & np.isfinite(found))
+    if found.shape != (rows,) or bad.any():
+        got = f"{values[bad][0]} among them" if found.shape == (rows,) else f"shape {found.shape}"
+        raise ArgumentError(f"{what}; got {got}.")
     if not found.any():
         raise ArgumentError("fit: sample_weight is 0 for all rows: nothing would be learned.")
     return found
@@ -55,7 +70,7 @@ def check_weighted(loss: Loss) -> None:
     """ArgumentError for a loss that cannot give a number per row, for their weights."""
     try:
         takes = signature(loss).parameters
-    except ValueError:  # of what is not written in Python
+    except (TypeError, ValueError):  # of what is not written in Python
         return
     if "reduction" not in takes and all(p.kind is not p.VAR_KEYWORD for p in takes.values()):
         form = "def loss(outputs, targets, reduction='mean')"
@@ -103,14 +118,90 @@ def check_parts(model: object, optimizer: object, loss: object) -> None:
     }  # fmt: skip
     for name, (given, fits, what) in wanted.items():
         if not fits:
-            raise ArgumentError(f"fit: {name} must be {what}; got {given!r}.")
+            raise ArgumentError(f"fit: {name} must be {what}; got {shown(given)}.")
+    if callable(loss) and not takes(loss, None, None):
+        raise ArgumentError(
+            f"fit: loss is called with outputs and targets, and {shown(loss)} takes other things."
+        )
 
 
-def positive(**values: object) -> None:
-    """ArgumentError for the first value that is neither None nor a number above zero."""
+def takes(function: Callable[..., object], *arguments: object) -> bool:
+    """Whether a function can be called with so many arguments, as far as it says what it takes."""
+    try:
+        parameters = signature(function)
+    except (TypeError, ValueError):  # of what is not written in Python
+        return True
+    try:
+        parameters.bind(*arguments)
+    except TypeError:
+        return False
+    return True
+
+
+def functions(callbacks: object) -> tuple[Callable[..., object], ...]:
+    """The callbacks, each a function of the history; ArgumentError for anything else."""
+    what = "fit: callbacks is a list of functions that take the history"
+    if callable(callbacks) or not isinstance(callbacks, Iterable):
+        raise ArgumentError(
+            f"{what}, such as [{'yours' if callable(callbacks) else 'print'}]; got {shown(callbacks)}."
+        )
+    found = tuple(callbacks)
+    for callback in found:
+        if not (callable(callback) and takes(callback, None)):
+            raise ArgumentError(f"{what}; {shown(callback)} is none.")
+    return found
+
+
+def labels(classes: object) -> tuple[str, ...]:
+    """Names of labels, a text for each; ArgumentError for anything else."""
+    what = "fit: classes are the names of the labels, each a text of its own, such as ['cat', 'dog']"
+    if isinstance(classes, str) or not isinstance(classes, Sequence | np.ndarray):
+        raise ArgumentError(f"{what}; got {shown(classes)}.")
+    found = tuple(classes)
+    for place, name in enumerate(found):
+        if not isinstance(name, str) or name in found[:place]:
+            raise ArgumentError(
+                f"{what}; {shown(name)} is {'there twice' if isinstance(name, str) else 'no text'}."
+            )
+    return found
+
+
+def folder(out: object) -> Path:
+    """The folder of a run; ArgumentError for what is no path."""
+    path = os.fspath(out) if isinstance(out, str | os.PathLike) else None
+    if not isinstance(path, str) or not path or "\0" in path:
+        raise ArgumentError(f"fit: out is the path of a folder, such as 'runs/first'; got {shown(out)}.")
+    return Path(path)
+
+
+def settings(config: object) -> dict[str, object]:
+    """What a user adds to the configuration, as JSON has it; ArgumentError for what it has not."""
+    try:
+        if isinstance(config, Mapping):
+            return dict(json.loads(json.dumps(dict(config), default=str)))
+    except (TypeError, ValueError, RecursionError) as error:
+        raise ArgumentError(f"fit: config is kept as JSON, and cannot be: {error}.") from None
+    raise ArgumentError(
+        f"fit: config is a dict for config.json, such as {{'note': 'first'}}; got {shown(config)}."
+    )
+
+
+def positive(zero: bool = False, **values: object) -> None:
+    """ArgumentError for the first value that is neither None nor a number above zero, or zero if asked."""
     for name, value in values.items():
-        if value is not None and not (isinstance(value, int | float | np.number) and value > 0):
-            raise ArgumentError(f"fit: {name} must be a number above 0, got {shown(value)}.")
+        number = isinstance(value, int | float | np.number) and not isinstance(
+            value, bool | np.complexfloating
+        )
+        if value is not None and not (number and (value > 0 or (zero and value == 0))):  # type: ignore[operator]
+            above = "of at least" if zero else "above"
+            raise ArgumentError(f"fit: {name} must be a number {above} 0, got {shown(value)}.")
+
+
+def counted(name: str, value: object) -> int:
+    """A whole number from 1 on, which True is not meant to be."""
+    if isinstance(value, bool):
+        raise ArgumentError(f"fit: {name} is a whole number of at least 1, not {value}.")
+    return whole(f"fit: {name}", value, 1)
 
 
 def scheduled(schedule: object, optimizer: Optimizer) -> None:
@@ -150,7 +241,38 @@ def arrays(name: str, pair: Pair) -> tuple[Data, Data]:
     return x, y
 
 
-def rehearse(model: Module, loss: Loss, train: Part, valid: tuple[Data, Data] | None, rows: int) -> None:
+def check_targets(loss: Loss, outputs: Tensor, y: Data) -> None:
+    """ArgumentError for targets that a loss takes without a word, and that it is not made for."""
+    kind = loss.func if isinstance(loss, partial) else loss
+    values = np.asarray(y[:MANY])
+    if values.dtype.kind != "f" and kind is not binary_cross_entropy_with_logits:
+        return
+    if kind is cross_entropy and values.shape[1:] == outputs.shape[1:] and values.ndim > 1:
+        sums = values.sum(1)
+        if (bad := (abs(sums - 1) > 0.01) | (values < 0).any(1)).any():
+            row = tuple(np.argwhere(bad)[0].tolist())
+            what = f"cross_entropy takes labels or probabilities, and y[{row[0]}] has the sum {sums[row]:g}"
+            raise ArgumentError(f"{what}. For a regression: loss=nn.mse_loss.")
+    if kind is binary_cross_entropy_with_logits and (bad := (values < 0) | (values > 1)).any():
+        what = f"binary_cross_entropy_with_logits takes targets from 0 to 1, and {values[bad][0]} is in y"
+        raise ArgumentError(
+            f"{what}. For a regression: loss=nn.mse_loss; for several classes: nn.cross_entropy."
+        )
+
+
+def check_count(classes: Sequence[str], outputs: Tensor, y: Data) -> None:
+    """ArgumentError where there are names for another number of labels than the model tells apart."""
+    count = outputs.shape[1] if outputs.ndim > 1 and outputs.shape[1] > 1 else 2
+    if len(classes) not in (0, count) and y.dtype.kind in "iu":
+        raise ArgumentError(
+            f"the model tells {count} labels apart, and classes has {len(classes)}: {words(list(classes))}."
+        )
+
+
+def rehearse(
+    model: Module, loss: Loss, train: Part, valid: tuple[Data, Data] | None, rows: int,
+    classes: Sequence[str] = (),
+) -> None:  # fmt: skip
     """Some rows of each part, and nothing learned: what does not fit is told before anything starts.
 
     Gradients are recorded, as in training: a model or a loss may be made of gradients itself.
@@ -161,7 +283,9 @@ def rehearse(model: Module, loss: Loss, train: Part, valid: tuple[Data, Data] | 
         with fitting("train", *train[:2]):
             x, y, *weight = (Tensor(part[:rows]) for part in train)
             outputs = model(x)
-            _ = weighted(loss, outputs, y, *weight) if weight else loss(outputs, y)
+            check_count(classes, outputs, train[1])
+            _ = weighted(loss, outputs, y, *weight) if weight else scalar(loss(outputs, y))
+            check_targets(loss, outputs, train[1])
         if valid is not None:
             with fitting("valid", *valid):
                 evaluate(model, valid[0][:rows], valid[1][:rows], loss)

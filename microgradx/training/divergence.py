@@ -4,6 +4,7 @@ A run repeats to the same bits, so nothing has to be watched while all is well: 
 """
 
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 
@@ -12,24 +13,38 @@ from microgradx.errors import NonFiniteError
 from microgradx.kernels.random import generator
 from microgradx.nn import Module
 from microgradx.optim import Optimizer, Schedule
+from microgradx.training import checkpoints
 
 
 class Snapshot:
-    """What steps depend on, in memory, as it is now; `batch` says where in the epoch that is."""
+    """What steps depend on, as it is now; `batch` says where in the epoch that is.
 
-    def __init__(self, model: Module, optimizer: Optimizer, schedule: Schedule | None, batch: int):
+    path: a checkpoint of the same moment: then weights and states stay there, and nothing is copied.
+    """
+
+    def __init__(
+        self,
+        model: Module,
+        optimizer: Optimizer,
+        schedule: Schedule | None,
+        batch: int,
+        path: Path | None = None,
+    ):
         self.model, self.optimizer, self.schedule, self.batch = model, optimizer, schedule, batch
-        self.random, self.weights, self.state = (
-            generator.state_dict(),
-            model.state_dict(),
-            optimizer.state_dict(),
-        )
+        self.path, self.random = path, generator.state_dict()
+        self.held = None if path else {"model": model.state_dict(), "optimizer": optimizer.state_dict()}
         self.progress = schedule.state_dict() if schedule is not None else None
+
+    @property
+    def state(self) -> checkpoints.State:
+        """Weights and the optimizer's state. CheckpointError where they can no longer be read."""
+        return self.held or checkpoints.load(self.path or "")
 
     def restore(self) -> None:
         """Go back."""
-        self.model.load_state_dict(self.weights)
-        self.optimizer.load_state_dict(self.state)
+        state = self.state
+        self.model.load_state_dict(state["model"])
+        self.optimizer.load_state_dict(state["optimizer"])
         if self.schedule is not None and self.progress is not None:
             self.schedule.load_state_dict(self.progress)
         generator.load_state_dict(self.random)

@@ -7,6 +7,7 @@ import numpy as np
 
 from microgradx.eager.mode import no_grad
 from microgradx.eager.tensor import Tensor
+from microgradx.errors import ArgumentError, ShapeError, shown
 from microgradx.kernels.blas import one_thread
 from microgradx.nn import Module
 from microgradx.optim.flat import Data
@@ -25,6 +26,17 @@ class Evaluation(NamedTuple):
     loss: float
     accuracy: float | None
     confusion: np.ndarray | None
+
+
+def scalar(found: object, shape: tuple[int, ...] = ()) -> Tensor:
+    """What a loss gave, if that is a tensor of one number, or of the shape asked; else an error of ours."""
+    if not isinstance(found, Tensor):
+        form = "a tensor, made of the outputs by operations of microgradx"
+        raise ArgumentError(f"the loss gives {shown(found)}; it must give {form}.")
+    if found.shape != shape:
+        advice = "a number for each row" if shape else "one number: write loss.mean(), or reduction='mean'"
+        raise ShapeError(f"the loss gives a tensor of shape {found.shape}; it must give {advice}.")
+    return found
 
 
 def outputs(model: Module, x: Data, batch_size: int = 1024) -> Iterator[np.ndarray]:
@@ -62,7 +74,7 @@ def evaluate(model: Module, x: Data, y: Data, loss: Loss, batch_size: int = 1024
         target = np.asarray(y[start : start + len(out)])
         start += len(out)
         with no_grad():
-            total += loss(Tensor(out), target).item() * len(out)
+            total += scalar(loss(Tensor(out), target)).item() * len(out)
         if pair := judged(out, target):
             batch = confusion_matrix(*pair, max(2, out.shape[1] if out.ndim > 1 else 2))
             counts = batch if counts is None else counts + batch

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from microgradx.palette import BLUE, INK, KEY, RED, Place, frame, keep, panels
+from microgradx.palette import BLUE, INK, KEY, RED, Place, frame, keep, panels, written
 from microgradx.training.files import replace
 from microgradx.training.history import History
 
@@ -59,7 +59,7 @@ def curves(history: History, path: Place) -> None:
 def confusion(counts: np.ndarray, path: Place, names: list[str] | None = None) -> None:
     """A confusion matrix: rows are the true labels, shades the fraction of their row, numbers the counts."""
     classes = len(counts)
-    names = names or [str(label) for label in range(classes)]
+    names = [*map(written, names or map(str, range(classes)))]
     side = max(3.6, 0.46 * classes + 1.4)
     drawing, ((ax,),) = panels(1, 1, side + 0.4, side)
     share = counts / np.maximum(1, counts.sum(axis=1, keepdims=True))

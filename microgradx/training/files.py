@@ -11,8 +11,10 @@ import hashlib
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from itertools import count
 from pathlib import Path
 
+from microgradx.data.reading import strange
 from microgradx.errors import CheckpointError
 
 ADVICE = {
@@ -41,6 +43,8 @@ def replace(path: Path, content: bytes, keep: Path | None = None) -> None:
     """Put a file in the place of `path`, which becomes `keep`, if there is one, once the new one is whole."""
     new = path.with_name(f".{path.name}.{os.getpid()}")
     with writing(path):
+        if not path.is_symlink() and (kind := strange(path)):
+            raise OSError(errno.EEXIST, f"there is {kind}")  # a device is not to become a file
         try:
             new.unlink(missing_ok=True)  # of a process that died with this number, or a link
             with open(new, "xb") as file:
@@ -69,6 +73,17 @@ def settle(folder: Path) -> None:
         os.close(handle)
 
 
+def put_aside(path: Path) -> str:
+    """Rename what is no file in the place of one, and say so: "" where there is nothing of the kind."""
+    kind = "" if path.is_symlink() else strange(path)
+    if not kind:
+        return ""
+    names = (path.with_name(f"{path.name}.strange{k or ''}") for k in count())
+    with writing(path):
+        aside = path.rename(next(name for name in names if not os.path.lexists(name)))
+    return f"{path} is {kind} and no file: it is {aside.name} from now on"
+
+
 def append(path: Path, text: str) -> None:
     """Add to a file, and wait until it is on the disk: a checkpoint that follows may count on it."""
     with writing(path), open(path, "ab", opener=unlinked) as file:
@@ -79,7 +94,8 @@ def append(path: Path, text: str) -> None:
 
 def unlinked(path: str, flags: int) -> int:
     """Open a file, but not what a link in its place leads to."""
-    return os.open(path, flags | getattr(os, "O_NOFOLLOW", 0), 0o666)
+    no_wait = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)  # as a pipe would
+    return os.open(path, flags | no_wait, 0o666)
 
 
 @contextmanager

@@ -6,15 +6,20 @@ History.read("runs/digits-1/history.jsonl").best
 """
 
 import json
+import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from microgradx.errors import ArgumentError, DataError
+from microgradx.data.reading import regular
+from microgradx.errors import ArgumentError, DataError, TrainingWarning
 from microgradx.training.files import append, replace
 
 Record = dict[str, Any]  # numbers; an observer of a run adds more of what JSON holds
 """Of an epoch: "epoch", "step", "loss", "accuracy", "valid_loss", "valid_accuracy", "lr", "seconds"."""
+
+NUMBERS = ("step", "loss", "accuracy", "valid_loss", "valid_accuracy", "lr")
+"""What is read of a record."""
 
 
 class History:
@@ -54,6 +59,8 @@ class History:
     @property
     def best(self) -> Record:
         """The first record with the smallest loss, on the validation data if there was any."""
+        if not self.records:
+            raise ArgumentError("the history is empty: no epoch was trained.")
         return min(self.records, key=watched)
 
     def append(self, record: Record) -> None:
@@ -66,18 +73,31 @@ class History:
     def read(cls, path: str | Path) -> "History":
         """The records of a file; a last line cut short, as a crash leaves it, does not count."""
         history = cls(path)
-        if not Path(path).exists():
-            return history
-        lines = Path(path).read_text(encoding="utf-8", errors="replace").split("\n")
-        for number, line in enumerate(lines[:-1], 1):  # what follows the last newline was cut short
-            try:
-                history.records.append(record := json.loads(line))
-                if not isinstance(record, dict) or not isinstance(record.get("epoch"), int):
-                    raise ValueError
-            except (ValueError, RecursionError):
+        for number, line in enumerate(lines(Path(path)), 1):
+            if (record := parsed(line)) is None:
                 raise DataError(
                     f"{path}, line {number}, is no record of an epoch: {line[:40]!r}. Remove that line."
-                ) from None
+                )
+            history.records.append(record)
+        return history
+
+    @classmethod
+    def recovered(cls, path: Path, epochs: int, last: Record | None) -> "History":
+        """What is left of the records of so many epochs, the last one apart; a warning names what is lost."""
+        history, why = cls(path), "are not in it"
+        try:
+            found = [parsed(line) for line in lines(path)]
+        except DataError as error:
+            found, why = [], f"are lost: {error}"
+        known = {record["epoch"]: record for record in [*found, last] if record and "loss" in record}
+        history.records = [known[epoch] for epoch in sorted(known) if 0 < epoch <= epochs]
+        if lost := [epoch for epoch in range(1, epochs + 1) if epoch not in known]:
+            which = (
+                f"epoch {lost[0]}" if len(lost) == 1 else f"{len(lost)} epochs from {lost[0]} to {lost[-1]}"
+            )
+            what = f"{path}: the records of {which} {why}; weights and all else are whole"
+            warnings.warn(f"{what}, and the run goes on.", TrainingWarning, stacklevel=4)
+        history.keep(epochs)
         return history
 
     def keep(self, epochs: int) -> None:
@@ -86,6 +106,29 @@ class History:
         if self.path and (self.records or self.path.exists()):
             text = "".join(json.dumps(record) + "\n" for record in self.records)
             replace(self.path, text.encode())
+
+
+def lines(path: Path) -> list[str]:
+    """The lines of a file, none where there is none; what follows the last newline was cut short."""
+    try:
+        with regular(path) as file:
+            return file.read().decode(errors="replace").split("\n")[:-1]
+    except FileNotFoundError:
+        return []
+    except OSError as error:
+        raise DataError(f"{path} cannot be read: {error.strerror}.") from None
+
+
+def parsed(line: str) -> Record | None:
+    """The record of an epoch in a line; None where it is something else."""
+    try:
+        record = json.loads(line)
+    except (ValueError, RecursionError):
+        return None
+    if not isinstance(record, dict) or type(record.get("epoch")) is not int:
+        return None
+    known = (record[name] for name in NUMBERS if record.get(name) is not None)
+    return record if all(type(value) in (int, float) for value in known) else None
 
 
 def watched(record: Record) -> float:

@@ -4,6 +4,7 @@ With `out=FOLDER` everything that the rest of the run depends on is saved as it 
 called again with `resume=True`, the same call ends with the same bits as if nothing had happened.
 """
 
+import math
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from pathlib import Path
@@ -11,16 +12,17 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import ArrayLike
 
-from microgradx.errors import ArgumentError, whole
+from microgradx.errors import ArgumentError, switch
 from microgradx.kernels.random import generator
 from microgradx.nn import Module, cross_entropy
 from microgradx.optim import Optimizer, Schedule
 from microgradx.optim.flat import Data
-from microgradx.training import checks
+from microgradx.training import checks, identity
 from microgradx.training.checks import Pair, Part
 from microgradx.training.evaluation import Loss
 from microgradx.training.history import History
 from microgradx.training.progress import Progress
+from microgradx.training.resuming import resume as resume_run
 from microgradx.training.runs import Run, Settings, compare, draw
 from microgradx.training.stopping import interruptible
 from microgradx.training.trainer import Trainer
@@ -96,8 +98,18 @@ def fit(
     checks.check_parts(model, optimizer, loss)
     checks.check_owner(model, optimizer)
     checks.scheduled(schedule, optimizer)
-    epochs, batch_size = whole("fit: epochs", epochs, 1), whole("fit: batch_size", batch_size, 1)
-    checks.positive(clip_norm=clip_norm, patience=patience)
+    epochs, batch_size = checks.counted("epochs", epochs), checks.counted("batch_size", batch_size)
+    patience = None if patience is None else checks.counted("patience", patience)
+    checks.positive(clip_norm=clip_norm)
+    checks.positive(zero=True, save_every=math.nan if save_every is None else save_every)
+    switches = {"drop_last": drop_last, "skip_nonfinite": skip_nonfinite, "resume": resume, "eager": eager}
+    for name, given in (switches | {"progress": progress, "restore_best": restore_best or False}).items():
+        switch(f"fit: {name}", given)
+    callbacks, classes, config = (
+        checks.functions(callbacks),
+        checks.labels(classes),
+        checks.settings(config or {}),
+    )
     rows: Part = checks.arrays("train", train)
     held_out = None if valid is None else checks.arrays("valid", valid)
     if sample_weight is not None:
@@ -107,23 +119,30 @@ def fit(
         raise ArgumentError("resume=True needs the folder of the run: fit(..., out=FOLDER, resume=True).")
     if seed is not None:
         generator.seed(seed)
-    run = Run(out) if out is not None else None
+    run = Run(checks.folder(out)) if out is not None else None
     trainer = Trainer(model, optimizer, rows, batch_size, loss, schedule, clip_norm, run, eager, drop_last)
-    trainer.skip = skip_nonfinite
+    trainer.skip, trainer.watched = skip_nonfinite, bool(callbacks)
     trainer.keep = bool(patience) if restore_best is None else restore_best
     going_on = run is not None and resume and run.begun
     if not going_on:
-        checks.rehearse(model, loss, trainer.train, held_out, batch_size)
+        checks.rehearse(model, loss, trainer.train, held_out, batch_size, classes)
     settings = {"epochs": epochs, "batch_size": batch_size, "clip_norm": clip_norm, "patience": patience}
     made = {"seed": seed, "model": repr(model), "optimizer": repr(optimizer), "schedule": repr(schedule)}
-    described = {"fit": settings | made} | (config or {})
+    described = {"fit": settings | made} | config
+    made_of = identity.made_of(rows, held_out, loss, classes, optimizer, seed) if run else {}
     with run.held() if run else nullcontext():
+        if run:
+            run.tidy()
         if run and going_on:
-            before = trainer.resume(run)
+            before = resume_run(trainer, run, made_of)
             compare(before)
+            began = before.get("made_of", {})
+            described["made_of"] = made_of | {
+                name: began[name] for name in (identity.OPTIONS,) if name in began
+            }
             run.describe(first(before, described, trainer) | before | described)
         elif run:
-            run.create(described)
+            run.create(described | {"made_of": made_of})
             trainer.history.keep(0)
             trainer.save()
         checks.advise(optimizer, epochs, trainer.at.epoch, batch_size, trainer.rows)
@@ -160,6 +179,7 @@ def go(
             trainer.measure(valid)
             bar.epoch(history)
             asked = [callback(history) for callback in callbacks]
-            stopped = any(answer is True for answer in asked) or bool(patience and at.waited >= patience)
+            ended = any(isinstance(answer, bool | np.bool_) and answer for answer in asked)
+            stopped = ended or bool(patience and at.waited >= patience)
             if stop and at.epoch < epochs and not stopped:
                 stop.end(f"stopped after epoch {at.epoch} of {epochs}")

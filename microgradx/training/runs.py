@@ -24,10 +24,11 @@ from pathlib import Path
 from typing import Any
 
 from microgradx.compiler.report.machine_limits import processor
+from microgradx.data.reading import regular
 from microgradx.errors import ArgumentError, CheckpointError, TrainingWarning
 from microgradx.training import figures
 from microgradx.training.checkpoints import DamagedError, State, load
-from microgradx.training.files import held, replace
+from microgradx.training.files import held, put_aside, replace
 from microgradx.training.history import History
 
 Settings = dict[str, Any]  # whatever JSON can hold
@@ -65,6 +66,19 @@ class Run:
         """Inside, no other process trains in this folder; it is made if need be."""
         return held(self.folder)
 
+    @property
+    def epochs(self) -> int:
+        """Finished ones, as the newest checkpoint has it; none before there is one."""
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # whoever goes on from it hears of damage
+            return reached(self.newest()[1])[0] if self.begun else 0
+
+    def tidy(self) -> None:
+        """Put aside what stands in the place of a file and is none, such as a folder or a pipe."""
+        places = [value for value in vars(self).values() if isinstance(value, Path) and value != self.folder]
+        for told in filter(None, map(put_aside, places)):
+            warnings.warn(f"{told}.", TrainingWarning, stacklevel=4)
+
     def create(self, config: Settings) -> None:
         """Describe a new run in its folder; one with a run that has begun is left alone."""
         if self.begun:
@@ -85,11 +99,17 @@ class Run:
         """
         config, problem = None, f"{self.config} is damaged: it holds no configuration"
         try:
-            config = json.loads(self.config.read_text(encoding="utf-8"))
+            with regular(self.config) as file:
+                config = json.loads(file.read().decode())
         except FileNotFoundError:
             problem = f"{self.folder} holds no run: there is no config.json in it"
+        except NotADirectoryError:
+            what = f"{self.folder} is a file, no folder of a run"
+            raise CheckpointError(f"{what}: name one that microgradx train has made.") from None
         except (ValueError, RecursionError) as error:
             problem = f"{self.config} is damaged: {error}"
+        except OSError as error:
+            problem = f"{self.config} cannot be read: {error.strerror}"
         if isinstance(config, dict):
             return config
         state = self.newest()[1] if self.begun else {}
@@ -182,5 +202,5 @@ def draw(run: Run, history: History, classes: Sequence[str] = ()) -> list[Path]:
     counts = load(run.best)["confusion"] if run.best.exists() else None
     if counts is None:
         return [run.curves]
-    figures.confusion(counts, run.confusion, list(classes))
+    figures.confusion(counts, run.confusion, list(classes) if len(classes) == len(counts) else None)
     return [run.curves, run.confusion]

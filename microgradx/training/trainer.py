@@ -31,15 +31,16 @@ from microgradx.primitives.reductions import argmax
 from microgradx.primitives.reductions import sum as sum_over
 from microgradx.primitives.shapes import flatten
 from microgradx.training import checkpoints
-from microgradx.training.checks import Part, not_finite, same_model, weighted
+from microgradx.training.checks import Part, not_finite, weighted
 from microgradx.training.divergence import Snapshot, looked_at
-from microgradx.training.evaluation import Loss, evaluate
+from microgradx.training.evaluation import Loss, evaluate, scalar
 from microgradx.training.history import History, Record, watched
 from microgradx.training.progress import Progress
-from microgradx.training.runs import Run, Settings
+from microgradx.training.runs import Run
 from microgradx.training.step import updated
 from microgradx.training.stopping import Stop
 
+HINT = "; mg.detect_anomaly() names the operation"
 RECORDED = 10_000
 """Steps whose losses stand in every checkpoint: `microgradx verify` compares with them."""
 
@@ -81,6 +82,8 @@ class Trainer:
     keep: bool = False  # the weights of the best epoch
     skip: bool = False  # steps whose numbers are not finite
     kept: dict[str, np.ndarray] | None = None
+    watched: bool = False  # by callbacks, which may change anything after a checkpoint
+    saved: tuple[int, int] | None = None  # epoch and batch of the last checkpoint
 
     def __post_init__(self) -> None:
         self.rows = rows = len(self.train[0])
@@ -105,7 +108,9 @@ class Trainer:
         def closure() -> Tensor:
             self.optimizer.zero_grad()
             outputs = self.model(x)
-            loss = self.loss(outputs, y) if weight is None else weighted(self.loss, outputs, y, weight)
+            loss = (
+                scalar(self.loss(outputs, y)) if weight is None else weighted(self.loss, outputs, y, weight)
+            )
             loss.backward()
             if self.clip_norm is not None:
                 clip_grad_norm_(self.optimizer, self.clip_norm)
@@ -147,7 +152,7 @@ class Trainer:
             generator.load_state_dict(before)
         self.model.train()
         since = saved = time.perf_counter()
-        self.before = Snapshot(self.model, self.optimizer, self.schedule, at.batch)
+        self.look_back()
         while at.batch < until:
             start = time.perf_counter()
             rows = order[at.batch * size : min(at.batch + self.chunk, until) * size]
@@ -169,14 +174,27 @@ class Trainer:
             if stop or (now - saved > save_every and at.batch < self.steps):
                 at.seconds, since, saved = at.seconds + now - since, now, now
                 self.save()
+                self.look_back()
                 if stop:
                     stop.end(f"stopped in epoch {at.epoch + 1} after {at.batch} of {self.steps} steps")
         at.seconds += time.perf_counter() - since
 
+    def look_back(self) -> None:
+        """Make this the moment to go back to; a checkpoint has it, unless callbacks may have changed it."""
+        self.before: Snapshot | None = None  # not two copies at a time
+        saved = self.run is not None and not self.watched and self.saved == (self.at.epoch, self.at.batch)
+        path = self.run.last if self.run and saved else None
+        self.before = Snapshot(self.model, self.optimizer, self.schedule, self.at.batch, path)
+
     def wrong(self, what: str, order: np.ndarray) -> None:
         """Say where it began, as an error; or, where that was chosen, leave that step out and go on."""
-        error, at = self.diverged(what, "train", self.train), self.at
-        batch, text = self.born(order)
+        error: object = self.diverged(what, "train", self.train)
+        at = self.at
+        try:
+            batch, text = self.born(order)
+        except CheckpointError as damage:
+            raise NonFiniteError(f"{error} Where it began cannot be found: {damage}") from None
+        error = f"{error}".replace(HINT, "") if text else error
         if not self.skip or at.skipped >= self.used - self.batch_size:
             raise NonFiniteError(f"{error}{text}")
         warnings.warn(f"fit: a step is left out. {what}.{text}", TrainingWarning, stacklevel=5)
@@ -185,18 +203,20 @@ class Trainer:
             if len(self.losses) < RECORDED:
                 self.losses.append(math.nan)
         at.batch = batch + 1
-        self.before = Snapshot(self.model, self.optimizer, self.schedule, at.batch)
+        self.look_back()
 
     def born(self, order: np.ndarray) -> tuple[int, str]:
         """The step that made the loss of the current one go wrong, itself or the one before it, and how.
 
         Leaves model, optimizer and random numbers as they were before that step, on disk too.
         """
-        bad, size = self.at.batch, self.batch_size
-        for batch in dict.fromkeys([max(bad - 1, self.before.batch), bad]):
-            self.before.restore()
-            if batch > self.before.batch:
-                self.steps_over(order[self.before.batch * size : batch * size])
+        bad, size, before = self.at.batch, self.batch_size, self.before
+        if before is None:
+            return bad, ""
+        for batch in dict.fromkeys([max(bad - 1, before.batch), bad]):
+            before.restore()
+            if batch > before.batch:
+                self.steps_over(order[before.batch * size : batch * size])
             then = Snapshot(self.model, self.optimizer, self.schedule, batch)
             rows = order[batch * size : (batch + 1) * size]
             batches = [Tensor(part[rows]) for part in self.train]
@@ -209,8 +229,7 @@ class Trainer:
         text = f" It began in step {batch + 1}: {found}"
         if self.run:
             path = self.run.folder / "diverged.safetensors"
-            state = {"model": then.weights, "optimizer": then.state, "random": then.random, "rows": rows}
-            checkpoints.save(path, state)
+            checkpoints.save(path, then.state | {"random": then.random, "rows": rows})
             text += f"\nThe state before that step, and its rows, are in {path}."
         return batch, text
 
@@ -251,6 +270,7 @@ class Trainer:
         if best:
             checkpoints.save(self.run.best, state)
         checkpoints.save(self.run.last, state, self.run.previous)
+        self.saved = (self.at.epoch, self.at.batch)
 
     def state(self, confusion: np.ndarray | None = None) -> checkpoints.State:
         """All that the rest of the run depends on, and what it was made of."""
@@ -276,57 +296,21 @@ class Trainer:
         if best is not None:
             self.model.load_state_dict(best)
 
-    def resume(self, run: Run) -> Settings:
-        """Go on from a run's newest checkpoint, and give its configuration; an error changes nothing."""
-        path, state = run.newest()
-        for name, now in (("rows", self.rows), ("batch_size", self.batch_size)):
-            if state[name] != now:
-                raise CheckpointError(
-                    f"{run.folder}: {name} was {state[name]}, now it is {now}: it must stay."
-                )
-        if (state["schedule"] is None) != (self.schedule is None):
-            had = "no" if state["schedule"] is None else "a"
-            raise CheckpointError(f"{run.folder} was trained with {had} schedule: resume it with the same.")
-        settings: Settings = state.get("config") or {}
-        before = self.model.state_dict()
-        self.model.load_state_dict(state["model"])
-        try:
-            same_model(settings.get("fit", {}).get("model"), repr(self.model), run.folder)
-            self.optimizer.load_state_dict(state["optimizer"])
-        except CheckpointError:
-            self.model.load_state_dict(before)
-            raise
+    def stand(self, state: checkpoints.State) -> None:
+        """Go on where a state was taken, whose model and optimizer have been loaded."""
         if self.schedule is not None:
             self.schedule.load_state_dict(state["schedule"])
         generator.load_state_dict(state["random"])
         self.shuffle = state["shuffle"]
         self.at.__dict__.update(state["position"])
         self.losses = np.asarray(state.get("losses", ())).tolist()
-        self.history = History.read(run.history)
-        self.history.keep(self.at.epoch)
-        if (record := state.get("record")) and record["epoch"] not in self.history["epoch"]:
-            self.history.append(record)  # of a best epoch that was done again after a kill, and killed again
-        if math.isfinite(self.at.best):
-            try:
-                checkpoints.load(run.best)
-            except CheckpointError as error:
-                what = "the weights of the best epoch are lost, and the best from here on is kept"
-                warnings.warn(f"{error} Without it {what}.", TrainingWarning, stacklevel=3)
-                self.at.best = math.inf
-        run.settings = settings
-        if path != run.last:
-            if run.last.exists():  # damaged: it must not become the previous one
-                run.last.replace(run.folder / "last.damaged")
-            self.save(state["confusion"])
-        return run.settings
 
     def diverged(self, what: str, name: str = "", data: Part = ()) -> NonFiniteError:
         """The error that says where it happened and what to do; the data may be what is not finite."""
         kept = f" The last good checkpoint is {self.run.last}." if self.run else ""
         at, rate = self.at, self.optimizer.param_groups[0]["lr"]
         advice = not_finite(name, data) or (
-            f"Lower the learning rate (now {rate:g}) or bound the gradients with clip_norm; "
-            "mg.detect_anomaly() names the operation."
+            f"Lower the learning rate (now {rate:g}) or bound the gradients with clip_norm{HINT}."
         )
         where = f"in epoch {at.epoch + 1}, step {min(at.batch + 1, self.steps)} of {self.steps}"
         return NonFiniteError(f"{what} {where}. {advice}{kept}")

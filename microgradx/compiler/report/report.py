@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from microgradx.compiler.report.machine_limits import Limits
-from microgradx.errors import ArgumentError
+from microgradx.errors import ArgumentError, writable
 from microgradx.palette import BLUE, GREY, INK, RED, plain
 
 if TYPE_CHECKING:
@@ -178,7 +178,7 @@ class Report:
         texts = [f"{row.name}  {1e6 * row.seconds:,.1f} us" for row in shown]
         taken = np.vstack([roof(ax, self.limits), np.array(legend.get_window_extent().extents)])
         label(ax, texts, np.column_stack([x, y]), areas, taken)
-        drawing.savefig(path, dpi=160)
+        drawing.savefig(writable(path), dpi=160)
 
 
 def digits(number: float) -> str:

@@ -57,6 +57,7 @@ class CompiledStep:
 
     most = sys.maxsize  # steps at a time
     calls, next = 0, 1  # steps so far, and when the step is recorded again
+    used = 0  # when it was last chosen, among the variants of its step
 
     def __init__(self, captured: Captured, kind: Kind):
         self.captured, self.kind, self.lock = captured, kind, Turn()

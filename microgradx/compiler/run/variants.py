@@ -6,6 +6,7 @@ import warnings
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
+from itertools import count
 from typing import Generic, TypeVar
 
 from microgradx.compiler.capture.arguments import Call
@@ -66,6 +67,7 @@ class Variants(Generic[R_co]):
         self.last: CompiledStep | None = None
         self.turn = Turn()  # of a thread, to find what fits and run it: another would change that meanwhile
         self.reasons = Reasons(self.name)  # for variants
+        self.uses = count()
 
     def __call__(self, *args: object, **kwargs: object) -> R_co:
         """One step."""
@@ -182,6 +184,7 @@ class Variants(Generic[R_co]):
         for variant in self.variants.get(key, ()):
             if variant.captured.fits():
                 self.last = variant
+                variant.used = next(self.uses)
                 return variant
         return None
 
@@ -215,9 +218,15 @@ class Variants(Generic[R_co]):
         return self.take(key, CompiledStep(new, kind))
 
     def take(self, key: Hashable, new: CompiledStep) -> CompiledStep:
-        """Keep a new variant, unless there are too many."""
-        self.reasons.limit(sum(map(len, self.variants.values())), new.captured.moved)
+        """Keep a new variant; where there are too many, in the place of the one that was used longest ago."""
+        if self.reasons.limit(sum(map(len, self.variants.values())), new.captured.moved):
+            old, there = min(
+                ((old, there) for there in self.variants.values() for old in there), key=lambda x: x[0].used
+            )
+            there.remove(old)
+            self.variants = {key: there for key, there in self.variants.items() if there}
         self.last = new
+        new.used = next(self.uses)
         self.variants.setdefault(key, []).append(new)
         return new
 

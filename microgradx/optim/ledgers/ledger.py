@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 
 from microgradx.eager.tensor import Tensor, wrap
-from microgradx.errors import ArgumentError
+from microgradx.errors import ArgumentError, writable
 from microgradx.kernels.cpu import Sweep
 from microgradx.optim.base import Optimizer, Watcher
 from microgradx.optim.flat import Data, Flat, Part
@@ -139,7 +139,7 @@ class Ledger(Watcher):
         suffix = Path(path).suffix.lower()
         if suffix == ".csv":
             table = self.table()
-            with open(path, "w", newline="", encoding="utf-8") as file:
+            with open(writable(path), "w", newline="", encoding="utf-8") as file:
                 rows = csv.writer(file)
                 rows.writerow(table)
                 rows.writerows(zip(*([x if x == x else "" for x in c] for c in table.values()), strict=True))
@@ -150,7 +150,7 @@ class Ledger(Watcher):
             except ImportError:
                 how = "pip install pyarrow (the extra `parquet`), or save as .csv"
                 raise ArgumentError(f"{path}: Parquet files need pyarrow: {how}.") from None
-            parquet.write_table(pyarrow.table(self.table()), path)
+            parquet.write_table(pyarrow.table(self.table()), writable(path))
         else:
             raise ArgumentError(f"{path}: a ledger is saved as .csv or .parquet.")
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from numpy.typing import ArrayLike
 
 from microgradx.eager.tensor import Tensor
-from microgradx.errors import ArgumentError, MicrogradxError
+from microgradx.errors import ArgumentError, MicrogradxError, writable
 from microgradx.palette import BACK, FILLS, FORWARD, GREY, INK
 from microgradx.study.graphs import svg
 from microgradx.study.graphs.folding import Arrow, Box, fold
@@ -146,7 +146,7 @@ class Drawing:
         made = {".svg": self.svg, ".png": self.png, ".dot": self.dot, ".mmd": self.mermaid}
         if path.suffix not in made:
             raise ArgumentError(f"{path}: a graph is saved as {', '.join(made)}; the suffix says which.")
-        text = made[path.suffix]()
+        text = made[writable(path).suffix]()
         path.write_bytes(text if isinstance(text, bytes) else text.encode())
         return path
 

@@ -13,7 +13,7 @@ from typing import TypeVar
 
 import numpy as np
 
-from microgradx.errors import MicrogradxError
+from microgradx.errors import MicrogradxError, writable
 from microgradx.rules import Rule, rules
 from microgradx.study.racing.descent import LAYERS, fair_lr, noise_of
 from microgradx.study.racing.javascript import Script
@@ -35,7 +35,7 @@ def write_page(
     page = page.replace("/*TITLE*/", html.escape(surface.about))
     page = page.replace("/*PLAY*/", playground(surface, racers, tilts))
     data = packed(contents(surface, racers, len(tilts), caption))
-    Path(path).write_text(page.replace("/*RACE*/null", data), encoding="utf-8")
+    writable(path).write_text(page.replace("/*RACE*/null", data), encoding="utf-8")
 
 
 def packed(data: object) -> str:

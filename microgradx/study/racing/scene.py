@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from microgradx.errors import writable
 from microgradx.palette import GREY, INK, Picture, blank, frame, keep
 from microgradx.study.racing.racer import Racer
 from microgradx.study.racing.style import COLORS, CONTOUR, HIGH, LOW, LOWEST, extent, style, view
@@ -153,7 +154,7 @@ class Scene:
         colors.putpalette(palette(len(self.racers)))
         first, *rest = (frame.quantize(palette=colors, dither=Image.Dither.NONE) for frame in frames)
         times = [PAUSE] * (len(frames) - 1) + [HOLD]
-        first.save(path, save_all=True, append_images=rest, duration=times, loop=0, optimize=True)
+        first.save(writable(path), save_all=True, append_images=rest, duration=times, loop=0, optimize=True)
 
 
 def palette(racers: int) -> list[int]:

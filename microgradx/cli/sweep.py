@@ -1,0 +1,271 @@
+"""`microgradx sweep`: many trainings with other options, and what is best."""
+
+import json
+import os
+import shlex
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Executor
+from contextlib import contextmanager
+from importlib.util import find_spec
+from itertools import count
+from pathlib import Path
+from textwrap import shorten
+from typing import Any, cast
+
+import click
+
+from microgradx.cli.options import option
+from microgradx.cli.terminal import columns, tell
+from microgradx.cli.train import OPTIONS
+from microgradx.cli.trial import FIXED, Trial, command, data_of, name_of, recipe_of
+from microgradx.errors import ArgumentError
+from microgradx.training.stopping import Terminated
+from microgradx.training.trials.crew import few_threads
+from microgradx.training.trials.grid import Axis, Config, Range, combinations, size
+from microgradx.training.trials.journal import described
+from microgradx.training.trials.results import MEASURES
+from microgradx.training.trials.sweep import MOST, SEARCHES, Plan, Sweep
+from microgradx.training.trials.sweep import sweep as swept
+from microgradx.training.trials.watch import named
+
+GRID = "a..b:log:n, a..b:lin:n or v1,v2,v3 (v1;v2 where values have commas), of any option; may be repeated."
+OWN = [
+    option("--grid", "NAME=VALUES", GRID, multiple=True, type=str),
+    option("--seeds", "N", "Trainings of each configuration.", 1),
+    option("--processes", "N", "How many; 0: only this one.  [default: cores]", type=click.IntRange(0)),
+    option("--at-once", "N", "Trials at a time in each process, in threads.", 1),
+    option("--limit", "X", "Seconds for a trial; one that takes longer has failed."),
+    option("--halving", "N", "Begin with few epochs; the best one in N goes on.", type=click.IntRange(2)),
+    option("--search", "|".join(SEARCHES), "Let Optuna propose; ranges without n.",
+           type=click.Choice(SEARCHES)),
+    option("--trials", "N", "Configurations that a search proposes."),
+    option("--by", "|".join(MEASURES), "What makes the best.", "loss", type=click.Choice(MEASURES)),
+    option("--axes", "NAME,NAME", "Of the heat map.  [default: those that matter most]", type=str),
+    option("--out", "FOLDER", "The sweep's folder.  [default: sweeps/DATA-N]"),
+    option("--resume", "FOLDER", "Go on with a sweep; what has ended is not done again."),
+    option("--show", "FOLDER", "Show a sweep, also one that goes on."),
+    option("--many", None, f"Allow more than {MOST:,} trainings."),
+    option("--json", None, "Print results for programs."),
+    option("--quiet", None, "No line of progress."),
+]  # fmt: skip
+KEPT_OPTIONS = {"processes", "at_once", "limit", "by", "axes", "json", "quiet", "resume", "many"}
+"""What may be said of a sweep that goes on."""
+
+
+class Command(click.Command):
+    """A command that hands the options of `train` through; its help lists them behind its own."""
+
+    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Its own, then the names of the others."""
+        super().format_options(ctx, formatter)
+        others = [param.opts[0] for param in OPTIONS if param.name not in FIXED]
+        with formatter.section("Options of `microgradx train`, and those of the optimizer"):
+            indent = " " * formatter.current_indent
+            formatter.write(click.wrap_text(" ".join(others), formatter.width, indent, indent) + "\n")
+
+
+@click.command(
+    cls=Command, params=OWN, context_settings={"ignore_unknown_options": True, "allow_extra_args": True}
+)
+@click.pass_context
+def sweep(ctx: click.Context, **given: Any) -> None:
+    """Train with every combination of some options, several at a time, and say which is best.
+
+    \b
+      microgradx sweep --grid lr=1e-4..1e-1:log:8 --grid optimizer=adam,lion,sgd --seeds 5
+
+    All other options are those of `microgradx train`. Results are kept as they come: after Ctrl-C or a crash
+    --resume goes on. `mpiexec -n 4 microgradx sweep ...` works on many machines, with the extra mpi: the
+    first of the four gives out the trials.
+    """
+    with team() as (leads, executor):
+        if leads and given["show"]:
+            finish(Sweep.read(given["show"], given["by"]), given)
+        elif leads:
+            work(ctx, given, executor)
+
+
+def work(ctx: click.Context, given: dict[str, Any], executor: Executor | None) -> None:
+    """Do what is asked and say what came out."""
+    folder: Path | None = given["resume"]
+    if folder:
+        said = [
+            name for name in given if ctx.get_parameter_source(name) is click.core.ParameterSource.COMMANDLINE
+        ]
+        if fixed := [f"--{name.replace('_', '-')}" for name in said if name not in KEPT_OPTIONS] + ctx.args:
+            raise ArgumentError(f"a resumed sweep keeps its {fixed[0]}: leave that out, or begin a new one.")
+        about = described(folder)
+        plan = Plan(**{name: about[name] for name in Plan.__dataclass_fields__})
+    else:
+        plan = planned(given, ctx.args)
+        folder = given["out"] or free(Path(recipe_of(ctx.args, {}, 0).data).stem)
+    words, most = tuple(plan.about["words"]), 10**12 if given["many"] else MOST
+    plan.bound(most)
+    check(words, plan)
+    tell(size_of(plan), err=given["json"])
+    workers = {"processes": given["processes"], "at_once": given["at_once"], "executor": executor}
+    if executor is not None:
+        workers["processes"] = getattr(executor, "num_workers", 1)
+    try:
+        found = swept(
+            Trial(words, given["limit"]),
+            plan.grid,
+            seeds=plan.seeds,
+            out=folder,
+            resume=bool(given["resume"]),
+            limit=given["limit"],
+            epochs=plan.epochs,
+            halving=plan.halving,
+            search=plan.search,
+            trials=plan.trials,
+            most=most,
+            progress=not given["quiet"],
+            about=plan.about,
+            **workers,
+        )
+    except (KeyboardInterrupt, Terminated) as stop:
+        where = f"{stop}; " if str(stop) else ""
+        raise type(stop)(f"{where}go on with:\n  microgradx sweep --resume {folder}") from None
+    found.by = given["by"]
+    finish(found, given)
+
+
+def planned(given: dict[str, Any], words: Sequence[str]) -> Plan:
+    """The plan that options ask for."""
+    grid: dict[str, Any] = {}
+    for text in given["grid"]:
+        name, equals, values = text.partition("=")
+        if not equals:
+            raise ArgumentError(f"--grid {text}: write NAME=VALUES, such as lr=1e-4..1e-1:log:8.")
+        if name_of(name) in grid:
+            raise ArgumentError(f"--grid {name} stands there twice: give all its values at once.")
+        grid[name_of(name)] = values
+    epochs = recipe_of(words, {}, 0).epochs if given["halving"] and "epochs" not in grid else None
+    if given["halving"] and "epochs" in grid:
+        raise ArgumentError("--halving decides on the epochs: leave them out of --grid.")
+    about = {"words": list(words)}
+    seeds = list(range(given["seeds"]))
+    return Plan(grid, seeds, epochs, given["halving"], given["search"], given["trials"], about)
+
+
+def check(words: Sequence[str], plan: Plan) -> None:
+    """Refuse before anything begins what `train` would refuse, with its words; the data are loaded once."""
+    for config in samples(plan.axes):
+        recipe = recipe_of(words, config, plan.seeds[0])
+        recipe.suit(data_of(recipe.data, recipe.of_numbers))
+    for config in one_by_one(plan.axes):
+        recipe = recipe_of(words, config, plan.seeds[0])
+        split = recipe.suit(data_of(recipe.data, recipe.of_numbers))
+        recipe.optimize(recipe.network(), recipe.steps(len(split.train[0])))
+
+
+def samples(axes: dict[str, Axis]) -> list[Config]:
+    """All combinations, if they are not too many; of a search the ends of its ranges."""
+    ends = {name: ends_of(name, axis) for name, axis in axes.items()}
+    return combinations(ends) if size(ends) <= MOST else one_by_one(axes)
+
+
+def one_by_one(axes: dict[str, Axis]) -> list[Config]:
+    """Every value once, with the first of all others."""
+    ends = {name: ends_of(name, axis) for name, axis in axes.items()}
+    first = {name: values[0] for name, values in ends.items()}
+    return [first | {name: value} for name, values in ends.items() for value in values]
+
+
+def ends_of(name: str, axis: Axis) -> list[Any]:
+    """The values of an axis; the ends of one without a number."""
+    if isinstance(axis, Range) and axis.count is None:
+        return [int(end) if axis.whole else end for end in (axis.low, axis.high)]
+    return axis.values(name) if isinstance(axis, Range) else axis
+
+
+def size_of(plan: Plan) -> str:
+    """How much there is to do: `24 configurations x 5 seeds: 120 trainings`."""
+    parts = [f"{name.replace('_', '-')} {count_of(name, axis)}" for name, axis in plan.axes.items()]
+    text = f"{plan.configurations:,} configurations ({', '.join(parts)})"
+    if len(plan.seeds) > 1:
+        text += f" x {len(plan.seeds)} seeds"
+    stages = f", compared after {', '.join(map(str, plan.stages))} epochs" if plan.halving else ""
+    return f"{text}: {plan.count:,} trainings{stages}"
+
+
+def count_of(name: str, axis: Axis) -> str:
+    """How many values an axis has, or from where to where it goes."""
+    if isinstance(axis, Range) and axis.count is None:
+        return f"{axis.low:g}..{axis.high:g}"
+    return str(len(ends_of(name, axis)))
+
+
+def finish(found: Sweep, given: dict[str, Any]) -> None:
+    """The table, the map and the best command; or all of it as JSON."""
+    axes = [name_of(name) for name in (given["axes"] or "").split(",") if name]
+    if found.folder and found.axes and found.best:
+        drawn(found, axes)
+    if given["json"]:
+        click.echo(json.dumps(summary(found), indent=2))
+        return
+    width = columns() or 80
+    tell(f"{found.table(width=width)}\n")
+    if text := found.map(axes, width):
+        tell(f"{text}\n")
+    if failed := [entry for entry in found.entries if "failed" in entry]:
+        first = failed[0]
+        many = f"{len(failed)} of {len(found.entries)} trials failed; the first"
+        why = shorten(f"{first['failed']}: {first['why']}", 200, placeholder=" ...")
+        tell(f"{many}, {named(first['config'])}, {why}\n")
+    tell(f"in {found.folder}: {', '.join(sorted(path.name for path in found.folder.iterdir()))}")  # type: ignore[union-attr]
+    tell(f"The best:\n  {best_command(found)}", bold="The best:")
+
+
+def drawn(found: Sweep, axes: Sequence[str]) -> None:
+    """Draw the heat map, if matplotlib is there."""
+    if found.folder and find_spec("matplotlib"):
+        found.plot(found.folder / "map.png", axes)
+
+
+def best_command(found: Sweep) -> str:
+    """How to train the best configuration."""
+    words = command(found.about.get("words", ()), found.best.config, 0)
+    return shlex.join(["microgradx", "train", *words])
+
+
+def summary(found: Sweep) -> dict[str, Any]:
+    """Everything, as JSON has it."""
+    rows = [
+        {
+            "config": s.config,
+            "loss": s.values("loss"),
+            "accuracy": s.values("accuracy") if "accuracy" in found.measures else None,
+            "mean": None if s.mean != s.mean else s.mean,
+            "std": s.std,
+            "epochs": s.epochs or None,
+            "failed": s.failed,
+        }
+        for s in found.standings
+    ]
+    return {"folder": str(found.folder), "by": found.by, "best": best_command(found), "configurations": rows}
+
+
+def free(name: str) -> Path:
+    """The first of sweeps/NAME-1, sweeps/NAME-2 ... that is not there yet."""
+    return next(path for n in count(1) if not (path := Path("sweeps", f"{name}-{n}")).exists())
+
+
+SIZES = "OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "PMIX_SIZE", "MPI_LOCALNRANKS"
+"""Where the starters of MPI programs say how many there are."""
+
+
+@contextmanager
+def team() -> Iterator[tuple[bool, Executor | None]]:
+    """Whether this process gives out the trials, and who does them where MPI has started several."""
+    if max(int(os.environ.get(name) or 1) for name in SIZES) < 2:
+        yield True, None
+        return
+    try:
+        from mpi4py import MPI
+        from mpi4py.futures import MPICommExecutor
+    except ImportError:
+        raise ArgumentError("Sweeps under mpiexec need mpi4py: pip install 'microgradx[mpi]'.") from None
+    few_threads(1)
+    with MPICommExecutor(MPI.COMM_WORLD, root=0) as executor:
+        yield executor is not None, cast(Executor | None, executor)  # its own types say otherwise

@@ -1,0 +1,70 @@
+"""One trial, from its job to what it has come to; whatever goes wrong in it is a result, too."""
+
+import json
+import math
+import time
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from microgradx.errors import MicrogradxError, NonFiniteError
+from microgradx.kernels.random import generator
+from microgradx.training.trials.journal import Entry, Job
+
+Trial = Callable[..., Any]
+"""(seed=..., **config) -> the loss, or a record that has one, as `mg.fit(...).best`; with halving also
+`epochs`, how far to train, and `folder`, where its own state lies that it goes on from."""
+
+
+def attempt(trial: Trial, job: Job) -> Entry:
+    """What became of a trial: its line for the journal. Random numbers are its own."""
+    more = {} if job.epochs is None else {"epochs": job.epochs, "folder": job.folder}
+    start = time.perf_counter()
+    with generator.apart():
+        try:
+            ended: Entry = {"result": record(trial(**job.config, seed=job.seed, **more))}
+        except NonFiniteError as error:
+            ended = failure("diverged", str(error).partition("\n")[0])
+        except MemoryError as error:
+            ended = failure("memory", str(error) or "out of memory")
+        except TimeoutError as error:
+            ended = failure("limit", str(error) or "out of time")
+        except MicrogradxError as error:
+            ended = failure("error", str(error))
+        except Exception as error:
+            ended = failure("error", f"{type(error).__name__}: {error}")
+    return job.entry(**ended, seconds=round(time.perf_counter() - start, 3))
+
+
+def failure(kind: str, why: str) -> Entry:
+    """How a failed trial is written down: "diverged", "memory", "limit", "died" or "error", and why."""
+    return {"failed": kind, "why": " ".join(why.split())[:400]}
+
+
+def record(found: object) -> dict[str, Any]:
+    """What a trial measured, as JSON has it; NonFiniteError where its loss is not a number."""
+    given = dict(found) if isinstance(found, Mapping) else {"loss": found}
+    measured = {str(name): plain(value) for name, value in given.items()}
+    value = score(measured)
+    if not math.isfinite(value):
+        raise NonFiniteError(f"its loss is {value}.")
+    json.dumps(measured)  # a TypeError says what cannot be written down
+    return measured
+
+
+def plain(value: object) -> object:
+    """A number of NumPy's or a tensor as one of Python's."""
+    return value.item() if hasattr(value, "item") else value
+
+
+def score(measured: Mapping[str, Any], by: str = "loss") -> float:
+    """The number to compare trials by, the smaller the better: a loss, or what is wrong of all.
+
+    It is that of the validation data, where there were any.
+
+    >>> score({"loss": 0.1, "valid_loss": 0.3, "valid_accuracy": 0.9}), score({"accuracy": 0.75}, "accuracy")
+    (0.3, 0.25)
+    """
+    name = f"valid_{by}" if f"valid_{by}" in measured else by
+    if not isinstance(value := measured.get(name), int | float):
+        raise TypeError(f"a trial returns a number, or a record with {by!r}; it has {sorted(measured)}.")
+    return float(value) if by == "loss" else 1 - float(value)
