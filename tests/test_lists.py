@@ -119,10 +119,11 @@ def test_all_names_what_a_room_imports_for_others(room):
     Type checkers know no other names: without it a user of `mypy --strict` has no `mg.tensor`.
     """
     own = {n for n, x in vars(room).items() if not n.startswith("_") and inspect.isfunction(x)}
-    tree = ast.parse(Path(room.__file__).read_text())
+    body = ast.parse(Path(room.__file__).read_text()).body
+    late = [node for one in body if isinstance(one, ast.If) for node in one.body]  # if TYPE_CHECKING
     taken = {
         alias.asname or alias.name
-        for node in tree.body
+        for node in body + late
         if isinstance(node, ast.ImportFrom) and f"{node.module}.".startswith(f"{room.__name__}.")
         for alias in node.names
     } - {"familiar", "codegen"}
