@@ -4,7 +4,7 @@ A package, Tensor and Module ask `absent` for the error where an attribute is no
 """
 
 import sys
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable
 from typing import NoReturn
 
 from microgradx.errors import AbsentError, ArgumentError
@@ -151,9 +151,6 @@ fused = dict.fromkeys(
 )
 """Options of PyTorch's optimizers that choose how, where there is one way."""
 
-keywords = {"dim": "axis", "keepdim": "keepdims", "unbiased": "ddof", "correction": "ddof"}
-"""The same for arguments."""
-
 
 def of_package(asked: str, package: str) -> Callable[[str], NoReturn]:
     """What a package does about names that it does not have."""
@@ -170,16 +167,6 @@ def absent(asked: str, name: str, what: str, owner: object = None) -> AttributeE
     if advice is None:
         return AttributeError(text, name=name, obj=owner)
     return AbsentError(f"{text}, as PyTorch's have. Write {advice}.", name=name, obj=owner)
-
-
-def unexpected(error: TypeError, given: Iterable[str], takes: Collection[str]) -> TypeError:
-    """The error about a keyword that a function does not take, with what to write, where that is known."""
-    if str(error).endswith("= here."):  # it has been told
-        return error
-    for name in given:
-        if name not in takes and keywords.get(name) in takes and not str(error).endswith(" here."):
-            return TypeError(f"{error}: write {keywords[name]}= here.")
-    return error
 
 
 def forgetting(set_to_none: bool) -> None:

@@ -2,12 +2,13 @@
 
 from microgradx import familiar
 from microgradx.nn.layers import (
-    ELU, GELU, MLP, BatchNorm1d, Dropout, Embedding, Flatten, Function, GELUTanh, LayerNorm, LeakyReLU,
-    Linear, LogSoftmax, ReLU, Sigmoid, SiLU, Softmax, Softplus, Softsign, Tanh,
+    ELU, GELU, MLP, Dropout, Embedding, Flatten, Function, GELUTanh, LeakyReLU, Linear, LogSoftmax, ReLU,
+    Sigmoid, SiLU, Softmax, Softplus, Softsign, Tanh,
 )  # fmt: skip
 from microgradx.nn.losses import (
     binary_cross_entropy_with_logits, cross_entropy, huber_loss, kl_div, l1_loss, mse_loss, nll_loss,
 )  # fmt: skip
+from microgradx.nn.norms import BatchNorm1d, LayerNorm
 from microgradx.nn.module import Module, Sequential
 
 __all__ = [
