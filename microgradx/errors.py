@@ -321,7 +321,7 @@ afterwards = {
 """Those that there is another way for."""
 
 
-def unexpected(error: TypeError, given: Iterable[str], takes: Collection[str]) -> TypeError:
+def unexpected(error: Exception, given: Iterable[str], takes: Collection[str]) -> Exception:
     """The error about a keyword that a function does not take, with what to write, where that is known."""
     text = str(error)
     if text.endswith((" here.", *afterwards.values())):  # it has been told
