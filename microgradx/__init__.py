@@ -6,6 +6,8 @@
 Functions take numbers, NumPy arrays or Tensors, and give back the same kind.
 """
 
+from typing import TYPE_CHECKING
+
 from microgradx import errors, primitives, rules, scalars
 from microgradx import familiar
 from microgradx.errors import MicrogradxError
@@ -34,7 +36,9 @@ from microgradx import data, nn, optim  # isort: skip
 from microgradx import codegen  # isort: skip  # Tensors on "cuda"
 from microgradx.compiler import jit  # isort: skip
 from microgradx.training import fit  # isort: skip
-from microgradx.study import draw, tape  # isort: skip
+
+if TYPE_CHECKING:
+    from microgradx.study import draw, tape
 
 __all__ = [
     "__version__", "abs", "all", "any", "arange", "argmax", "argmin", "Case", "cat", "check_grad", "clip",
@@ -64,4 +68,4 @@ def seed(n: int) -> None:
     generator.seed(n)
 
 
-__getattr__ = familiar.of_package("mg", __name__)  # for names that are not found
+__getattr__ = familiar.of_package("mg", __name__, dict.fromkeys(["draw", "study", "tape"], "study"))

@@ -22,7 +22,7 @@ from microgradx.codegen.printers import cpu_file, cpu_printer, file
 from microgradx.compiler.capture import namespace
 from microgradx.eager import autograd, creation
 from microgradx.kernels import vector_math
-from microgradx.nn import layers, losses, module
+from microgradx.nn import layers, losses, module, norms
 from microgradx.optim import averaging, clip, optimizers, plans, schedules
 from microgradx.training.runs import PACKAGES
 
@@ -73,7 +73,7 @@ def parameters(f):
 
 
 def test_every_layer_and_loss_is_a_name_of_nn():
-    classes = defined(layers, inspect.isclass) | defined(module, inspect.isclass)
+    classes = [name for part in (layers, norms, module) for name in defined(part, inspect.isclass)]
     assert missing(nn, classes) == ["Norm"]  # what LayerNorm and BatchNorm1d have in common
     functions = defined(losses, inspect.isfunction)
     functions = [n for n, f in functions.items() if "reduction" in parameters(f) and "_" in n]

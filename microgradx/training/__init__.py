@@ -2,6 +2,7 @@
 
 from typing import TYPE_CHECKING
 
+from microgradx import familiar
 from microgradx.training.cluster import Cluster
 from microgradx.training.evaluation import Evaluation, evaluate, outputs
 from microgradx.training.history import History, tensorboard
@@ -18,11 +19,6 @@ __all__ = [
     "evaluate", "fit", "outputs", "predictions", "sweep", "tensorboard",
 ]  # fmt: skip
 
-
-def __getattr__(name: str) -> object:
-    """Sweeps are imported with their first use: they bring processes and pipes, which few programs need."""
-    if name not in ("Sweep", "sweep"):
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from microgradx.training.trials import sweep as module
-
-    return getattr(module, name)
+__getattr__ = familiar.of_package(
+    "training", __name__, dict.fromkeys(["Sweep", "sweep"], "trials.sweep")
+)  # sweeps bring processes and pipes
