@@ -36,7 +36,7 @@ def test_all_checks_pass(kind):
 
 
 def test_in_a_pipeline_a_search_and_cross_validation():
-    line = make_pipeline(StandardScaler(), MLPClassifier(**QUICK))
+    line = make_pipeline(StandardScaler(), MLPClassifier(**QUICK | {"batch_size": 32}))
     assert cross_val_score(line, x, y, cv=3).min() > 0.9
     grid = {"mlpclassifier__optimizer": ["sgd", "adam"], "mlpclassifier__dropout": [0.0, 0.9]}
     found = GridSearchCV(line, grid, cv=2).fit(x, y)
@@ -83,7 +83,7 @@ def test_a_pickled_estimator_goes_on_where_it_was():
 
 
 def test_partial_fit_takes_classes_as_they_come():
-    model = MLPClassifier(**QUICK)
+    model = MLPClassifier(**QUICK | {"batch_size": 32})
     for _ in range(20):
         for rows in (slice(0, 100), slice(50, 150)):
             model.partial_fit(x[rows], y[rows], classes=[0, 1, 2])
