@@ -6,6 +6,8 @@
 Functions take numbers, NumPy arrays or Tensors, and give back the same kind.
 """
 
+from typing import TYPE_CHECKING
+
 from microgradx import errors, primitives, rules, scalars
 from microgradx import familiar
 from microgradx.errors import MicrogradxError
@@ -34,7 +36,22 @@ from microgradx import data, nn, optim  # isort: skip
 from microgradx import codegen  # isort: skip  # Tensors on "cuda"
 from microgradx.compiler import jit  # isort: skip
 from microgradx.training import fit  # isort: skip
-from microgradx.study import draw, tape  # isort: skip
+
+if TYPE_CHECKING:
+    from microgradx.study import draw, tape
+
+__all__ = [
+    "__version__", "abs", "all", "any", "arange", "argmax", "argmin", "Case", "cat", "check_grad", "clip",
+    "cos", "cuda", "cumsum", "data", "detect_anomaly", "draw", "einsum", "elementwise", "elu", "erf",
+    "errors", "exp", "expand", "expm1", "eye", "fit", "flatten", "from_dlpack", "full", "gather", "gelu",
+    "gelu_tanh", "Generator", "generator", "grad", "hessian", "hvp", "jit", "leaky_relu", "log", "log1p",
+    "log_softmax", "logsumexp", "matmul", "matmul_precision", "max", "maximum", "mean", "MicrogradxError",
+    "min", "minimum", "nn", "no_grad", "norm", "one_hot", "ones", "operation", "optim", "pad", "permute",
+    "primitive", "primitives", "prod", "rand", "randn", "relu", "reshape", "rsqrt", "rule", "rules",
+    "scalars", "seed", "sigmoid", "sign", "silu", "sin", "softmax", "softplus", "softsign", "split",
+    "sqrt", "square", "squeeze", "stack", "std", "sum", "tanh", "tape", "Tensor", "tensor", "transpose",
+    "unsqueeze", "value_and_grad", "var", "where", "zeros",
+]  # fmt: skip
 
 __version__ = "0.1.0"
 
@@ -51,4 +68,4 @@ def seed(n: int) -> None:
     generator.seed(n)
 
 
-__getattr__ = familiar.of_package("mg", __name__)  # for names that are not found
+__getattr__ = familiar.of_package("mg", __name__, dict.fromkeys(["draw", "study", "tape"], "study"))

@@ -3,7 +3,7 @@
 import math
 import os
 import reprlib
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from difflib import get_close_matches
 from functools import wraps
 from inspect import signature
@@ -124,6 +124,10 @@ class DataError(MicrogradxError, ValueError):
 
 class CheckpointError(MicrogradxError, ValueError):
     """A checkpoint or run folder that is damaged, cannot be written, or does not fit the model."""
+
+
+class ClusterError(MicrogradxError, RuntimeError):
+    """Processes that should train together and cannot: MPI is missing, or they were not started alike."""
 
 
 class CacheWarning(UserWarning):
@@ -300,6 +304,31 @@ def explained(
     try:
         takes.bind(*args, **kwargs)
     except TypeError:
-        return error
+        return unexpected(error, kwargs, takes.parameters)
     own = next(iter(takes.parameters), "") in ("self", "cls")
     return refusal(name, [*args[own:], *kwargs.values()], error)
+
+
+keywords = {"dim": "axis", "keepdim": "keepdims", "unbiased": "ddof", "correction": "ddof"}
+"""Arguments by PyTorch's names, and by ours."""
+
+afterwards = {
+    "device": 'what is made has .to("cuda")',
+    "dtype": "what is made has .to(np.float64)",
+    "inplace": "leave it out, nothing is changed in place",
+    "out": "leave it out, the result is returned",
+}
+"""Those that there is another way for."""
+
+
+def unexpected(error: Exception, given: Iterable[str], takes: Collection[str]) -> Exception:
+    """The error about a keyword that a function does not take, with what to write, where that is known."""
+    text = str(error)
+    if text.endswith((" here.", *afterwards.values())):  # it has been told
+        return error
+    for name in given:
+        if name not in takes and keywords.get(name) in takes:
+            return TypeError(f"{error}: write {keywords[name]}= here.")
+        if name not in takes and f"'{name}'" in text and name in afterwards:
+            return TypeError(f"{error}: {afterwards[name]}")
+    return error

@@ -4,8 +4,8 @@ A package, Tensor and Module ask `absent` for the error where an attribute is no
 """
 
 import sys
-from collections.abc import Callable, Collection, Iterable
-from typing import NoReturn
+from collections.abc import Callable, Mapping
+from importlib import import_module
 
 from microgradx.errors import AbsentError, ArgumentError
 
@@ -151,35 +151,28 @@ fused = dict.fromkeys(
 )
 """Options of PyTorch's optimizers that choose how, where there is one way."""
 
-keywords = {"dim": "axis", "keepdim": "keepdims", "unbiased": "ddof", "correction": "ddof"}
-"""The same for arguments."""
 
+def of_package(asked: str, package: str, homes: Mapping[str, str] = {}) -> Callable[[str], object]:  # noqa: B006
+    """What a package does about names that it has not imported.
 
-def of_package(asked: str, package: str) -> Callable[[str], NoReturn]:
-    """What a package does about names that it does not have."""
+    homes: those that are imported with their first use, since few programs need them, and their modules.
+    """
 
-    def refuse(name: str) -> NoReturn:
-        raise absent(asked, name, package, sys.modules[package])
+    def find(name: str) -> object:
+        if name not in homes:
+            raise absent(asked, name, package, sys.modules[package])
+        module = import_module(f"{package}.{homes[name]}")
+        return module if name == homes[name] else getattr(module, name)
 
-    return refuse
+    return find
 
 
 def absent(asked: str, name: str, what: str, owner: object = None) -> AttributeError:
     """The error for an attribute that is not there; `what` was asked, in words, from the table `asked`."""
-    text, advice = f"{what} has no attribute {name!r}", absences[asked].get(name)
+    text, advice = f"{what} has no attribute {name!r}", absences.get(asked, {}).get(name)
     if advice is None:
         return AttributeError(text, name=name, obj=owner)
     return AbsentError(f"{text}, as PyTorch's have. Write {advice}.", name=name, obj=owner)
-
-
-def unexpected(error: TypeError, given: Iterable[str], takes: Collection[str]) -> TypeError:
-    """The error about a keyword that a function does not take, with what to write, where that is known."""
-    if str(error).endswith("= here."):  # it has been told
-        return error
-    for name in given:
-        if name not in takes and keywords.get(name) in takes and not str(error).endswith(" here."):
-            return TypeError(f"{error}: write {keywords[name]}= here.")
-    return error
 
 
 def forgetting(set_to_none: bool) -> None:

@@ -488,7 +488,7 @@ def test_a_damaged_run_is_named(command, damage):
 @pytest.mark.parametrize(
     "line, message",
     [
-        ("trian", "no command 'trian'. Did you mean train? Choose from train, evaluate,"),
+        ("trian", "no command 'trian'. Did you mean train? Choose from train, sweep,"),
         ("train --optimizer adm", "no optimizer 'adm'. Did you mean adam? Choose from sgd,"),
         ("train --data digit", "no data set 'digit'. Did you mean digits? Choose from digits,"),
         ("train --activation rleu", "no activation 'rleu'. Did you mean relu? Choose from"),
@@ -499,7 +499,7 @@ def test_a_damaged_run_is_named(command, damage):
             "--loss cross_entropy is for classes, and the targets of regression are numbers: take",
         ),
         ("train --data regression --loss kl_div", "--loss kl_div is for classes, and the targets of"),
-        ("train --data moons --save-every nan", "save_every must be a number of at least 0, got nan"),
+        ("train --data moons --save-every nan", "--save-every': 'nan' is not a valid number"),
         ("train --device tpu", "'tpu' is not one of 'cpu', 'cuda'"),
         ("train --epochs 0", "Invalid value for '--epochs': 0 is not in the range x>=1"),
         ("train --model 64", "--model 64: give the sizes of the layers, such as 64-128-10"),

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 import microgradx as mg
-from microgradx import compiler, data, kernels, nn, optim, primitives, study, training
+from docs.api import ROOMS, public
+from microgradx import data, nn, optim, study, training
 
 ROOT = Path(mg.__file__).parents[1]
 TEXTS = {path: path.read_text(encoding="utf-8") for path in sorted(ROOT.glob("microgradx/**/*.py"))}
@@ -45,18 +46,6 @@ def test_examples(name, tmp_path, monkeypatch, registries):
         mg.seed(0)
         doctest.DocTestRunner(optionflags=FLAGS).run(example, out=report.append)
     assert not report, "".join(report)
-
-
-ROOMS = mg, nn, optim, training, data, study, primitives, kernels, compiler
-"""Rooms of which every public name has an example."""
-
-
-def public(room):
-    """What a room offers: functions and classes of the package."""
-    names = getattr(room, "__all__", None) or [name for name in vars(room) if not name.startswith("_")]
-    found = {name: getattr(room, name) for name in names}
-    own = {n: x for n, x in found.items() if getattr(x, "__module__", "").split(".")[0] == "microgradx"}
-    return {n: x for n, x in own.items() if callable(x)}
 
 
 FOUND = [getattr(x, "__annotations__", {}).get("return") for x in public(study).values()]

@@ -2,6 +2,7 @@
 
 import json
 import multiprocessing
+import os
 import runpy
 import socket
 import subprocess
@@ -56,8 +57,12 @@ def test_lecture_ends_right(name, marimo):
 
 
 def ends_right(name):
-    _, found = runpy.run_path(str(LECTURES[name]))["app"].run()
-    return lectures[name](found)
+    """Run a lecture; its page for the site is left in the folder LECTURE_PAGES, where that is told."""
+    if "LECTURE_PAGES" in os.environ:
+        from docs.lectures import run
+
+        return lectures[name](run(LECTURES[name], Path(os.environ["LECTURE_PAGES"])))
+    return lectures[name](runpy.run_path(str(LECTURES[name]))["app"].run()[1])
 
 
 @contextmanager

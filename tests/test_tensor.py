@@ -279,6 +279,8 @@ def test_clone_and_detach():
 def test_representations():
     assert repr(mg.tensor([1.0, 2.0])) == "tensor([1., 2.])"
     assert repr(mg.tensor([1, 2])) == "tensor([1, 2], dtype=int64)"
+    assert repr(mg.zeros(0, 3)) == "tensor([], shape=(0, 3))"
+    assert repr(mg.zeros(2, 600)).endswith("0.]], shape=(2, 600))")
     x = mg.tensor([1.0], requires_grad=True)
     assert repr(x) == "tensor([1.], requires_grad=True)"
     assert repr(mg.exp(x * 0)) == "tensor([1.], from=exp)"

@@ -17,6 +17,7 @@ import click
 
 from microgradx.cli.terminal import own, tell
 from microgradx.errors import ArgumentError, MicrogradxError, guess, one_of
+from microgradx.training.mpi import launched
 
 STARTED = time.perf_counter()
 """When this process came here: a command may say how long all of it took."""
@@ -81,6 +82,8 @@ def main(args: Sequence[str] | None = None) -> None:
     """Run the command and exit: 0 done, 1 it could not be done, 2 asked wrongly, 130 and 143 stopped."""
     for stream in (sys.stdout, sys.stderr):
         speak(stream)
+    if (launched() or (0, 1))[0]:  # one of many processes speaks; what ends only another is told past this
+        sys.stdout = sys.stderr = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115 - until the end
     warnings.showwarning = lambda message, *_, **__: say("warning", " ".join(own(str(message)).split()))
     started = STARTED if args is None else time.perf_counter()
     try:

@@ -14,8 +14,9 @@ Frame = tuple[float, float, float]
 
 def frame(images: np.ndarray) -> Frame:
     """(n, height, width) in [0, 1], 0 the background -> the median side and the mean centre."""
-    spans = [np.ptp(np.nonzero(image > 0.1), axis=1) + 1 for image in images if image.max() > 0.1]
-    centres = np.mean([centre(image) for image in images if image.max() > 0.1], axis=0)
+    drawn = [image for image in images if image.max() > 0.1] or [np.ones(images.shape[1:])]  # all are dark
+    spans = [np.ptp(np.nonzero(image > 0.1), axis=1) + 1 for image in drawn]
+    centres = np.mean([centre(image) for image in drawn], axis=0)
     return float(np.median(np.max(spans, axis=1))), float(centres[0]), float(centres[1])
 
 

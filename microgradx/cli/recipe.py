@@ -62,6 +62,7 @@ class Recipe:
     device: str = "cpu"
     threads: int | None = None  # None: all cores
     eager: bool = False  # every operation on its own, instead of compiled steps
+    reproducible: bool = False  # the same bits for any number of processes
 
     @classmethod
     def read(cls, run: Run) -> "Recipe":

@@ -8,7 +8,8 @@ import click
 from microgradx.cli.options import RUN, option
 from microgradx.cli.recipe import Recipe
 from microgradx.cli.terminal import tell
-from microgradx.training import History, Run
+from microgradx.errors import ArgumentError
+from microgradx.training import Cluster, History, Run
 from microgradx.training.identity import made_of, same
 from microgradx.training.replay import replay
 from microgradx.training.trainer import RECORDED, Trainer
@@ -33,11 +34,14 @@ def verify(run: Path, steps: int | None, threads: int | None) -> int:
     steps = min(steps or RECORDED, first.get("until", RECORDED))
     recipe = Recipe.of(folder, first)
     recipe = replace(recipe, threads=threads or recipe.threads)
+    if (ranks := first.get("fit", {}).get("ranks", 1)) > 1 and not recipe.reproducible:
+        what = f"{run} was trained by {ranks} processes, whose sums have an order of their own"
+        raise ArgumentError(f"{what}: what is to be verified by one trains with --reproducible.")
     split, model, optimizer, schedule, loss = recipe.make()
     same(first.get("made_of", {}), made_of(split.train, None, loss), folder.folder)
     trainer = Trainer(
         model, optimizer, split.train, recipe.batch_size, loss, schedule, recipe.clip_norm, None,
-        recipe.eager, recipe.drop_last, skip=recipe.skip_nonfinite,
+        recipe.eager, recipe.drop_last, skip=recipe.skip_nonfinite, cluster=Cluster(recipe.reproducible),
     )  # fmt: skip
     verdict = replay(trainer, folder, split.test, steps)
     states = f" and the weights of {', '.join(verdict.checkpoints)}" if verdict.checkpoints else ""

@@ -70,6 +70,16 @@ def batches(
     return pairs()
 
 
+class Pieces:
+    """Some rows at a time, each time anew."""
+
+    def __init__(self, x: np.ndarray):
+        self.x = x
+
+    def __iter__(self) -> Iterator[np.ndarray]:
+        return (self.x[first : first + 4096] for first in range(0, len(self.x), 4096))
+
+
 class Standardize:
     """Shift and scale every feature to mean 0 and deviation 1, as measured on the training part.
 
@@ -92,7 +102,7 @@ class Standardize:
         """Measure the mean and deviation of the columns of x (n, features), in float64."""
         if x.ndim != 2 or not x.size:
             raise DataError(f"Standardize.fit needs at least one row and one feature, got shape {x.shape}.")
-        pieces = [x[first : first + 4096] for first in range(0, len(x), 4096)]  # no float64 copy of all rows
+        pieces = Pieces(x)  # no float64 copy of all rows
         with np.errstate(invalid="ignore", over="ignore"):  # looked at below
             mean = sum(piece.sum(axis=0, dtype=np.float64) for piece in pieces) / len(x)
             variance = sum(((piece - mean) ** 2).sum(axis=0) for piece in pieces) / len(x)
@@ -100,7 +110,8 @@ class Standardize:
             column = int(np.argmin(np.isfinite(variance)))
             raise DataError(f"Standardize.fit needs finite features, got NaN or infinity in column {column}.")
         # Compared, not computed: rounding leaves a constant column with a deviation like 1e-17.
-        constant = x.max(axis=0) == x.min(axis=0)
+        ends = [np.stack([piece.max(axis=0), piece.min(axis=0)]) for piece in pieces]
+        constant = np.max(ends, axis=0)[0] == np.min(ends, axis=0)[1]
         self.mean, self.scale = mean, np.where(constant, 1.0, np.sqrt(variance))
         return self
 

@@ -8,12 +8,13 @@ from typing import IO
 
 import numpy as np
 
+from microgradx.data.encoding import encode, features
 from microgradx.data.idx import MOST_DEFLATED, read_idx
-from microgradx.data.images import scaled
 from microgradx.data.pictures import read_pictures
 from microgradx.data.reading import regular
+from microgradx.data.sharded import read_shards, shards_of
 from microgradx.data.splits import Split, hold_out
-from microgradx.data.tables import LARGEST, find_column, read_csv
+from microgradx.data.tables import find_column, read_csv
 from microgradx.errors import DataError, checked, few, switch
 
 FILES = (".csv", ".tsv", ".csv.gz", ".tsv.gz", ".npy", ".npz")
@@ -50,6 +51,8 @@ def load(
     such; all of one size, grey or in colour.
     .npz: `x` and `y`, or `x_train, y_train, x_test, y_test`; x has the samples along its first axis and is
     flattened; bytes (uint8) are taken for pixels and divided by 255. Pickled arrays are refused.
+    Many files, "shards/*.npz", or a folder of .npy or .npz files: as one file would be, in the order of their
+    names, but x stays where it is until rows are asked for, see `Shards`; the labels are read at once.
 
     Classes are names or integers, and are numbered in sorted order. With `regression`, targets are numbers.
     Where the file has one part, the share `test` of it is held out, drawn by `seed`. Raises DataError.
@@ -59,6 +62,8 @@ def load(
     Split(8 + 2 rows of 3 features, 2 classes)
     """
     path, regression = Path(path), switch("regression", regression)
+    if shards := shards_of(path):
+        return read_shards(shards, label, regression, test, seed)
     header = None if header is None else switch("header", header)
     try:
         name = path.name.lower()
@@ -102,46 +107,6 @@ def assemble(
         y, classes = encode(np.concatenate([y_train, y_test]), regression)
         train, held_out = (features(x_train), y[: len(y_train)]), (features(x_test), y[len(y_train) :])
     return Split(train, held_out, image_shape, classes, columns)
-
-
-def features(x: np.ndarray) -> np.ndarray:
-    """(n, ...) of numbers -> (n, features) float32; bytes are pixels, and become [0, 1]."""
-    if not x.size:
-        raise DataError(f"x must not be empty, got shape {x.shape}.")
-    return scaled(x) if x.dtype == np.uint8 else finite(x, "x").reshape(len(x), -1)
-
-
-def finite(values: np.ndarray, what: str) -> np.ndarray:
-    """`values` as float32, if every one is a finite number."""
-    if values.dtype.kind not in "fiub":
-        raise DataError(f"{what} must hold numbers, got {values.dtype}.")
-    with np.errstate(over="ignore"):
-        numbers = values.astype(np.float32)
-    if not np.isfinite(numbers).all():
-        place = tuple(map(int, np.unravel_index(np.argmin(np.isfinite(numbers)), numbers.shape)))
-        large = f" {LARGEST}" * bool(np.isfinite(values[place]))
-        found = f"got {values[place]} at index {place}.{large}"
-        raise DataError(f"{what} must hold finite float32 numbers, {found}")
-    return numbers
-
-
-REGRESSION = "For a regression: regression=True, or `microgradx train --loss mse_loss`."
-"""What to write for targets that are no labels."""
-
-
-def encode(y: np.ndarray, regression: bool) -> tuple[np.ndarray, tuple[str, ...]]:
-    """Targets: float32 (n, outputs) for a regression, else labels from 0 and the names of the classes."""
-    if regression:
-        return finite(y, "y").reshape(len(y), -1), ()
-    labels = y.reshape(-1) if y.size == len(y) else y
-    if labels.ndim != 1:
-        raise DataError(f"y must hold one label per sample, got shape {y.shape}. {REGRESSION}")
-    if whole := labels.dtype.kind == "f":  # numbers of a CSV file come as floats
-        odd = labels[~(np.isfinite(labels) & (labels == np.floor(labels)))]
-        if odd.size:
-            raise DataError(f"labels must be integers or names, got {odd[0]}. {REGRESSION}")
-    names, codes = np.unique(labels, return_inverse=True)
-    return codes.astype(np.int64), tuple(f"{name:.0f}" if whole else str(name) for name in names)
 
 
 def honest(file: IO[bytes], most: int) -> None:

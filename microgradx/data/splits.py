@@ -6,11 +6,13 @@ from typing import TypeVar
 
 import numpy as np
 
+from microgradx.data.shards import Shards
 from microgradx.errors import ArgumentError, DataError, checked, shown, whole
 
 __all__ = ["Split", "datasets", "hold_out"]
 
 Part = tuple[np.ndarray, np.ndarray]
+"""x and y; x may be `Shards`, which read as an array does."""
 
 
 class Split(tuple[Part, Part]):
@@ -95,7 +97,7 @@ def dataset(loader: Loader) -> Loader:
 def check(x: np.ndarray, y: np.ndarray) -> Part:
     """`(x, y)`, if they are rows of features and as many targets."""
     for name, part in (("x", x), ("y", y)):
-        if not isinstance(part, np.ndarray) or not part.ndim or part.dtype.kind not in "fiub":
+        if not isinstance(part, np.ndarray | Shards) or not part.ndim or part.dtype.kind not in "fiub":
             raise DataError(f"{name} must be an array of numbers, not {shown(part)}.")
     if x.ndim != 2:
         raise DataError(f"x must have shape (n, features), got {x.shape}: flatten each sample to one row.")
@@ -133,4 +135,6 @@ def hold_out(x: np.ndarray, y: np.ndarray, test: float = 0.2, seed: int = 0) -> 
             f"test={test} of {count} rows leaves {np.count_nonzero(~held)} to train on and "
             f"{np.count_nonzero(held)} to test on: both parts need at least one."
         )
+    if isinstance(x, Shards):
+        return (x.only(~held), y[~held]), (x.only(held), y[held])
     return (x[~held], y[~held]), (x[held], y[held])

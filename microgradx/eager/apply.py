@@ -18,8 +18,7 @@ from microgradx.eager.mode import mode
 from microgradx.eager.recording import record
 from microgradx.eager.tape import Edge, inspect_values
 from microgradx.eager.tensor import Tensor, wrap
-from microgradx.errors import DeviceError, DTypeError
-from microgradx.familiar import unexpected
+from microgradx.errors import DeviceError, DTypeError, unexpected
 from microgradx.kernels.cpu import operand, plain
 from microgradx.primitives import Operand, Primitive, lift
 from microgradx.scalars import Elementwise

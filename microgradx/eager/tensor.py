@@ -3,6 +3,7 @@
 Operators and methods call the functions of `scalars` and `primitives`; these find, for Tensors, `apply`.
 """
 
+from collections.abc import Callable
 from typing import Any, NoReturn
 
 import numpy as np
@@ -32,6 +33,8 @@ from microgradx.primitives import Operand
 from microgradx.primitives.indexing import getitem
 from microgradx.primitives.products import matmul
 from microgradx.primitives.shapes import cast, permute
+
+Operator = Callable[["Tensor", Operand], "Tensor"]
 
 
 class Tensor(Box):
@@ -109,7 +112,7 @@ class Tensor(Box):
             mode.recorder.gradient(self, reset=True)
         self._grad = value
 
-    def __getattr__(self, name: str) -> Any:  # operations of the tables, too
+    def __getattr__(self, name: str) -> "Callable[..., Tensor]":  # operations of the tables
         if device_of(self._data) != "cpu" and name == devices[device_of(self._data)].interface:
             return getattr(self.lent(name), name)
         raise absent("tensor", name, "a tensor", self)
@@ -158,6 +161,8 @@ class Tensor(Box):
         text = np.array2string(on_host(look(self, "printing")), separator=", ", prefix="tensor(")
         kind = "" if self.dtype == np.float32 else f", dtype={self.dtype}"
         kind += f', device="{self.device}"' * (self.device != "cpu")
+        if self.size > np.get_printoptions()["threshold"] or not self.size and self.ndim > 1:
+            kind += f", shape={self.shape}"  # which the numbers do not show
         made = f", from={self._node.op.name}" if self._node else ", requires_grad=True" * self.requires_grad
         return f"tensor({text}{kind}{made})"
 
@@ -262,35 +267,36 @@ class Tensor(Box):
 
     # Operators
 
-    __add__ = lambda a, b: scalars.add(a, b)
-    __radd__ = lambda a, b: scalars.add(b, a)
-    __sub__ = lambda a, b: scalars.subtract(a, b)
-    __rsub__ = lambda a, b: scalars.subtract(b, a)
-    __mul__ = lambda a, b: scalars.multiply(a, b)
-    __rmul__ = lambda a, b: scalars.multiply(b, a)
-    __truediv__ = lambda a, b: scalars.divide(a, b)
-    __rtruediv__ = lambda a, b: scalars.divide(b, a)
-    __rpow__ = lambda a, b: scalars.power(b, a)
-    __matmul__ = lambda a, b: matmul(a, as_operand(b))
-    __rmatmul__ = lambda a, b: matmul(as_operand(b), a)
+    __add__: Operator = lambda a, b: scalars.add(a, b)
+    __radd__: Operator = lambda a, b: scalars.add(b, a)
+    __sub__: Operator = lambda a, b: scalars.subtract(a, b)
+    __rsub__: Operator = lambda a, b: scalars.subtract(b, a)
+    __mul__: Operator = lambda a, b: scalars.multiply(a, b)
+    __rmul__: Operator = lambda a, b: scalars.multiply(b, a)
+    __truediv__: Operator = lambda a, b: scalars.divide(a, b)
+    __rtruediv__: Operator = lambda a, b: scalars.divide(b, a)
+    __rpow__: Operator = lambda a, b: scalars.power(b, a)
+    __matmul__: Operator = lambda a, b: matmul(a, as_operand(b))
+    __rmatmul__: Operator = lambda a, b: matmul(as_operand(b), a)
     __floordiv__ = __rfloordiv__ = lambda a, b: without_slope("//", "np.floor(t.numpy() / 2)")
     __mod__ = __rmod__ = lambda a, b: without_slope("%", "np.mod(t.numpy(), 2)")
     __round__ = lambda a, digits=0: without_slope("round", "np.round(t.numpy())")
-    __neg__ = lambda a: scalars.negative(a)
-    __abs__ = lambda a: scalars.absolute(a)
-    __lt__ = lambda a, b: scalars.less(a, b)
-    __le__ = lambda a, b: scalars.less_equal(a, b)
-    __gt__ = lambda a, b: scalars.greater(a, b)
-    __ge__ = lambda a, b: scalars.greater_equal(a, b)
+    __neg__: Callable[["Tensor"], "Tensor"] = lambda a: scalars.negative(a)
+    __abs__: Callable[["Tensor"], "Tensor"] = lambda a: scalars.absolute(a)
+    __lt__: Operator = lambda a, b: scalars.less(a, b)
+    __le__: Operator = lambda a, b: scalars.less_equal(a, b)
+    __gt__: Operator = lambda a, b: scalars.greater(a, b)
+    __ge__: Operator = lambda a, b: scalars.greater_equal(a, b)
     __eq__ = lambda a, b: NotImplemented if b is None else scalars.equal(a, b)
     __ne__ = lambda a, b: NotImplemented if b is None else scalars.not_equal(a, b)
-    __and__ = __rand__ = lambda a, b: scalars.logical_and(a, b)
-    __or__ = __ror__ = lambda a, b: scalars.logical_or(a, b)
-    __invert__ = lambda a: scalars.logical_not(a)
-    __iadd__ = lambda a, b: in_place(a, a + b)
-    __isub__ = lambda a, b: in_place(a, a - b)
-    __imul__ = lambda a, b: in_place(a, a * b)
-    __itruediv__ = lambda a, b: in_place(a, a / b)
+    __and__: Operator = lambda a, b: scalars.logical_and(a, b)
+    __or__: Operator = lambda a, b: scalars.logical_or(a, b)
+    __rand__, __ror__ = __and__, __or__
+    __invert__: Callable[["Tensor"], "Tensor"] = lambda a: scalars.logical_not(a)
+    __iadd__: Operator = lambda a, b: in_place(a, a + b)
+    __isub__: Operator = lambda a, b: in_place(a, a - b)
+    __imul__: Operator = lambda a, b: in_place(a, a * b)
+    __itruediv__: Operator = lambda a, b: in_place(a, a / b)
 
     def __pow__(self, exponent: Operand) -> "Tensor":
         square = type(exponent) is int and exponent == 2

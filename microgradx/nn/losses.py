@@ -5,6 +5,7 @@ or row. ArgumentError for another word.
 """
 
 import math
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike
@@ -19,6 +20,9 @@ from microgradx.primitives.reductions import cross_entropy_rows, log_softmax, me
 from microgradx.primitives.reductions import sum as sum_over
 from microgradx.primitives.shapes import cast, permute, reshape
 from microgradx.scalars import absolute, exp, log, minimum, softplus, square, where
+
+Like = TypeVar("Like", bound=Any)
+"""Predictions, an array or a Tensor; the loss is one, too."""
 
 
 def reduce(losses: Operand, reduction: str, weights: Operand | None = None) -> Operand:
@@ -118,9 +122,9 @@ def reduce_rows(losses: Operand, weights: Operand | None, reduction: str, shape:
 
 @checked
 def nll_loss(
-    log_probabilities: Operand, labels: ArrayLike, weight: ArrayLike | None = None, ignore_index: int = -100,
+    log_probabilities: Like, labels: ArrayLike, weight: ArrayLike | None = None, ignore_index: int = -100,
     reduction: str = "mean",
-) -> Operand:  # fmt: skip
+) -> Like:  # fmt: skip
     """-log p of the labelled class: log-probabilities (n, classes, ...), integer labels (n, ...).
 
     `weight` (classes,) weighs each class; labels equal to `ignore_index` do not count. ShapeError,
@@ -137,9 +141,9 @@ def nll_loss(
 
 @checked
 def cross_entropy(
-    logits: Operand, labels: ArrayLike, weight: ArrayLike | None = None, ignore_index: int = -100,
+    logits: Like, labels: ArrayLike, weight: ArrayLike | None = None, ignore_index: int = -100,
     reduction: str = "mean", label_smoothing: float = 0.0,
-) -> Operand:  # fmt: skip
+) -> Like:  # fmt: skip
     """-log softmax of the labelled class: logits (n, classes, ...), integer labels (n, ...).
 
     Labels may also be probabilities of the logits' shape. `label_smoothing` mixes the labels with the
@@ -186,7 +190,7 @@ def soft_cross_entropy(
 
 
 @checked
-def mse_loss(prediction: Operand, target: ArrayLike, reduction: str = "mean") -> Operand:
+def mse_loss(prediction: Like, target: ArrayLike, reduction: str = "mean") -> Like:
     """(prediction - target)², of one shape: (...) -> (), or (...) for "none"; ShapeError for two.
 
     >>> nn.mse_loss(mg.tensor([1.0, 2.0]), [0.0, 0.0])
@@ -196,7 +200,7 @@ def mse_loss(prediction: Operand, target: ArrayLike, reduction: str = "mean") ->
 
 
 @checked
-def l1_loss(prediction: Operand, target: ArrayLike, reduction: str = "mean") -> Operand:
+def l1_loss(prediction: Like, target: ArrayLike, reduction: str = "mean") -> Like:
     """|prediction - target|, of one shape: (...) -> (), or (...) for "none"; ShapeError for two.
 
     >>> nn.l1_loss(mg.tensor([1.0, -2.0]), [0.0, 0.0])
@@ -206,9 +210,7 @@ def l1_loss(prediction: Operand, target: ArrayLike, reduction: str = "mean") -> 
 
 
 @checked
-def huber_loss(
-    prediction: Operand, target: ArrayLike, reduction: str = "mean", delta: float = 1.0
-) -> Operand:
+def huber_loss(prediction: Like, target: ArrayLike, reduction: str = "mean", delta: float = 1.0) -> Like:
     """½d² where |d| ≤ delta, else delta(|d| - ½delta), of the difference d of one shape.
 
     ShapeError for two shapes, ArgumentError where delta is not above 0.
@@ -226,12 +228,12 @@ def huber_loss(
 
 @checked
 def binary_cross_entropy_with_logits(
-    logits: Operand,
+    logits: Like,
     target: ArrayLike,
     weight: ArrayLike | None = None,
     reduction: str = "mean",
     pos_weight: ArrayLike | None = None,
-) -> Operand:
+) -> Like:
     """-t log σ(x) - (1 - t) log(1 - σ(x)) without overflow; `pos_weight` weighs the first term.
 
     Targets t, of the logits' shape, are 0, 1 or between; weights broadcast against them. ShapeError for
@@ -252,8 +254,8 @@ def binary_cross_entropy_with_logits(
 
 @checked
 def kl_div(
-    log_probabilities: Operand, target: ArrayLike, reduction: str = "mean", log_target: bool = False
-) -> Operand:
+    log_probabilities: Like, target: ArrayLike, reduction: str = "mean", log_target: bool = False
+) -> Like:
     """t (log t - log p), elementwise; reduction="batchmean" divides the sum by n and is the divergence.
 
     Targets t, or their logarithms, have the shape of log p, else ShapeError. Kullback & Leibler (1951).

@@ -20,4 +20,14 @@ from microgradx.optim.schedules import (
 )  # fmt: skip
 from microgradx.optim.layerwise import LAMB, LARS, Adafactor, Muon
 
+__all__ = [
+    "AdaBelief", "Adadelta", "Adafactor", "Adagrad", "Adam", "Adamax", "AdamW", "Adan", "ASGD",
+    "ChainedScheduler", "clip_grad_norm_", "clip_grad_value_", "ConstantLR", "convert",
+    "CosineAnnealingLR", "CosineAnnealingWarmRestarts", "CyclicLR", "EMA", "explain", "ExponentialLR",
+    "LAMB", "LambdaLR", "LARS", "LBFGS", "Ledger", "ledger", "LinearLR", "Lion", "Momentum",
+    "MultiplicativeLR", "MultiStepLR", "Muon", "NAdam", "OneCycleLR", "Optimizer", "optimizer",
+    "optimizers", "plans", "PolynomialLR", "RAdam", "ReduceLROnPlateau", "RMSprop", "Rprop", "Schedule",
+    "schedule", "SequentialLR", "SGD", "StepLR", "SWA", "WarmUp", "Yogi",
+]  # fmt: skip
+
 __getattr__ = familiar.of_package("optim", __name__)  # for names that are not found

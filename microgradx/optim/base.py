@@ -11,7 +11,7 @@ from microgradx.eager.tensor import Tensor
 from microgradx.errors import ArgumentError, CheckpointError, TrainingWarning, guess, shown, switch
 from microgradx.familiar import forgetting
 from microgradx.kernels import sweep
-from microgradx.optim.checks import Parameters, State, compare, listed, named
+from microgradx.optim.checks import Parameters, State, beside_options, compare, listed, named
 from microgradx.optim.flat import Data, Flat, Run, span
 from microgradx.optim.options import (
     Group,
@@ -305,7 +305,7 @@ class Optimizer:
         if mode.recorder is not None:
             mode.recorder.state(self, load=True)
         try:
-            compare(self.name, outline(saved), outline(self.state_dict()))
+            compare(self.name, beside_options(saved), beside_options(self.state_dict()))
             for group in saved["param_groups"]:
                 check(self.name, {name: group[name] for name in self.defaults}, self.usual)
         except CheckpointError:
@@ -354,9 +354,3 @@ def revived(
             clock, arrays = state[part.name]
             part.restore(clock | arrays)
     return found
-
-
-def outline(state: State) -> State:
-    """What two states must have in common: not the options, which may differ."""
-    groups = [{key: group[key] for key in ("rule", "param_names")} for group in state["param_groups"]]
-    return state | {"param_groups": groups}

@@ -58,6 +58,12 @@ def refuse_shared_memory(owner: str, parameters: dict[str, Tensor]) -> None:
             raise ArgumentError(f"{what}. Pass one tensor for both, or give each a clone() of its own.")
 
 
+def beside_options(state: State) -> State:
+    """What two states of an optimizer must have in common: not the options, which may differ."""
+    groups = [{key: group[key] for key in ("rule", "param_names")} for group in state["param_groups"]]
+    return state | {"param_groups": groups}
+
+
 def compare(owner: str, saved: State, here: State) -> None:
     """Raise a CheckpointError that names where two states differ in more than their numbers."""
     if not isinstance(saved, dict):

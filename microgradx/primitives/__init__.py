@@ -4,3 +4,8 @@
 from microgradx.primitives import core, shapes, indexing, reductions, products
 from microgradx.primitives.core import Case, cases, operation, operations
 from microgradx.primitives.core import Operand, Primitive, executors, lift, primitive, readers, values
+
+__all__ = [
+    "Case", "cases", "executors", "lift", "Operand", "operation", "operations", "Primitive", "primitive",
+    "readers", "values",
+]  # fmt: skip

@@ -23,8 +23,8 @@ from microgradx.errors import (
     refusal,
     shown,
     undefined,
+    unexpected,
 )
-from microgradx.familiar import unexpected
 from microgradx.kernels.array_math import for_arrays
 from microgradx.kernels.cpu import body, operand
 from microgradx.kernels.free_variables import FreeVariables

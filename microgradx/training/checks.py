@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import ArrayLike
 
+from microgradx.data import Shards
 from microgradx.eager.tensor import Tensor
 from microgradx.errors import ArgumentError, CheckpointError, ShapeError, TrainingWarning, shown, whole
 from microgradx.kernels.random import generator
@@ -229,7 +230,7 @@ def same_model(before: str | None, now: str, folder: Path) -> None:
 def arrays(name: str, pair: Pair) -> tuple[Data, Data]:
     """(x, y) as arrays of as many rows, at least one."""
     try:
-        x, y = (part.data if isinstance(part, Tensor) else np.asarray(part) for part in pair)
+        x, y = (part.data if isinstance(part, Tensor) else held(part) for part in pair)
     except (TypeError, ValueError):
         raise ArgumentError(
             f"fit: {name} must be a pair of arrays (x, y), got {type(pair).__name__}."
@@ -239,6 +240,11 @@ def arrays(name: str, pair: Pair) -> tuple[Data, Data]:
             f"fit: {name} needs as many targets as rows, at least one; got {x.shape} and {y.shape}."
         )
     return x, y
+
+
+def held(part: object) -> Data:
+    """An array, or what reads like one and stays in its files."""
+    return part if isinstance(part, Shards) else np.asarray(part)  # type: ignore[return-value]
 
 
 def check_targets(loss: Loss, outputs: Tensor, y: Data) -> None:

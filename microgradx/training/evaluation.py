@@ -11,9 +11,13 @@ from microgradx.errors import ArgumentError, ShapeError, shown
 from microgradx.kernels.blas import one_thread
 from microgradx.nn import Module
 from microgradx.optim.flat import Data
+from microgradx.training.cluster import Cluster
 from microgradx.training.metrics import confusion_matrix, judged
 
 Loss = Callable[..., Tensor]  # (outputs, targets), and reduction="none" where rows have weights
+
+
+ALONE = Cluster()
 
 
 class Evaluation(NamedTuple):
@@ -39,8 +43,12 @@ def scalar(found: object, shape: tuple[int, ...] = ()) -> Tensor:
     return found
 
 
-def outputs(model: Module, x: Data, batch_size: int = 1024) -> Iterator[np.ndarray]:
+def outputs(
+    model: Module, x: Data, batch_size: int = 1024, rows: slice = slice(None)
+) -> Iterator[np.ndarray]:
     """The model's outputs in evaluation mode, without gradients, batch by batch: x (n, ...) -> (batch, ...).
+
+    rows: some that are neighbours, by default all.
 
     >>> model = nn.Sequential(nn.Softmax())
     >>> [part.shape for part in training.outputs(model, np.zeros((5, 2), np.float32), batch_size=4)]
@@ -50,17 +58,20 @@ def outputs(model: Module, x: Data, batch_size: int = 1024) -> Iterator[np.ndarr
     model.eval()
     try:
         with no_grad():
-            for start in range(0, len(x), batch_size):
-                yield model(Tensor(x[start : start + batch_size], device=device)).numpy()
+            first, last, _ = rows.indices(len(x))
+            for start in range(first, last, batch_size):
+                yield model(Tensor(x[start : min(start + batch_size, last)], device=device)).numpy()
     finally:
         model.train(training)
 
 
 @one_thread(numpy=True)
-def evaluate(model: Module, x: Data, y: Data, loss: Loss, batch_size: int = 1024) -> Evaluation:
+def evaluate(
+    model: Module, x: Data, y: Data, loss: Loss, batch_size: int = 1024, cluster: Cluster = ALONE
+) -> Evaluation:
     """Compare the model's outputs for x (n, ...) with y (n, ...), batch by batch, without gradients.
 
-    The bits are the same for any number of threads.
+    The bits are the same for any number of threads, and of processes, which share the batches.
 
     >>> model = nn.Sequential()  # gives back what it gets
     >>> x, y = np.array([[2.0, 0.0], [0.0, 2.0], [0.0, 2.0]], np.float32), np.array([0, 1, 0])
@@ -68,15 +79,21 @@ def evaluate(model: Module, x: Data, y: Data, loss: Loss, batch_size: int = 1024
     >>> round(found.accuracy, 3), found.confusion.tolist()
     (0.667, [[1, 1], [0, 1]])
     """
-    total, counts = 0.0, None
-    start = 0
-    for out in outputs(model, x, batch_size):
+    losses, counts = np.zeros(-(-len(x) // batch_size)), None
+    mine = cluster.share(len(losses))
+    rows = slice(mine.start * batch_size, mine.stop * batch_size)
+    for k, out in enumerate(outputs(model, x, batch_size, rows)):
+        start = rows.start + k * batch_size
         target = np.asarray(y[start : start + len(out)])
-        start += len(out)
         with no_grad():
-            total += scalar(loss(Tensor(out), target)).item() * len(out)
+            losses[mine.start + k] = scalar(loss(Tensor(out), target)).item() * len(out)
         if pair := judged(out, target):
             batch = confusion_matrix(*pair, max(2, out.shape[1] if out.ndim > 1 else 2))
             counts = batch if counts is None else counts + batch
+    (classes,) = cluster.most(0 if counts is None else len(counts))
+    if classes and counts is None:  # of others
+        counts = np.zeros((int(classes), int(classes)), np.int64)
+    cluster.sum([losses] if counts is None else [losses, counts])
+    total = sum(losses.tolist())  # in one order
     accuracy = None if counts is None else float(counts.trace() / max(1, counts.sum()))
     return Evaluation(total / len(x), accuracy, counts)

@@ -5,8 +5,9 @@ called again with `resume=True`, the same call ends with the same bits as if not
 """
 
 import math
-from collections.abc import Callable, Sequence
-from contextlib import nullcontext
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -18,9 +19,12 @@ from microgradx.nn import Module, cross_entropy
 from microgradx.optim import Optimizer, Schedule
 from microgradx.optim.flat import Data
 from microgradx.training import checks, identity
+from microgradx.training.agreement import facts
 from microgradx.training.checks import Pair, Part
+from microgradx.training.cluster import Cluster
 from microgradx.training.evaluation import Loss
 from microgradx.training.history import History
+from microgradx.training.mpi import cluster_of
 from microgradx.training.progress import Progress
 from microgradx.training.resuming import resume as resume_run
 from microgradx.training.runs import Run, Settings, compare, draw
@@ -49,6 +53,7 @@ def fit(
     out: str | Path | None = None,
     resume: bool = False,
     seed: int | None = None,
+    cluster: Cluster | None = None,
     eager: bool = False,
     save_every: float = 30.0,
     callbacks: Sequence[Callback] = (),
@@ -75,6 +80,10 @@ def fit(
     skip_nonfinite: leave out, with a warning, a step whose loss, gradients or new weights are not finite.
     out: the run folder, see `Run`; resume: go on with what is in it, from the start if there is nothing yet.
     seed: of the shuffle and dropout; without one they go on from where `mg.seed` and earlier draws left them.
+    cluster: the processes that share every batch, see `MPICluster`: by default all that mpiexec has started.
+        Each calls `fit` with the same arguments and takes its own rows; batch size, learning rate, loss and
+        metrics are those of the whole. BatchNorm takes the statistics of the rows of each process, as in
+        PyTorch, and its running ones are averaged. Callbacks are called on every rank; rank 0 alone writes.
     eager: run every operation on its own, instead of whole steps as compiled code (which `jit` makes); as
         LBFGS does anyway, which evaluates each batch several times and does best with all rows in one.
     save_every: seconds between checkpoints inside an epoch; there is one after each epoch anyway.
@@ -86,7 +95,8 @@ def fit(
     one used. A loss or weight that is not finite raises NonFiniteError, which names the operation, your line
     and the step where it began, and leaves the model as it was before that step, and the last good
     checkpoint. ArgumentError and ShapeError say what does not fit,
-    before anything is trained; CheckpointError what is wrong with a folder to go on with.
+    before anything is trained; CheckpointError what is wrong with a folder to go on with; ClusterError in
+    what processes differ that should train together.
 
     >>> mg.seed(0)
     >>> model, (train, test) = nn.MLP([2, 8, 2]), data.moons(200)
@@ -119,20 +129,24 @@ def fit(
         raise ArgumentError("resume=True needs the folder of the run: fit(..., out=FOLDER, resume=True).")
     if seed is not None:
         generator.seed(seed)
+    cluster = cluster_of(cluster)
     run = Run(checks.folder(out)) if out is not None else None
-    trainer = Trainer(model, optimizer, rows, batch_size, loss, schedule, clip_norm, run, eager, drop_last)
+    parts = model, optimizer, rows, batch_size, loss, schedule, clip_norm, run, eager, drop_last
+    trainer = Trainer(*parts, cluster=cluster)
     trainer.skip, trainer.watched = skip_nonfinite, bool(callbacks)
     trainer.keep = bool(patience) if restore_best is None else restore_best
-    going_on = run is not None and resume and run.begun
+    cluster.agree(partial(facts, trainer, rows, held_out, epochs=epochs, patience=patience, resume=resume))
+    going_on = run is not None and resume and cluster.lead(lambda: run.begun)
     if not going_on:
         checks.rehearse(model, loss, trainer.train, held_out, batch_size, classes)
     settings = {"epochs": epochs, "batch_size": batch_size, "clip_norm": clip_norm, "patience": patience}
     made = {"seed": seed, "model": repr(model), "optimizer": repr(optimizer), "schedule": repr(schedule)}
+    made |= {"ranks": cluster.size, "reproducible": cluster.leaves * cluster.reproducible}
     described = {"fit": settings | made} | config
     made_of = identity.made_of(rows, held_out, loss, classes, optimizer, seed) if run else {}
-    with run.held() if run else nullcontext():
+    with cluster.together(), held(cluster, run):
         if run:
-            run.tidy()
+            cluster.lead(run.tidy)
         if run and going_on:
             before = resume_run(trainer, run, made_of)
             compare(before)
@@ -140,18 +154,28 @@ def fit(
             described["made_of"] = made_of | {
                 name: began[name] for name in (identity.OPTIONS,) if name in began
             }
-            run.describe(first(before, described, trainer) | before | described)
+            described = first(before, described, trainer) | before | described
+            cluster.lead(partial(run.describe, described))
         elif run:
-            run.create(described | {"made_of": made_of})
+            cluster.lead(partial(run.create, described | {"made_of": made_of}))
             trainer.history.keep(0)
             trainer.save()
         checks.advise(optimizer, epochs, trainer.at.epoch, batch_size, trainer.rows)
-        go(trainer, epochs, held_out, patience, save_every, callbacks, progress)
+        go(trainer, epochs, held_out, patience, save_every, callbacks, progress and cluster.rank == 0)
         if trainer.keep and len(trainer.history):
             trainer.restore()
         if run and len(trainer.history):
-            draw(run, trainer.history, classes)
+            cluster.lead(partial(draw, run, trainer.history, classes))
     return trainer.history
+
+
+@contextmanager
+def held(cluster: Cluster, run: Run | None) -> Iterator[None]:
+    """Inside, no other job trains in the folder, which rank 0 holds."""
+    with ExitStack() as stack:
+        if run:
+            cluster.lead(lambda: stack.enter_context(run.held()))
+        yield
 
 
 def first(before: Settings, now: Settings, trainer: Trainer) -> Settings:
@@ -179,7 +203,11 @@ def go(
             trainer.measure(valid)
             bar.epoch(history)
             asked = [callback(history) for callback in callbacks]
-            ended = any(isinstance(answer, bool | np.bool_) and answer for answer in asked)
-            stopped = ended or bool(patience and at.waited >= patience)
+            (ended,) = trainer.cluster.most(
+                any(isinstance(answer, bool | np.bool_) and answer for answer in asked)
+            )
+            stopped = bool(ended) or bool(patience and at.waited >= patience)
+            (signal,) = trainer.cluster.most(stop.signal or 0)
+            stop.signal = int(signal) or None
             if stop and at.epoch < epochs and not stopped:
                 stop.end(f"stopped after epoch {at.epoch} of {epochs}")

@@ -2,6 +2,8 @@
 
 import math
 import warnings
+from functools import partial
+from pathlib import Path
 
 from microgradx.errors import CheckpointError, TrainingWarning
 from microgradx.training import checkpoints
@@ -18,7 +20,7 @@ def resume(trainer: Trainer, run: Run, made: Made) -> Settings:
 
     made: of what it is, which must be as it was.
     """
-    path, state = run.newest()
+    path, state = trainer.cluster.lead(run.newest)
     for name, now in (("rows", trainer.rows), ("batch_size", trainer.batch_size), ("steps", trainer.steps)):
         if state.get(name, now) != now:
             what = {"steps": "the number of steps of an epoch (drop_last)"}.get(name, name)
@@ -43,7 +45,8 @@ def resume(trainer: Trainer, run: Run, made: Made) -> Settings:
             schedule.load_state_dict(planned)
         raise
     trainer.stand(state)
-    trainer.history = History.recovered(run.history, trainer.at.epoch, state.get("record"))
+    there = partial(History.recovered, run.history, trainer.at.epoch, state.get("record"))
+    trainer.history = trainer.records(trainer.cluster.lead(lambda: there().records))
     if other := kept(began, made):
         what = f"the run goes on with {other} as given here: what it began with is kept"
         advice = "Change it in a callback, as by optimizer.param_groups[0]['lr'] = ..."
@@ -52,17 +55,23 @@ def resume(trainer: Trainer, run: Run, made: Made) -> Settings:
         what = f"{VALID} was {began[VALID]}, now {made[VALID]}"
         warnings.warn(f"{what}: the best epoch is looked for anew.", TrainingWarning, stacklevel=3)
         trainer.at.best, trainer.at.waited = math.inf, 0
-    if math.isfinite(trainer.at.best):
-        try:
-            checkpoints.load(run.best)
-        except CheckpointError as error:
-            what = "the weights of the best epoch are lost, and the best from here on is kept"
-            warnings.warn(f"{error} Without it {what}.", TrainingWarning, stacklevel=3)
-            trainer.at.best = math.inf
+    if math.isfinite(trainer.at.best) and (lost := trainer.cluster.lead(partial(problem_of, run.best))):
+        what = "the weights of the best epoch are lost, and the best from here on is kept"
+        warnings.warn(f"{lost} Without it {what}.", TrainingWarning, stacklevel=3)
+        trainer.at.best = math.inf
     run.settings, trainer.saved = settings, reached(state)
     if path != run.last:
-        if run.last.exists():  # damaged: it must not become the previous one
+        if trainer.cluster.rank == 0 and run.last.exists():  # damaged: it must not become the previous one
             with writing(run.folder / "last.damaged"):
                 run.last.replace(run.folder / "last.damaged")
         trainer.save(state["confusion"])
     return run.settings
+
+
+def problem_of(path: Path) -> str:
+    """Why a checkpoint cannot be loaded; "" where it can."""
+    try:
+        checkpoints.load(path)
+    except CheckpointError as error:
+        return str(error)
+    return ""

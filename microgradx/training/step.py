@@ -2,10 +2,14 @@
 
 from collections.abc import Callable
 
+from microgradx.eager.creation import zeros
 from microgradx.eager.tensor import Tensor
 from microgradx.nn import Module, cross_entropy
 from microgradx.optim import LBFGS, Optimizer, Schedule
 from microgradx.optim.flat import Data
+from microgradx.primitives.reductions import argmax
+from microgradx.primitives.reductions import sum as sum_over
+from microgradx.primitives.shapes import flatten
 from microgradx.training.evaluation import Loss
 
 
@@ -36,3 +40,16 @@ def training_step(
         return loss
 
     return step
+
+
+def right(outputs: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+    """How many predictions are right, and how many labels there are; both 0 where targets are no labels."""
+    if outputs.ndim > 1 and outputs.shape[1] > 1:
+        predicted = argmax(outputs, 1)
+    else:
+        predicted = outputs > 0
+    if y.dtype.kind not in "iub" or predicted.size != y.size:
+        return zeros(), zeros()
+    labels = flatten(y)
+    counts = labels >= 0  # a negative label, such as PyTorch's -100, says that the row does not count
+    return sum_over((flatten(predicted) == labels) & counts), sum_over(counts)

@@ -3,13 +3,14 @@
 import math
 import time
 import warnings
-from dataclasses import asdict, dataclass
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
 from functools import partial
 
 import numpy as np
 
 from microgradx.compiler import jit
-from microgradx.eager.creation import zeros
+from microgradx.data import Shards
 from microgradx.eager.devices import placed
 from microgradx.eager.tensor import Tensor
 from microgradx.errors import (
@@ -27,17 +28,16 @@ from microgradx.kernels.random import generator
 from microgradx.nn import Module
 from microgradx.optim import LBFGS, Optimizer, ReduceLROnPlateau, Schedule, clip_grad_norm_
 from microgradx.optim.flat import Data
-from microgradx.primitives.reductions import argmax
-from microgradx.primitives.reductions import sum as sum_over
-from microgradx.primitives.shapes import flatten
 from microgradx.training import checkpoints
 from microgradx.training.checks import Part, not_finite, weighted
+from microgradx.training.cluster import Cluster
 from microgradx.training.divergence import Snapshot, looked_at
 from microgradx.training.evaluation import Loss, evaluate, scalar
 from microgradx.training.history import History, Record, watched
+from microgradx.training.parallel import Parallel
 from microgradx.training.progress import Progress
 from microgradx.training.runs import Run
-from microgradx.training.step import updated
+from microgradx.training.step import right, updated
 from microgradx.training.stopping import Stop
 
 HINT = "; mg.detect_anomaly() names the operation"
@@ -84,6 +84,7 @@ class Trainer:
     kept: dict[str, np.ndarray] | None = None
     watched: bool = False  # by callbacks, which may change anything after a checkpoint
     saved: tuple[int, int] | None = None  # epoch and batch of the last checkpoint
+    cluster: Cluster = field(default_factory=Cluster)
 
     def __post_init__(self) -> None:
         self.rows = rows = len(self.train[0])
@@ -96,10 +97,18 @@ class Trainer:
         self.train = tuple(placed(part, self.model.device) for part in self.train)
         self.steps = math.ceil(self.used / self.batch_size)
         self.at, self.losses = Position(), list[float]()
-        self.history = History(self.run.history if self.run else None)
+        self.history = self.records()
+        parts = self.model, self.optimizer, self.loss, self.schedule, self.clip_norm
+        self.parallel = Parallel(self.cluster, *parts) if self.cluster.shared else None
         self.compiled, self.chunk = jit(self.step), 1
         self.eager = self.eager or isinstance(self.optimizer, LBFGS)  # whose search depends on what it finds
         self.shuffle = generator.state_dict()  # as it was when the order of this epoch was drawn
+
+    def records(self, found: Sequence[Record] = ()) -> History:
+        """A history of what was found, which rank 0 keeps in the run's folder."""
+        history = History(self.run.history if self.run and self.cluster.rank == 0 else None)
+        history.records = list(found)
+        return history
 
     def step(self, x: Tensor, y: Tensor, weight: Tensor | None = None) -> tuple[Tensor, ...]:
         """One update from one batch: its loss, how many outputs are right, and how many can be."""
@@ -123,22 +132,34 @@ class Trainer:
         return loss, *right(found[0], y)
 
     @one_thread(numpy=True)  # for what runs line by line, such as a last short batch: bits depend on threads
-    def steps_over(self, rows: np.ndarray) -> list[list[float]]:
-        """The steps of some batches of rows: losses, right outputs and judged ones, a list of each."""
+    def steps_over(self, rows: np.ndarray, first: int) -> list[list[float]]:
+        """The steps of some batches of rows: losses, right outputs and judged ones, a list of each.
+
+        first: the number of the first of them in the epoch.
+        """
         if not self.eager:
             try:
-                return [
-                    t.tolist()
-                    for t in self.compiled.scan(*self.train, batch_size=self.batch_size, order=rows)
-                ]
+                if self.parallel:
+                    return self.parallel.steps_over(*self.shared(rows, first), eager=False)
+                streamed = any(isinstance(part, Shards) for part in self.train)
+                data = [part[rows] for part in self.train] if streamed else self.train
+                order = None if streamed else rows
+                found = self.compiled.scan(*data, batch_size=self.batch_size, order=order)
+                return [t.tolist() for t in found]
             except (CaptureError, CompileError, KernelError) as error:
                 warnings.warn(f"fit goes on line by line, as with eager=True: {error}", CompileWarning, 4)
                 self.eager = True
+        if self.parallel:
+            return self.parallel.steps_over(*self.shared(rows, first), eager=True)
         starts = range(0, len(rows), self.batch_size)
-        parts = [part if isinstance(part, np.ndarray) else Tensor(part) for part in self.train]
+        parts = [part if isinstance(part, np.ndarray | Shards) else Tensor(part) for part in self.train]
         batches = ([Tensor(part[rows[i : i + self.batch_size]]) for part in parts] for i in starts)
         results = [self.step(*batch) for batch in batches]
         return [[t.item() for t in column] for column in zip(*results, strict=True)]
+
+    def shared(self, rows: np.ndarray, first: int) -> tuple[Part, np.ndarray, int, int]:
+        """What steps are made of that processes share."""
+        return self.train, rows, self.batch_size, self.at.epoch * self.steps + first
 
     def epoch(self, bar: Progress, stop: Stop, save_every: float, until: int | None = None) -> None:
         """The steps that the current epoch has left, or those before `until`."""
@@ -156,7 +177,7 @@ class Trainer:
         while at.batch < until:
             start = time.perf_counter()
             rows = order[at.batch * size : min(at.batch + self.chunk, until) * size]
-            for step, (value, hits, judged) in enumerate(zip(*self.steps_over(rows), strict=True)):
+            for step, (value, hits, judged) in enumerate(zip(*self.steps_over(rows, at.batch), strict=True)):
                 if not math.isfinite(value):
                     self.wrong(f"the loss is {value}", order)
                     break  # what came after it did not happen
@@ -166,12 +187,16 @@ class Trainer:
                 at.loss += value * len(rows[step * size : (step + 1) * size])
                 at.hits, at.judged = at.hits + int(hits), at.judged + int(judged)
             seen, now = min(at.batch * size, self.used) - at.skipped, time.perf_counter()
-            if not self.eager and now - start < 0.02:  # seldom back to Python, yet often enough for Ctrl-C
+            slow, due, signal = self.cluster.most(
+                self.eager or now - start >= 0.02, now - saved > save_every, stop.signal or 0
+            )
+            stop.signal = int(signal) or None
+            if not slow:  # seldom back to Python, yet often enough for Ctrl-C
                 self.chunk *= 2
             bar.step(
                 at.epoch + 1, at.epoch * self.steps + at.batch, len(rows), at.loss / max(seen, 1), at.accuracy
             )
-            if stop or (now - saved > save_every and at.batch < self.steps):
+            if stop or (due and at.batch < self.steps):
                 at.seconds, since, saved = at.seconds + now - since, now, now
                 self.save()
                 self.look_back()
@@ -183,7 +208,7 @@ class Trainer:
         """Make this the moment to go back to; a checkpoint has it, unless callbacks may have changed it."""
         self.before: Snapshot | None = None  # not two copies at a time
         saved = self.run is not None and not self.watched and self.saved == (self.at.epoch, self.at.batch)
-        path = self.run.last if self.run and saved else None
+        path = self.run.last if self.run and saved and self.cluster.rank == 0 else None
         self.before = Snapshot(self.model, self.optimizer, self.schedule, self.at.batch, path)
 
     def wrong(self, what: str, order: np.ndarray) -> None:
@@ -216,11 +241,13 @@ class Trainer:
         for batch in dict.fromkeys([max(bad - 1, before.batch), bad]):
             before.restore()
             if batch > before.batch:
-                self.steps_over(order[before.batch * size : batch * size])
+                self.steps_over(order[before.batch * size : batch * size], before.batch)
             then = Snapshot(self.model, self.optimizer, self.schedule, batch)
             rows = order[batch * size : (batch + 1) * size]
-            batches = [Tensor(part[rows]) for part in self.train]
-            found = looked_at(partial(self.step, *batches), self.model, self.optimizer)
+            batches = [Tensor(part[rows[self.cluster.share(len(rows))]]) for part in self.train]
+            step = partial(self.step, *batches)
+            found = looked_at(step, self.model, self.optimizer) if len(batches[0]) else ""
+            found = next(filter(None, self.cluster.texts(found)), "")
             then.restore()
             if found:
                 break
@@ -229,7 +256,8 @@ class Trainer:
         text = f" It began in step {batch + 1}: {found}"
         if self.run:
             path = self.run.folder / "diverged.safetensors"
-            checkpoints.save(path, then.state | {"random": then.random, "rows": rows})
+            state = then.state | {"random": then.random, "rows": rows}
+            self.cluster.lead(partial(checkpoints.save, path, state))
             text += f"\nThe state before that step, and its rows, are in {path}."
         return batch, text
 
@@ -240,8 +268,10 @@ class Trainer:
         if at.accuracy is not None:
             record["accuracy"] = at.accuracy
         confusion = None
+        if self.parallel:
+            self.parallel.level()
         if valid is not None:
-            loss, accuracy, confusion = evaluate(self.model, *valid, self.loss)
+            loss, accuracy, confusion = evaluate(self.model, *valid, self.loss, cluster=self.cluster)
             if not math.isfinite(loss):
                 raise self.diverged(f"the validation loss is {loss}", "valid", valid)
             record["valid_loss"] = loss
@@ -261,15 +291,21 @@ class Trainer:
         self.save(confusion, improved)
 
     def save(self, confusion: np.ndarray | None = None, best: bool = False) -> None:
+        """Let rank 0 write how all stand; see `write`."""
+        if self.parallel:
+            self.parallel.level()
+            self.parallel.compare()
+        if self.run:
+            self.cluster.lead(partial(self.write, self.run, confusion, best))
+
+    def write(self, run: Run, confusion: np.ndarray | None, best: bool) -> None:
         """Write `last.safetensors`, beside the one before it, and `best.safetensors` ahead of it."""
-        if not self.run:
-            return
         state = self.state(confusion)
         if bad := [name for name, array in state["model"].items() if not np.isfinite(array).all()]:
             raise self.diverged(f"{bad[0]} is not finite", "train", self.train)
         if best:
-            checkpoints.save(self.run.best, state)
-        checkpoints.save(self.run.last, state, self.run.previous)
+            checkpoints.save(run.best, state)
+        checkpoints.save(run.last, state, run.previous)
         self.saved = (self.at.epoch, self.at.batch)
 
     def state(self, confusion: np.ndarray | None = None) -> checkpoints.State:
@@ -292,7 +328,11 @@ class Trainer:
 
     def restore(self) -> None:
         """Give the model the weights of the best epoch."""
-        best = checkpoints.load(self.run.best)["model"] if self.run and self.run.best.exists() else self.kept
+        best, run = self.kept, self.run
+        if run:
+            best = self.cluster.lead(
+                lambda: checkpoints.load(run.best)["model"] if run.best.exists() else None
+            )
         if best is not None:
             self.model.load_state_dict(best)
 
@@ -314,16 +354,3 @@ class Trainer:
         )
         where = f"in epoch {at.epoch + 1}, step {min(at.batch + 1, self.steps)} of {self.steps}"
         return NonFiniteError(f"{what} {where}. {advice}{kept}")
-
-
-def right(outputs: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
-    """How many predictions are right, and how many labels there are; both 0 where targets are no labels."""
-    if outputs.ndim > 1 and outputs.shape[1] > 1:
-        predicted = argmax(outputs, 1)
-    else:
-        predicted = outputs > 0
-    if y.dtype.kind not in "iub" or predicted.size != y.size:
-        return zeros(), zeros()
-    labels = flatten(y)
-    counts = labels >= 0  # a negative label, such as PyTorch's -100, says that the row does not count
-    return sum_over((flatten(predicted) == labels) & counts), sum_over(counts)
