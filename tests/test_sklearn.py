@@ -82,6 +82,15 @@ def test_a_pickled_estimator_goes_on_where_it_was():
     assert [half.n_iter_ for half in halves] == [10, 10]
 
 
+def test_every_fit_has_a_schedule_of_its_own():
+    model = MLPClassifier(**QUICK | {"schedule": "linear", "max_iter": 5, "warm_start": True})
+    assert model.fit(x, y).optimizer_.param_groups[0]["lr"] == 0
+    before = model.loss_
+    assert model.fit(x, y).loss_ < before and model.n_iter_ == 10
+    model.partial_fit(x, y)  # one pass of many: nothing is left of the schedule
+    assert model.optimizer_.param_groups[0]["lr"] == 0
+
+
 def test_partial_fit_takes_classes_as_they_come():
     model = MLPClassifier(**QUICK | {"batch_size": 32})
     for _ in range(20):

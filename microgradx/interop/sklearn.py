@@ -67,7 +67,10 @@ class MLP(BaseEstimator):
     optimizer_options: dict[str, Option] | None = None
     """Its other hyperparameters, by name."""
     schedule: str | Callable[[Optimizer, int], Schedule] = "constant"
-    """Of the learning rate: a name of `optim.plans`, or (optimizer, steps of all passes) -> Schedule."""
+    """Of the learning rate: a name of `optim.plans`, or (optimizer, steps of all passes) -> Schedule.
+
+    With "one-cycle" and a high rate, 8e-3 for Adam, half the passes do what a constant one of 1e-3 does.
+    """
     batch_size: int | str = 128
     """Rows per step; "auto" is scikit-learn's: 200, or all of them where they are fewer or for L-BFGS."""
     max_iter: int = 200
@@ -118,11 +121,14 @@ class MLP(BaseEstimator):
         X: ArrayLike,
         y: ArrayLike,
         sample_weight: ArrayLike | None,
-        epochs: int,
+        epochs: int | None,
         go_on: bool,
         classes: ArrayLike | None = None,
     ) -> Self:
-        """Train for so many passes; others that draw from the random generator see nothing of it."""
+        """Train for so many passes with a schedule for them, or for one of many (None).
+
+        Others that draw from the random generator see nothing of it.
+        """
         x, y = validate_data(self, X, y, reset=not go_on, dtype=PRECISIONS, multi_output=True)
         targets, weights = self._targets(y, x.dtype, go_on, classes)
         weights = weights * _check_sample_weight(sample_weight, x, dtype=x.dtype)
@@ -139,6 +145,9 @@ class MLP(BaseEstimator):
             else:
                 self._same_layers()
                 generator.load_state_dict(self._stream)
+            if epochs is not None or not go_on:
+                self._plan(len(x))
+            epochs = epochs or 1
             if stops and epochs > 1:
                 rows, held = parameters.set_aside(rows, targets, self.validation_fraction)
                 held_out = x[held], targets[held]
@@ -190,7 +199,6 @@ class MLP(BaseEstimator):
         """A new model with its optimizer and schedule, for data like these."""
         last = targets.shape[1] if targets.ndim == 2 else len(self.classes_)
         sizes = [x.shape[1], *self._hidden(), last]
-        plan = parameters.plan_of(self.schedule)
         optimizer = parameters.optimizer_of(self.optimizer, self.learning_rate, self.optimizer_options)
         activation = parameters.activation_of(self.activation)
         model = nn.MLP(sizes, activation, self.dropout)
@@ -201,8 +209,14 @@ class MLP(BaseEstimator):
                 values.data = generator.uniform(values.shape, -bound, bound)
         self.model_ = model.to(x.dtype)
         self.optimizer_ = optimizer(self.model_.named_parameters())
-        self.schedule_ = plan(self.optimizer_, self.max_iter * -(-len(x) // self._batch(len(x))))
         self.loss_curve_: list[float] = []
+
+    def _plan(self, rows: int) -> None:
+        """A schedule for passes over so many rows, from the optimizer's own learning rate on."""
+        plan = parameters.plan_of(self.schedule)
+        for group in self.optimizer_.param_groups:
+            group["lr"] = self.optimizer_.defaults["lr"]
+        self.schedule_ = plan(self.optimizer_, self.max_iter * -(-rows // self._batch(rows)))
 
     def _outputs(self, X: ArrayLike) -> np.ndarray:
         """The model's outputs for X (n, features): (n, outputs)."""
@@ -235,7 +249,7 @@ class MLPClassifier(ClassifierMixin, MLP):
         if isinstance(self.class_weight, str) and self.class_weight == "balanced":
             what = "class_weight='balanced' counts the rows of all classes, and partial_fit sees some of them"
             raise ArgumentError(f"{what}: give {{class: weight}}.")
-        return self._train(X, y, sample_weight, 1, hasattr(self, "model_"), classes)
+        return self._train(X, y, sample_weight, None, hasattr(self, "model_"), classes)
 
     def decision_function(self, X: ArrayLike) -> np.ndarray:
         """The logits (n, classes); of two classes, how far the second is ahead (n,)."""
@@ -299,7 +313,7 @@ class MLPRegressor(RegressorMixin, MLP):
 
     def partial_fit(self, X: ArrayLike, y: ArrayLike, sample_weight: ArrayLike | None = None) -> Self:
         """One pass over these rows."""
-        return self._train(X, y, sample_weight, 1, hasattr(self, "model_"))
+        return self._train(X, y, sample_weight, None, hasattr(self, "model_"))
 
     def predict(self, X: ArrayLike) -> np.ndarray:
         """(n,) or (n, outputs), like y."""
