@@ -15,10 +15,11 @@ import numpy as np
 
 from bench.measure import duration
 from microgradx import data
+from microgradx.kernels import thread_pool
 
 METHOD = (
-    "They take turns, a fit each; medians, of ratios too. scikit-learn's BLAS has as many threads as a first "
-    "pass was faster with."
+    "They take turns, a fit each; medians, of ratios too. Each has as many threads, one or one per core, as "
+    "a first pass was faster with."
 )
 PASSES, SEEDS = 10, 3
 THEIRS = "scikit-learn"
@@ -45,10 +46,11 @@ def theirs(seed: int, passes: int) -> Any:
     return MLPClassifier((128,), max_iter=passes, random_state=seed, **options)
 
 
-def fitted(model: Any, x: np.ndarray, y: np.ndarray, threads: int | None = None) -> tuple[Any, float]:
-    """A model after its fit, and the seconds of a pass."""
+def fitted(model: Any, x: np.ndarray, y: np.ndarray, threads: int) -> tuple[Any, float]:
+    """A model after its fit with so many threads, and the seconds of a pass."""
     from threadpoolctl import threadpool_limits
 
+    thread_pool.set_threads(threads)
     start = time.perf_counter()
     with warnings.catch_warnings(action="ignore"), threadpool_limits(threads):  # that it has not converged
         model.fit(x, y)
@@ -62,14 +64,15 @@ def run(quick: bool = False) -> list[dict[str, object]]:
     makers: dict[str, Callable[[int, int], Any]] = {
         "microgradx": ours, "microgradx, one-cycle": scheduled, THEIRS: theirs,
     }  # fmt: skip
-    for make in (ours, scheduled):
-        fitted(make(0, 1), x, y)  # compiles
-    alone, together = (fitted(theirs(0, 1), x, y, threads)[1] for threads in (1, None))
-    threads = {THEIRS: 1 if alone < together else None}
+    threads = {}
+    for name, make in makers.items():
+        fitted(make(0, 1), x, y, 1)  # compiles
+        trials = {n: fitted(make(0, 1), x, y, n)[1] for n in (1, thread_pool.cores())}
+        threads[name] = min(trials, key=trials.__getitem__)
     found: dict[str, list[tuple[Any, float]]] = {name: [] for name in makers}
     for seed in range(1 if quick else SEEDS):
         for name, make in makers.items():
-            found[name].append(fitted(make(seed, PASSES), x, y, threads.get(name)))
+            found[name].append(fitted(make(seed, PASSES), x, y, threads[name]))
     goal = max(model.loss_ for models in found.values() for model, _ in models)
     passes = {
         name: [1 + int(np.argmax(np.array(model.loss_curve_) <= goal)) for model, _ in models]
@@ -81,7 +84,8 @@ def run(quick: bool = False) -> list[dict[str, object]]:
         right = [model.score(np.asarray(test[0], np.float32), test[1]) for model, _ in models]
         rows.append(
             {
-                "estimator": name + ", one thread" * (threads.get(name) == 1),
+                "estimator": name,
+                "threads": threads[name],
                 "a pass": duration(statistics.median(each for _, each in models)),
                 f"passes to a loss of {goal:.3f}": ", ".join(map(str, passes[name])),
                 "their time": duration(float(np.median(seconds[name]))),
