@@ -222,6 +222,7 @@ def trained(parts, queue):
         queue.put(repr(error))
 
 
+@pytest.mark.filterwarnings("ignore:os.fork:RuntimeWarning")  # of JAX, if another test has imported it
 @pytest.mark.parametrize("method", ["fork", "spawn"])
 def test_another_process_goes_on_after_threads_were_used(method):
     if method not in multiprocessing.get_all_start_methods():

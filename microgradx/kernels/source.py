@@ -291,6 +291,7 @@ class Typed(ast.NodeTransformer):
                 *(text(inner.visit(s)) for s in statements),
             ]
             defaults = (f"{constant}={text(self.cast(c))}" for constant, c in callee.constants.items())
+            del self.helpers[callee]  # what it calls stands before it
             self.helpers[callee] = define(name + self.suffix, [*callee.inputs, *defaults], lines)
             self.check()
         return name + self.suffix
