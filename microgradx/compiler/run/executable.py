@@ -51,9 +51,7 @@ def scheduled(program: Program) -> Schedule:
     items = validate_items(lower(program), "lowering")
     notice(items)
     items = validate_items(sink(with_rows(program, items)), "sinking")
-    plan = validate_schedule(schedule(items), "scheduling")
-    dump(program=program, stages=plan)
-    return plan
+    return validate_schedule(schedule(items), "scheduling")
 
 
 class Executable:
@@ -67,7 +65,7 @@ class Executable:
         self.captured, program = captured, captured.program
         self.plan = plan or scheduled(program)
         self.emitted = Emitter(self.plan, captured.title, captured.blocks).emit(apart)
-        dump(source=self.emitted.text)
+        dump(program=program, stages=self.plan, source=self.emitted.text)  # stages have names now
         segments, sources = self.emitted.segments, self.emitted.addresses
         loaded = self.load([s for s in segments if isinstance(s, str)], jit_label(program))
         self.compiled = [*loaded.values()]
