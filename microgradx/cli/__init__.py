@@ -18,6 +18,7 @@ import click
 
 from microgradx.cli.terminal import own, tell
 from microgradx.errors import ArgumentError, ClusterError, MicrogradxError, guess, one_of
+from microgradx.training.cluster import Cluster
 from microgradx.training.mpi import cluster_of, launched
 
 STARTED = time.perf_counter()
@@ -139,9 +140,9 @@ def company(words: Sequence[str]) -> Iterator[None]:
         cluster = cluster_of()
     except ClusterError:
         if command == "train":
+            sys.stderr = sys.__stderr__  # where this process alone lacks mpi4py, nobody else can say so
             raise
-        yield  # nothing else needs mpi4py
-        return
+        cluster = Cluster()  # nothing else needs mpi4py
     with cluster.together():
         helped = not {"-h", "--help"}.isdisjoint(words)
         cluster.agree(lambda: {"the command": f"{command} --help" if helped else command or "none"})
