@@ -21,13 +21,18 @@ MPIEXEC = shutil.which("mpiexec", path=f"{Path(sys.executable).parent}{os.pathse
 
 
 def launch(size, folder, *jobs, interpret="1"):
-    """So many processes, and what they printed; skipped where there is no MPI."""
+    """So many processes of `ranks.py`, and what they printed."""
+    return launched(["-n", str(size), sys.executable, ranks.__file__, str(folder), *jobs], interpret)
+
+
+def launched(words, interpret="1", **more):
+    """What mpiexec and its processes printed; skipped where there is no MPI."""
     pytest.importorskip("mpi4py", reason="mpi4py is in the extra 'mpi'")
     if MPIEXEC is None:
         pytest.skip("mpiexec is in the extra 'mpi'")
     environment = {**os.environ, "MICROGRADX_INTERPRET": interpret, "PYTHONPATH": os.pathsep.join(sys.path)}
-    command = [MPIEXEC, "-n", str(size), sys.executable, ranks.__file__, str(folder), *jobs]
-    return subprocess.run(command, capture_output=True, text=True, env=environment, timeout=120)
+    options = {"capture_output": True, "text": True, "timeout": 120} | more
+    return subprocess.run([MPIEXEC, *words], env=environment, **options)
 
 
 @pytest.fixture(scope="module")
@@ -89,6 +94,28 @@ def test_a_rank_that_ends_alone_ends_all_with_its_reason(tmp_path):
     done = launch(2, tmp_path, "exit")
     assert done.returncode == 1
     assert "rank 1 of 2 ended: SystemExit: of rank 1 alone" in done.stderr
+
+
+@pytest.mark.parametrize(
+    "first, second, message",
+    [
+        (
+            "train --out a",
+            "train --resume b",
+            "--out must be the same for all processes: rank 0 has a, rank 1",
+        ),
+        (
+            "train",
+            "train --epochs 0",
+            "rank 1 of 2 ended: Invalid value for '--epochs': 0 is not in the range",
+        ),
+    ],
+)
+def test_no_command_waits_for_one_that_does_something_else(tmp_path, first, second, message):
+    one = ["-n", "1", sys.executable, "-m", "microgradx.cli"]
+    done = launched([*one, *first.split(), ":", *one, *second.split()], cwd=tmp_path)
+    assert done.returncode and message in done.stderr
+    assert not list(tmp_path.iterdir())
 
 
 # On one process

@@ -8,7 +8,8 @@ import os
 import sys
 import time
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from importlib import import_module
 from io import TextIOWrapper
 from typing import Any
@@ -16,8 +17,9 @@ from typing import Any
 import click
 
 from microgradx.cli.terminal import own, tell
-from microgradx.errors import ArgumentError, MicrogradxError, guess, one_of
-from microgradx.training.mpi import launched
+from microgradx.errors import ArgumentError, ClusterError, MicrogradxError, guess, one_of
+from microgradx.training.cluster import Cluster
+from microgradx.training.mpi import cluster_of, launched
 
 STARTED = time.perf_counter()
 """When this process came here: a command may say how long all of it took."""
@@ -87,7 +89,8 @@ def main(args: Sequence[str] | None = None) -> None:
     warnings.showwarning = lambda message, *_, **__: say("warning", " ".join(own(str(message)).split()))
     started = STARTED if args is None else time.perf_counter()
     try:
-        code = cli.main(args, "microgradx", standalone_mode=False, obj=started)
+        with company(sys.argv[1:] if args is None else args):
+            code = cli.main(args, "microgradx", standalone_mode=False, obj=started)
         sys.stdout.flush()
         raise SystemExit(code if isinstance(code, int) else 0)
     except click.exceptions.NoArgsIsHelpError as error:
@@ -120,6 +123,30 @@ def main(args: Sequence[str] | None = None) -> None:
             raise
         what = " ".join(f"unexpected {type(error).__name__}: {error}".split())
         stop(f"{what}. MICROGRADX_DEBUG=1 shows where.", 1)
+
+
+@contextmanager
+def company(words: Sequence[str]) -> Iterator[None]:
+    """Inside, one of many processes that an MPI launcher has started waits for none that does something else.
+
+    Before a word of the command line is read: what is wrong with it may be so for this process alone. A sweep
+    gives its processes tasks by mpi4py.futures instead.
+    """
+    command, (_, size) = next(iter(words), ""), launched() or (0, 1)
+    if command == "sweep" or (command != "train" and size < 2):
+        yield
+        return
+    try:
+        cluster = cluster_of()
+    except ClusterError:
+        if command == "train":
+            sys.stderr = sys.__stderr__  # where this process alone lacks mpi4py, nobody else can say so
+            raise
+        cluster = Cluster()  # nothing else needs mpi4py
+    with cluster.together():
+        helped = not {"-h", "--help"}.isdisjoint(words)
+        cluster.agree(lambda: {"the command": f"{command} --help" if helped else command or "none"})
+        yield
 
 
 def speak(stream: Any) -> None:

@@ -130,6 +130,8 @@ def train(ctx: click.Context, **given: Any) -> None:
 
     `mpiexec -n 4 microgradx train` shares each batch among 4 processes (pip install 'microgradx[mpi]').
     """
+    one = {f"--{name}": given[name] for name in ("out", "resume", "reproducible")}
+    cluster_of().agree(lambda: one)  # what ranks tell each other from here on depends on these
     said = {name for name in given if ctx.get_parameter_source(name) is ParameterSource.COMMANDLINE}
     if given["resume"]:
         run = Run(given["resume"])
@@ -153,8 +155,7 @@ def train(ctx: click.Context, **given: Any) -> None:
         name = f"{Path(named(recipe.data)).stem}-{recipe.optimizer}"
         run = Run(given["out"] or cluster_of().lead(lambda: free(name)))
     cluster = cluster_of(reproducible=recipe.reproducible)
-    with cluster.together():
-        go(recipe, run, given | {"started": ctx.obj or time.perf_counter()}, cluster)
+    go(recipe, run, given | {"started": ctx.obj or time.perf_counter()}, cluster)
 
 
 def chosen(ctx: click.Context) -> Recipe:

@@ -135,7 +135,8 @@ def fit(
     trainer = Trainer(*parts, cluster=cluster)
     trainer.skip, trainer.watched = skip_nonfinite, bool(callbacks)
     trainer.keep = bool(patience) if restore_best is None else restore_best
-    cluster.agree(partial(facts, trainer, rows, held_out, epochs=epochs, patience=patience, resume=resume))
+    asked = {"epochs": epochs, "patience": patience, "resume": resume, "out": run and str(run.folder)}
+    cluster.agree(partial(facts, trainer, rows, held_out, **asked))
     going_on = run is not None and resume and cluster.lead(lambda: run.begun)
     if not going_on:
         checks.rehearse(model, loss, trainer.train, held_out, batch_size, classes)

@@ -104,8 +104,10 @@ class MPICluster(Cluster):
 
     def in_turn(self, do: Callable[[], T]) -> T:
         """See `Cluster`."""
-        made = do() if self.rank == 0 else None
-        self.comm.Barrier()
+        try:
+            made = do() if self.rank == 0 else None
+        finally:
+            self.comm.Barrier()  # what ends rank 0 ends the others alike
         return do() if self.rank else made  # type: ignore[return-value]
 
     def sum(self, arrays: list[np.ndarray]) -> None:
@@ -162,6 +164,8 @@ class MPICluster(Cluster):
 
     def failed(self, error: BaseException) -> None:
         """Wait a moment for the others to fail, too; where they do not, say why this one has, and end all."""
+        if isinstance(error.__cause__, KeyboardInterrupt):
+            error = error.__cause__  # of which click makes an error of its own
         if self.size == 1 or getattr(error, TOGETHER, False):
             return
         all_here, since = self.faults.Ibarrier(), time.monotonic()
@@ -180,6 +184,8 @@ class MPICluster(Cluster):
 
 def reason(error: BaseException) -> str:
     """What an error says; where nobody has written it for the user, with the lines that led there."""
+    if written := getattr(error, "format_message", None):  # click's, of a command line
+        return str(written())
     if isinstance(error, MicrogradxError | KeyboardInterrupt | SystemExit):
         return f"{type(error).__name__}: {error}"
     return "".join(traceback.format_exception(error)).rstrip()
@@ -189,7 +195,7 @@ def code_of(error: BaseException) -> int:
     """The exit code of a process that ends by an error."""
     if isinstance(error, KeyboardInterrupt):
         return 130
-    code = error.code if isinstance(error, SystemExit) else 1
+    code = error.code if isinstance(error, SystemExit) else getattr(error, "exit_code", 1)
     return code if isinstance(code, int) and code else 1
 
 
