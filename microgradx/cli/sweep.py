@@ -152,7 +152,7 @@ def axes_of(text: str | None, varying: Collection[str]) -> list[str]:
             why = one_of("name that varies", name, varying) if varying else "no name varies: leave it out."
             raise ArgumentError(f"--axes {text}: {why}")
     if len(names) > 2 or len({*names}) < len(names):
-        raise ArgumentError(f"--axes {text}: a map has one name or two others, not {len(names)}.")
+        raise ArgumentError(f"--axes {text}: a map has one name, or two that differ.")
     return names
 
 
