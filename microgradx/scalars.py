@@ -204,8 +204,8 @@ def elementwise(
     """Declare an elementwise function from its definition on plain numbers; its slope follows.
 
     The body is arithmetic over its arguments, numbers, functions of math and other elementwise functions,
-    with `where(condition, a, b)` instead of `if`. Conditions are joined by `& | ~`; of two on arrays the sum
-    is a condition, too, as in NumPy: to count them, write where(condition, 1, 0).
+    with `where(condition, a, b)` instead of `if`. Conditions are joined by `&` and `|`; to compute with
+    nothing but conditions, write where(condition, 1, 0).
     `domain` is the interval (or one per input) where it is tested, `kinks` where it has no derivative;
     `activation` lists it among a network's choices.
     Globals and a closure's numbers may change: the next call sees them, and a compiled step is made anew.

@@ -232,6 +232,21 @@ KINDS = {
 }
 
 
+def test_predict_finds_columns_by_their_names(command):
+    rows = np.random.default_rng(0).normal(size=(60, 2)).round(3)
+    write = lambda name, head, *columns: np.savetxt(
+        name, np.column_stack(columns), "%s", ",", header=head, comments=""
+    )
+    write("own.csv", "a,b,kind", rows, np.where(rows[:, 0] > 0, "up", "down"))
+    assert command("train", "--data=own.csv", "--epochs=1", "--out=run")[0] == 0
+    write("same.csv", "a,b", rows)
+    write("other.csv", "id,b,a", range(60), rows[:, ::-1])
+    write("less.csv", "a,c", rows)
+    assert command("predict", "run", "other.csv") == command("predict", "run", "same.csv")
+    code, _, errors = command("predict", "run", "less.csv")
+    assert code == 1 and "learned from a, b, and b is not in this file, which has a, c" in errors
+
+
 def test_predict_takes_every_kind_of_file_that_train_takes(command):
     np.savez("mine.npz", x=SMALL, y=np.arange(20) % 2)
     assert command("train", "--data=mine.npz", "--epochs=1", "--out=run", *UNCOMPILED)[0] == 0
@@ -290,9 +305,11 @@ def test_resume_goes_on_and_fixes_what_was_chosen(command):
     assert command("train", "--data=moons", "--epochs=4", "--dropout=0.1", "--out=whole")[0] == 0
     assert (checkpoints.load("run/last.safetensors")["model"]["0.weight"].tobytes()
             == checkpoints.load("whole/last.safetensors")["model"]["0.weight"].tobytes())  # fmt: skip
-    for fewer in ([], ["--epochs=3"]):
-        code, out, _ = command("train", "--resume=run", *fewer)
+    for none in ([], ["--epochs=4"]):
+        code, out, _ = command("train", "--resume=run", *none)
         assert code == 0 and "run has done 4 epochs, none is left: --epochs 14 goes on." in out
+    code, _, errors = command("train", "--resume=run", "--epochs=3")
+    assert (code, errors) == (2, "error: --epochs 3: run has done 4: give more than these.\n")
     code, _, errors = command("train", "--resume=run", "--lr=0.1")
     assert (code, errors) == (
         2, "error: a resumed run keeps its --lr: leave that out, or start a new run.\n"

@@ -1,5 +1,7 @@
 """Rows in many files: the same as in one, and read as they are asked for."""
 
+import os
+
 import numpy as np
 import pytest
 from numpy.testing import assert_array_equal
@@ -85,6 +87,9 @@ def test_fit_learns_the_same(folder, cluster):
         (lambda p: (p / "9.npy").write_bytes(b"nothing"), "the array cannot be read"),
         (lambda p: np.save(p / "9.npy", Y), r"holds \(rows, features and a label\), got \(50,\)"),
         (lambda p: np.savez(p / "9.npz", x=X.astype(object), y=Y), "is no array of numbers"),
+        (lambda p: np.savez(p / "9.npz", x=X * 1j, y=Y), "x must be of one kind of numbers in all"),
+        (lambda p: np.savez(p / "9.npz", x=X, y=Y.astype(np.uint64)), "y must be of one kind of numbers"),
+        (lambda p: os.mkfifo(p / "9.npz"), "is a pipe"),
     ],
 )
 def test_bad_shards_are_named(folder, write, message):

@@ -164,6 +164,7 @@ def test_the_key_covers_everything_the_code_depends_on(monkeypatch):
     import llvmlite.binding as llvm
 
     keys = [jit.fingerprint(DOUBLE, SIGNATURE), jit.fingerprint(DOUBLE + " ", SIGNATURE)]
+    assert jit.fingerprint("    # spiral.py:7  y = 2 * x\n" + DOUBLE, SIGNATURE) == keys[0]  # but comments
     keys.append(jit.fingerprint(DOUBLE, {"double": "int64 int64 float64*"}))
     monkeypatch.setattr(jit, "form", "another")
     keys.append(jit.fingerprint(DOUBLE, SIGNATURE))

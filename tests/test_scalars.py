@@ -325,6 +325,19 @@ def too_large(x):
     return x * 10**400
 
 
+def counting(x):
+    above = x > 0
+    return x * (above + (x < 2))
+
+
+def of_a_condition(x):
+    return mg.exp(x > 0)
+
+
+def opposite(x):
+    return mg.where(~(x > 0), x, 1.0)
+
+
 @pytest.mark.parametrize(
     "definition, of_arrays, compiled",
     [
@@ -343,6 +356,9 @@ def too_large(x):
         (product, "product gives the shape () for (3,)", "may be arithmetic on numbers"),
         (called, "`smaller(x)` is not for arrays", "decorate smaller with @mg.elementwise"),
         (remaining, "`math.remainder(x, 2)` is not for arrays", "those of math"),
+        (counting, "`above + (x < 2)` computes with conditions", None),
+        (of_a_condition, "`mg.exp(x > 0)` computes with conditions", None),
+        (opposite, "`~(x > 0)` computes with conditions", "write the opposite condition"),
         (too_large, "`10 ** 400` is not for arrays; it has no value", "int too large to convert to float"),
     ],
 )  # fmt: skip

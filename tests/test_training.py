@@ -34,6 +34,7 @@ from microgradx.errors import (
 )
 from microgradx.kernels.random import generator
 from microgradx.training import History, Run, accuracy, checkpoints, confusion_matrix, evaluate, figures, fit
+from microgradx.training.identity import alike, named
 from microgradx.training.stopping import interruptible
 
 TRAIN, TEST = moons(n=120, seed=1)
@@ -407,6 +408,29 @@ def test_a_run_goes_on_with_its_own_data_and_loss(tmp_path, whole_run, change, m
     with pytest.raises(CheckpointError, match=message):
         again(run, **change)
     assert before == {path: path.read_bytes() for path in run.folder.iterdir()}
+
+
+class Scaled:
+    def __init__(self, w):
+        self.w = w
+
+    def __call__(self, a, b):
+        return self.w * nn.mse_loss(a, b)
+
+
+def with_default(w):
+    def loss(a, b, *, w=w):
+        return w * nn.mse_loss(a, b)
+
+    return loss
+
+
+@pytest.mark.parametrize("make", [Scaled, with_default, lambda w: partial(with_default(1.0), w=w)])
+def test_a_loss_is_what_it_holds(make):
+    assert alike(named(make(1.0)), named(make(1.0)))
+    assert not alike(named(make(1.0)), named(make(1000.0)))
+    older = re.sub(r"digest \w+ in Python [\d.]+", "digest 0123456789ab in Python 3.9", named(make(1.0)))
+    assert alike(older, named(make(1.0)))  # whose instructions are others
 
 
 def swap(name, new):

@@ -1,6 +1,7 @@
 """`microgradx predict`: what a trained network makes of a picture, a folder of them, or rows of a file."""
 
 import zipfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +17,12 @@ from microgradx.data.images import scaled
 from microgradx.data.reading import regular
 from microgradx.data.splits import Split
 from microgradx.data.tables import number, read_csv, records, said, to_numbers
-from microgradx.errors import ArgumentError, DataError, plain
+from microgradx.errors import ArgumentError, DataError, few, plain
 from microgradx.primitives.reductions import softmax
 from microgradx.training import Run, outputs, predictions
+
+Line = tuple[int, list[str]]
+"""Of a table: its number in the file, and its cells."""
 
 FILE = click.Argument(["file"], type=KINDS["RUN"], required=False)
 ROW = option("--row", "N", "A held-out row of the run's own data, counted from 0.", type=Whole(0))
@@ -33,7 +37,8 @@ def predict(run: Path, file: Path | None, row: int | None, last: bool) -> None:
     array x of a .npz, a .npy, or an IDX file of images. A last column of labels is left out.
     """
     if (file is None) == (row is None):
-        raise click.UsageError("predict what? Give a FILE, or --row 3 for a row of the run's held-out data.")
+        what = "predict what?" if file is None else "predict which of the two?"
+        raise click.UsageError(f"{what} Give a FILE, or --row 3 for a row of the run's held-out data.")
     recipe, config, model = restore(Run(run), last)
     if file is None:
         x, target = held_out(recipe, learned(Run(run), recipe, config), row or 0)
@@ -78,7 +83,7 @@ def inputs(file: Path, recipe: Recipe, config: dict[str, Any]) -> np.ndarray:
     """(n, features) float32 from a file, as the network learned them."""
     features, shape = recipe.sizes[0], config["image_shape"]
     if file.name.lower().endswith(FILES) or is_idx(file):
-        return rows(file, features)
+        return rows(file, features, config.get("columns") or [])
     if like := config.get("pixels"):
         return pixels(pictures.read_scaled(file, tuple(like), Path(recipe.data))[None])
     if shape:
@@ -96,18 +101,34 @@ def pixels(x: np.ndarray) -> np.ndarray:
     return scaled(x) if x.dtype == np.uint8 else x.reshape(len(x), -1).astype(np.float32)
 
 
-def rows(file: Path, features: int) -> np.ndarray:
+def by_name(file: Path, lines: list[Line], columns: Sequence[str]) -> list[Line]:
+    """The cells of the columns that were learned from, found by the names in the first line."""
+    names = [cell.strip() for cell in lines[0][1]]
+    if missing := [name for name in columns if name not in names]:
+        what = f"{file}: the network learned from {few(columns)}, and {few(missing)} is not in this file"
+        raise DataError(
+            f"{what}, which has {few(names)}. Without a first line of names columns count in order."
+        )
+    places = [names.index(name) for name in columns]
+    return [(line, [cells[i] for i in places]) for line, cells in lines[1:]]
+
+
+def rows(file: Path, features: int, columns: Sequence[str] = ()) -> np.ndarray:
     """(n, features) float32 from `x` of a .npz, or its first array, or from a .csv, with a header or not.
 
-    A table of more columns is one to train on: with the labels last, and perhaps a column that counts rows.
+    columns: the names of the features, where they had names; in a table with a header they tell which is
+    which. A table of more columns is one to train on: with the labels last, and perhaps a column that counts
+    rows.
     """
     if file.name.lower().removesuffix(".gz").endswith((".csv", ".tsv")):
         lines = list(records(file, None))
-        if lines and features < len(lines[0][1]) <= features + 2:
+        if columns and lines and all(number(cell) is None for cell in lines[0][1]):
+            lines = by_name(file, lines, columns)
+        elif lines and features < len(lines[0][1]) <= features + 2:
             x, *_ = read_csv(file, -1, None, None, False)
             if x.shape[1] == features:
                 return x
-        if lines and to_numbers(lines[0][1]) is None:
+        elif lines and to_numbers(lines[0][1]) is None:
             lines = lines[1:]
         numbers = [to_numbers(cells) for _, cells in lines]
         for (line, cells), row in zip(lines, numbers, strict=True):

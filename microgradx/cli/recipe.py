@@ -170,6 +170,7 @@ class Recipe:
         return {
             "recipe": asdict(self),
             "classes": split.classes,
+            "columns": list(split.columns),
             "image_shape": shape,
             "frame": frame(x.reshape(-1, *shape)) if shape and not own else None,
             "pixels": pictures.read_picture(own).shape if own else None,  # pictures are taken as they are

@@ -137,13 +137,17 @@ def train(ctx: click.Context, **given: Any) -> None:
         if fixed := sorted(said - CHANGEABLE):
             flags = ", ".join(f"--{name.replace('_', '-')}" for name in fixed)
             raise ArgumentError(f"a resumed run keeps its {flags}: leave that out, or start a new run.")
+        done, before = cluster_of().lead(lambda: run.epochs), recipe.epochs
         recipe = replace(
             recipe, **{name: given[name] for name in ("epochs", "patience", "threads") if name in said}
         )
-        done = cluster_of().lead(lambda: run.epochs)
+        if done > recipe.epochs:
+            more = f"leave it out to go on to {before}, or " if before > done else ""
+            raise ArgumentError(
+                f"--epochs {recipe.epochs}: {run.folder} has done {done}: {more}give more than these."
+            )
         if done >= recipe.epochs:
             tell(f"{run.folder} has done {done} epochs, none is left: --epochs {done + 10} goes on.")
-            recipe = replace(recipe, epochs=done)
     else:
         recipe = chosen(ctx)
         name = f"{Path(named(recipe.data)).stem}-{recipe.optimizer}"

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 
 from microgradx.data.encoding import encode, features
-from microgradx.data.shards import Shards, mapped_npy, mapped_npz
+from microgradx.data.shards import Shards, mapped_npy, mapped_npz, one_kind
 from microgradx.data.splits import Split, hold_out
 from microgradx.data.tables import find_column
 from microgradx.errors import DataError
@@ -44,6 +44,7 @@ def read_shards(paths: list[Path], label: str | int, regression: bool, test: flo
             xs.append(arrays["x"])
             ys.append(np.array(arrays["y"]))
     x = Shards(xs, features)
+    one_kind("y", ys)
     y, classes = encode(np.concatenate(ys), regression)
     shape = xs[0].shape[1:3] if xs[0].ndim == 3 else None
     return Split(*hold_out(x, y, test, seed), shape, classes)  # type: ignore[arg-type]

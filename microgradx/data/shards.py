@@ -8,12 +8,13 @@ Files are mapped: what nobody asks for is not read, so that of several processes
 
 import struct
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from itertools import accumulate
 from pathlib import Path
 
 import numpy as np
 
+from microgradx.data.reading import regular
 from microgradx.errors import DataError
 
 Rows = slice | np.ndarray | list[int] | int
@@ -44,6 +45,7 @@ class Shards:
         if len(shapes) != 1 or not parts:
             found = " and ".join(map(str, sorted(shapes))) or "none"
             raise DataError(f"the files must have rows of one shape, got {found}.")
+        one_kind("x", parts)
         self.parts, self.prepare, self.order = parts, prepare, order
         self.ends = [*accumulate(map(len, parts))]
         first = next((part for part in parts if len(part)), parts[0])
@@ -73,7 +75,7 @@ class Shards:
         if at.size and not 0 <= at.min() <= at.max() < len(self):
             raise IndexError(f"row {at.max()} of {len(self)}")
         at = at if self.order is None else self.order[at]
-        out = np.empty((len(at), *self.parts[0].shape[1:]), self.parts[0].dtype)
+        out = np.empty((len(at), *self.parts[0].shape[1:]), np.result_type(*self.parts))
         homes = np.searchsorted(self.ends, at, "right")
         for k in np.unique(homes):
             here = homes == k
@@ -89,10 +91,23 @@ class Shards:
         return Shards(self.parts, self.prepare, rows if self.order is None else self.order[rows])
 
 
+def one_kind(name: str, parts: Sequence[np.ndarray]) -> None:
+    """DataError where some files have other numbers than others, which would be rounded or cut to fit."""
+    kinds = {part.dtype.kind: part.dtype for part in parts}
+    if len(kinds) != 1:
+        found = " and ".join(sorted(map(str, kinds.values())))
+        raise DataError(f"{name} must be of one kind of numbers in all files, got {found}.")
+    if "c" in kinds:
+        raise DataError(f"{name} must be real numbers, got {kinds['c']}.")
+
+
 def mapped_npy(path: Path) -> np.ndarray:
     """The array of an .npy file, left there."""
     try:
+        regular(path).close()
         return np.load(path, mmap_mode="r", allow_pickle=False)
+    except OSError as error:
+        raise DataError(f"{path}: {error.strerror}.") from None
     except (ValueError, EOFError) as error:
         raise DataError(f"{path}: the array cannot be read: {error}") from error
 
@@ -100,7 +115,7 @@ def mapped_npy(path: Path) -> np.ndarray:
 def mapped_npz(path: Path) -> dict[str, np.ndarray]:
     """The arrays of an .npz file, left there; DataError where it is compressed."""
     try:
-        with zipfile.ZipFile(path) as archive, path.open("rb") as file:
+        with regular(path) as file, zipfile.ZipFile(path) as archive:
             found = {}
             for member in archive.infolist():
                 if member.compress_type != zipfile.ZIP_STORED:
@@ -124,6 +139,8 @@ def mapped_npz(path: Path) -> dict[str, np.ndarray]:
                 array = np.memmap(path, dtype, "r", file.tell(), shape, order)  # type: ignore[call-overload]
                 found[member.filename.removesuffix(".npy")] = array
             return found
+    except OSError as error:
+        raise DataError(f"{path}: {error.strerror}.") from None
     except (zipfile.BadZipFile, ValueError, struct.error) as error:
         if isinstance(error, DataError):
             raise

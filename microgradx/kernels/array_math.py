@@ -1,7 +1,9 @@
 """Definitions on plain numbers, run on whole arrays: what `math` has is NumPy's there."""
 
+import ast
 import math
 from collections.abc import Callable
+from functools import cache
 from types import FunctionType
 
 import numpy as np
@@ -16,6 +18,7 @@ from microgradx.errors import (
     shown,
 )
 from microgradx.kernels.source import MATHS, endless, obstacle
+from microgradx.kernels.texts import definition
 from microgradx.scalars import NUMBERS, Elementwise, Operand
 
 ARRAYS = MATHS | {"cbrt", "ceil", "exp2", "floor", "fmod", "gamma", "trunc"}
@@ -79,6 +82,9 @@ def guarded(x: Operand) -> Operand:
 
 def on_arrays(function: Elementwise, *args: Operand, **constants: Operand) -> Operand:
     """What a user's definition says of whole arrays; refused where it does not work element by element."""
+    if spot := counted(function.function):
+        what = f"{function.name}: `{spot}` computes with conditions, which arrays take for logic"
+        raise ArgumentError(f"{what}: write where(condition, 1, 0) for such a number.")
     try:
         shape = np.broadcast_shapes(*map(np.shape, args))
         result = for_arrays(function.function)(*map(guarded, args), **constants)
@@ -96,6 +102,39 @@ def on_arrays(function: Elementwise, *args: Operand, **constants: Operand) -> Op
     given = ", ".join(str(np.shape(x)) for x in args)
     what = f"{function.name} gives the shape {np.shape(result)} for {given}"
     raise ShapeError(f"{what}: an elementwise definition works on every number alone.")
+
+
+@cache
+def counted(function: Callable[..., Operand]) -> str:
+    """Where a definition computes with nothing but conditions: NumPy's True + True is True, a number's is 2.
+
+    "" where it does not, or cannot be read.
+    """
+    try:
+        tree = definition(function)
+    except KernelError:
+        return ""
+    names: set[str] = set()
+
+    def condition(node: ast.AST) -> bool:
+        if isinstance(node, ast.BinOp) and isinstance(node.op, ast.BitAnd | ast.BitOr | ast.BitXor):
+            return condition(node.left) and condition(node.right)
+        truth = isinstance(node, ast.Constant) and isinstance(node.value, bool)
+        return truth or isinstance(node, ast.Compare) or (isinstance(node, ast.Name) and node.id in names)
+
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Assign) and isinstance(target := node.targets[0], ast.Name):
+            (names.add if condition(node.value) else names.discard)(target.id)
+    for node in ast.walk(tree):
+        if isinstance(node, ast.BinOp):
+            found = not condition(node) and condition(node.left) and condition(node.right)
+        elif isinstance(node, ast.Call):
+            found = bool(node.args) and all(map(condition, node.args))
+        else:
+            found = isinstance(node, ast.UnaryOp) and condition(node.operand)
+        if found and isinstance(node, ast.expr):
+            return ast.unparse(node)
+    return ""
 
 
 def misfit(function: Elementwise, args: tuple[Operand, ...], error: Exception) -> MicrogradxError:

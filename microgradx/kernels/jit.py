@@ -70,7 +70,11 @@ def load(
 
 
 def fingerprint(source: str, signatures: dict[str, str], exact: Collection[str] | None = None) -> str:
-    """A digest of all that machine code depends on: source, compilers, processor."""
+    """A digest of all that machine code depends on: source, compilers, processor.
+
+    Comments are no part of it: they say where in the user's code a line comes from, and the same step, called
+    from another line or cell, or below a line more, is the same code.
+    """
     import llvmlite
     import llvmlite.binding as llvm
 
@@ -79,7 +83,8 @@ def fingerprint(source: str, signatures: dict[str, str], exact: Collection[str] 
         raise KernelError("kernels are compiled by Numba, which is not installed: pip install numba")
     version = Path(numba.origin).with_name("_version.py").read_text(encoding="utf-8")
     cpu = llvm.get_host_cpu_name(), llvm.get_host_cpu_features().flatten()
-    parts = [form, llvmlite.__version__, version, *cpu, source, repr(sorted(signatures.items()))]
+    code = "\n".join(line for line in source.split("\n") if not line.lstrip().startswith("#"))
+    parts = [form, llvmlite.__version__, version, *cpu, code, repr(sorted(signatures.items()))]
     if exact is not None:
         runtime = ("runtime.py", "blas.py", "small_matmul.py", "vector_math.py", "intrinsics.py")
         parts += [

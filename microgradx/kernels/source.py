@@ -224,6 +224,12 @@ class Typed(ast.NodeTransformer):
                 refuse(self.function, node, "it may be arithmetic on numbers")
         return self.generic_visit(node)
 
+    def visit_UnaryOp(self, node: ast.UnaryOp) -> ast.AST:
+        """-x; but ~, which makes -2 of True and an opposite of an array."""
+        if isinstance(node.op, ast.Invert):
+            refuse(self.function, node, "write the opposite condition, such as x <= 0 for ~(x > 0)")
+        return self.generic_visit(node)
+
     def visit_Call(self, node: ast.Call) -> ast.AST:
         """`where` is a conditional expression, functions of math are imported, others written out."""
         callee = self.callee(node)

@@ -42,7 +42,9 @@ def curves(history: History, path: Place) -> None:
             marker = "o" if len(epochs) == 1 else None
             look = {"color": color, "label": label, "lw": 1.8, "marker": marker}
             ax.plot(epochs, np.array(history[column], float), dashes, **look)
-        column, _, color, _ = series[-1]
+        column, _, color, _ = next(
+            row for row in reversed(series) if row[0] in best
+        )  # some may lack validation
         ax.plot(best["epoch"], best[column], "o", color=color, mec="white", mew=1.5, ms=8, zorder=3)
         value = f"{best[column]:.2%}" if name == "accuracy" else f"{best[column]:.4g}"
         frame(ax, f"{name}: {value} at epoch {best['epoch']}", "epoch")

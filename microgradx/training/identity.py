@@ -1,6 +1,7 @@
 """What a run is made of: data and loss as a few words each, so that it goes on with these and no others."""
 
 import platform
+import re
 from collections.abc import Callable, Sequence
 from functools import partial
 from hashlib import blake2b
@@ -23,6 +24,8 @@ Made = dict[str, Any]
 WHOLE = 1 << 26  # bytes: of larger arrays, which may be mapped from files, some rows are read
 ROWS = 4096
 DIGEST, VERSION = " of digest ", f"Python {'.'.join(platform.python_version_tuple()[:2])}"
+IN_VERSION = re.compile(r" in Python (\d+\.\d+)")
+DIGESTED = re.compile(rf"{DIGEST}\w+{IN_VERSION.pattern}")
 OPTIONS, VALID = "options", "the validation data"
 
 
@@ -58,9 +61,9 @@ def same(before: Made, now: Made, folder: Path) -> None:
 
 def alike(before: object, now: object) -> bool:
     """Whether two descriptions may be of the same: another Python has other instructions for one text."""
-    was, new = (str(made).rpartition(" in Python ") for made in (before, now))
-    if was[1] and new[1] and was[2] != new[2]:
-        return was[0].partition(DIGEST)[0] == new[0].partition(DIGEST)[0]
+    was, new = (set(IN_VERSION.findall(str(made))) for made in (before, now))
+    if was and new and was != new:
+        return DIGESTED.sub("", str(before)) == DIGESTED.sub("", str(now))
     return before == now
 
 
@@ -99,11 +102,16 @@ def named(loss: object, seen: frozenset[int] = frozenset()) -> str:
     loss = getattr(loss, "__func__", loss)
     name, home = getattr(loss, "__qualname__", type(loss).__qualname__), getattr(loss, "__module__", "")
     code = getattr(loss, "__code__", None)
-    if not isinstance(code, CodeType) or f"{home}.".startswith("microgradx.") or id(loss) in seen:
+    if f"{home}.".startswith("microgradx.") or id(loss) in seen:
         return name
+    if not isinstance(code, CodeType):  # an object that can be called, and what it holds
+        held = [] if hasattr(loss, "parameters") else getattr(loss, "__dict__", {}).items()  # a model learns
+        held = [f"{key}={value!r}" for key, value in held if isinstance(value, PLAIN)]
+        return f"{name}({', '.join(held)})" if held and not isinstance(loss, type) else name
     scope, defaults = getattr(loss, "__globals__", {}), getattr(loss, "__defaults__", None) or ()
+    named_only = (getattr(loss, "__kwdefaults__", None) or {}).items()
     cells = (cell.cell_contents for cell in getattr(loss, "__closure__", None) or () if filled(cell))
-    outside = [*cells, *(scope[word] for word in code.co_names if word in scope), *defaults]
+    outside = [*cells, *(scope[word] for word in code.co_names if word in scope), *defaults, *named_only]
     read = [value_of(x, home, seen | {id(loss)}) for x in outside]
     text = f"{stable(meaning(code))} {read}".encode()
     return f"{name}{DIGEST}{blake2b(text, digest_size=6).hexdigest()} in {VERSION}"
@@ -121,6 +129,8 @@ def value_of(x: object, home: str, seen: frozenset[int]) -> str:
     """What a function of the module `home` reads, where it cannot change inside; of other things the type."""
     if isinstance(x, PLAIN):
         return repr(x)
+    if isinstance(x, tuple):
+        return f"({', '.join(value_of(part, home, seen) for part in x)})"
     if isinstance(x, np.ndarray | Tensor) and x.ndim and not x.dtype.hasobject:
         return told(x.numpy() if isinstance(x, Tensor) else x)
     if callable(x):
