@@ -252,6 +252,8 @@ def writable(path: str | os.PathLike[str], folder: bool = False) -> Path:
 
     A folder is made with those above it; a file needs one that is there.
     """
+    if not os.fspath(path):
+        raise ArgumentError(f"the name of the {'folder' if folder else 'file'} is empty: name one.")
     path = Path(path)
     try:
         if path.is_dir() != folder and path.exists():

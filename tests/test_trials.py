@@ -7,6 +7,7 @@ import signal
 import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -120,6 +121,78 @@ def test_a_torn_line_is_done_again_and_a_damaged_one_told(tmp_path):
         training.sweep(odd, {"what": ["good"]}, **options)
 
 
+LR = {"config": {"lr": 1}, "seed": 0}
+FOREIGN_LINES = [5, {}, None, "x", [1], LR, LR | {"config": {}, "failed": "died", "why": "so"}]
+FOREIGN_LINES += [
+    LR | {"result": result} for result in (5, {}, {"loss": "x"}, {"loss": None}, {"loss": True})
+]
+FOREIGN_LINES += [LR | {"result": {"loss": loss}} for loss in (math.nan, math.inf, 10**400)]
+FOREIGN_LINES += [LR | {"result": {"loss": 1}} | more for more in (
+    {"config": {"lr": 3}}, {"config": {"lr": 1.0}}, {"config": {"a": 1}}, {"config": {"lr": 1, "a": 1}},
+    {"seed": 7}, {"seed": "a"}, {"epochs": "a"}, {"epochs": 1}, {"failed": "died", "why": ""},
+    {"result": {"loss": 1, "accuracy": "x"}},
+)]  # fmt: skip
+FOREIGN_LINES += [LR | {"failed": "error"}, LR | {"failed": 5, "why": "so"}, LR | {"died": 5}]
+
+
+def rate(lr, seed):
+    return {"loss": float(lr), "accuracy": 0.5}
+
+
+def test_a_line_of_another_sense_is_a_damaged_one(tmp_path):
+    options = {"out": tmp_path, "processes": 0, "progress": False}
+    whole = training.sweep(rate, {"lr": [1, 2]}, **options)
+    path = tmp_path / "trials.jsonl"
+    kept = path.read_text().splitlines()[1]
+    for line in FOREIGN_LINES:
+        path.write_text(f"{json.dumps(line)}\n{kept}\n")
+        with pytest.warns(TrainingWarning, match="damaged lines, 1. Their trials are done again"):
+            found = training.Sweep.read(tmp_path, by="accuracy")
+        assert [s.config for s in found.standings] == [{"lr": 2}], line
+    with pytest.warns(TrainingWarning, match="damaged lines, 1"):
+        again = training.sweep(rate, {"lr": [1, 2]}, resume=True, **options)
+    assert again.best.config == whole.best.config and len(again.entries) == 2
+
+
+PLAN = {"grid": {"lr": "1,2"}, "seeds": [0], "epochs": None, "halving": None, "search": None}
+PLAN |= {"trials": None, "about": {"words": ["--data=moons"]}}
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        *({"seeds": seeds} for seeds in (None, [], "a", ["a"], [True], 5)),
+        *({"grid": given} for given in ([1], None, {}, {"lr": 5}, {"zzz": "1,2"}, {"lr": "1..2:lin"})),
+        *({"trials": "q"} | search for search in ({}, {"search": "tpe"})),
+        *({"search": 5, "trials": 1}, {"halving": "q"}, {"halving": 2, "epochs": "q"}, {"epochs": 3}),
+        *({"about": about} for about in (None, 5, *({"words": w} for w in ("5", [5], ["--help"], None)))),
+    ],
+    ids=str,
+)
+def test_a_plan_without_sense_is_damaged(more, tmp_path, capsys):
+    (tmp_path / "sweep.json").write_text(json.dumps(PLAN | more))
+    for option in ("--resume", "--show"):
+        assert run(f"{option}={tmp_path}", "--quiet") == 1
+        assert "sweep.json is damaged: begin the sweep anew" in capsys.readouterr().err
+    assert [path.name for path in tmp_path.iterdir()] == ["sweep.json"]
+
+
+@pytest.mark.filterwarnings("always::microgradx.errors.TrainingWarning")
+def test_what_is_no_file_is_told_and_not_waited_for(tmp_path, capsys):
+    if not hasattr(os, "mkfifo"):
+        pytest.skip("there are no pipes")
+    training.sweep(rate, {"lr": [1, 2]}, out=tmp_path, processes=0, progress=False)
+    (tmp_path / "map.png").mkdir()
+    assert run(f"--show={tmp_path}") == 0
+    told = capsys.readouterr()
+    assert "lr 1" in told.out and (find_spec("matplotlib") is None or "there is a folder" in told.err)
+    for name in ("trials.jsonl", "sweep.json"):
+        (tmp_path / name).unlink()
+        os.mkfifo(tmp_path / name)
+        assert run(f"--show={tmp_path}") == 1
+        assert f"{name} cannot be read: it is a pipe" in capsys.readouterr().err
+
+
 def test_sweeps_without_sense_are_refused(tmp_path):
     for grid_, more, says in [
         ({}, {}, "something to vary"),
@@ -127,6 +200,7 @@ def test_sweeps_without_sense_are_refused(tmp_path):
         ({"what": [1]}, {"halving": 3}, "number of epochs"),
         ({"what": [1]}, {"halving": 3, "epochs": 3}, "the folder of the sweep"),
         ({"what": [1]}, {"search": "tpe"}, "a number of trials"),
+        ({"what": [1]}, {"search": "tpe", "trials": 0}, "trials is a whole number"),
         ({"what": [1]}, {"seeds": [1, 1]}, "each once"),
         ({"seed": [1]}, {}, "decided by the sweep"),
     ]:
@@ -303,6 +377,9 @@ def test_survivors_of_halving_have_the_bits_of_trainings_without_pause(few, tmp_
         (["--grid=lr=1,2", "--epohcs=3"], "--epochs"),
         (["--grid=betas=0.9,0.99;0.9,2"], "betas must be"),
         (["--grid=lr=1..2.0:lin:20000"], "20,000 trainings"),
+        (["--grid=lr=1,2", "--axes=lr,zzz"], "--axes lr,zzz: no name that varies 'zzz'"),
+        (["--grid=lr=1,2", "--data=regression", "--by=accuracy"], "--by accuracy is for classes"),
+        (["--grid=lr=1,2", "--resume="], "is empty: name one"),
         ([], "something to vary"),
     ],
 )

@@ -101,6 +101,13 @@ def memory() -> int:
     return min(limits)
 
 
+def named(text: str) -> Path:
+    """A path that has a name: an empty one would be the folder where one stands."""
+    if not text:
+        raise ArgumentError("the path is empty: name one.")
+    return Path(text)
+
+
 class Whole(click.IntRange):
     """A whole number; so it is called in click's message."""
 
@@ -126,7 +133,7 @@ KINDS: dict[str, "click.ParamType[Any]"] = {
     "N-N-N": Value("sizes", read_sizes, "--model {value}: give the sizes of the layers, such as 64-128-10."),
     "FILE": Value("file", writable, files=True),
     "FOLDER": Value("folder", partial(writable, folder=True), files=True),
-    "RUN": click.Path(path_type=Path),
+    "RUN": Value("path", named, files=True),
     "cpu|cuda": click.Choice(["cpu", "cuda"]),
 }
 """What a metavar stands for, unless an option says otherwise; without one an option is a switch."""

@@ -3,7 +3,8 @@
 import json
 import os
 import shlex
-from collections.abc import Iterator, Sequence
+import warnings
+from collections.abc import Collection, Iterator, Sequence
 from concurrent.futures import Executor
 from contextlib import contextmanager
 from importlib.util import find_spec
@@ -17,12 +18,12 @@ import click
 from microgradx.cli.options import option
 from microgradx.cli.terminal import columns, tell
 from microgradx.cli.train import OPTIONS
-from microgradx.cli.trial import FIXED, Trial, command, data_of, name_of, recipe_of
-from microgradx.errors import ArgumentError
+from microgradx.cli.trial import FIXED, Trial, command, data_of, known, name_of, recipe_of
+from microgradx.errors import ArgumentError, CheckpointError, TrainingWarning, one_of
 from microgradx.training.stopping import Terminated
 from microgradx.training.trials.crew import few_threads
 from microgradx.training.trials.grid import Axis, Config, Range, combinations, size
-from microgradx.training.trials.journal import described
+from microgradx.training.trials.journal import damaged
 from microgradx.training.trials.results import MEASURES
 from microgradx.training.trials.sweep import MOST, SEARCHES, Plan, Sweep
 from microgradx.training.trials.sweep import sweep as swept
@@ -80,7 +81,10 @@ def sweep(ctx: click.Context, **given: Any) -> None:
     """
     with team() as (leads, executor):
         if leads and given["show"]:
-            finish(Sweep.read(given["show"], given["by"]), given)
+            found = Sweep.read(given["show"], given["by"])
+            if "words" in found.about:
+                standing(given["show"])
+            finish(found, given, axes_of(given["axes"], found.axes))
         elif leads:
             work(ctx, given, executor)
 
@@ -94,14 +98,14 @@ def work(ctx: click.Context, given: dict[str, Any], executor: Executor | None) -
         ]
         if fixed := [f"--{name.replace('_', '-')}" for name in said if name not in KEPT_OPTIONS] + ctx.args:
             raise ArgumentError(f"a resumed sweep keeps its {fixed[0]}: leave that out, or begin a new one.")
-        about = described(folder)
-        plan = Plan(**{name: about[name] for name in Plan.__dataclass_fields__})
+        plan = standing(folder)
     else:
         plan = planned(given, ctx.args)
         folder = given["out"] or free(Path(recipe_of(ctx.args, {}, 0).data).stem)
     words, most = tuple(plan.about["words"]), 10**12 if given["many"] else MOST
     plan.bound(most)
-    check(words, plan)
+    axes = axes_of(given["axes"], [name for name, axis in plan.axes.items() if len(ends_of(name, axis)) > 1])
+    check(words, plan, given["by"])
     tell(size_of(plan), err=given["json"])
     workers = {"processes": given["processes"], "at_once": given["at_once"], "executor": executor}
     if executor is not None:
@@ -127,7 +131,29 @@ def work(ctx: click.Context, given: dict[str, Any], executor: Executor | None) -
         where = f"{stop}; " if str(stop) else ""
         raise type(stop)(f"{where}go on with:\n  microgradx sweep --resume {folder}") from None
     found.by = given["by"]
-    finish(found, given)
+    finish(found, given, axes)
+
+
+def standing(folder: Path) -> Plan:
+    """The plan of a sweep that this command has begun; CheckpointError for another."""
+    plan = Plan.read(folder)
+    words = plan.about.get("words")
+    typed = isinstance(words, list) and all(isinstance(word, str) and word != "--help" for word in words)
+    if not typed or not plan.grid.keys() <= known().keys():
+        raise damaged(folder)
+    return plan
+
+
+def axes_of(text: str | None, varying: Collection[str]) -> list[str]:
+    """The names that `--axes` asks for; ArgumentError for more than two, and for one that does not vary."""
+    names = [name.strip().removeprefix("--").replace("-", "_") for name in (text or "").split(",") if name]
+    for name in names:
+        if name not in varying:
+            why = one_of("name that varies", name, varying) if varying else "no name varies: leave it out."
+            raise ArgumentError(f"--axes {text}: {why}")
+    if len(names) > 2 or len({*names}) < len(names):
+        raise ArgumentError(f"--axes {text}: a map has one name, or two that differ.")
+    return names
 
 
 def planned(given: dict[str, Any], words: Sequence[str]) -> Plan:
@@ -148,11 +174,14 @@ def planned(given: dict[str, Any], words: Sequence[str]) -> Plan:
     return Plan(grid, seeds, epochs, given["halving"], given["search"], given["trials"], about)
 
 
-def check(words: Sequence[str], plan: Plan) -> None:
+def check(words: Sequence[str], plan: Plan, by: str) -> None:
     """Refuse before anything begins what `train` would refuse, with its words; the data are loaded once."""
     for config in samples(plan.axes):
         recipe = recipe_of(words, config, plan.seeds[0])
-        recipe.suit(data_of(recipe.data, recipe.of_numbers))
+        split = recipe.suit(data_of(recipe.data, recipe.of_numbers))
+        if by == "accuracy" and not split.classes:
+            what = f"--by accuracy is for classes, and the targets of {recipe.data} are numbers"
+            raise ArgumentError(f"{what}: take --by loss.")
     for config in one_by_one(plan.axes):
         recipe = recipe_of(words, config, plan.seeds[0])
         split = recipe.suit(data_of(recipe.data, recipe.of_numbers))
@@ -196,9 +225,9 @@ def count_of(name: str, axis: Axis) -> str:
     return str(len(ends_of(name, axis)))
 
 
-def finish(found: Sweep, given: dict[str, Any]) -> None:
+def finish(found: Sweep, given: dict[str, Any], axes: Sequence[str]) -> None:
     """The table, the map and the best command; or all of it as JSON."""
-    axes = [name_of(name) for name in (given["axes"] or "").split(",") if name]
+    axes = [name for name in axes if name in found.axes]  # a search may have met one value alone
     if found.folder and found.axes and found.best:
         drawn(found, axes)
     if given["json"]:
@@ -218,14 +247,19 @@ def finish(found: Sweep, given: dict[str, Any]) -> None:
 
 
 def drawn(found: Sweep, axes: Sequence[str]) -> None:
-    """Draw the heat map, if matplotlib is there."""
+    """Draw the heat map, if matplotlib is there; a warning where it cannot be written."""
     if found.folder and find_spec("matplotlib"):
-        found.plot(found.folder / "map.png", axes)
+        try:
+            found.plot(found.folder / "map.png", axes)
+        except CheckpointError as error:
+            warnings.warn(str(error), TrainingWarning, stacklevel=2)
 
 
 def best_command(found: Sweep) -> str:
-    """How to train the best configuration."""
-    words = command(found.about.get("words", ()), found.best.config, 0)
+    """How to train the best configuration; its values where the trials were no trainings of `train`."""
+    if "words" not in found.about:
+        return named(found.best.config)
+    words = command(found.about["words"], found.best.config, 0)
     return shlex.join(["microgradx", "train", *words])
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from microgradx.errors import MicrogradxError, NonFiniteError
 from microgradx.kernels.random import generator
-from microgradx.training.trials.journal import Entry, Job
+from microgradx.training.trials.journal import Entry, Job, judged
 
 Trial = Callable[..., Any]
 """(seed=..., **config) -> the loss, or a record that has one, as `mg.fit(...).best`; with halving also
@@ -44,7 +44,7 @@ def record(found: object) -> dict[str, Any]:
     """What a trial measured, as JSON has it; NonFiniteError where its loss is not a number."""
     given = dict(found) if isinstance(found, Mapping) else {"loss": found}
     measured = {str(name): plain(value) for name, value in given.items()}
-    value = score(measured)
+    value = judged(measured)
     if not math.isfinite(value):
         raise NonFiniteError(f"its loss is {value}.")
     json.dumps(measured)  # a TypeError says what cannot be written down
@@ -54,17 +54,3 @@ def record(found: object) -> dict[str, Any]:
 def plain(value: object) -> object:
     """A number of NumPy's or a tensor as one of Python's."""
     return value.item() if hasattr(value, "item") else value
-
-
-def score(measured: Mapping[str, Any], by: str = "loss") -> float:
-    """The number to compare trials by, the smaller the better: a loss, or what is wrong of all.
-
-    It is that of the validation data, where there were any.
-
-    >>> score({"loss": 0.1, "valid_loss": 0.3, "valid_accuracy": 0.9}), score({"accuracy": 0.75}, "accuracy")
-    (0.3, 0.25)
-    """
-    name = f"valid_{by}" if f"valid_{by}" in measured else by
-    if not isinstance(value := measured.get(name), int | float):
-        raise TypeError(f"a trial returns a number, or a record with {by!r}; it has {sorted(measured)}.")
-    return float(value) if by == "loss" else 1 - float(value)

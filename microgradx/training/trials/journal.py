@@ -4,18 +4,24 @@ A line that a crash cut short does not count and is removed; lines are written b
 """
 
 import json
+import math
 import warnings
 from collections import Counter
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from microgradx.data.reading import regular
 from microgradx.errors import CheckpointError, TrainingWarning
+from microgradx.training import history
 from microgradx.training.files import append, replace
 from microgradx.training.trials.grid import Config
 
 Entry = dict[str, Any]
 """A line: "config", "seed", with halving "epochs"; then "result", or "failed" and "why", and "seconds"."""
+
+Fits = Callable[[Entry], bool]
 
 
 @dataclass(frozen=True)
@@ -39,13 +45,16 @@ class Job:
 
 
 class Journal:
-    """The lines of a file, and of this process; without a file, of this process alone."""
+    """The lines of a file, and of this process; without a file, of this process alone.
 
-    def __init__(self, path: Path | None):
+    fits: whether an entry is one of the sweep's; another is a damaged line.
+    """
+
+    def __init__(self, path: Path | None, fits: Fits | None = None):
         self.path = path
         self.entries: dict[str, Entry] = {}
         self.deaths: Counter[str] = Counter()
-        for entry in lines(path) if path else []:
+        for entry in lines(path, fits) if path else []:
             self.take(entry)
 
     def take(self, entry: Entry) -> None:
@@ -70,37 +79,81 @@ class Journal:
                 replace(self.path, content[: content.rfind(b"\n") + 1])
 
 
-def lines(path: Path) -> list[Entry]:
+def lines(path: Path, fits: Fits | None = None) -> list[Entry]:
     """The entries of a file; a warning tells of lines that are damaged: their trials are done again."""
-    found, damaged = [], []
-    if not path.exists():
-        return []
-    rows = path.read_text(encoding="utf-8", errors="replace").split("\n")
-    for number, row in enumerate(rows[:-1], 1):  # what follows the last newline was cut short
-        try:
-            entry = json.loads(row)
-            ended = entry.keys() & {"result", "failed", "died"}
-            if not (ended and isinstance(entry["config"], dict) and isinstance(entry["seed"], int)):
-                raise ValueError
+    found, broken = [], []
+    for number, row in enumerate(history.lines(path), 1):
+        entry = parsed(row)
+        if entry is None or (fits is not None and not fits(entry)):
+            broken.append(str(number))
+        else:
             found.append(entry)
-        except (ValueError, LookupError, AttributeError, TypeError, RecursionError):
-            damaged.append(str(number))
-    if damaged:
-        what = f"{path}: damaged lines, {', '.join(damaged[:9])}{', ...' * (len(damaged) > 9)}"
+    if broken:
+        what = f"{path}: damaged lines, {', '.join(broken[:9])}{', ...' * (len(broken) > 9)}"
         warnings.warn(f"{what}. Their trials are done again.", TrainingWarning, stacklevel=3)
     return found
+
+
+def parsed(row: str) -> Entry | None:
+    """The entry in a line; None where it is something else."""
+    try:
+        entry = json.loads(row)
+        ended = {"result", "failed", "died"} & entry.keys()
+        kinds = (type(entry["config"]), type(entry["seed"]), type(entry.get("epochs", 1)), len(ended))
+        if kinds != (dict, int, int, 1):
+            return None
+        if "result" in entry:
+            return entry if math.isfinite(judged(entry["result"])) else None
+        words = (entry["died"],) if "died" in entry else (entry["failed"], entry["why"])
+        return entry if all(isinstance(word, str) for word in words) else None
+    except (ValueError, LookupError, AttributeError, TypeError, OverflowError, RecursionError):
+        return None
+
+
+def judged(result: Mapping[str, Any]) -> float:
+    """The loss of a record; TypeError for one with a measure that is no number."""
+    if measure(result, "accuracy") is not None:
+        score(result, "accuracy")
+    return score(result)
+
+
+def measure(result: Mapping[str, Any], by: str) -> object:
+    """What a record has of a measure: that of the validation data, where there were any; else None."""
+    return result.get(f"valid_{by}", result.get(by))
+
+
+def score(result: Mapping[str, Any], by: str = "loss") -> float:
+    """The number to compare trials by, the smaller the better: a loss, or what is wrong of all.
+
+    It is that of the validation data, where there were any.
+
+    >>> score({"loss": 0.1, "valid_loss": 0.3, "valid_accuracy": 0.9}), score({"accuracy": 0.75}, "accuracy")
+    (0.3, 0.25)
+    """
+    value = measure(result, by)
+    if not isinstance(value, int | float) or isinstance(value, bool):
+        raise TypeError(f"a trial returns a number, or a record with {by!r}; it has {sorted(result)}.")
+    return float(value) if by == "loss" else 1 - float(value)
 
 
 def described(folder: Path) -> Entry:
     """What `sweep.json` says; CheckpointError for a folder that has none."""
     path = folder / "sweep.json"
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-        if isinstance(found, dict) and "grid" in found:
-            return found
+        with regular(path) as file:
+            found = json.loads(file.read().decode())
     except FileNotFoundError:
         what = f"{folder} holds no sweep: there is no sweep.json in it"
         raise CheckpointError(f"{what}. Check the path, or begin one.") from None
+    except OSError as error:
+        raise CheckpointError(f"{path} cannot be read: {error.strerror}.") from None
     except (ValueError, RecursionError):
-        pass
-    raise CheckpointError(f"{path} is damaged: begin the sweep anew in another folder.")
+        found = None
+    if not isinstance(found, dict):
+        raise damaged(folder)
+    return found
+
+
+def damaged(folder: Path) -> CheckpointError:
+    """What is said of a folder whose `sweep.json` describes no sweep."""
+    return CheckpointError(f"{folder / 'sweep.json'} is damaged: begin the sweep anew in another folder.")

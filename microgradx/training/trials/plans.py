@@ -10,9 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from microgradx.errors import ArgumentError, one_of
-from microgradx.training.trials.attempt import score
 from microgradx.training.trials.grid import Axis, Config, Range, combinations
-from microgradx.training.trials.journal import Entry, Job
+from microgradx.training.trials.journal import Entry, Job, score
 
 if TYPE_CHECKING:
     from optuna.distributions import BaseDistribution

@@ -6,12 +6,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 from microgradx.errors import ArgumentError, DataError, one_of
-from microgradx.training.trials.attempt import score
 from microgradx.training.trials.grid import Config, Range, Value, read
-from microgradx.training.trials.journal import Entry, Job, Journal, described
+from microgradx.training.trials.journal import Entry, Job, measure, score
 from microgradx.training.trials.watch import number
 
 MEASURES = "loss", "accuracy"
@@ -67,16 +66,11 @@ class Results:
         failed = sum("failed" in entry for entry in self.entries)
         return f"<{type(self).__name__} of {len(self.entries)} trials, {failed} failed>"
 
-    @classmethod
-    def read(cls, folder: str | Path, by: str = "loss") -> Self:
-        """The sweep in a folder; CheckpointError where there is none."""
-        about = described(Path(folder))
-        entries = [*Journal(Path(folder) / "trials.jsonl").entries.values()]
-        return cls(about["grid"], entries, Path(folder), about.get("about", {}), by)
-
     @cached_property
     def standings(self) -> list[Standing]:
-        """All configurations, from the best to the worst."""
+        """All configurations, from the best to the worst; ArgumentError where trials lack the measure."""
+        if self.by not in (there := self.measures):
+            raise ArgumentError(f"the trials have no {self.by} to compare them by: take {there[0]}.")
         found: dict[str, Standing] = {}
         for entry in sorted(self.entries, key=lambda entry: -entry.get("epochs", 0)):
             epochs = entry.get("epochs", 0)
@@ -103,9 +97,8 @@ class Results:
     @property
     def measures(self) -> list[str]:
         """What every trial has: a loss, and an accuracy for classes."""
-        kinds = [
-            name for name in MEASURES if all(name in " ".join(r) for s in self.standings for r in s.results)
-        ]
+        results = [entry["result"] for entry in self.entries if "result" in entry]
+        kinds = [name for name in MEASURES if all(measure(r, name) is not None for r in results)]
         return sorted(kinds, key=lambda kind: kind != self.by)
 
     @property

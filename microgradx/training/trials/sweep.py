@@ -15,9 +15,9 @@ from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import ExitStack, nullcontext, suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
-from microgradx.errors import ArgumentError, CheckpointError, one_of, whole
+from microgradx.errors import FOREIGN, ArgumentError, CheckpointError, MicrogradxError, one_of, whole
 from microgradx.kernels.thread_pool import cores
 from microgradx.palette import Place
 from microgradx.training.files import held, replace
@@ -26,8 +26,8 @@ from microgradx.training.stopping import Stop, interruptible
 from microgradx.training.trials import maps, plans
 from microgradx.training.trials.attempt import Trial
 from microgradx.training.trials.crew import Crew, Executors, Processes
-from microgradx.training.trials.grid import Axis, Grid, Value, read, size
-from microgradx.training.trials.journal import Job, Journal, described
+from microgradx.training.trials.grid import Axis, Grid, Range, Value, read, size
+from microgradx.training.trials.journal import Entry, Fits, Job, Journal, damaged, described
 from microgradx.training.trials.results import Results
 from microgradx.training.trials.watch import Watch
 
@@ -63,8 +63,25 @@ class Plan:
             raise ArgumentError(one_of("search", self.search, SEARCHES))
         if (self.search is None) != (self.trials is None):
             raise ArgumentError("a search needs a number of trials, and trials are those of a search.")
+        if self.trials is not None:
+            whole("trials", self.trials, 1)
         if len(set(self.seeds)) < len(self.seeds) or not self.seeds:
             raise ArgumentError(f"seeds are at least one, each once, not {self.seeds}.")
+
+    @classmethod
+    def read(cls, folder: Path) -> Self:
+        """The plan of the sweep in a folder; CheckpointError where there is none, or one without sense."""
+        about = described(folder)
+        try:
+            plan = cls(**{name: about[name] for name in cls.__dataclass_fields__})
+            lists = all(isinstance(given, str | list) for given in plan.grid.values())
+            seeds = all(type(seed) is int for seed in plan.seeds)
+            epochs = (plan.epochs is None) == (plan.halving is None) and whole("epochs", plan.epochs or 1, 1)
+            if lists and seeds and epochs and isinstance(plan.about, dict) and plan.axes and plan.count:
+                return plan
+        except (MicrogradxError, *FOREIGN):
+            pass
+        raise damaged(folder)
 
     @property
     def axes(self) -> dict[str, Axis]:
@@ -98,6 +115,21 @@ class Plan:
             asked = f"a sweep of {self.count:,} trainings, more than {most:,}"
             raise ArgumentError(f"{asked}: leave some out, or ask for so many with most={self.count}.")
 
+    def fitting(self) -> Fits:
+        """What tells the entries of this sweep from those of another."""
+        members = {name: member(name, axis) for name, axis in self.axes.items()}
+        seeds = set(self.seeds)
+        rounds = set(self.stages) if self.halving else {None}
+
+        def fits(entry: Entry) -> bool:
+            """Whether its configuration, seed and epochs are among those that are tried."""
+            config = entry["config"]
+            if config.keys() != members.keys() or entry["seed"] not in seeds:
+                return False
+            return entry.get("epochs") in rounds and all(members[name](config[name]) for name in config)
+
+        return fits
+
     def jobs(self, folder: Path | None) -> plans.Plan:
         """The trials, round by round."""
         if self.halving and self.epochs:
@@ -111,13 +143,29 @@ class Plan:
         """Describe the sweep in its folder; one that is resumed must be the same."""
         path, now = folder / "sweep.json", asdict(self)
         if path.exists():
-            before = described(folder)
+            before = json.loads(json.dumps(asdict(Plan.read(folder))))
             if not resume:
                 raise ArgumentError(f"{folder} already holds a sweep: resume it, or choose another folder.")
             if other := [name for name in now if before.get(name) != json.loads(json.dumps(now[name]))]:
                 raise CheckpointError(f"{folder} holds a sweep with another {', '.join(other)}.")
             return
         replace(path, f"{json.dumps(now | {'versions': versions()}, indent=2)}\n".encode())
+
+
+def text(value: object) -> str:
+    """A value as a line of the journal has it."""
+    return json.dumps(value, sort_keys=True)
+
+
+def member(name: str, axis: Axis) -> Callable[[object], bool]:
+    """What tells the values of an axis, as they are and as a search writes them, from others."""
+    if isinstance(axis, Range) and axis.count is None:
+        ends = [axis.low, axis.high, *(float(f"{end:.6g}") for end in (axis.low, axis.high))]
+        return lambda value: type(value) in (int, float) and min(ends) <= value <= max(ends)  # type: ignore[operator]
+    values = axis.values(name) if isinstance(axis, Range) else axis
+    written = plans.typeable({str(k): value for k, value in enumerate(values)}).values()
+    known = {*map(text, values), *map(text, written)}
+    return lambda value: text(value) in known
 
 
 class Sweep(Results):
@@ -132,6 +180,13 @@ class Sweep(Results):
     >>> [standing.config for standing in found.standings], found.best.mean
     ([{'lr': 1}, {'lr': 2}], 1.0)
     """
+
+    @classmethod
+    def read(cls, folder: str | Path, by: str = "loss") -> Self:
+        """The sweep in a folder; CheckpointError where there is none."""
+        plan = Plan.read(Path(folder))
+        journal = Journal(Path(folder) / "trials.jsonl", plan.fitting())
+        return cls(plan.grid, [*journal.entries.values()], Path(folder), plan.about, by)
 
     def map(self, axes: Sequence[str] = (), width: int = 80) -> str:
         """Two names, and a number for each pair of their values: those given, or that matter most."""
@@ -216,7 +271,7 @@ def sweep(
             plan.keep(folder, resume)
             if halving:
                 (folder / "states").mkdir(exist_ok=True)
-        journal = Journal(folder / "trials.jsonl" if folder else None)
+        journal = Journal(folder / "trials.jsonl" if folder else None, plan.fitting() if folder else None)
         journal.mend()
         with Watch(plan.count, progress) as watch:
             work(plan.jobs(folder), journal, crew, watch)

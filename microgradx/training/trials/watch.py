@@ -4,9 +4,8 @@ import sys
 import time
 from collections.abc import Sequence
 
-from microgradx.training.trials.attempt import score
 from microgradx.training.trials.grid import Config
-from microgradx.training.trials.journal import Entry
+from microgradx.training.trials.journal import Entry, score
 
 
 class Watch:
