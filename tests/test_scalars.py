@@ -338,6 +338,17 @@ def opposite(x):
     return mg.where(~(x > 0), x, 1.0)
 
 
+def guarded(x):
+    try:
+        return 1 / x
+    except ZeroDivisionError:
+        return 0.0
+
+
+def named_inside(x):
+    return (y := x * 2) + y
+
+
 @pytest.mark.parametrize(
     "definition, of_arrays, compiled",
     [
@@ -358,6 +369,8 @@ def opposite(x):
         (remaining, "`math.remainder(x, 2)` is not for arrays", "those of math"),
         (counting, "`above + (x < 2)` computes with conditions", None),
         (of_a_condition, "`mg.exp(x > 0)` computes with conditions", None),
+        (guarded, "where(condition, a, b) instead of try", "the last statement must be the return"),
+        (named_inside, None, "`(y := (x * 2))` cannot be compiled"),
         (opposite, "`~(x > 0)` computes with conditions", "write the opposite condition"),
         (too_large, "`10 ** 400` is not for arrays; it has no value", "int too large to convert to float"),
     ],

@@ -82,9 +82,8 @@ def guarded(x: Operand) -> Operand:
 
 def on_arrays(function: Elementwise, *args: Operand, **constants: Operand) -> Operand:
     """What a user's definition says of whole arrays; refused where it does not work element by element."""
-    if spot := counted(function.function):
-        what = f"{function.name}: `{spot}` computes with conditions, which arrays take for logic"
-        raise ArgumentError(f"{what}: write where(condition, 1, 0) for such a number.")
+    if wrong := unlike_numbers(function.function):
+        raise ArgumentError(f"{function.name}: {wrong}.")
     try:
         shape = np.broadcast_shapes(*map(np.shape, args))
         result = for_arrays(function.function)(*map(guarded, args), **constants)
@@ -105,10 +104,10 @@ def on_arrays(function: Elementwise, *args: Operand, **constants: Operand) -> Op
 
 
 @cache
-def counted(function: Callable[..., Operand]) -> str:
-    """Where a definition computes with nothing but conditions: NumPy's True + True is True, a number's is 2.
+def unlike_numbers(function: Callable[..., Operand]) -> str:
+    """What of a definition means something else on arrays, and what to write; "" where nothing is known.
 
-    "" where it does not, or cannot be read.
+    NumPy's True + True is True, and of a number 2; 1 / 0 is an error, and of an array inf.
     """
     try:
         tree = definition(function)
@@ -126,14 +125,17 @@ def counted(function: Callable[..., Operand]) -> str:
         if isinstance(node, ast.Assign) and isinstance(target := node.targets[0], ast.Name):
             (names.add if condition(node.value) else names.discard)(target.id)
     for node in ast.walk(tree):
+        if isinstance(node, ast.Try):
+            return "arrays raise no such errors: write where(condition, a, b) instead of try"
         if isinstance(node, ast.BinOp):
             found = not condition(node) and condition(node.left) and condition(node.right)
         elif isinstance(node, ast.Call):
             found = bool(node.args) and all(map(condition, node.args))
         else:
             found = isinstance(node, ast.UnaryOp) and condition(node.operand)
-        if found and isinstance(node, ast.expr):
-            return ast.unparse(node)
+        if found:
+            what = f"`{ast.unparse(node)}` computes with conditions, which arrays take for logic"
+            return f"{what}: write where(condition, 1, 0) for such a number"
     return ""
 
 

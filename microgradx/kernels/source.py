@@ -95,8 +95,7 @@ STATEMENTS = {
 """What to write for statements that are not there."""
 
 EXPRESSIONS = (
-    ast.BinOp, ast.BoolOp, ast.Call, ast.Compare, ast.Constant, ast.IfExp, ast.Name, ast.NamedExpr, ast.Tuple,
-    ast.UnaryOp,
+    ast.BinOp, ast.BoolOp, ast.Call, ast.Compare, ast.Constant, ast.IfExp, ast.Name, ast.Tuple, ast.UnaryOp,
 )  # fmt: skip
 """What a definition may consist of."""
 
