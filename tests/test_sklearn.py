@@ -172,7 +172,7 @@ def test_odd_parameters_are_named(options, message):
         {"random_state": None},
         {"class_weight": {0: 2}},
     ],
-    ids=str,
+    ids=lambda given: next(iter(given)),
 )
 def test_scikit_learns_ways_work_here(options):
     model = pickle.loads(pickle.dumps(MLPClassifier(**QUICK | {"max_iter": 1} | options).fit(x, y)))
