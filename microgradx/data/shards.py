@@ -52,6 +52,7 @@ class Shards:
         sample = prepare(np.asarray(first[:1]))
         rows = self.ends[-1] if order is None else len(order)
         self.shape, self.dtype = (rows, *sample.shape[1:]), sample.dtype
+        self.read = np.result_type(*{part.dtype for part in parts})  # what rows are before `prepare`
 
     ndim = property(lambda self: len(self.shape), doc="The number of axes.")
     size = property(lambda self: int(np.prod(self.shape)), doc="The number of elements.")
@@ -75,7 +76,7 @@ class Shards:
         if at.size and not 0 <= at.min() <= at.max() < len(self):
             raise IndexError(f"row {at.max()} of {len(self)}")
         at = at if self.order is None else self.order[at]
-        out = np.empty((len(at), *self.parts[0].shape[1:]), np.result_type(*self.parts))
+        out = np.empty((len(at), *self.parts[0].shape[1:]), self.read)
         homes = np.searchsorted(self.ends, at, "right")
         for k in np.unique(homes):
             here = homes == k

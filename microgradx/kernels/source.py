@@ -35,42 +35,11 @@ Names = dict[str, Any]
 """What a file or a definition names: modules, functions, numbers, whatever a user has there."""
 
 
-MATHS = set(
-    [
-        "acos",
-        "acosh",
-        "asin",
-        "asinh",
-        "atan",
-        "atan2",
-        "atanh",
-        "copysign",
-        "cos",
-        "cosh",
-        "degrees",
-        "erf",
-        "erfc",
-        "exp",
-        "expm1",
-        "fabs",
-        "hypot",
-        "isfinite",
-        "isinf",
-        "isnan",
-        "lgamma",
-        "log",
-        "log10",
-        "log1p",
-        "log2",
-        "pow",
-        "radians",
-        "sin",
-        "sinh",
-        "sqrt",
-        "tan",
-        "tanh",
-    ]
-)
+MATHS = {
+    "acos", "acosh", "asin", "asinh", "atan", "atan2", "atanh", "copysign", "cos", "cosh", "degrees", "erf",
+    "erfc", "exp", "expm1", "fabs", "hypot", "isfinite", "isinf", "isnan", "lgamma", "log", "log10",
+    "log1p", "log2", "pow", "radians", "sin", "sinh", "sqrt", "tan", "tanh",
+}  # fmt: skip
 """What definitions may use of `math`: numbers to numbers, of arrays and in compiled code the same."""
 
 TWO = {"atan2", "copysign", "hypot", "pow"}  # of these take two numbers
