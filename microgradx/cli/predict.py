@@ -124,12 +124,13 @@ def rows(file: Path, features: int, columns: Sequence[str] = ()) -> np.ndarray:
         lines = list(records(file, None))
         if columns and lines and all(number(cell) is None for cell in lines[0][1]):
             lines = by_name(file, lines, columns)
-        elif lines and features < len(lines[0][1]) <= features + 2:
-            x, *_ = read_csv(file, -1, None, None, False)
-            if x.shape[1] == features:
-                return x
-        elif lines and to_numbers(lines[0][1]) is None:
-            lines = lines[1:]
+        else:
+            if lines and features < len(lines[0][1]) <= features + 2:
+                x, *_ = read_csv(file, -1, None, None, False)
+                if x.shape[1] == features:
+                    return x
+            if lines and to_numbers(lines[0][1]) is None:
+                lines = lines[1:]
         numbers = [to_numbers(cells) for _, cells in lines]
         for (line, cells), row in zip(lines, numbers, strict=True):
             if row is None:
