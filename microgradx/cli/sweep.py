@@ -1,14 +1,12 @@
 """`microgradx sweep`: many trainings with other options, and what is best."""
 
 import json
-import os
 import shlex
 import warnings
 from collections.abc import Collection, Iterator, Sequence
 from concurrent.futures import Executor
 from contextlib import contextmanager
 from importlib.util import find_spec
-from itertools import count
 from pathlib import Path
 from textwrap import shorten
 from typing import Any, cast
@@ -17,9 +15,10 @@ import click
 
 from microgradx.cli.options import option
 from microgradx.cli.terminal import columns, tell
-from microgradx.cli.train import OPTIONS
+from microgradx.cli.train import OPTIONS, free
 from microgradx.cli.trial import FIXED, Trial, command, data_of, known, name_of, recipe_of
 from microgradx.errors import ArgumentError, CheckpointError, TrainingWarning, one_of
+from microgradx.training.mpi import imported, launched
 from microgradx.training.stopping import Terminated
 from microgradx.training.trials.crew import few_threads
 from microgradx.training.trials.grid import Axis, Config, Range, combinations, size
@@ -101,7 +100,7 @@ def work(ctx: click.Context, given: dict[str, Any], executor: Executor | None) -
         plan = standing(folder)
     else:
         plan = planned(given, ctx.args)
-        folder = given["out"] or free(Path(recipe_of(ctx.args, {}, 0).data).stem)
+        folder = given["out"] or free(Path(recipe_of(ctx.args, {}, 0).data).stem, "sweeps")
     words, most = tuple(plan.about["words"]), 10**12 if given["many"] else MOST
     plan.bound(most)
     axes = axes_of(given["axes"], [name for name, axis in plan.axes.items() if len(ends_of(name, axis)) > 1])
@@ -280,26 +279,15 @@ def summary(found: Sweep) -> dict[str, Any]:
     return {"folder": str(found.folder), "by": found.by, "best": best_command(found), "configurations": rows}
 
 
-def free(name: str) -> Path:
-    """The first of sweeps/NAME-1, sweeps/NAME-2 ... that is not there yet."""
-    return next(path for n in count(1) if not (path := Path("sweeps", f"{name}-{n}")).exists())
-
-
-SIZES = "OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "PMIX_SIZE", "MPI_LOCALNRANKS"
-"""Where the starters of MPI programs say how many there are."""
-
-
 @contextmanager
 def team() -> Iterator[tuple[bool, Executor | None]]:
     """Whether this process gives out the trials, and who does them where MPI has started several."""
-    if max(int(os.environ.get(name) or 1) for name in SIZES) < 2:
+    if (launched() or (0, 1))[1] == 1:
         yield True, None
         return
-    try:
-        from mpi4py import MPI
-        from mpi4py.futures import MPICommExecutor
-    except ImportError:
-        raise ArgumentError("Sweeps under mpiexec need mpi4py: pip install 'microgradx[mpi]'.") from None
+    everybody = imported()
+    from mpi4py.futures import MPICommExecutor
+
     few_threads(1)
-    with MPICommExecutor(MPI.COMM_WORLD, root=0) as executor:
+    with MPICommExecutor(everybody, root=0) as executor:
         yield executor is not None, cast(Executor | None, executor)  # its own types say otherwise

@@ -240,6 +240,6 @@ def result(run: Run, history: History, rows: int, seconds: float) -> tuple[str, 
     return f"{first} on {rows:,} held-out rows at {when}\nin {run.folder}: {files}", first
 
 
-def free(name: str) -> Path:
+def free(name: str, room: str = "runs") -> Path:
     """The first of runs/NAME-1, runs/NAME-2 ... that is not there yet."""
-    return next(path for n in count(1) if not (path := Path("runs", f"{name}-{n}")).exists())
+    return next(path for n in count(1) if not (path := Path(room, f"{name}-{n}")).exists())

@@ -22,7 +22,7 @@ from microgradx.kernels import thread_pool
 from microgradx.training.cluster import Cluster, T
 
 if TYPE_CHECKING:
-    from mpi4py.MPI import Comm
+    from mpi4py.MPI import Comm, Intracomm
 
 LAUNCHED = {"PMI_RANK": "PMI_SIZE", "OMPI_COMM_WORLD_RANK": "OMPI_COMM_WORLD_SIZE", "PMIX_RANK": ""}
 """What an MPI launcher tells its processes: MPICH's and Slurm's, Open MPI's, and those that speak PMIx."""
@@ -212,7 +212,7 @@ def launched() -> tuple[int, int] | None:
     return None
 
 
-def imported() -> "Comm":
+def imported() -> "Intracomm":
     """All processes, as mpi4py has them; ClusterError where it is missing or finds no MPI."""
     try:
         from mpi4py import MPI
