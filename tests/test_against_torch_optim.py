@@ -52,11 +52,13 @@ GRIDS = {
     ),
 }
 CASES = [
-    pytest.param(name, options, maximize, id=f"{name}-{i}{'-maximize' * maximize}")
+    pytest.param(name, options, maximize, dtype, id=f"{dtype}-{name}-{i}{'-maximize' * maximize}")
     for name, cases in GRIDS.items()
     for i, options in enumerate(cases)
     for maximize in (False, True)
     if not maximize or (i == len(cases) - 1 and name != "Muon")  # PyTorch's Muon cannot
+    for dtype in ("float64", "float32")
+    if dtype == "float64" or i in (0, len(cases) - 1)  # the arithmetic is that of float64, where all are seen
 ]
 SHAPES = [(7, 3), (3,), (3, 2), (2,)]
 
@@ -71,7 +73,7 @@ def dtype(request, monkeypatch):
     torch.set_default_dtype(before)
 
 
-def steps(name, options, dtype, count=100):
+def steps(name, options, dtype, count=50):
     """Both optimizers after steps along the same gradients, some of which are missing: (ours, PyTorch's)."""
     rng = np.random.default_rng(0)
     shapes = [shape for shape in SHAPES if name != "Muon" or len(shape) == 2]
@@ -90,8 +92,8 @@ def steps(name, options, dtype, count=100):
     return opt, oracle
 
 
-@pytest.mark.parametrize(("name", "options", "maximize"), CASES)
-def test_hundred_steps_agree(name, options, maximize, dtype):
+@pytest.mark.parametrize(("name", "options", "maximize", "dtype"), CASES, indirect=["dtype"])
+def test_fifty_steps_agree(name, options, maximize, dtype):
     opt, oracle = steps(name, options | ({"maximize": True} if maximize else {}), dtype)
     tolerance = {"float32": 1e-5, "float64": 1e-12}[dtype]
     theirs = oracle.param_groups[0]["params"]
@@ -101,7 +103,7 @@ def test_hundred_steps_agree(name, options, maximize, dtype):
 
 
 def test_the_average_of_asgd_agrees(dtype):
-    opt, oracle = steps("ASGD", {"t0": 20.0, "lr": 0.1}, dtype)
+    opt, oracle = steps("ASGD", {"t0": 20.0, "lr": 0.1}, dtype, count=100)
     for p, name in zip(oracle.param_groups[0]["params"], opt.state, strict=True):
         np.testing.assert_allclose(opt.state[name]["average"], oracle.state[p]["ax"].numpy().T, rtol=1e-5)
 
