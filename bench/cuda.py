@@ -137,7 +137,7 @@ def sanitizer(quick: bool) -> Iterator[Row]:
 
 def curve(quick: bool) -> Iterator[Row]:
     """1,000 steps on both devices, and compiled against eager."""
-    network, steps, batch = (Network((8, 6, 3)), 6, 4) if quick else (Network((784, 128, 10)), 1000, 128)
+    network, steps, batch = (Network((8, 6, 3)), 4, 4) if quick else (Network((784, 128, 10)), 1000, 128)
     losses = {}
     for where, how in (("cpu", ""), ("cuda", "graph"), ("cuda", "epoch")):
         step, x, y = trained(network, where, steps * batch, how)
@@ -229,8 +229,7 @@ def copies(size: int) -> Row:
 def training(quick: bool) -> Iterator[Row]:
     """Ten epochs of 784-128-10 with the data on the device."""
     try:
-        split = data.fashion_mnist()
-        name = "Fashion-MNIST"
+        split, name = (data.digits(), "digits") if quick else (data.fashion_mnist(), "Fashion-MNIST")
     except mg.MicrogradxError:
         split, name = data.synthetic_digits(), "synthetic digits, for want of Fashion-MNIST's files"
     (x, y), (xt, yt) = split

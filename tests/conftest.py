@@ -6,9 +6,9 @@ import shutil
 import numpy as np
 import pytest
 from hypothesis import settings
+from tables import restored
 
 import microgradx as mg
-from microgradx import data, optim, primitives, rules, scalars, study
 from microgradx.eager.mode import mode
 from microgradx.scalars import executors
 
@@ -26,6 +26,13 @@ def pytest_configure(config):
 
 def pytest_addoption(parser):
     parser.addoption("--machine-code", action="store_true", help="compile the steps of all tests")
+
+
+def pytest_ignore_collect(collection_path, config):
+    """With `-m cuda`, files that have no test of this mark are not even imported."""
+    if config.option.markexpr == "cuda" and collection_path.name.startswith("test_"):
+        return "mark.cuda" not in collection_path.read_text(encoding="utf-8") or None
+    return None
 
 
 @pytest.fixture(autouse=True)
@@ -58,18 +65,17 @@ def nothing_leaks():
     assert state() == before, "the test changed global state and did not change it back"
 
 
-REGISTRIES = scalars.functions, primitives.operations, primitives.cases, rules.rules
-REGISTRIES += optim.optimizers, optim.plans, data.datasets, study.surfaces
+@pytest.fixture
+def registries():
+    """What a test declares is gone afterwards."""
+    with restored():
+        yield
 
 
 @pytest.fixture
-def registries():
-    """What a test declares of functions, operations, rules and sets is gone afterwards."""
-    before = [dict(registry) for registry in REGISTRIES]
-    yield
-    for registry, then in zip(REGISTRIES, before, strict=True):
-        registry.clear()
-        registry.update(then)
+def undrawn(monkeypatch):
+    """Runs leave no figures: these take longer than a short training."""
+    monkeypatch.setattr("microgradx.training.loop.draw", lambda *_: [])
 
 
 @pytest.fixture(scope="session")

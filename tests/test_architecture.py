@@ -29,13 +29,18 @@ def room(path):
 
 
 @cache
+def parsed(path):
+    return ast.parse(path.read_text(encoding="utf-8"))
+
+
+@cache
 def imports(path):
     """Every module that a file imports anywhere in it, as dotted names."""
     return list(imported(path))
 
 
 def imported(path):
-    for node in ast.walk(ast.parse(path.read_text())):
+    for node in ast.walk(parsed(path)):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
@@ -52,13 +57,13 @@ def allowed(home):
     return set(ROOMS[: ROOMS.index(home) + 1]) | ({"data"} if home not in LEFT else set())
 
 
-@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(ROOT)))
-def test_imports_point_left(path):
-    for name in imports(path):
-        package, _, rest = name.partition(".")
-        other = rest.partition(".")[0]
-        if package == "microgradx" and other != "__version__":
-            assert other in allowed(room(path)), f"{path} imports {name}"
+def test_imports_point_left():
+    for path in FILES:
+        for name in imports(path):
+            package, _, rest = name.partition(".")
+            other = rest.partition(".")[0]
+            if package == "microgradx" and other != "__version__":
+                assert other in allowed(room(path)), f"{path} imports {name}"
 
 
 def test_definitions_on_plain_numbers_import_no_array_library():
@@ -198,22 +203,19 @@ def test_without_the_compiler_the_framework_trains_as_before(tmp_path, device):
         np.testing.assert_allclose(one, other, rtol=0 if device == "cpu" else 1e-5)
 
 
-@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(ROOT)))
-def test_a_file_is_read_in_one_go(path):
+def test_a_file_is_read_in_one_go():
     catalogues = {"scalars.py", "rules.py"}  # one short definition after another
-    assert len(path.read_text().splitlines()) <= 400 or path.name in catalogues
-    assert path.name not in {"utils.py", "helpers.py", "common.py"}
-    assert ast.get_docstring(ast.parse(path.read_text())) or not path.read_text(), (
-        f"{path}: say what it is for"
-    )
+    for path in FILES:
+        text = path.read_text(encoding="utf-8")
+        assert len(text.splitlines()) <= 400 or path.name in catalogues, path
+        assert path.name not in {"utils.py", "helpers.py", "common.py"}, path
+        assert ast.get_docstring(parsed(path)) or not text, f"{path}: say what it is for"
 
 
-@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(ROOT)))
-def test_text_files_are_opened_with_an_encoding(path):
+def test_text_files_are_opened_with_an_encoding():
     """Else they are read as the locale has it: ASCII under LC_ALL=C."""
-    for call in (
-        node for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))) if isinstance(node, ast.Call)
-    ):
+    calls = [(path, node) for path in FILES for node in ast.walk(parsed(path)) if isinstance(node, ast.Call)]
+    for path, call in calls:
         name = getattr(call.func, "attr", getattr(call.func, "id", ""))
         given = {keyword.arg for keyword in call.keywords}
         mode = "".join(a.value for a in call.args if isinstance(a, ast.Constant) and isinstance(a.value, str))

@@ -12,8 +12,8 @@ from bench.parts import Part
 from microgradx.compiler.run.cuda_executable import CudaExecutable
 from microgradx.cuda import build, device, simulated
 
-PRECISIONS = [job.part() for job in cuda_steps.MORE[:2]]
-REHEARSED = [*cuda.PARTS[:4], cuda.TRAINING, cuda.PRODUCTS, cuda.LAUNCHES, *PRECISIONS]
+PRECISIONS = [cuda.FIRST_STEPS[0], cuda_steps.MORE[1].part()]  # float32, and bf16
+REHEARSED = [cuda.BITS, cuda.CURVE, cuda.SWEEPS, cuda.TRAINING, cuda.PRODUCTS, cuda.LAUNCHES, *PRECISIONS]
 
 
 @pytest.fixture
@@ -59,7 +59,7 @@ def gpu(monkeypatch):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("part", [cuda.SWEEPS, cuda.LAUNCHES, PRECISIONS[0]], ids=str)
+@pytest.mark.parametrize("part", [cuda.SWEEPS, cuda.LAUNCHES], ids=str)
 def test_the_hosts_side_of_a_part(part, torch, gpu, monkeypatch):
     """Memory, launches, graphs: all that happens but the kernels."""
     monkeypatch.setattr(cuda_steps, "PEERS", {})

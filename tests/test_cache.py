@@ -41,7 +41,7 @@ import os, time
 from microgradx.kernels import cache
 place = cache.folder()
 (place.parent / f"ready{os.getpid()}").touch()
-while len(list(place.parent.glob("ready*"))) < 4:
+while len(list(place.parent.glob("ready*"))) < 3:
     time.sleep(0.001)
 with cache.locked("double_1"):
     if cache.read("double_1.o") is None:
@@ -53,29 +53,10 @@ assert cache.read("double_1.o") == b"machine code"
 
 
 def test_of_several_processes_one_makes_a_kernel_and_the_others_wait(place):
-    several = [subprocess.Popen([sys.executable, "-W", "error", "-c", MAKE]) for _ in range(4)]
-    assert [process.wait(60) for process in several] == [0] * 4
+    several = [subprocess.Popen([sys.executable, "-W", "error", "-c", MAKE]) for _ in range(3)]
+    assert [process.wait(60) for process in several] == [0] * 3
     assert len(list(place.parent.glob("made*"))) == 1
     assert [path.name for path in place.iterdir()] == ["double_1.o"]
-
-
-COMPILE = """
-import sys, numpy as np
-from microgradx.kernels import sweep
-from microgradx.rules import rules
-a = [np.ones(4, np.float32) for _ in range(3)]
-sweep(rules["lion"], np.float32)(*a, t=1)
-print(a[0].tobytes().hex())
-"""
-
-
-@pytest.mark.slow
-def test_several_processes_may_compile_the_same_kernel_at_once(place):
-    command = [sys.executable, "-W", "error", "-c", COMPILE]
-    several = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(4)]
-    answers = [process.communicate(timeout=120)[0] for process in several]
-    assert [process.returncode for process in several] == [0] * 4 and len(set(answers)) == 1
-    assert sorted(path.suffix for path in place.iterdir()) == [".o", ".py"]
 
 
 def hold(ready):

@@ -22,9 +22,10 @@ from microgradx.cli import COMMANDS, cli, main, picture, terminal
 from microgradx.cli.recipe import Recipe, activations, losses
 from microgradx.data import datasets
 from microgradx.optim import optimizers, plans
-from microgradx.training import Run, checkpoints
+from microgradx.training import Run, checkpoints, runs
 
 graph_command = import_module("microgradx.cli.graph")
+pytestmark = pytest.mark.usefixtures("undrawn")
 ROOT = Path(__file__).parent.parent
 COMMAND = [sys.executable, "-m", "microgradx.cli"]
 
@@ -93,7 +94,8 @@ def test_train_alone_learns_the_digits(trained):
     assert checkpoints.load(trained.best)["confusion"].trace() >= 0.97 * 359
 
 
-def test_train_says_what_came_out(command):
+def test_train_says_what_came_out(command, monkeypatch):
+    monkeypatch.setattr("microgradx.training.loop.draw", runs.draw)
     code, out, errors = command("train", "--data", "moons", "--model", "2-8-2", "--epochs", 2)
     assert code == 0 and [line[:5] for line in errors.splitlines()] == ["epoch", "    1", "    2"]
     first, second, result, files = out.splitlines()
@@ -101,7 +103,7 @@ def test_train_says_what_came_out(command):
     assert second == "2-8-2 relu, adam, seed 0"
     assert "held-out rows at epoch 2 of 2, the best by loss; " in result and result.endswith(" s in all")
     assert files.startswith("in runs/moons-adam-1: best.safetensors, config.json, confusion.png")
-    assert command("train", "--data", "moons", "--epochs", 1)[0] == 0
+    assert command("train", "--data", "moons", "--epochs", 1, *UNCOMPILED)[0] == 0
     assert Path("runs/moons-adam-2").is_dir()
 
 
@@ -121,7 +123,7 @@ def test_every_optimizer_trains_with_its_own_options(command, name):
 
 
 def test_hyperparameters_of_every_kind(command):
-    options = ["--betas", "0.8,0.9", "--weight-decay", "0.1", "--amsgrad", "--eps=1e-6"]
+    options = ["--betas", "0.8,0.9", "--weight-decay", "0.1", "--amsgrad", "--eps=1e-6", *UNCOMPILED]
     assert command("train", "--data=xor", "--epochs=1", "--optimizer", "adam", *options)[0] == 0
     recipe = Run("runs/xor-adam-1").read()["recipe"]
     assert recipe["hyperparameters"] == {
@@ -140,7 +142,7 @@ def test_a_part_of_a_tuple_may_be_none(command):
 
 @pytest.mark.parametrize("name", plans)
 def test_every_schedule_trains(command, name):
-    assert command("train", "--data=xor", "--epochs=1", "--schedule", name)[0] == 0
+    assert command("train", "--data=xor", "--epochs=1", "--schedule", name, *UNCOMPILED)[0] == 0
 
 
 PLANS = {
@@ -174,7 +176,7 @@ def test_every_activation_trains(command, name):
 
 
 def test_a_regression_and_its_predictions(command):
-    assert command("train", "--data=regression", "--epochs=2")[0] == 0
+    assert command("train", "--data=regression", "--epochs=2", *UNCOMPILED)[0] == 0
     code, out, _ = command("evaluate", "runs/regression-adam-1")
     assert code == 0 and out.startswith("loss ") and len(out.splitlines()) == 1
     np.savetxt("x.csv", data.regression().test[0][:3], delimiter=",")
@@ -187,7 +189,9 @@ def test_data_of_your_own(command):
     np.savez("mine.npz", x=x, y=y)
     np.savetxt("mine.csv", np.column_stack([x, y]), delimiter=",", header="a,b,label", comments="")
     for file in ("mine.npz", "mine.csv"):
-        assert command("train", "--data", file, "--epochs", 1, "--out", f"run{file[-3:]}")[0] == 0
+        assert (
+            command("train", "--data", file, "--epochs", 1, "--out", f"run{file[-3:]}", *UNCOMPILED)[0] == 0
+        )
     assert command("predict", "runnpz", "mine.npz")[1].count("\n") == len(x)
 
 
@@ -238,7 +242,7 @@ def test_predict_finds_columns_by_their_names(command):
         name, np.column_stack(columns), "%s", ",", header=head, comments=""
     )
     write("own.csv", "a,b,kind", rows, np.where(rows[:, 0] > 0, "up", "down"))
-    assert command("train", "--data=own.csv", "--epochs=1", "--out=run")[0] == 0
+    assert command("train", "--data=own.csv", "--epochs=1", "--out=run", *UNCOMPILED)[0] == 0
     write("same.csv", "a,b", rows)
     write("other.csv", "id,b,a", range(60), rows[:, ::-1])
     write("less.csv", "a,c", rows)
@@ -279,22 +283,33 @@ def test_a_folder_of_pictures(command):
     assert (code, one, other, first[0]) == (0, "0.png", "1.png", "b") and first == second
 
 
+LINES = """
+import sys
+from microgradx.cli import main
+for line in sys.argv[1:]:
+    try:
+        main(line.split())
+    except SystemExit as stop:
+        assert not stop.code, line
+"""
+
+
 @pytest.mark.slow
 def test_train_in_a_plain_locale(tmp_path):
     """Nothing that is read or written depends on the encoding that the system has for text."""
     rows = "".join(f"{n % 7},{'größer' if n % 3 else 'kleiner'}\n" for n in range(20))
     (tmp_path / "größe.csv").write_text("breite,größe\n" + rows, encoding="utf-8")
     plain = os.environ | {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0", "MPLBACKEND": "agg"}
-    for arguments in (
-        ["train", "--data=größe.csv", "--epochs=1", "--threads=1", "--out=läufe", *UNCOMPILED],
-        ["evaluate", "läufe"],
-        ["train", "--help"],
-        ["train", "--resume=läufe", "--epochs=2"],
-    ):
-        done = subprocess.run([*COMMAND, *arguments], cwd=tmp_path, env=plain | {"PYTHONPATH": str(ROOT)},
-                              capture_output=True)  # fmt: skip
-        assert done.returncode == 0, done.stderr.decode(errors="replace")
-        assert done.stderr.count(b"Error") == 0
+    lines = [
+        "train --data=größe.csv --epochs=1 --threads=1 --out=läufe --eager",
+        "evaluate läufe",
+        "train --help",
+        "train --resume=läufe --epochs=2",
+    ]
+    done = subprocess.run([sys.executable, "-c", LINES, *lines], cwd=tmp_path,
+                          env=plain | {"PYTHONPATH": str(ROOT)}, capture_output=True)  # fmt: skip
+    assert done.returncode == 0, done.stderr.decode(errors="replace")
+    assert done.stderr.count(b"Error") == 0
     assert len(Run(tmp_path / "läufe").history.read_text(encoding="utf-8").splitlines()) == 2
 
 
@@ -474,7 +489,7 @@ def test_predict_says_what_is_wrong_with_a_file(command, trained, name, content,
 
 @pytest.mark.parametrize("damage", ["cut", "flip", "config", "recipe", "gone"])
 def test_a_damaged_run_is_named(command, damage):
-    assert command("train", "--data=xor", "--epochs=1", "--out=run")[0] == 0
+    assert command("train", "--data=xor", "--epochs=1", "--out=run", *UNCOMPILED)[0] == 0
     run = Run("run")
     whole = run.best.read_bytes()
     match damage:
@@ -566,7 +581,7 @@ def test_a_damaged_run_is_named(command, damage):
 )
 def test_a_wrong_value_gets_one_line_and_code_2(command, line, message):
     if "full" in line:
-        assert command("train", "--data=xor", "--epochs=1", "--out=full")[0] == 0
+        assert command("train", "--data=xor", "--epochs=1", "--out=full", *UNCOMPILED)[0] == 0
     Path("file").touch()
     code, _, errors = command(*line.split())
     assert code == 2 and message in errors and errors.count("\n") == 1
@@ -709,8 +724,7 @@ def test_a_warning_is_one_line(command, monkeypatch, tmp_path):
     assert code == 0 and errors.startswith("warning: the kernel cache") and errors.count("\n") == 1
 
 
-def test_names_of_a_file_give_a_terminal_no_orders(command, tmp_path, monkeypatch):
-    monkeypatch.setattr("microgradx.training.loop.draw", lambda *_: [])  # figures take long
+def test_names_of_a_file_give_a_terminal_no_orders(command, tmp_path):
     names = "\x1b[31mred", "[bold]b\u202e", "c$\\foo$"  # orders, and markup
     rows = [f'{k},{k * k},"{names[k % 3]}"' for k in range(30)]
     (tmp_path / "a.csv").write_text("\n".join(["x,z,class", *rows]))
@@ -725,8 +739,7 @@ def test_names_of_a_file_give_a_terminal_no_orders(command, tmp_path, monkeypatc
     assert code == 1 and "has the classes \\x1b[31mred2, [bold]b" in errors and "train anew" in errors
 
 
-def test_a_table_of_numbers_is_a_regression_where_the_loss_is_one(command, tmp_path, monkeypatch):
-    monkeypatch.setattr("microgradx.training.loop.draw", lambda *_: [])
+def test_a_table_of_numbers_is_a_regression_where_the_loss_is_one(command, tmp_path):
     (tmp_path / "a.csv").write_text("\n".join(["x,z,y", *(f"{k},{k * k},{k / 2}" for k in range(20))]))
     train = "train --data a.csv --model 2-4-1 --epochs 1 --eager --quiet --out run"
     assert "For a regression: --loss mse_loss" in command(*train.split())[2]

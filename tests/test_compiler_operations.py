@@ -12,7 +12,7 @@ from microgradx import primitives, scalars
 from microgradx.primitives import operations
 
 TOGETHER = 8  # rows in one step: a compilation each would take too long, a long step as well
-EXAMPLES = 5  # random programs, of about a second each; raise it to search for longer
+EXAMPLES = 3  # random programs, of about a second each; raise it to search for longer
 
 # Rows: a function of Tensors, and what it is called with
 

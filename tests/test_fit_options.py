@@ -145,6 +145,7 @@ def test_a_loss_may_be_made_of_gradients():
     assert np.isfinite(history["loss"]).all()
 
 
+@pytest.mark.usefixtures("undrawn")
 @pytest.mark.parametrize("folder", [False, True])
 def test_patience_leaves_the_best_weights(tmp_path, folder):
     def run(**more):

@@ -233,6 +233,7 @@ def test_a_callback_of_fit_freezes():
     assert moved == [[False, False, True, True], [True] * 4]
 
 
+@pytest.mark.usefixtures("undrawn")
 @pytest.mark.parametrize("eager", [True, False], ids=["eager", "compiled"])
 def test_runs_averages_and_pictures_of_a_model_with_frozen_parameters(eager, tmp_path):
     def made():

@@ -13,7 +13,7 @@ from bench.shrinking import shrink
 from bench.verdicts import WAYS, difference, judge, precision
 from microgradx import nn, primitives, scalars
 
-EAGER, INTERPRETED, COMPILED = 300, 180, 6
+EAGER, INTERPRETED, COMPILED = 300, 120, 4
 """How many programs of each kind; `python -m bench fuzz` runs more."""
 
 TOGETHER = 30  # programs in a test

@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from tables import restored
 
 import microgradx as mg
 
@@ -48,21 +49,27 @@ def marimo():
     )
 
 
+@pytest.fixture(scope="module")
+def process():
+    """A process of its own for all lectures: marimo changes more than our tables."""
+    with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
+        yield pool
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("name", lectures)
-def test_lecture_ends_right(name, marimo):
-    spawn = multiprocessing.get_context("spawn")  # its rules and functions would stay in our tables
-    with ProcessPoolExecutor(1, mp_context=spawn) as process:
-        assert process.submit(ends_right, name).result(timeout=300)
+def test_lecture_ends_right(name, marimo, process):
+    assert process.submit(ends_right, name).result(timeout=300)
 
 
 def ends_right(name):
     """Run a lecture; its page for the site is left in the folder LECTURE_PAGES, where that is told."""
-    if "LECTURE_PAGES" in os.environ:
-        from docs.lectures import run
+    with restored():
+        if "LECTURE_PAGES" in os.environ:
+            from docs.lectures import run
 
-        return lectures[name](run(LECTURES[name], Path(os.environ["LECTURE_PAGES"])))
-    return lectures[name](runpy.run_path(str(LECTURES[name]))["app"].run()[1])
+            return lectures[name](run(LECTURES[name], Path(os.environ["LECTURE_PAGES"])))
+        return lectures[name](runpy.run_path(str(LECTURES[name]))["app"].run()[1])
 
 
 @contextmanager

@@ -15,6 +15,8 @@ from microgradx.kernels.random import generator
 from microgradx.study.inspection import grid, quantiles
 from microgradx.study.lr_finder import Rates, smoothed
 
+pytestmark = pytest.mark.usefixtures("undrawn")
+
 
 def small(optimizer=optim.Adam, **options):
     mg.seed(0)
@@ -196,7 +198,7 @@ def test_the_commands(tmp_path, monkeypatch, capsys):
     assert code == 0, err
     assert "try" in out and "--optimizer adam --lr" in out
     assert pixels("rates.png").shape[1] > 500
-    code, out, err = command("train --epochs 1 --model 64-8-10 --out run --quiet --histograms")
+    code, out, err = command("train --epochs 1 --model 64-8-10 --out run --quiet --histograms --eager")
     assert code == 0 and "histograms.jsonl, histograms.png" in out, err
     assert command("train --resume run --epochs 2 --quiet --histograms")[0] == 0
     assert len((tmp_path / "run" / "histograms.jsonl").read_text().splitlines()) == 3
@@ -204,7 +206,7 @@ def test_the_commands(tmp_path, monkeypatch, capsys):
     assert code == 0, err
     assert "held-out images are wrong" in out
     assert {path.name for path in (tmp_path / "run").glob("*.png")} >= {"filters.png", "mistakes.png"}
-    assert command("train --data moons --epochs 1 --out moons --quiet")[0] == 0
+    assert command("train --data moons --epochs 1 --out moons --quiet --eager")[0] == 0
     code, _, err = command("look moons")
     assert code == 1 and "moons has no images to show" in err
     code, _, err = command("train --resume moons --histograms")

@@ -33,10 +33,21 @@ from microgradx.errors import (
     TrainingWarning,
 )
 from microgradx.kernels.random import generator
-from microgradx.training import History, Run, accuracy, checkpoints, confusion_matrix, evaluate, figures, fit
+from microgradx.training import (
+    History,
+    Run,
+    accuracy,
+    checkpoints,
+    confusion_matrix,
+    evaluate,
+    figures,
+    fit,
+    runs,
+)
 from microgradx.training.identity import alike, named
 from microgradx.training.stopping import interruptible
 
+pytestmark = pytest.mark.usefixtures("undrawn")
 TRAIN, TEST = moons(n=120, seed=1)
 
 
@@ -182,7 +193,8 @@ def test_drop_last_leaves_a_short_batch_out():
 # Run folders
 
 
-def test_a_run_folder_says_how_it_was_made(tmp_path):
+def test_a_run_folder_says_how_it_was_made(tmp_path, monkeypatch):
+    monkeypatch.setattr("microgradx.training.loop.draw", runs.draw)
     _, history = trained(out=tmp_path / "a" / "run", seed=5, config={"mine": 1}, classes=["up", "down"])
     run = Run(tmp_path / "a" / "run")
     config = run.read()
@@ -229,6 +241,7 @@ import sys, time
 sys.path.insert(0, {tests!r})
 import test_training as t
 from microgradx.training import loop
+loop.draw = lambda *_: []
 if "slow" in sys.argv:
     steps = loop.Trainer.steps_over
     loop.Trainer.steps_over = lambda *args: (time.sleep(0.03), print("step", flush=True), steps(*args))[2]
@@ -287,9 +300,8 @@ def test_the_second_signal_stops_at_once_and_an_ignored_one_stays_ignored():
 
 
 def quick(epochs, **options):
-    """`trained`, line by line and without figures, which take longest."""
-    with mock.patch("microgradx.training.loop.draw"):
-        return trained(epochs, eager=True, seed=1, **options)
+    """`trained`, line by line."""
+    return trained(epochs, eager=True, seed=1, **options)
 
 
 @pytest.fixture(scope="module")

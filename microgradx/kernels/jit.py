@@ -13,6 +13,7 @@ import os
 import threading
 from collections.abc import Callable, Collection, Iterator
 from contextlib import ExitStack, contextmanager
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from weakref import WeakValueDictionary
@@ -109,6 +110,7 @@ def optimised(
     inner = settings | {"inline": "always"}
     if exact is not None:
         settings |= {"fastmath": {"contract"}, "_nrt": False}
+        settings["pipeline_class"] = few_passes()
         inner = settings | {"no_cpython_wrapper": True, "no_cfunc_wrapper": True}
     names: Names = {"__name__": Path(path).stem}
     exec(compile(source, path, "exec"), names)
@@ -139,6 +141,40 @@ def optimised(
         if f.is_declaration and not known:
             raise KernelError(f"{path}: needs `{f.name}`, which exists only inside Numba.")
     return module
+
+
+@cache
+def few_passes() -> type:
+    """Numba's compiler without the passes for what steps never contain, which take a seventh of its time.
+
+    These are closures, `with`, raised errors, loops over tuples of several types and expressions of arrays.
+    """
+    from numba.core import compiler, typed_passes, untyped_passes
+    from numba.core.compiler_machinery import PassManager
+
+    class Compiler(compiler.CompilerBase):
+        def define_pipelines(self) -> list[PassManager]:
+            passes = PassManager("steps")
+            for name in (
+                "TranslateByteCode",
+                "FixupArgs",
+                "IRProcessing",
+                "GenericRewrites",
+                "ReconstructSSA",
+            ):
+                passes.add_pass(getattr(untyped_passes, name), name)
+            for name in (
+                "NopythonTypeInference",
+                "PreLowerStripPhis",
+                "IRLegalization",
+                "NativeLowering",
+                "NoPythonBackend",
+            ):
+                passes.add_pass(getattr(typed_passes, name), name)
+            passes.finalize()
+            return [passes]
+
+    return Compiler
 
 
 @contextmanager
