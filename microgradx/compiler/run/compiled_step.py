@@ -146,11 +146,13 @@ class CompiledStep:
         """(steps, width) float64, what a file needs of every step; schedules and step counts go on."""
         table = np.zeros((steps, max(1, emitted.width)))
         stride = 1 if self.captured.in_turns else max(steps, 1)
-        for start in range(0, steps, stride):
-            for k, event in enumerate(self.captured.events):
-                rows = event.happen(stride)
-                if (column := emitted.columns.get(k)) is not None:
-                    table[start : start + stride, column : column + len(rows[0])] = rows
+        found: list[list[Sequence[float]]] = [[] for _ in self.captured.events]
+        for _ in range(0, steps, stride):
+            for event, rows in zip(self.captured.events, found, strict=True):
+                rows += event.happen(stride)
+        for k, column in emitted.columns.items():
+            if found[k]:
+                table[:, column : column + len(found[k][0])] = found[k]
         return table
 
     def undo(self) -> list[Callable[[], None]]:
