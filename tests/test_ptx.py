@@ -114,6 +114,10 @@ def operations_of(name):
         yield from step.captured(*arrays).program.instructions
 
 
+INSPECTED = set()
+"""Operations of which an earlier piece has seen the kernel: sums and products are in all of them."""
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("piece", range(6))
 def test_every_operation_alone(piece):
@@ -124,9 +128,10 @@ def test_every_operation_alone(piece):
             given = instruction.inputs
             inputs = [Array(None, x.shape, x.dtype) if hasattr(x, "shape") else x for x in given]
             key = instruction.op, tuple(len(getattr(x, "shape", ())) for x in inputs)
-            if key in seen:
-                continue
             seen.add(key)
+            if key in INSPECTED:
+                continue
+            INSPECTED.add(key)
             out = instruction.out
             made = Operation(instruction.op, inputs, instruction.params, out.shape, out.dtype, Shape())
             if made.hosted or not made.emitted.signatures:
