@@ -129,7 +129,8 @@ class Tensor(Box):
         ShapeError where there are more, or none.
         """
         if self.size != 1:
-            raise ShapeError(f"item() needs one element, this tensor of shape {self.shape} has {self.size}.")
+            what = f"item() needs one element, this tensor of shape {self.shape} has {self.size}"
+            raise ShapeError(f"{what}: tolist() gives them all.")
         return on_host(look(self, "item()")).item()
 
     def tolist(self) -> Any:  # lists in as many lists as there are axes
@@ -137,6 +138,7 @@ class Tensor(Box):
         return on_host(look(self, "tolist()")).tolist()
 
     __array_ufunc__ = array_ufunc
+    __array_priority__ = 1000.0  # for arrays of others that look at it alone, where both have an operator
     __array_function__ = array_function
 
     @checked
@@ -207,6 +209,7 @@ class Tensor(Box):
 
     # Where it goes
 
+    @checked
     def to(self, target: DTypeLike) -> "Tensor":
         """Another dtype, or device "cpu" or "cuda"; itself where nothing changes. Gradients flow through.
 

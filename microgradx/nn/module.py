@@ -233,6 +233,21 @@ def plain(name: str, value: object) -> np.ndarray:
     return array
 
 
+def how(given: object) -> str:
+    """What to write instead of something that is no module, where that is known."""
+    if isinstance(given, type) and issubclass(given, Module):
+        return f", a class: write {given.__name__}(...)."
+    if isinstance(given, list | tuple):
+        return ": write Sequential(*modules)."
+    if isinstance(given, dict):
+        return ": write Sequential(*modules.values()), or keep the dict as an attribute of a module."
+    if callable(given):
+        return (
+            ", a function: there is nn.ReLU() for mg.relu; for others write a module whose forward calls it."
+        )
+    return "."
+
+
 class Sequential(Module):
     """Modules applied one after another; `model[0]`, `len(model)` and iteration work.
 
@@ -246,7 +261,7 @@ class Sequential(Module):
     def __init__(self, *modules: Module):
         for i, module in enumerate(modules):
             if not isinstance(module, Module):
-                raise ArgumentError(f"Sequential takes modules; argument {i} is a {type(module).__name__}.")
+                raise ArgumentError(f"Sequential takes modules; argument {i} is {shown(module)}{how(module)}")
             setattr(self, str(i), module)
 
     def __iter__(self) -> Iterator[Module]:
