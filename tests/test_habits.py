@@ -414,6 +414,7 @@ def test_advice_is_code_that_runs(asked, tmp_path, monkeypatch):
         parts = [advice[:stop] for stop in reversed(stops)]
         assert any(runs(part, advised()) for part in parts if part), f"{name}: {advice}"
     kernels.set_threads(threads)
+    mg.matmul_precision("highest")
 
 
 # Beside the arrays of others
