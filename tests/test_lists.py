@@ -13,7 +13,7 @@ import pytest
 from click.shell_completion import ShellComplete
 
 import microgradx as mg
-from microgradx import data, kernels, nn, optim, primitives, scalars, study, training
+from microgradx import data, extras, kernels, nn, optim, primitives, scalars, study, training
 from microgradx.cli import COMMANDS, cli
 from microgradx.cli.recipe import Recipe
 from microgradx.cli.train import OPTIONS
@@ -49,6 +49,14 @@ def defined(home, kind):
 
 def missing(space, wanted):
     return [name for name in wanted if name not in vars(space)]
+
+
+def test_extras_are_those_of_the_package():
+    """What messages say to install is what an extra brings, with its versions where any are given."""
+    declared = tomllib.loads((ROOT.parent / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+    for extra, packages in extras.packages.items():
+        wanted = [line for line in declared[extra] if not line.startswith("microgradx")]
+        assert all(line.startswith(one) for line, one in zip(wanted, packages, strict=True))
 
 
 # Public names

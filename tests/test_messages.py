@@ -166,7 +166,7 @@ ROWS = [
     (lambda: pulled(slopeless), errors.KernelError, "slopeless: in its slope 'slope' is defined nowhere."),
     (stepped, errors.KernelError, "downhill: `return p - rate * g` cannot be compiled; 'rate' is defined no"),
     (lambda: mg.jit(nn.Linear), errors.ArgumentError, "jit takes a function or a module, Linear is a class."),
-    (lambda: nn.CrossEntropyLoss(), errors.AbsentError, "has no attribute 'CrossEntropyLoss' here: write nn."),
+    (lambda: nn.CrossEntropyLoss(), errors.AbsentError, "has no attribute 'CrossEntropyLoss' here: write"),
     (lambda: vector().nothing, AttributeError, "a tensor has no attribute 'nothing'"),
     (lambda: vector().sum(dim=0), TypeError, "argument 'dim': write axis= here."),
     (lambda: vector().std(unbiased=True), TypeError, "argument 'unbiased': write ddof= here."),

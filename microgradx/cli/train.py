@@ -128,7 +128,7 @@ def train(ctx: click.Context, **given: Any) -> None:
     serves for validation. Ctrl-C stops after the step under way and says how to go on; so does SIGTERM. A
     second Ctrl-C stops at once.
 
-    `mpiexec -n 4 microgradx train` shares each batch among 4 processes (pip install 'microgradx[mpi]').
+    `mpiexec -n 4 microgradx train` shares each batch among 4 processes (pip install mpi4py mpich).
     """
     one = {f"--{name}": given[name] for name in ("out", "resume", "reproducible")}
     cluster_of().agree(lambda: one)  # what ranks tell each other from here on depends on these

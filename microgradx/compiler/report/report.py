@@ -18,6 +18,7 @@ import numpy as np
 
 from microgradx.compiler.report.machine_limits import Limits
 from microgradx.errors import ArgumentError, writable
+from microgradx.extras import install
 from microgradx.palette import BLUE, GREY, INK, RED, plain
 
 if TYPE_CHECKING:
@@ -142,7 +143,7 @@ class Report:
         try:
             from matplotlib.figure import Figure
         except ImportError:
-            raise ArgumentError("A roofline needs matplotlib: pip install 'microgradx[plot]'.") from None
+            raise ArgumentError(f"A roofline needs matplotlib: {install('plot', 'matplotlib')}.") from None
         shown = [row for row in self.rows if row.seconds > 0 and row.flop > 0 and row.bytes > 0]
         if not shown:
             raise ArgumentError(
