@@ -7,6 +7,8 @@
 True
 """
 
+from __future__ import annotations
+
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import KW_ONLY, dataclass

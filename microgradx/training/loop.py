@@ -4,6 +4,8 @@ With `out=FOLDER` everything that the rest of the run depends on is saved as it 
 called again with `resume=True`, the same call ends with the same bits as if nothing had happened.
 """
 
+from __future__ import annotations
+
 import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
