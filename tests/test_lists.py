@@ -169,7 +169,7 @@ def test_a_class_that_is_made_from_a_definition_has_its_signature(made):
         (nn.LeakyReLU, "(negative_slope=0.01)"),
         (nn.Softmax, "(dim=-1)"),
         (nn.Flatten, "(start_dim=1, end_dim=-1)"),
-        (nn.GELU(), "(*args: Any, **kwargs: Any) -> Any"),  # a module that is called, not made
+        (nn.GELU(), "(*args: 'Operand', **kwargs: 'Operand') -> 'Operand'"),  # a module, called
         (optim.StepLR, "(optimizer: microgradx.optim.base.Optimizer, step_size: int, gamma: float = 0.1, "
                        "*, last_epoch: int = -1)"),
         (optim.Momentum, "(params, lr=0.001, beta=0.9, *, weight_decay=0.0, decoupled_weight_decay=False, "
