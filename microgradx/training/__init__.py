@@ -7,7 +7,7 @@ from microgradx.training.cluster import Cluster
 from microgradx.training.evaluation import Evaluation, evaluate, outputs
 from microgradx.training.history import History, tensorboard
 from microgradx.training.loop import fit
-from microgradx.training.metrics import accuracy, confusion_matrix, predictions
+from microgradx.training.metrics import accuracy, confusion_matrix, predictions, r_squared
 from microgradx.training.mpi import MPICluster
 from microgradx.training.runs import Run
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Cluster", "Evaluation", "History", "MPICluster", "Run", "Sweep", "accuracy", "confusion_matrix",
-    "evaluate", "fit", "outputs", "predictions", "sweep", "tensorboard",
+    "evaluate", "fit", "outputs", "predictions", "r_squared", "sweep", "tensorboard",
 ]  # fmt: skip
 
 __getattr__ = familiar.of_package(
