@@ -438,7 +438,9 @@ def test_a_run_that_was_resumed_for_more_epochs_is_verified_up_to_there(command)
     assert command("train", "--resume=run", "--epochs=3")[0] == 0
     assert command("verify", "run")[:2] == (0, "the bits agree in 4 steps: their losses and the weights of "
                                             "previous.safetensors\n"
-                                            "not compared: 2 steps after them, of 6\n")  # fmt: skip
+                                            "not compared: 2 steps after them, of 6 (the run was resumed "
+                                            "for other epochs)\n")  # fmt: skip
+    assert "; nor weights, which are kept from later steps alone" in command("verify", "run", "--steps=1")[1]
     assert "epoch 3 of 3" in command("train", "--resume=run")[1]  # it knows for how many
 
 
