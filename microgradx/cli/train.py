@@ -129,7 +129,8 @@ OPTIONS = [
 def train(ctx: click.Context, **given: Any) -> None:
     """Train a network and keep everything about it in a run folder.
 
-    Without options, a network with one hidden layer learns the embedded digits. The held-out part of the data
+    Without options, a network with one hidden layer learns the embedded digits, in more epochs and smaller
+    batches than `mg.fit` makes by default (30 of 32 instead of 10 of 128). The held-out part of the data
     serves for validation. Ctrl-C stops after the step under way and says how to go on; so does SIGTERM. A
     second Ctrl-C stops at once.
 
