@@ -56,7 +56,7 @@ def imported(path):
 
 def allowed(home):
     """The rooms that `home` may import from."""
-    if home == "__init__":
+    if home in ("__init__", "__main__"):
         return set(ROOMS) | {"data"}
     if home == "data":
         return {"errors", "familiar", "extras", "data"}

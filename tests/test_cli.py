@@ -27,7 +27,7 @@ from microgradx.training import History, Run, checkpoints
 
 graph_command = import_module("microgradx.cli.graph")
 ROOT = Path(__file__).parent.parent
-COMMAND = [sys.executable, "-m", "microgradx.cli"]
+COMMAND = [sys.executable, "-m", "microgradx"]
 
 
 @pytest.fixture

@@ -112,7 +112,7 @@ def test_a_rank_that_ends_alone_ends_all_with_its_reason(tmp_path):
     ],
 )
 def test_no_command_waits_for_one_that_does_something_else(tmp_path, first, second, message):
-    one = ["-n", "1", sys.executable, "-m", "microgradx.cli"]
+    one = ["-n", "1", sys.executable, "-m", "microgradx"]
     done = launched([*one, *first.split(), ":", *one, *second.split()], cwd=tmp_path)
     assert done.returncode and message in done.stderr
     assert not list(tmp_path.iterdir())

@@ -605,7 +605,7 @@ os.execv(sys.executable, [sys.orig_argv[0], *sys.argv[1:]])
 def test_a_terminal_waits_for_a_line_after_each_step_while_there_is_input(typed, steps, code):
     pty = pytest.importorskip("pty")
     ours, theirs = pty.openpty()
-    words = ["-m", "microgradx.cli", "graph", "--model", "2-4-1", "--step-by-step", str(theirs)]
+    words = ["-m", "microgradx", "graph", "--model", "2-4-1", "--step-by-step", str(theirs)]
     command = [sys.executable, "-c", ON_TERMINAL, *words]
     with subprocess.Popen(command, pass_fds=[theirs]) as program:
         os.close(theirs)
