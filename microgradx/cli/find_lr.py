@@ -12,6 +12,7 @@ from microgradx.cli.terminal import tell
 from microgradx.cli.train import OPTIONS, START
 
 KEPT = {"data", "model", "activation", "dropout", "bias", "loss", "optimizer", "batch_size", "standardize"}
+KEPT |= {"scale_targets"}
 KEPT |= {"seed"}
 OWN = [
     option("--low", "X", "First rate.", 1e-6),
@@ -26,10 +27,10 @@ def find_lr(low: float, high: float, steps: int, out: Path | None, **given: Any)
     """Raise the learning rate step by step, and say where the loss falls fastest (arXiv 1506.01186)."""
     recipe = Recipe(**{name: value for name, value in given.items() if name in vars(START)})
     split = recipe.split()
-    model = recipe.network(split.train[0])
+    model = recipe.network(*split.train)
     optimizer, _ = recipe.optimize(model, steps)
     options: dict[str, Any] = {"batch_size": recipe.batch_size, "low": low, "high": high, "steps": steps}
-    found = study.find_lr(model, optimizer, split.train, recipe.criterion(split), **options)
+    found = study.find_lr(model, optimizer, split.train, recipe.criterion(split, model), **options)
     tell(f"{found}: --optimizer {recipe.optimizer} --lr {found.suggestion:.2g}")
     if out:
         found.plot(out)

@@ -97,10 +97,10 @@ def data_of(name: str, numbers: bool) -> Split:
 
 def made(recipe: Recipe, split: Split) -> Trainer:
     """A trainer before its first step; where steps for the like of it are there, it has those."""
-    model = recipe.network(split.train[0])
+    model = recipe.network(*split.train)
     steps = recipe.epochs * recipe.steps(len(split.train[0]))
     optimizer, schedule = recipe.optimize(model, steps)
-    given = recipe.batch_size, recipe.criterion(split), schedule, recipe.clip_norm, None, recipe.eager
+    given = recipe.batch_size, recipe.criterion(split, model), schedule, recipe.clip_norm, None, recipe.eager
     fresh = Trainer(model, optimizer, split.train, *given, recipe.drop_last)
     fresh.skip = recipe.skip_nonfinite
     if fresh.eager:
