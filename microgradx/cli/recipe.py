@@ -5,7 +5,7 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from inspect import isfunction, signature
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
@@ -21,10 +21,12 @@ from microgradx.errors import ArgumentError, CheckpointError, TrainingWarning
 from microgradx.kernels.random import generator
 from microgradx.kernels.thread_pool import set_threads
 from microgradx.optim import Optimizer, Schedule, optimizers
+from microgradx.optim.options import Options
 from microgradx.primitives.indexing import one_hot
 from microgradx.primitives.reductions import log_softmax
 from microgradx.training import Run
 from microgradx.training.checkpoints import load
+from microgradx.training.files import Json
 from microgradx.training.identity import told, words
 
 
@@ -49,7 +51,7 @@ class Recipe:
     bias: bool = True
     loss: str | None = None  # None: cross_entropy for classes, mse_loss for numbers
     optimizer: str = "adam"
-    hyperparameters: dict[str, Any] = field(default_factory=dict)
+    hyperparameters: Options = field(default_factory=dict)
     schedule: str = "constant"
     epochs: int = 30
     batch_size: int = 32
@@ -70,7 +72,7 @@ class Recipe:
         return cls.of(run, run.read())
 
     @classmethod
-    def of(cls, run: Run, config: dict[str, Any]) -> "Recipe":
+    def of(cls, run: Run, config: Json) -> "Recipe":
         """The recipe in a configuration."""
         try:
             return cls(**config["recipe"])
@@ -157,13 +159,13 @@ class Recipe:
         first, second = list(signature(loss).parameters)[:2]
         classes = len(split.classes)
 
-        def criterion(outputs: Tensor, labels: Any) -> Tensor:
+        def criterion(outputs: Tensor, labels: Tensor) -> Tensor:
             x = log_softmax(outputs, axis=1) if first.startswith("log_") else outputs
             return loss(x, one_hot(labels, classes) if classes and second == "target" else labels)
 
         return criterion
 
-    def config(self, split: Split) -> dict[str, Any]:
+    def config(self, split: Split) -> Json:
         """For `config.json`: the recipe, and what predicting needs to know of the data."""
         x, shape = split.train[0][:1000], split.image_shape
         own = pictures.first(Path(self.data)) if Path(self.data).is_dir() else None
@@ -177,7 +179,7 @@ class Recipe:
         }
 
 
-def restore(run: Run, last: bool) -> tuple[Recipe, dict[str, Any], nn.Module]:
+def restore(run: Run, last: bool) -> tuple[Recipe, Json, nn.Module]:
     """The recipe, the configuration and the trained model of a run."""
     config = run.read()
     recipe = Recipe.of(run, config)
@@ -186,7 +188,7 @@ def restore(run: Run, last: bool) -> tuple[Recipe, dict[str, Any], nn.Module]:
     return recipe, config, model
 
 
-def learned(run: Run, recipe: Recipe, config: dict[str, Any]) -> Split:
+def learned(run: Run, recipe: Recipe, config: Json) -> Split:
     """The data of a run, and a warning if they are not as they were when it was trained.
 
     CheckpointError where classes are others.

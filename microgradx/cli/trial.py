@@ -11,7 +11,6 @@ from collections.abc import Hashable, Sequence
 from dataclasses import asdict, dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
 
 import click
 
@@ -23,7 +22,7 @@ from microgradx.errors import ArgumentError, guess
 from microgradx.optim import Optimizer, Schedule, optimizers
 from microgradx.training import History
 from microgradx.training.checkpoints import load, save
-from microgradx.training.loop import go
+from microgradx.training.loop import Callback, go
 from microgradx.training.trainer import Trainer
 from microgradx.training.trials.grid import Config, Value
 
@@ -53,7 +52,7 @@ class Trial:
 
     def __call__(
         self, *, seed: int, epochs: int | None = None, folder: str | None = None, **config: Value
-    ) -> dict[str, Any]:
+    ) -> dict[str, object]:
         """What was measured in the best epoch, and after how many epochs.
 
         With a folder `epochs` says how far to go this time, without one it is an option like all others.
@@ -73,12 +72,12 @@ class Trial:
         until = recipe.epochs if epochs is None else min(epochs, recipe.epochs)
         go(trainer, until, split.test, recipe.patience, 1e9, [self.clock()], False)
         if place:
-            save(place, trainer.state() | {"history": trainer.history.records})
+            save(place, {**trainer.state(), "history": trainer.history.records})
         measured = ("epoch", "loss", "accuracy", "valid_loss", "valid_accuracy")
         best = {name: value for name, value in trainer.history.best.items() if name in measured}
         return best | {"epochs": len(trainer.history)}
 
-    def clock(self) -> Any:
+    def clock(self) -> Callback:
         """Ends a trial after an epoch in which its time was over."""
         end = time.monotonic() + (self.limit or 1e9)
 

@@ -6,8 +6,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from hashlib import blake2b
 from pathlib import Path
-from types import CodeType
-from typing import Any
+from types import CellType, CodeType
 
 import numpy as np
 
@@ -17,8 +16,9 @@ from microgradx.kernels.keys import PLAIN
 from microgradx.kernels.texts import meaning
 from microgradx.optim import Optimizer
 from microgradx.optim.flat import Data
+from microgradx.training.files import Json
 
-Made = dict[str, Any]
+Made = Json
 """By name, in words: data, weights of the rows, classes, loss, and options of the optimizer."""
 
 WHOLE = 1 << 26  # bytes: of larger arrays, which may be mapped from files, some rows are read
@@ -117,7 +117,7 @@ def named(loss: object, seen: frozenset[int] = frozenset()) -> str:
     return f"{name}{DIGEST}{blake2b(text, digest_size=6).hexdigest()} in {VERSION}"
 
 
-def filled(cell: Any) -> bool:
+def filled(cell: CellType) -> bool:
     """Whether a variable of a closure has a value yet."""
     try:
         return cell.cell_contents is not cell

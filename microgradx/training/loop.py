@@ -23,11 +23,12 @@ from microgradx.training.agreement import facts
 from microgradx.training.checks import Pair, Part
 from microgradx.training.cluster import Cluster
 from microgradx.training.evaluation import Loss
+from microgradx.training.files import Json
 from microgradx.training.history import History
 from microgradx.training.mpi import cluster_of
 from microgradx.training.progress import Progress
 from microgradx.training.resuming import resume as resume_run
-from microgradx.training.runs import Run, Settings, compare, draw
+from microgradx.training.runs import Run, compare, draw
 from microgradx.training.stopping import interruptible
 from microgradx.training.trainer import Trainer
 
@@ -58,7 +59,7 @@ def fit(
     save_every: float = 30.0,
     callbacks: Sequence[Callback] = (),
     progress: bool = True,
-    config: Settings | None = None,
+    config: Json | None = None,
     classes: Sequence[str] = (),
 ) -> History:
     """Train for `epochs` passes over `train`, and return what was measured, a record per epoch.
@@ -179,7 +180,7 @@ def held(cluster: Cluster, run: Run | None) -> Iterator[None]:
         yield
 
 
-def first(before: Settings, now: Settings, trainer: Trainer) -> Settings:
+def first(before: Json, now: Json, trainer: Trainer) -> Json:
     """How a run began, and until which step it was so, if it goes on for other epochs: as schedules do."""
     step = trainer.at.epoch * trainer.steps + trainer.at.batch
     if not step or before.get("fit", {}).get("epochs") == now["fit"]["epochs"]:

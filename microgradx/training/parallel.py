@@ -17,7 +17,7 @@ from microgradx.eager.tensor import Tensor, wrap
 from microgradx.errors import ArgumentError, ClusterError
 from microgradx.kernels.random import generator
 from microgradx.nn import BatchNorm1d, Module
-from microgradx.optim import LBFGS, Optimizer, ReduceLROnPlateau, Schedule, clip_grad_norm_
+from microgradx.optim import LBFGS, Optimizer, Schedule, clip_grad_norm_
 from microgradx.optim.flat import Data
 from microgradx.training.checks import Part, weighted
 from microgradx.training.cluster import Cluster
@@ -39,7 +39,7 @@ class Parallel:
     model: Module
     optimizer: Optimizer
     loss: Loss
-    schedule: Schedule | None
+    schedule: Schedule | None  # that goes on after every step
     clip_norm: float | None
     stepped: set[str] = field(default_factory=set)  # the parameters that had gradients in the last part
 
@@ -78,7 +78,7 @@ class Parallel:
         if self.clip_norm is not None:
             clip_grad_norm_(self.optimizer, self.clip_norm)
         self.optimizer.step()
-        if self.schedule is not None and not isinstance(self.schedule, ReduceLROnPlateau):
+        if self.schedule is not None:
             self.schedule.step()
 
     # A step

@@ -167,7 +167,7 @@ class Processes:
         self.workers.remove(worker)
         for job, since in worker.running.values():
             ended = failure("died", f"its process ended {worker.how}.")
-            yield job, job.entry(**ended, seconds=round(time.monotonic() - since, 3))
+            yield job, job.entry(ended, time.monotonic() - since)
         worker.end()
 
     def late(self) -> Iterator[tuple[Job, Entry | None]]:
@@ -183,8 +183,7 @@ class Processes:
             self.workers.remove(worker)
             for key, (job, since) in worker.running.items():
                 ended = failure("limit", f"it took longer than {self.limit:g} s.")
-                entry = job.entry(**ended, seconds=round(now - since, 3)) if key in late else None
-                yield job, entry
+                yield job, job.entry(ended, now - since) if key in late else None
 
     def close(self) -> None:
         """Kill them all: none is left behind."""
