@@ -9,10 +9,10 @@ from functools import wraps
 from inspect import signature
 from operator import index
 from pathlib import Path
-from typing import Any, Protocol, SupportsIndex, TypeGuard, TypeVar
+from typing import Protocol, SupportsIndex, TypeGuard, TypeVar
 from unicodedata import category
 
-F = TypeVar("F", bound=Callable[..., Any])
+F = TypeVar("F", bound=Callable[..., object])
 
 
 def guess(given: str, valid: Iterable[str]) -> str:
@@ -207,11 +207,10 @@ def switch(name: str, value: object) -> bool:
     return bool(value)
 
 
-def callable_of(name: str, value: object) -> Callable[..., Any]:
-    """A function; ArgumentError for what cannot be called."""
+def check_callable(name: str, value: object) -> None:
+    """ArgumentError for what cannot be called."""
     if not callable(value):
         raise ArgumentError(f"{name} takes a function, not {shown(value)}.")
-    return value
 
 
 def shown(value: object) -> str:

@@ -12,7 +12,7 @@ from microgradx.eager.gradients import differentiate
 from microgradx.eager.mode import mode
 from microgradx.eager.tape import Edge
 from microgradx.eager.tensor import Tensor, constant, wrap
-from microgradx.errors import ArgumentError, GradientError, ShapeError, callable_of, shown, switch, whole
+from microgradx.errors import ArgumentError, GradientError, ShapeError, check_callable, shown, switch, whole
 from microgradx.kernels.cpu import operand
 from microgradx.primitives import Operand
 from microgradx.primitives.indexing import stack
@@ -40,7 +40,7 @@ def value_and_grad(
     >>> mg.value_and_grad(lambda w, x: (w * x).sum())(np.array([1.0, 2.0]), np.array([3.0, 4.0]))
     (tensor(11., dtype=float64), tensor([3., 4.], dtype=float64))
     """
-    callable_of("grad", f)
+    check_callable("grad", f)
     positions = tuple(argnums) if isinstance(argnums, Sequence) else (argnums,)
     if not all(isinstance(i, int) for i in positions):
         raise ArgumentError(f"argnums is the position of an argument, or several, not {shown(argnums)}.")
@@ -155,7 +155,7 @@ def check_grad(
     >>> mg.check_grad(mg.tanh, np.array([-1.0, 0.5]), order=2)
     True
     """
-    callable_of("check_grad", f)
+    check_callable("check_grad", f)
     draw = np.random.default_rng(whole("seed", seed))
     order = whole("order", order, 1, 2)
     for name, x in {"eps": eps, "rtol": rtol, "atol": atol}.items():
