@@ -171,8 +171,9 @@ def option(
     """
     switch = metavar is None and not more
     kind = KINDS.get(metavar or "")
-    all_of_it = {"type": kind, "metavar": metavar, "default": default, "is_flag": switch, **more}
-    given: dict[str, Any] = {name: value for name, value in all_of_it.items() if value not in (None, False)}
+    asked = {"type": kind, "metavar": metavar, "default": default, "is_flag": switch, **more}
+    # click's keywords, of a type each, and what it takes for granted left to it
+    given: dict[str, Any] = {k: v for k, v in asked.items() if v is not None and v is not False}
     return click.Option(flag.split(), help=text, show_default=default is not None and not switch, **given)
 
 

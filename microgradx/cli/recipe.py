@@ -24,10 +24,11 @@ from microgradx.optim import Optimizer, Schedule, optimizers
 from microgradx.optim.options import Options
 from microgradx.primitives.indexing import one_hot
 from microgradx.primitives.reductions import log_softmax
-from microgradx.training import Run
+from microgradx.training import Cluster, Run
 from microgradx.training.checkpoints import load
 from microgradx.training.files import Json
 from microgradx.training.identity import told, words
+from microgradx.training.trainer import Trainer
 
 
 class Made(NamedTuple):
@@ -133,10 +134,21 @@ class Recipe:
     def make(self) -> Made:
         """Data, model, optimizer and loss, on as many threads as asked."""
         self.prepare()
-        split = self.split()
+        return self.begin(self.split())
+
+    def begin(self, split: Split) -> Made:
+        """Model, optimizer and loss for data that suit."""
         model = self.network(split.train[0])
         steps = self.epochs * self.steps(len(split.train[0]))
         return Made(split, model, *self.optimize(model, steps), self.criterion(split))
+
+    def trainer(self, made: Made, cluster: Cluster | None = None) -> Trainer:
+        """What trains by it, before the first step and without a folder."""
+        return Trainer(
+            made.model, made.optimizer, made.split.train, self.batch_size, made.loss, made.schedule,
+            self.clip_norm, None, self.eager, self.drop_last, skip=self.skip_nonfinite,
+            cluster=cluster or Cluster(),
+        )  # fmt: skip
 
     def network(self, x: np.ndarray | None = None) -> nn.Module:
         """The model, its first weights drawn by the seed, its standardization measured on x."""

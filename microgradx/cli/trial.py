@@ -15,7 +15,7 @@ from pathlib import Path
 import click
 
 from microgradx.cli.options import hyperparameters
-from microgradx.cli.recipe import Recipe, rows_of
+from microgradx.cli.recipe import Made, Recipe, rows_of
 from microgradx.cli.train import OPTIONS, chosen, train
 from microgradx.data.splits import Split
 from microgradx.errors import ArgumentError, guess
@@ -34,10 +34,10 @@ KEPT = 8
 
 
 class Kept(threading.local):
-    """Of a thread: trainers that have ended, by what their steps were compiled for."""
+    """Of a thread: what has trained, and its trainer, by what their steps were compiled for."""
 
     def __init__(self) -> None:
-        self.trainers: OrderedDict[Hashable, Trainer] = OrderedDict()
+        self.ended: OrderedDict[Hashable, tuple[Made, Trainer]] = OrderedDict()
 
 
 kept = Kept()
@@ -96,28 +96,22 @@ def data_of(name: str, numbers: bool) -> Split:
 
 def made(recipe: Recipe, split: Split) -> Trainer:
     """A trainer before its first step; where steps for the like of it are there, it has those."""
-    model = recipe.network(split.train[0])
-    steps = recipe.epochs * recipe.steps(len(split.train[0]))
-    optimizer, schedule = recipe.optimize(model, steps)
-    given = recipe.batch_size, recipe.criterion(split), schedule, recipe.clip_norm, None, recipe.eager
-    fresh = Trainer(model, optimizer, split.train, *given, recipe.drop_last)
-    fresh.skip = recipe.skip_nonfinite
-    if fresh.eager:
-        return fresh
-    key = likeness(recipe, optimizer, schedule)
-    if old := kept.trainers.pop(key, None):
-        old.model.load_state_dict(model.state_dict())
-        old.optimizer.load_state_dict(optimizer.state_dict())
-        if old.schedule is not None:
-            old.schedule.load_state_dict(schedule.state_dict())
-        own = old.batch_size, old.loss, old.schedule, old.clip_norm, None, False, old.drop_last
-        again = Trainer(old.model, old.optimizer, old.train, *own)
-        again.skip, again.compiled, again.chunk = old.skip, old.compiled, old.chunk
-        fresh = again
-    kept.trainers[key] = fresh
-    if len(kept.trainers) > KEPT:
-        kept.trainers.popitem(last=False)
-    return fresh
+    parts = recipe.begin(split)
+    key = likeness(recipe, parts.optimizer, parts.schedule)
+    again = kept.ended.pop(key, None)
+    if again:
+        fresh, parts = parts, again[0]
+        parts.model.load_state_dict(fresh.model.state_dict())
+        parts.optimizer.load_state_dict(fresh.optimizer.state_dict())
+        parts.schedule.load_state_dict(fresh.schedule.state_dict())
+    trainer = recipe.trainer(parts)
+    if again:
+        trainer.compiled, trainer.chunk = again[1].compiled, again[1].chunk
+    if not trainer.eager:
+        kept.ended[key] = parts, trainer
+    if len(kept.ended) > KEPT:
+        kept.ended.popitem(last=False)
+    return trainer
 
 
 def likeness(recipe: Recipe, optimizer: Optimizer, schedule: Schedule) -> str:

@@ -10,6 +10,7 @@ from types import CellType, CodeType
 
 import numpy as np
 
+from microgradx.eager.devices import on_host
 from microgradx.eager.tensor import Tensor
 from microgradx.errors import CheckpointError, DTypeError
 from microgradx.kernels.keys import PLAIN
@@ -89,9 +90,13 @@ def told(array: Data) -> str:
     if given.dtype.hasobject:
         raise DTypeError(f"data are arrays of numbers, not of {given.dtype}.")
     every = max(1, len(given) // ROWS) if given.nbytes > WHOLE else 1
-    values = given[::every]
-    content = blake2b(np.ascontiguousarray(values).reshape(-1).view(np.uint8).data, digest_size=6)
-    return f"{array.dtype} {tuple(array.shape)} of digest {content.hexdigest()}"
+    return f"{array.dtype} {tuple(array.shape)}{DIGEST}{digest_of(given[::every])}"
+
+
+def digest_of(array: Data) -> str:
+    """A word that arrays of other bits hardly have."""
+    content = np.ascontiguousarray(on_host(array)).reshape(-1).view(np.uint8)
+    return blake2b(content.data, digest_size=6).hexdigest()
 
 
 def named(loss: object, seen: frozenset[int] = frozenset()) -> str:
