@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 
 import microgradx as mg
-from microgradx.cli import main
 from microgradx.codegen.passes.launches import ENOUGH
 from microgradx.compiler.report.kernel_list import GPUS, Kernel, library, of_step, operations
 from microgradx.cuda import Shape, build, simulated
@@ -18,17 +17,6 @@ kernels = import_module("microgradx.cli.kernels")
 compiled = pytest.mark.skipif(
     simulated() or bool(build.trouble()), reason="the extra 'cuda' is not installed"
 )
-
-
-@pytest.fixture
-def command(capsys):
-    def run(text):
-        with pytest.raises(SystemExit) as ended:
-            main(text.split())
-        out = capsys.readouterr()
-        return ended.value.code, out.out, out.err
-
-    return run
 
 
 def test_every_rule_is_there_for_both_devices():
