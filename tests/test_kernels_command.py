@@ -24,7 +24,7 @@ def test_every_rule_is_there_for_both_devices():
     assert [(k.name, k.device) for k in found] == [(rule, d) for d in ("cpu", "cuda") for rule in rules]
     sgd = next(k for k in found if k.device == "cuda")
     assert (sgd.flop, sgd.bytes) == (2e6, 12e6)  # p - lr · g, over p, g and p again
-    assert sgd.intensity == pytest.approx(1 / 6)
+    assert sgd.flop / sgd.bytes == pytest.approx(1 / 6)
     assert sgd.least(GPUS["H100"]) == (pytest.approx(12e6 / 3350e9), "memory")
     assert "for i in range(start, stop)" in found[0].source
 
