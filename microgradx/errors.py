@@ -7,6 +7,7 @@ from collections.abc import Callable, Collection, Iterable
 from difflib import get_close_matches
 from functools import wraps
 from inspect import signature
+from numbers import Real
 from operator import index
 from pathlib import Path
 from typing import Protocol, SupportsIndex, TypeGuard, TypeVar
@@ -195,6 +196,21 @@ def whole(what: str, value: object, least: int = 0, most: float = math.inf) -> i
     return number
 
 
+def number(what: str, value: object, span: str) -> None:
+    """ArgumentError for what is no number in an interval, such as "[0, 1)" or "(0, inf]"; True is none.
+
+    >>> number("p", 1, "[0, 1)")
+    Traceback (most recent call last):
+    microgradx.errors.ArgumentError: p must be a number in [0, 1), got 1.
+    """
+    low, high = map(float, span[1:-1].split(","))
+    real = isinstance(value, Real) and not isinstance(value, bool)
+    ends = [low] * (span[0] == "[") + [high] * (span[-1] == "]")
+    if not (real and (low < value < high or value in ends)):  # type: ignore[operator]
+        words = f"in {span}" if high < math.inf else f"{'of at least' if low in ends else 'above'} {low:g}"
+        raise ArgumentError(f"{what} must be a number {words}, got {shown(value)}.")
+
+
 def switch(name: str, value: object) -> bool:
     """On or off; ArgumentError for what is neither, such as an array.
 
@@ -294,12 +310,9 @@ def checked(function: F, prepare: Callable[[tuple[object, ...]], tuple[object, .
 
 
 def explained(
-    name: str,
-    function: Callable[..., object],
-    args: tuple[object, ...],
-    kwargs: dict[str, object],
+    name: str, function: Callable[..., object], args: tuple[object, ...], kwargs: dict[str, object],
     error: Exception,
-) -> Exception:
+) -> Exception:  # fmt: skip
     """The refusal of a call; the error itself where the call does not fit the signature."""
     takes = signature(function)
     try:

@@ -1,6 +1,5 @@
 """Derivatives of functions: grad, value_and_grad, hvp, hessian, and check_grad to trust them."""
 
-import math
 from collections.abc import Callable, Iterator, Sequence
 from functools import wraps
 
@@ -12,7 +11,16 @@ from microgradx.eager.gradients import differentiate
 from microgradx.eager.mode import mode
 from microgradx.eager.tape import Edge
 from microgradx.eager.tensor import Tensor, constant, wrap
-from microgradx.errors import ArgumentError, GradientError, ShapeError, check_callable, shown, switch, whole
+from microgradx.errors import (
+    ArgumentError,
+    GradientError,
+    ShapeError,
+    check_callable,
+    number,
+    shown,
+    switch,
+    whole,
+)
 from microgradx.kernels.cpu import operand
 from microgradx.primitives import Operand
 from microgradx.primitives.indexing import stack
@@ -158,9 +166,9 @@ def check_grad(
     check_callable("check_grad", f)
     draw = np.random.default_rng(whole("seed", seed))
     order = whole("order", order, 1, 2)
-    for name, x in {"eps": eps, "rtol": rtol, "atol": atol}.items():
-        if not isinstance(x, float | int) or not 0 <= x < math.inf or (x == 0 and name == "eps"):
-            raise ArgumentError(f"check_grad: {name} is a small number of at least 0, not {shown(x)}.")
+    number("check_grad: eps", eps, "(0, inf)")
+    number("check_grad: rtol", rtol, "[0, inf)")
+    number("check_grad: atol", atol, "[0, inf)")
     arrays = [np.asarray(operand("check_grad", x)) for x in inputs]
     free = [i for i, a in enumerate(arrays) if a.dtype.kind == "f"]
     points = [a.astype(np.float64) if i in free else a for i, a in enumerate(arrays)]

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import ArrayLike
 
-from microgradx.errors import ArgumentError, switch
+from microgradx.errors import ArgumentError, number, switch
 from microgradx.kernels.random import generator
 from microgradx.nn import Module, cross_entropy
 from microgradx.optim import Optimizer, Schedule
@@ -111,8 +111,8 @@ def fit(
     checks.scheduled(schedule, optimizer)
     epochs, batch_size = checks.counted("epochs", epochs), checks.counted("batch_size", batch_size)
     patience = None if patience is None else checks.counted("patience", patience)
-    checks.positive(clip_norm=clip_norm)
-    checks.positive(zero=True, save_every=math.nan if save_every is None else save_every)
+    number("fit: clip_norm", math.inf if clip_norm is None else clip_norm, "(0, inf]")
+    number("fit: save_every", save_every, "[0, inf]")
     switches = {"drop_last": drop_last, "skip_nonfinite": skip_nonfinite, "resume": resume, "eager": eager}
     for name, given in (switches | {"progress": progress, "restore_best": restore_best or False}).items():
         switch(f"fit: {name}", given)
