@@ -207,8 +207,9 @@ def number(what: str, value: object, span: str) -> None:
     real = isinstance(value, Real) and not isinstance(value, bool)
     ends = [low] * (span[0] == "[") + [high] * (span[-1] == "]")
     if not (real and (low < value < high or value in ends)):  # type: ignore[operator]
-        words = f"in {span}" if high < math.inf else f"{'of at least' if low in ends else 'above'} {low:g}"
-        raise ArgumentError(f"{what} must be a number {words}, got {shown(value)}.")
+        above = f"{'of at least' if low in ends else 'above'} {low:g}"
+        kind = f"number in {span}" if high < math.inf else f"{'finite ' * (high not in ends)}number {above}"
+        raise ArgumentError(f"{what} must be a {kind}, got {shown(value)}.")
 
 
 def switch(name: str, value: object) -> bool:
