@@ -5,6 +5,7 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
+from inspect import signature
 from types import FrameType
 from typing import Literal, Protocol, runtime_checkable
 
@@ -136,6 +137,13 @@ def guards_of(trace: Dependencies, recorder: Recorder) -> Guards:
     guards = Guards(kept, needed(trace.modules, trace.untouched), leaves, list(ops))
     refuse_tensors_left_outside(trace, recorder)
     return guards
+
+
+def program_of(function: Callable[..., object], *args: object) -> Program:
+    """What a function does with such arguments, operation by operation, before anything is simplified."""
+    call = Call(args, {}, list(signature(function).parameters).__getitem__)
+    call.read()
+    return record(function, function.__name__, call)[0].program
 
 
 def title_of(function: Callable[..., object], program: Program) -> str:
