@@ -134,7 +134,7 @@ OF_PARAMETERS = [
     ({"warm_start": "yes"}, "warm_start is True or False, not 'yes'"),
     ({"compile": "no"}, "compile is True or False, not 'no'"),
     ({"verbose": "yes"}, "verbose is a whole number of at least 0, not 'yes'"),
-    ({"early_stopping": True, "validation_fraction": 2}, "validation_fraction must be a number in (0, 1)"),
+    ({"early_stopping": True, "validation_fraction": 2}, "validation_fraction must be a number in .0, 1."),
     ({"early_stopping": True, "validation_fraction": 1e-9}, "validation_fraction=1e-09 of 150 rows leaves"),
     ({"n_iter_no_change": None}, "n_iter_no_change is a whole number of at least 1, not None"),
     ({"batch_size": 0}, "batch_size is a whole number of at least 1, not 0"),
