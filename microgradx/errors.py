@@ -224,12 +224,6 @@ def switch(name: str, value: object) -> bool:
     return bool(value)
 
 
-def check_callable(name: str, value: object) -> None:
-    """ArgumentError for what cannot be called."""
-    if not callable(value):
-        raise ArgumentError(f"{name} takes a function, not {shown(value)}.")
-
-
 def shown(value: object) -> str:
     """A value in a few words: of an array its dtype and shape.
 

@@ -129,23 +129,11 @@ def work(ctx: click.Context, given: Given, executor: Executor | None) -> None:
     processes = given["processes"] if executor is None else getattr(executor, "num_workers", 1)
     try:
         found = swept(
-            Trial(words, given["limit"]),
-            plan.grid,
-            seeds=plan.seeds,
-            out=folder,
-            resume=bool(given["resume"]),
-            processes=processes,
-            at_once=given["at_once"],
-            limit=given["limit"],
-            epochs=plan.epochs,
-            halving=plan.halving,
-            search=plan.search,
-            trials=plan.trials,
-            most=most,
-            executor=executor,
-            progress=not given["quiet"],
-            about=plan.about,
-        )
+            Trial(words, given["limit"]), plan.grid, seeds=plan.seeds, out=folder,
+            resume=bool(given["resume"]), processes=processes, at_once=given["at_once"], limit=given["limit"],
+            epochs=plan.epochs, halving=plan.halving, search=plan.search, trials=plan.trials, most=most,
+            executor=executor, progress=not given["quiet"], about=plan.about,
+        )  # fmt: skip
     except (KeyboardInterrupt, Terminated) as stop:
         where = f"{stop}; " if str(stop) else ""
         raise type(stop)(f"{where}go on with:\n  microgradx sweep --resume {folder}") from None

@@ -195,27 +195,13 @@ def go(recipe: Recipe, run: Run, given: Given, cluster: Cluster, started: float)
         callbacks.append(histograms)
     try:
         history = fit(
-            model,
-            optimizer,
-            *split,
-            epochs=recipe.epochs,
-            batch_size=recipe.batch_size,
-            loss=loss,
-            schedule=schedule,
-            clip_norm=recipe.clip_norm,
-            patience=recipe.patience,
-            drop_last=recipe.drop_last,
-            skip_nonfinite=recipe.skip_nonfinite,
-            out=run.folder,
-            resume=bool(given["resume"]),
-            cluster=cluster,
-            eager=recipe.eager,
-            save_every=given["save_every"],
-            callbacks=callbacks,
-            progress=not given["quiet"],
-            config=recipe.config(split),
-            classes=split.classes,
-        )
+            model, optimizer, *split, epochs=recipe.epochs, batch_size=recipe.batch_size, loss=loss,
+            schedule=schedule, clip_norm=recipe.clip_norm, patience=recipe.patience,
+            drop_last=recipe.drop_last, skip_nonfinite=recipe.skip_nonfinite, out=run.folder,
+            resume=bool(given["resume"]), cluster=cluster, eager=recipe.eager,
+            save_every=given["save_every"], callbacks=callbacks, progress=not given["quiet"],
+            config=recipe.config(split), classes=split.classes,
+        )  # fmt: skip
     except (KeyboardInterrupt, Terminated) as stop:
         where = f"{stop}; " if str(stop) else ""  # nothing where a second Ctrl-C came before all was saved
         raise type(stop)(f"{where}go on with:\n  microgradx train --resume {run.folder}") from None

@@ -11,16 +11,7 @@ from microgradx.eager.gradients import differentiate
 from microgradx.eager.mode import mode
 from microgradx.eager.tape import Edge
 from microgradx.eager.tensor import Tensor, constant, wrap
-from microgradx.errors import (
-    ArgumentError,
-    GradientError,
-    ShapeError,
-    check_callable,
-    number,
-    shown,
-    switch,
-    whole,
-)
+from microgradx.errors import ArgumentError, GradientError, ShapeError, number, shown, switch, whole
 from microgradx.kernels.cpu import operand
 from microgradx.primitives import Operand
 from microgradx.primitives.indexing import stack
@@ -237,3 +228,9 @@ def difference(f: Function, points: Points, i: int, index: Shape, eps: float) ->
         moved[i][index] += step
         ends.append(f(*[Tensor(p) for p in moved]).item())
     return (ends[0] - ends[1]) / (2 * eps)
+
+
+def check_callable(name: str, value: object) -> None:
+    """ArgumentError for what cannot be called."""
+    if not callable(value):
+        raise ArgumentError(f"{name} takes a function, not {shown(value)}.")

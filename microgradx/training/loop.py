@@ -133,9 +133,8 @@ def fit(
     cluster = cluster_of(cluster)
     run = Run(checks.folder(out)) if out is not None else None
     parts = model, optimizer, rows, batch_size, loss, schedule, clip_norm, run, eager, drop_last
-    trainer = Trainer(*parts, cluster=cluster)
-    trainer.skip, trainer.watched = skip_nonfinite, bool(callbacks)
-    trainer.keep = bool(patience) if restore_best is None else restore_best
+    keep = bool(patience) if restore_best is None else restore_best
+    trainer = Trainer(*parts, keep, skip_nonfinite, watched=bool(callbacks), cluster=cluster)
     asked = {"epochs": epochs, "patience": patience, "resume": resume, "out": run and str(run.folder)}
     cluster.agree(partial(facts, trainer, rows, held_out, **asked))
     going_on = run is not None and resume and cluster.lead(lambda: run.begun)
