@@ -196,7 +196,7 @@ def sweeps(quick: bool) -> Iterator[Row]:
             torch.cuda.empty_cache()
     size, many = (100, 3) if quick else (10**5, 200)
     arrays = halves(size)
-    numbers = tuple(map(np.float32, adam.numbers(3, (), {"lr": 1e-3})[0]))
+    numbers = tuple(map(np.float32, adam.numbers(3, (), {"lr": 1e-3})[0][0]))
     launch = gpu.prepare(Launch(adam.run, -(-size // gpu.shape.block), (np.int64(size), *arrays, *numbers)))
     replay = gpu.capture(lambda: [launch() for _ in range(many)] and None)
     each = seconds(replay, gpu.synchronize, 3 if quick else 20) / many

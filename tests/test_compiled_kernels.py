@@ -15,7 +15,7 @@ from microgradx.kernels import blas, cache, jit, small_matmul, thread_pool
 WORDS = (
     "from numpy import bool_, float32, float64, int32, int64, uint8, uint32\n"
     "from microgradx.kernels.runtime import (\n"
-    "    block, claim, done, fail, inside, matmul, matmul_nt, matmul_tn, wait\n)\n\n\n"
+    "    block, claim, done, fail, inside, join, leave, matmul, matmul_nt, matmul_tn, wait\n)\n\n\n"
 )
 
 
@@ -217,9 +217,9 @@ def test_blocks_that_do_not_fit_are_no_product():
 # Tickets
 
 STEPS = """
-def run(steps, gate, total_, x_):
+def run(steps, gate, total_, x_, helping):
     total, x = block(total_, 0, (1,)), block(x_, 0, (3, 1000))
-    ticket = claim(gate)
+    ticket = join(gate, helping)
     while ticket < 4 * steps:
         step, piece = ticket // 4, ticket % 4
         if piece < 3:
@@ -232,14 +232,14 @@ def run(steps, gate, total_, x_):
                 total[0] += x[0, i] ^ x[1, i] ^ x[2, i]
         done(gate)
         ticket = claim(gate)
-    wait(gate, 4 * steps)
+    leave(gate, 4 * steps, helping)
 """
 
 
 def many_steps(threads, steps=300):
-    run = compiled(STEPS, "int64 int64* int64* int64*")
-    gate, total, x = np.zeros(9, np.int64), np.zeros(1, np.int64), np.arange(3000)
-    thread_pool.together(lambda: run(steps, *map(address, (gate, total, x))), threads - 1)
+    run = compiled(STEPS, "int64 int64* int64* int64* int64")
+    gate, total, x = thread_pool.gate(), np.zeros(1, np.int64), np.arange(3000)
+    thread_pool.together(lambda helping: run(steps, *map(address, (gate, total, x)), helping), threads - 1)
     return total[0], x.sum(), gate[8]
 
 
@@ -249,20 +249,22 @@ def test_pieces_wait_for_each_other_on_any_number_of_threads():
 
 
 def test_a_helper_that_comes_late_finds_nothing_to_do():
-    run = compiled(STEPS, "int64 int64* int64* int64*")
-    gate, total, x = np.zeros(9, np.int64), np.zeros(1, np.int64), np.arange(3000)
+    run = compiled(STEPS, "int64 int64* int64* int64* int64")
+    gate, total, x = thread_pool.gate(), np.zeros(1, np.int64), np.arange(3000)
     arguments = 5, *map(address, (gate, total, x))
-    run(*arguments)
+    run(*arguments, 0)
     before = total[0], x.copy(), gate[8]
-    run(*arguments)
+    calls = thread_pool.bell[0]
+    run(*arguments, 1)  # nor does it wait for ever for another call
     assert before[0] == total[0] and before[2] == gate[8] == 20 and np.array_equal(before[1], x)
+    assert calls == thread_pool.bell[0] == gate[2]
 
 
 def test_together_works_here_and_on_helpers_and_their_errors_are_reported(monkeypatch):
     seen, reported, all_here = set(), [], threading.Barrier(3, timeout=60)
     monkeypatch.setattr(threading, "excepthook", lambda error: reported.append(error.exc_type))
 
-    def work():
+    def work(helping):
         all_here.wait()
         seen.add(threading.current_thread())
         if threading.current_thread().name == "microgradx":
@@ -270,11 +272,11 @@ def test_together_works_here_and_on_helpers_and_their_errors_are_reported(monkey
 
     for _ in range(2):  # a helper survives its error
         thread_pool.together(work, 2)
-        thread_pool.together(all_here.wait, 2)
+        thread_pool.together(lambda helping: all_here.wait(), 2)
     assert threading.current_thread() in seen and len(seen) >= 2
     assert reported == [ZeroDivisionError] * 4
     with pytest.raises(ZeroDivisionError):
-        thread_pool.together(lambda: 1 // 0, 0)
+        thread_pool.together(lambda helping: 1 // helping, 0)
 
 
 # Rows

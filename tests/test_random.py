@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from microgradx.errors import ArgumentError
+from microgradx.kernels import philox as philox_module
 from microgradx.kernels.philox import philox
 from microgradx.kernels.random import Generator
 
@@ -24,14 +25,33 @@ def test_philox_gives_the_published_answers(counter, key, answer):
     assert list(philox(*numbers(counter), *numbers(key))) == numbers(answer)
 
 
+@pytest.fixture(params=["NumPy", "machine code"])
+def executor(request, monkeypatch):
+    """Who computes: NumPy the first numbers of a process, machine code what comes after many."""
+    monkeypatch.setattr(philox_module, "PATIENCE", -1 if request.param == "machine code" else 2**62)
+    return request.param
+
+
 @pytest.mark.parametrize("seed", [0, 1, 2**32 + 5, 2**64 - 1])
-@pytest.mark.parametrize("block", [0, 7, 2**32 - 2, 2**40])
-def test_the_compiled_loop_is_the_definition(seed, block):
+@pytest.mark.parametrize("block", [0, 7, 2**32 - 2, 2**40, 2**63 - 11])
+def test_every_executor_follows_the_definition(seed, block, executor):
     draw = Generator(seed)
     draw.load_state_dict({"seed": seed, "block": block})
     key = seed & 0xFFFFFFFF, seed >> 32
     wanted = [philox(c & 0xFFFFFFFF, c >> 32, 0, 0, *key) for c in range(block, block + 10)]
     assert draw.bits(40).tolist() == [word for words in wanted for word in words]
+    draw.load_state_dict({"seed": seed, "block": block})
+    assert draw.uniform(40).tolist() == [(word >> 8) / 2**24 for words in wanted for word in words]
+
+
+@pytest.mark.parametrize("n", [0, 1, 2, 1000])
+def test_every_executor_shuffles_alike(n, executor):
+    draw, other = Generator(3), Generator(3)
+    order, unit = list(range(n)), other.unit(n, np.float64)
+    for i in range(n):
+        j = i + int(unit[i] * (n - i))
+        order[i], order[j] = order[j], order[i]
+    assert draw.permutation(n).tolist() == order
 
 
 def test_the_first_words_of_seed_zero_are_the_known_answer():

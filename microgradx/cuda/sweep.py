@@ -38,7 +38,7 @@ class Sweep(cpu.Sweep):
         blocks = max(1, min(-(-size // gpu.shape.block), most))
 
         def update(t: int, carried: Numbers = (), **hyperparameters: float) -> Numbers:
-            numbers, carried = self.numbers(t, carried, hyperparameters)
+            [numbers], carried = self.numbers(t, carried, hyperparameters)
             gpu.prepare(Launch(self.run, blocks, (np.int64(size), *placed, *map(cast, numbers))))()
             for array, copy in zip(arrays, placed, strict=True):
                 if array is not copy:

@@ -131,9 +131,8 @@ def write(array: Array, new: Operand) -> None:
     if not isinstance(new, Box):
         copy_into(array, new)
         return
-    if mode.recorder is not None:
-        mode.recorder.keep(array)
-    copy_into(array, new._data)
+    if mode.recorder is None or mode.recorder.keep(array):
+        copy_into(array, new._data)
     tell(array, new)
 
 
@@ -145,8 +144,7 @@ def tell(array: Array, held: Box) -> None:
 
 def overwrite(t: Box, new: Box) -> None:
     """Copy what one box holds, of the same shape and dtype, into the array of another."""
-    if mode.recorder is not None:
-        mode.recorder.keep(t._data)
-    copy_into(t._data, new._data)
+    if mode.recorder is None or mode.recorder.keep(t._data):
+        copy_into(t._data, new._data)
     if mode.recorder is not None:
         mode.recorder.overwrite(t, new)

@@ -76,8 +76,9 @@ class Listener(Generic[T]):
 
     # Of changes in place
 
-    def keep(self, array: Operand) -> None:
-        """An array is about to change in place."""
+    def keep(self, array: Operand) -> bool:
+        """An array is about to change in place; whether its new numbers count."""
+        return True
 
     def overwrite(self, tensor: T, new: T) -> None:
         """A Tensor's own array has been given the values of another."""

@@ -4,13 +4,13 @@ import ctypes
 import importlib.util
 import os
 import sys
-import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from contextlib import ContextDecorator
 from dataclasses import dataclass, field
 from functools import cache
 from importlib.machinery import PathFinder
 from pathlib import Path
+from threading import Lock
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
@@ -82,57 +82,52 @@ def set_threads(library: "LibController", threads: int) -> None:
 
 
 @dataclass
-class Alone:
+class Alone(ContextDecorator):
     """How many are in `one_thread`, and each library's number of threads when the first came."""
 
     libraries: Callable[[], list["LibController"]]
     inside: int = 0
     before: list[int] = field(default_factory=list)
+    lock: Lock = field(default_factory=Lock)
 
-    def enter(self) -> None:
-        """One more."""
-        if not self.inside:
-            self.before = [library.get_num_threads() for library in self.libraries()]
-            for library in self.libraries():
-                set_threads(library, 1)
-        self.inside += 1
+    def __enter__(self) -> None:
+        with self.lock:
+            if not self.inside:
+                self.before = [library.get_num_threads() for library in self.libraries()]
+                for library in self.libraries():
+                    set_threads(library, 1)
+            self.inside += 1
 
-    def leave(self) -> None:
-        """One less; the last gives the libraries their threads back."""
-        self.inside -= 1
-        if not self.inside:
-            for library, threads in zip(self.libraries(), self.before, strict=True):
-                set_threads(library, threads)
+    def __exit__(self, *_: object) -> None:
+        with self.lock:
+            self.inside -= 1
+            if not self.inside:  # the last gives the libraries their threads back
+                for library, threads in zip(self.libraries(), self.before, strict=True):
+                    set_threads(library, threads)
+
+    def forget(self) -> None:
+        """A forked child has none of the threads that were inside."""
+        self.lock = Lock()
+        if self.inside:
+            self.inside = 1
+            self.__exit__()
 
 
 scipys_alone, numpys_alone = Alone(libraries), Alone(numpys)
-lock = threading.Lock()
 
 
-@contextmanager
-def one_thread(numpy: bool = False) -> Iterator[None]:
-    """SciPy's BLAS, or NumPy's, computes on the thread that calls it, until the last caller here has left.
+def one_thread(numpy: bool = False) -> Alone:
+    """Within, SciPy's BLAS, or NumPy's, computes on the thread that calls it, until the last has left.
 
     What several threads compute together has other bits for another number of them.
     """
-    alone = numpys_alone if numpy else scipys_alone
-    with lock:
-        alone.enter()
-    try:
-        yield
-    finally:
-        with lock:
-            alone.leave()
+    return numpys_alone if numpy else scipys_alone
 
 
 def forget() -> None:
-    """A forked child has none of the threads that were inside."""
-    global lock
-    lock = threading.Lock()
+    """What a forked child begins with."""
     for alone in (scipys_alone, numpys_alone):
-        if alone.inside:
-            alone.inside = 1
-            alone.leave()
+        alone.forget()
 
 
 if hasattr(os, "register_at_fork"):  # not on Windows, which does not fork

@@ -150,7 +150,7 @@ class Sweep:
         addresses = [self.address(name, array) for name, array in zip(self.names, arrays, strict=True)]
 
         def update(t: int, carried: Numbers = (), **hyperparameters: float) -> Numbers:
-            numbers, carried = self.numbers(t, carried, hyperparameters)
+            [numbers], carried = self.numbers(t, carried, hyperparameters)
             if size * len(arrays) < alone or thread_pool.threads() == 1:
                 self.run(0, size, *addresses, *numbers)
             else:
@@ -168,12 +168,15 @@ class Sweep:
             raise ArgumentError(f"{what} must be contiguous and writeable; copy it first.") from None
 
     def numbers(
-        self, t: float, carried: Numbers, hyperparameters: dict[str, float]
-    ) -> tuple[Numbers, Numbers]:
-        """What the loop needs beside the arrays, and the new carried numbers."""
+        self, t: float, carried: Numbers, hyperparameters: dict[str, float], steps: int = 1
+    ) -> tuple[list[list[float]], Numbers]:
+        """What the loop needs beside the arrays, at t and some steps after it; the new carried numbers."""
+        carried, once, rows = carried or (0.0,) * len(self.rule.carried), self.once, list[list[float]]()
         try:
-            found, kept = self.once(t, *(carried or (0.0,) * len(self.rule.carried)), **hyperparameters)
-            return tuple(0.0 + x for x in found), kept
+            for step in range(steps):
+                found, carried = once(t + step, *carried, **hyperparameters)
+                rows.append([0.0 + x for x in found])
+            return rows, carried
         except FOREIGN as error:
             if isinstance(error, MicrogradxError):
                 raise

@@ -263,6 +263,16 @@ def wait(gate: Gate, count: int) -> None:
     gate.waited = count
 
 
+def join(gate: Gate, helping: int) -> int:
+    """The first ticket."""
+    return claim(gate)
+
+
+def leave(gate: Gate, count: int, helping: int) -> None:
+    """All pieces must be finished."""
+    wait(gate, count)
+
+
 def ready(gate: Gate, count: int, status: np.ndarray) -> bool:
     """The same, and whether no index has been out of range."""
     wait(gate, count)
@@ -289,6 +299,7 @@ def inside(index: int, size: int, status: np.ndarray) -> int:
 
 WORDS = SimpleNamespace(
     block_at=block_at, block=block, flat=flat, plus=plus, claim=claim, wait=wait, ready=ready, done=done,
+    join=join, leave=leave,
     within=within, inside=inside, matmul=product("NN"), matmul_nt=product("NT"), matmul_tn=product("TN"),
 )  # fmt: skip
 """What `microgradx.kernels.runtime` has for machine code."""

@@ -1,16 +1,23 @@
 """Philox 4x32-10: four random words from a counter and a key, and loops over many counters.
 
-Salmon, Moraes, Dror & Shaw (2011), Parallel Random Numbers: As Easy as 1, 2, 3. The functions have no types,
-because emitted files contain their text.
+Salmon, Moraes, Dror & Shaw (2011), Parallel Random Numbers: As Easy as 1, 2, 3. The functions have no types:
+emitted files contain their text, and Python computes the first numbers of a process with them, on arrays: to
+make machine code takes longer than many numbers.
 """
 
 import inspect
 from collections.abc import Callable
 from functools import cache
 
+import numpy as np
 from numpy import float32, int64
 
 from microgradx.kernels import jit
+
+PATIENCE = 1 << 19
+"""Numbers that a process draws before the loops are compiled."""
+
+drawn = [0]  # numbers of this process so far, until then
 
 
 def philox(c0, c1, c2, c3, k0, k1):
@@ -50,6 +57,35 @@ def shuffle(start, stop, order, unit):
     for i in range(start, stop):
         j = i + int64(unit[i] * (stop - i))
         order[i], order[j] = order[j], order[i]
+
+
+def worth_compiling(count: int) -> bool:
+    """Whether the loops are machine code, or are to be, with so many more numbers to draw."""
+    if not compiled.cache_info().currsize:
+        drawn[0] += count
+    return drawn[0] > PATIENCE
+
+
+def draw(kernel: str, blocks: int, block: int, k0: int, k1: int) -> np.ndarray:
+    """(4 * blocks,) the "words", uint32, or "units", float32, of some blocks from a certain one on."""
+    if worth_compiling(4 * blocks):
+        out = np.empty(4 * blocks, {"words": np.uint32, "units": float32}[kernel])
+        compiled()[kernel](0, blocks, out.ctypes.data, block, k0, k1)
+        return out
+    c = block + np.arange(blocks)
+    four = np.stack(philox(c & 0xFFFFFFFF, c >> 32, 0, 0, k0, k1), axis=1).ravel()
+    return four.astype(np.uint32) if kernel == "words" else float32(2**-24) * (four >> 8).astype(float32)
+
+
+def permuted(n: int, unit: np.ndarray) -> np.ndarray:
+    """(n,) the integers 0 to n - 1 in an order that as many numbers in [0, 1) decide: int64."""
+    if worth_compiling(n):
+        order = np.arange(n)
+        compiled()["shuffle"](0, n, order.ctypes.data, unit.ctypes.data)
+        return order
+    places = list(range(n))
+    shuffle(0, n, places, unit.tolist())
+    return np.array(places, int64)
 
 
 @cache

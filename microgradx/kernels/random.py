@@ -55,12 +55,10 @@ class Generator:
         self.seed(state["seed"])
         self._block = block
 
-    def draw(self, kernel: str, n: int, dtype: DTypeLike) -> ndarray:
+    def draw(self, kernel: str, n: int) -> ndarray:
         """(n,) numbers from the next blocks."""
         blocks = -(-n // 4)
-        out = np.empty(4 * blocks, dtype)
-        key = self._seed & 0xFFFFFFFF, self._seed >> 32
-        philox.compiled()[kernel](0, blocks, out.ctypes.data, self._block, *key)
+        out = philox.draw(kernel, blocks, self._block, self._seed & 0xFFFFFFFF, self._seed >> 32)
         self._block += blocks
         drawn.blocks += blocks
         return out[:n]
@@ -69,14 +67,14 @@ class Generator:
     def bits(self, n: int) -> ndarray:
         """(n,) random 32-bit words, uint32."""
         n = whole("bits: the number of words", n)
-        return self.draw("words", n, np.uint32)
+        return self.draw("words", n)
 
     def unit(self, shape: Shape, dtype: DTypeLike) -> ndarray:
         """Numbers in [0, 1): 24 random bits for float32, 53 for float64."""
         shape = sizes(shape)
         n = math.prod(shape)
         if dtype == float32:
-            return self.draw("units", n, float32).reshape(shape)
+            return self.draw("units", n).reshape(shape)
         high, low = self.bits(2 * n).reshape(n, 2).T.astype(np.float64)
         return ((np.floor(high / 32) * 2**26 + np.floor(low / 64)) * 2**-53).reshape(shape)
 
@@ -110,9 +108,7 @@ class Generator:
     def permutation(self, n: int) -> ndarray:
         """(n,) the integers 0 to n - 1 in random order, int64."""
         n = whole("permutation: the number of elements", n)
-        order, unit = np.arange(n), self.unit(n, np.float64)
-        philox.compiled()["shuffle"](0, n, order.ctypes.data, unit.ctypes.data)
-        return order
+        return philox.permuted(n, self.unit(n, np.float64))
 
     @checked
     def choice(self, n: int, size: int, replace: bool = True) -> ndarray:

@@ -23,7 +23,8 @@ from microgradx.scalars import Elementwise
 
 EMITTED = """
     start stop step steps piece ticket gate status table numbers arena order random gathering row tiny
-    run block block_at matmul matmul_nt matmul_tn flat claim done wait ready inside within plus units philox
+    run block block_at matmul matmul_nt matmul_tn flat claim join leave done wait ready inside within
+    plus units philox
     float32 float64 int8 int16 int32 int64 uint8 uint16 uint32 uint64 bool_ inf nan range min max abs
     so_far first
 """

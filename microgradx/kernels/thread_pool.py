@@ -8,10 +8,14 @@ import os
 import sys
 import threading
 from collections.abc import Callable
+from functools import partial
 from itertools import count
 from queue import SimpleQueue
 
+import numpy as np
+
 from microgradx.errors import ArgumentError
+from microgradx.kernels.addresses import address
 
 
 def cores() -> int:
@@ -22,6 +26,8 @@ def cores() -> int:
 wanted = 0  # threads, the caller included; 0 until first needed
 crew: list[threading.Thread] = []
 jobs: SimpleQueue[Callable[[], None]] = SimpleQueue()
+bell = np.zeros(8, np.int64)  # counts the calls of `together`, for helpers that are still awake
+bell_at = address(bell)
 
 
 def threads() -> int:
@@ -79,15 +85,22 @@ def split(run: Callable[[int, int], None], size: int, piece: int) -> None:
             raise error
 
 
-def together(run: Callable[[], None], helpers: int) -> None:
-    """Call run() here, and on up to `helpers` other threads; return when the call here does.
+def gate() -> np.ndarray:
+    """(16,) int64, where the pieces of a call are claimed and the next call is heard: see `runtime`."""
+    words = np.zeros(16, np.int64)
+    words[1] = bell_at
+    return words
+
+
+def together(run: Callable[[int], None], helpers: int) -> None:
+    """Call run(0) here, and run(1) on up to `helpers` other threads; return when the call here does.
 
     For compiled steps whose pieces are claimed one by one: they wait for all pieces themselves, and a helper
-    that comes late, even after the return, must find none left. So the tickets of a call are its own memory,
+    that comes late, even after the return, must find none left. So the gate of a call is its own memory,
     which `run` keeps alive.
     """
-    call(run, helpers)
-    run()
+    call(partial(run, 1), helpers)
+    run(0)
 
 
 def call(work: Callable[[], None], extra: int) -> None:

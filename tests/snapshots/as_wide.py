@@ -4,7 +4,8 @@
 from math import inf, sqrt
 from numpy import float32, float64, int64, uint8
 from microgradx.kernels.runtime import (
-    block, block_at, claim, done, flat, matmul, matmul_nt, matmul_tn, plus, ready, wait, within
+    block, block_at, claim, done, flat, join, leave, matmul, matmul_nt, matmul_tn, plus, ready,
+    within
 )
 from microgradx.kernels.vector_math import exp, log
 
@@ -147,7 +148,7 @@ def forward_and_back(start, stop, status, table):
     normal = block(arena, 131072, (128, 128), float32)
     weight_1 = block_at(table, 10, (128,), float32)
     bias_1 = block_at(table, 11, (128,), float32)
-    relu_1 = block(arena, 196608, (128, 128), float32)
+    relu_1 = block(arena, 65536, (128, 128), float32)
     logits_product = block(arena, 458752, (128, 10), float32)
     weight_3 = block_at(table, 12, (128, 10), float32)
     bias_3 = block_at(table, 13, (10,), float32)
@@ -158,7 +159,7 @@ def forward_and_back(start, stop, status, table):
     labelled = block(arena, 481792, (128,), float32)
     positions = block_at(table, 14, (10,), int64)
     g_logits = block(arena, 474112, (128, 10), float32)
-    g_relu_1 = block(arena, 65536, (128, 128), float32)
+    g_relu_1 = block(arena, 196608, (128, 128), float32)
     g_add_3 = block(arena, 262144, (128, 128), float32)
     g_normal = block(arena, 327680, (128, 128), float32)
     g_subtract_3 = block(arena, 393216, (128, 128), float32)
@@ -215,9 +216,9 @@ def back_and_update(start, stop, step, table):
     numbers = block_at(table, 1, (1, 8), float64)
     arena = block_at(table, 0, (1,), uint8)
     g_weight_3 = block_at(table, 16, (128, 10), float32)
-    relu_1 = block(arena, 196608, (128, 128), float32)
+    relu_1 = block(arena, 65536, (128, 128), float32)
     g_logits = block(arena, 474112, (128, 10), float32)
-    g_reshape_4 = block(arena, 65536, (128,), float32)
+    g_reshape_4 = block(arena, 196608, (128,), float32)
     g_reshape_3 = block(arena, 458752, (128,), float32)
     g_add_3 = block(arena, 262144, (128, 128), float32)
     normal = block(arena, 131072, (128, 128), float32)
@@ -420,9 +421,9 @@ def back_and_update_bias_0(start, stop, step, table):
     )
 
 
-def run(steps, gathering, gate, status, table):
+def run(steps, gathering, gate, status, table, helping):
     """Run some steps, piece by piece: any number of threads may call this at once."""
-    ticket = claim(gate)
+    ticket = join(gate, helping)
     while ticket < 45 * steps:
         step, piece = ticket // 45, ticket % 45
         if piece < 2:
@@ -493,4 +494,4 @@ def run(steps, gathering, gate, status, table):
                 back_and_update_bias_0(64 * (piece - 43), 64 * (piece - 43) + 64, step, table)
         done(gate)
         ticket = claim(gate)
-    wait(gate, 45 * steps)
+    leave(gate, 45 * steps, helping)

@@ -4,7 +4,8 @@
 from math import inf, sqrt
 from numpy import float32, float64, int64, uint8
 from microgradx.kernels.runtime import (
-    block, block_at, claim, done, flat, matmul, matmul_nt, matmul_tn, plus, ready, wait, within
+    block, block_at, claim, done, flat, join, leave, matmul, matmul_nt, matmul_tn, plus, ready,
+    within
 )
 from microgradx.kernels.vector_math import exp, log
 
@@ -52,18 +53,18 @@ def forward_and_back(start, stop, step, gathering, status, table):
     affine_product = block(arena, 0, (128, 128), float32)
     weight_0 = block_at(table, 8, (784, 128), float32)
     bias_0 = block_at(table, 9, (128,), float32)
-    relu_1 = block(arena, 131072, (128, 128), float32)
-    logits_product = block(arena, 262144, (128, 10), float32)
+    relu_1 = block(arena, 65536, (128, 128), float32)
+    logits_product = block(arena, 196608, (128, 10), float32)
     weight_2 = block_at(table, 10, (128, 10), float32)
     bias_2 = block_at(table, 11, (10,), float32)
-    logits = block(arena, 267264, (128, 10), float32)
-    exp_shifted = block(arena, 272384, (128, 10), float32)
-    total = block(arena, 282624, (128,), float32)
-    labelled = block(arena, 283136, (128,), float32)
+    logits = block(arena, 201728, (128, 10), float32)
+    exp_shifted = block(arena, 206848, (128, 10), float32)
+    total = block(arena, 217088, (128,), float32)
+    labelled = block(arena, 217600, (128,), float32)
     positions = block_at(table, 12, (10,), int64)
-    g_logits = block(arena, 277504, (128, 10), float32)
-    g_relu_1 = block(arena, 65536, (128, 128), float32)
-    g_affine = block(arena, 196608, (128, 128), float32)
+    g_logits = block(arena, 211968, (128, 10), float32)
+    g_relu_1 = block(arena, 0, (128, 128), float32)
+    g_affine = block(arena, 131072, (128, 128), float32)
 
     if gathering:
         for i in range(start, stop):
@@ -103,8 +104,8 @@ def forward_and_back(start, stop, step, gathering, status, table):
 def make_loss_out(step, table):
     """Forward."""
     arena = block_at(table, 0, (1,), uint8)
-    total = block(arena, 282624, (128,), float32)
-    labelled = block(arena, 283136, (128,), float32)
+    total = block(arena, 217088, (128,), float32)
+    labelled = block(arena, 217600, (128,), float32)
     total_2 = block(arena, 0, (1,), float32)
     loss_out = block_at(table, 13, (1,), float32)
 
@@ -121,10 +122,10 @@ def back_and_update(start, stop, step, table):
     numbers = block_at(table, 1, (1, 8), float64)
     arena = block_at(table, 0, (1,), uint8)
     g_weight_2 = block_at(table, 14, (128, 10), float32)
-    relu_1 = block(arena, 131072, (128, 128), float32)
-    g_logits = block(arena, 277504, (128, 10), float32)
+    relu_1 = block(arena, 65536, (128, 128), float32)
+    g_logits = block(arena, 211968, (128, 10), float32)
     g_bias_0 = block_at(table, 15, (128,), float32)
-    g_affine = block(arena, 196608, (128, 128), float32)
+    g_affine = block(arena, 131072, (128, 128), float32)
     bias_0 = block_at(table, 9, (128,), float32)
     bias_0_m = block_at(table, 16, (128,), float32)
     bias_0_v = block_at(table, 17, (128,), float32)
@@ -155,7 +156,7 @@ def back_and_update_bias_2(step, table):
     numbers = block_at(table, 1, (1, 8), float64)
     arena = block_at(table, 0, (1,), uint8)
     g_bias_2 = block_at(table, 20, (10,), float32)
-    g_logits = block(arena, 277504, (128, 10), float32)
+    g_logits = block(arena, 211968, (128, 10), float32)
     bias_2 = block_at(table, 11, (10,), float32)
     bias_2_m = block_at(table, 21, (10,), float32)
     bias_2_v = block_at(table, 22, (10,), float32)
@@ -176,7 +177,7 @@ def back_and_update_weight_0(start, stop, step, table):
     arena = block_at(table, 0, (1,), uint8)
     g_weight_0 = block_at(table, 23, (784, 128), float32)
     x = block_at(table, 4, (128, 784), float32)
-    g_affine = block(arena, 196608, (128, 128), float32)
+    g_affine = block(arena, 131072, (128, 128), float32)
     weight_0 = block_at(table, 8, (784, 128), float32)
     weight_0_m = block_at(table, 24, (784, 128), float32)
     weight_0_v = block_at(table, 25, (784, 128), float32)
@@ -190,9 +191,9 @@ def back_and_update_weight_0(start, stop, step, table):
     )
 
 
-def run(steps, gathering, gate, status, table):
+def run(steps, gathering, gate, status, table, helping):
     """Run some steps, piece by piece: any number of threads may call this at once."""
-    ticket = claim(gate)
+    ticket = join(gate, helping)
     while ticket < 16 * steps:
         step, piece = ticket // 16, ticket % 16
         if piece < 2:
@@ -215,4 +216,4 @@ def run(steps, gathering, gate, status, table):
                 back_and_update_bias_2(step, table)
         done(gate)
         ticket = claim(gate)
-    wait(gate, 16 * steps)
+    leave(gate, 16 * steps, helping)

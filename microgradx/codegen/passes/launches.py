@@ -127,7 +127,7 @@ def stages(
             wrote, read = level.get(buffer, (-1, -1))
             level[buffer] = at if buffer in writes else wrote, at if buffer in reads else read
     found = [part for parts in together(found) for part in alone_each(parts)]
-    plan = Schedule([[Chain(1, part)] for part in found], serial=False)
+    plan = Schedule([[Chain(1, part, ordered=False)] for part in found], serial=False)
     plan.stored = stored(plan.items)
     plan.arena = settle(plan)
     return [Stage(part) for part in found], validate_schedule(plan, "staging")

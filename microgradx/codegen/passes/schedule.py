@@ -29,6 +29,7 @@ class Chain:
     items: list[Item]
     piece: int = 0
     name: str = ""
+    ordered: bool = True  # whether its items follow each other; else they may run at once
 
     @property
     def pieces(self) -> int:
@@ -217,27 +218,68 @@ def cut(chain: Chain, serial: bool) -> Chain:
 # Memory
 
 
+@dataclass
+class Life:
+    """When a buffer of the arena is in use: from one item of a stage to another, in their order.
+
+    `first` and `last` are the chains that alone use it in these stages, row by row where they are cut: each
+    of their pieces has a part of the buffer for itself.
+    """
+
+    buffer: Buffer
+    start: int
+    begins: int
+    first: Chain | None
+    stop: int
+    ends: int
+    last: Chain | None
+
+    def before(self, other: "Life") -> bool:
+        """Whether the other may have its memory afterwards: no piece of a chain needs both at once."""
+        if self.ends != other.begins:
+            return self.ends < other.begins
+        chain = self.last
+        if chain is None or chain is not other.first or not chain.ordered:
+            return False
+        return self.stop < other.start and (chain.pieces == 1 or self.buffer.bytes == other.buffer.bytes)
+
+
+def lives(plan: Schedule) -> list[Life]:
+    """Those of all buffers of the arena that are stored."""
+    found: dict[Buffer, Life] = {}
+    moment = 0
+    for stage, chains in enumerate(plan.stages):
+        used: dict[Buffer, list[int]] = defaultdict(list)  # in this stage, when
+        users: dict[Buffer, set[Chain | None]] = defaultdict(set)
+        for chain in chains:
+            for item in chain.items:
+                moment += 1
+                for view, axis in [*item.reads(), *item.writes()]:
+                    buffer = view.buffer
+                    if buffer.source is None and buffer in plan.stored:
+                        by_rows = chain.pieces == 1 or view.aligned(axis, chain.rows)
+                        used[buffer].append(moment)
+                        users[buffer].add(chain if by_rows else None)
+        for buffer, when in used.items():
+            alone = users[buffer].pop() if len(users[buffer]) == 1 else None
+            life = found.setdefault(buffer, Life(buffer, when[0], stage, alone, 0, 0, None))
+            life.stop, life.ends, life.last = when[-1], stage, alone
+    return [*found.values()]
+
+
 def settle(plan: Schedule) -> int:
     """Give every stored buffer of the arena a slot, shared by those never needed at once; all bytes."""
-    spans: dict[Buffer, list[int]] = {}
-    moments = [(k, item) for k, stage in enumerate(plan.stages) for chain in stage for item in chain.items]
-    for n, (stage, item) in enumerate(moments):
-        time = n if plan.serial else stage
-        for view, _ in [*item.reads(), *item.writes()]:
-            if view.buffer.source is None and view.buffer in plan.stored:
-                spans.setdefault(view.buffer, [time, time])[1] = time
-    slots: list[list[Buffer]] = []
-    for buffer in sorted(spans, key=lambda b: (-b.bytes, spans[b])):
-        start, stop = spans[buffer]
+    slots: list[list[Life]] = []
+    for life in sorted(lives(plan), key=lambda life: (-life.buffer.bytes, life.start, life.stop)):
         for slot in slots:
-            if all(spans[b][1] < start or stop < spans[b][0] for b in slot):
-                slot.append(buffer)
+            if all(life.before(other) or other.before(life) for other in slot):
+                slot.append(life)
                 break
         else:
-            slots.append([buffer])
+            slots.append([life])
     at = 0
     for slot in slots:
-        for buffer in slot:
-            buffer.place = at
-        at += -(-max(slot[0].bytes, 1) // LINE) * LINE
+        for life in slot:
+            life.buffer.place = at
+        at += -(-max(slot[0].buffer.bytes, 1) // LINE) * LINE
     return at

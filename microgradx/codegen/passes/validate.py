@@ -25,7 +25,7 @@ from microgradx.codegen.ir.loops import (
 )
 from microgradx.codegen.ir.ops import Matmul, Sweep
 from microgradx.codegen.passes.fuse import touching
-from microgradx.codegen.passes.schedule import Chain, Schedule
+from microgradx.codegen.passes.schedule import Chain, Schedule, lives
 from microgradx.errors import CompileError
 
 
@@ -157,19 +157,11 @@ def validate_schedule(plan: Schedule, after: str) -> Schedule:
 
 def overlapping(plan: Schedule) -> Iterator[tuple[Buffer, Buffer]]:
     """Pairs of buffers with bytes in common that are alive at the same time."""
-    alive: dict[Buffer, set[int]] = defaultdict(set)
-    moment = 0
-    for k, stage in enumerate(plan.stages):
-        for item in (item for chain in stage for item in chain.items):
-            moment = moment + 1 if plan.serial else k
-            for _, view in accesses(item):
-                if view.buffer in plan.stored and view.buffer.source is None and view.buffer.size:
-                    alive[view.buffer].add(moment)
-    spans = [(b.place, b.place + b.bytes, min(t), max(t), b) for b, t in alive.items()]
-    spans.sort(key=lambda span: span[:2])
-    for i, (_, stop, born, dies, buffer) in enumerate(spans):
-        for start, _, begins, ends, other in spans[i + 1 :]:
-            if start >= stop:
+    found = sorted(lives(plan), key=lambda life: (life.buffer.place, life.start))
+    for k, one in enumerate(found):
+        for other in found[k + 1 :]:
+            if other.buffer.place >= one.buffer.place + one.buffer.bytes:
                 break
-            if begins <= dies and born <= ends:
-                yield buffer, other
+            same = one.buffer.place == other.buffer.place and (one.before(other) or other.before(one))
+            if not (same or one.ends < other.begins or other.ends < one.begins):
+                yield one.buffer, other.buffer

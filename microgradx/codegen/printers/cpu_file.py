@@ -25,10 +25,11 @@ VECTORS = {"exp", "expm1", "tanh", "erf", "log", "log1p", "sin", "cos"}
 
 TAKEN = {
     "run", "step", "steps", "gate", "status", "table", "gathering", "numbers", "order", "random", "arena",
+    "helping",
 }  # fmt: skip
 """Names of `run`, and of what its functions share."""
 
-WORDS = {"claim", "done", "ready", "wait", "inside", "within", "plus"}
+WORDS = {"claim", "done", "join", "leave", "ready", "wait", "inside", "within", "plus"}
 """Words that a file may use beside those that `Bodies.vocabulary` collects."""
 
 GIVEN = "step", "gathering", "status"
@@ -37,7 +38,10 @@ GIVEN = "step", "gathering", "status"
 WORD = re.compile(r"\b[^\W\d]\w*")
 """A name in a line."""
 
-ENTRY = {"steps": "int64", "gathering": "int64", "gate": "int64*", "status": "int64*", "table": "int64*"}
+ENTRY = {
+    "steps": "int64", "gathering": "int64", "gate": "int64*", "status": "int64*", "table": "int64*",
+    "helping": "int64",
+}  # fmt: skip
 """What `run` is given, as far as the file needs it, and the types."""
 
 
@@ -81,7 +85,7 @@ class Emitter(CpuPrinter):
         ]
         needed = {"steps"}.union(*self.given.values())
         needed |= {"status"} if any(item.checks for item in self.plan.items) else set()
-        needed |= set() if self.plan.serial else {"gate"}
+        needed |= set() if self.plan.serial else {"gate", "helping"}
         self.entry = [name for name in ENTRY if name in needed]
         segments, runs = self.segments(apart)
         body = [*self.helpers(), *self.rule_texts, *self.random(), *texts, *runs]
@@ -182,7 +186,7 @@ class Emitter(CpuPrinter):
     def tickets(self, stages: list[list[Chain]], checks: bool) -> list[str]:
         """The loop in which a thread takes pieces until none is left."""
         groups, total = grouped(stages)
-        lines = ["ticket = claim(gate)", f"while ticket < {total} * steps:"]
+        lines = ["ticket = join(gate, helping)", f"while ticket < {total} * steps:"]
         inner = [f"step, piece = ticket // {total}, ticket % {total}"]
         at = 0
         for k, (first, chains) in enumerate(groups):
@@ -197,7 +201,7 @@ class Emitter(CpuPrinter):
             inner += indent([f"# {about(chains)}", *work])
             at = end
         inner += ["done(gate)", "ticket = claim(gate)"]
-        return [*lines, *indent(inner), f"wait(gate, {total} * steps)"]
+        return [*lines, *indent(inner), f"leave(gate, {total} * steps, helping)"]
 
     def memory(self, names: Iterable[str]) -> list[str]:
         """Where the blocks lie that the chains use."""

@@ -81,7 +81,7 @@ def record(
 ) -> tuple[Recorder, object, Guards | None, str | None]:
     """The same as it is written down: the Recorder, the result in Values, guards, and which of them fails."""
     names: dict[int, str] = {}
-    recorder = Recorder(name, names)
+    recorder = Recorder(name, names, again)
     values = call.with_arrays(recorder.argument)
     trace = Dependencies(function, names)
     args, words = call.spread(values)

@@ -43,6 +43,11 @@ class Captured:
         return [event for event in self.events if isinstance(event, SweepEvent)]
 
     @cached_property
+    def in_turns(self) -> bool:
+        """Whether its events take turns at every step."""
+        return any(event.in_turns for event in self.events)
+
+    @cached_property
     def before(self) -> list[Before]:
         """The memory of Tensors that hold another array after the step, where it changes, too."""
         return [b for b in self.program.bound.values() if isinstance(b, Before)]
@@ -67,7 +72,7 @@ class Captured:
             self.moved is None  # else the function must run, to change what it changes
             and self.finds_gradients()
             and (self.guards is None or self.guards.hold())
-            and all(event.follows() for event in self.events)
+            and all([event.follows() for event in self.events])
             and self.tied()
             and self.at_home() == self.housed
         )
@@ -75,13 +80,15 @@ class Captured:
     def finds_gradients(self) -> bool:
         """Whether leaves have gradients, and none with a history, where they had them at the capture."""
         return all(
-            leaf._grad is not None and leaf._grad._node is None if had else leaf._grad is None
-            for leaf, had in self.found.items()
+            [
+                leaf._grad is not None and leaf._grad._node is None if had else leaf._grad is None
+                for leaf, had in self.found.items()
+            ]
         )
 
     def tied(self) -> bool:
         """Whether Tensors that shared an array with another one still do, but for those that are gone."""
-        return all((t := one()) is None or t._data is owner._data for one, owner in self.ties)
+        return all([(t := one()) is None or t._data is owner._data for one, owner in self.ties])
 
     def failing(self) -> str | None:
         """What is not as it was, in words: what the step reads, or the rules of its optimizers."""

@@ -1,7 +1,8 @@
 """What happens beside the program in every step, on plain numbers: step counts, schedules, hyperparameters.
 
 Events take place in the order of the capture, before the program runs; the numbers that they give stand in a
-row of a table, which the program reads.
+row of a table for each step, which the program reads. Where none must take turns, each happens for many steps
+at once.
 """
 
 from collections.abc import Callable, Sequence
@@ -13,12 +14,17 @@ from microgradx.optim import Optimizer, Schedule
 from microgradx.optim.flat import Flat, Part
 from microgradx.optim.options import Options
 
+Rows = Sequence[Sequence[float]]
+"""The numbers that some steps need of an event."""
+
 
 class Event:
     """Something that happens in every step."""
 
-    def happen(self) -> Sequence[float]:
-        """Go on by a step; the numbers that the program needs of it."""
+    in_turns = False  # whether all events must take turns at every step, for others to find what it does
+
+    def happen(self, steps: int) -> Rows:
+        """Go on by some steps; the numbers that the program needs of each."""
         raise NotImplementedError
 
     def undo(self) -> Callable[[], None]:
@@ -38,23 +44,27 @@ class Event:
 class NumberEvent(Event):
     """A Python number is looked up."""
 
+    in_turns = True  # such as a step count
+
     look: Callable[[], float]
 
-    def happen(self) -> Sequence[float]:
+    def happen(self, steps: int) -> Rows:
         """The number as it is now."""
-        return (self.look(),)
+        return [(self.look(),)] * steps
 
 
 @dataclass(frozen=True)
 class ScheduleEvent(Event):
     """A schedule goes on."""
 
+    in_turns = True
     schedule: Schedule
 
-    def happen(self) -> Sequence[float]:
+    def happen(self, steps: int) -> Rows:
         """Let it change learning rates."""
-        self.schedule.step()
-        return ()
+        for _ in range(steps):
+            self.schedule.step()
+        return [()] * steps
 
     def undo(self) -> Callable[[], None]:
         """Set its memory, and the options of the groups, as they are now: they need not be its own."""
@@ -91,17 +101,17 @@ class SweepEvent(Event):
         """The hyperparameters, and the clock before the step: for ledgers."""
         return self.flat.hyperparameters, self.run[0].clock
 
-    def happen(self) -> Sequence[float]:
+    def happen(self, steps: int) -> Rows:
         """What the rule computes once for all elements, such as 1 - beta1**t."""
         if not self.bound():
             raise CaptureError("a schedule changed which rule an optimizer follows, in a scan.")
         before = self.run[0].clock
         t, *carried = before.values()
-        numbers, new = self.update.numbers(t + 1, tuple(carried), self.flat.hyperparameters)
-        clock = dict(zip(before, (t + 1, *new), strict=True))
+        rows, new = self.update.numbers(t + 1, tuple(carried), self.flat.hyperparameters, steps)
+        clock = dict(zip(before, (t + steps, *new), strict=True))
         for part in self.run:
             part.clock = clock
-        return numbers
+        return rows
 
     def undo(self) -> Callable[[], None]:
         """Set all clocks as they are now."""
@@ -118,7 +128,7 @@ class SweepEvent(Event):
         optimizer, clock = self.optimizer, self.run[0].clock
         if optimizer.check_finite or len(optimizer.flats) != self.buffers:
             return False  # it is to look at gradients, or there are more parameters
-        same = all(part.clock is clock or part.clock == clock for part in self.run)
+        same = all([part.clock is clock or part.clock == clock for part in self.run])
         return same and self.bound()  # or some have rested, frozen, in another compiled step
 
     def failing(self) -> str | None:

@@ -187,10 +187,11 @@ class Recorder(Recording, Listener[Tensor]):
         if self.traced(tensor):
             self.value(tensor)
 
-    def keep(self, array: Array) -> None:
-        """An array is about to change in place."""
-        if isinstance(array, np.ndarray):
+    def keep(self, array: Array) -> bool:
+        """An array is about to change in place: a copy takes that back. At a second look it stays."""
+        if isinstance(array, np.ndarray) and not self.again:
             self.undo.append(partial(np.copyto, array, array.copy()))
+        return not (isinstance(array, np.ndarray) and self.again)
 
     def gradient(self, leaf: Tensor, reset: bool = False) -> None:
         """Somebody reads a leaf's gradient, or (reset) is about to replace it unread."""

@@ -74,7 +74,8 @@ class Known(Generic[X, K]):
 class Recording:
     """A program that grows, and what is known of the arrays and Tensors that it works on."""
 
-    def __init__(self, name: str, names: dict[int, str]):
+    def __init__(self, name: str, names: dict[int, str], again: bool = False):
+        self.again = again  # whether it is a second look: what is written down counts, no number does
         self.program, self.names = Program(name), Namespace(names)
         self.device = "cpu"  # "cuda" from when it meets something there
         self.arrays: Known[Array, KnownArray] = Known(KnownArray)

@@ -69,7 +69,7 @@ def report(step: CompiledStep) -> Report:
 
 def times(step: CompiledStep, executable: Executable, runs: list[list[Part]], repeats: int) -> list[float]:
     """Seconds of some parts of a step one after the other, for each list of parts; the best of rounds."""
-    numbers = np.array(step.numbers(executable.emitted, 1) * repeats)
+    numbers = np.repeat(step.numbers(executable.emitted, 1), repeats, axis=0)
     outs = [np.empty((repeats, *value.shape), value.dtype) for value in step.program.outputs]
     run = Run(executable, executable.given, None, numbers, outs)
     best = [float("inf")] * len(runs)

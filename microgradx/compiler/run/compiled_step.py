@@ -139,17 +139,16 @@ class CompiledStep:
             memory.leave()
         return outs, finished
 
-    def numbers(self, emitted: Emitted | CudaFile, steps: int) -> list[list[float]]:
-        """What a file needs of every step, in columns; schedules and step counts go on."""
-        events, rows = self.captured.events, []
-        for _ in range(steps):
-            row = [0.0] * max(1, emitted.width)
-            for k, event in enumerate(events):
-                found = event.happen()
+    def numbers(self, emitted: Emitted | CudaFile, steps: int) -> np.ndarray:
+        """(steps, width) float64, what a file needs of every step; schedules and step counts go on."""
+        table = np.zeros((steps, max(1, emitted.width)))
+        stride = 1 if self.captured.in_turns else max(steps, 1)
+        for start in range(0, steps, stride):
+            for k, event in enumerate(self.captured.events):
+                rows = event.happen(stride)
                 if (column := emitted.columns.get(k)) is not None:
-                    row[column : column + len(found)] = found
-            rows.append(row)
-        return rows
+                    table[start : start + stride, column : column + len(rows[0])] = rows
+        return table
 
     def undo(self) -> list[Callable[[], None]]:
         """What brings step counts and schedules back to now, and memory, where an index is checked late."""

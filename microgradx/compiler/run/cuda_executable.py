@@ -152,7 +152,7 @@ class CudaExecutable:
         arrays: Sequence[AnyArray],
         steps: int,
         order: np.ndarray | None,
-        numbers: list[list[float]],
+        numbers: np.ndarray,
         rooms: Sequence[np.ndarray] = (),
     ) -> tuple[list[Array], int]:
         """So many steps: results, each (steps, *shape) on the device, which may still be at work."""
@@ -161,9 +161,7 @@ class CudaExecutable:
         self.grow(steps, steps * width if scanning else 0)
         state = generator.state_dict()
         head = 0, state["block"], state["seed"] & 0xFFFFFFFF, state["seed"] >> 32, 0, steps, scanning
-        gpu.write(
-            self.numbers_at.address, np.ascontiguousarray(np.array(numbers, made.number)[:, : made.width])
-        )
+        gpu.write(self.numbers_at.address, np.ascontiguousarray(numbers[:, : made.width], made.number))
         gpu.write(self.head.address, np.array(head, np.int64))
         if order is None:
             for k, array in enumerate(arrays):

@@ -71,9 +71,9 @@ class Executable:
         self.compiled = [*loaded.values()]
         self.parts: list[Part] = [loaded[s] if isinstance(s, str) else s for s in segments]
         self.places: dict[Source, int] = {source: k for k, source in enumerate(sources)}
-        self.arguments_at = [self.places.get(Place("argument", k)) for k in range(len(program.arguments))]
-        self.data_at = [self.places.get(Place("data", k)) for k in range(len(program.arguments))]
-        self.outputs_at = [self.places.get(Place("output", k)) for k in range(len(program.outputs))]
+        self.arguments_at = self.entries("argument", len(program.arguments))
+        self.data_at = self.entries("data", len(program.arguments))
+        self.outputs_at = self.entries("output", len(program.outputs))
         items = self.plan.items
         self.hosted = any(isinstance(item, Host) for item in items)
         self.late = self.plan.late
@@ -81,6 +81,11 @@ class Executable:
         self.products = any(isinstance(item, Matmul) and item.flop > SMALL for item in items)
         self.helpers = 0 if self.plan.serial else most_pieces(self.plan) - 1
         self.allocate(len(sources))
+
+    def entries(self, kind: str, count: int) -> list[tuple[int, int]]:
+        """Which of its arguments, data or outputs the table has an entry for, and where."""
+        found = ((k, self.places.get(Place(kind, k))) for k in range(count))
+        return [(k, entry) for k, entry in found if entry is not None]
 
     def allocate(self, size: int) -> None:
         """The memory of its own: the arena for values, and what the entries of the table point to."""
@@ -124,34 +129,34 @@ class Executable:
         arrays: Sequence[Array],
         steps: int,
         order: np.ndarray | None,
-        numbers: list[list[float]],
+        numbers: np.ndarray,
         rooms: Sequence[np.ndarray] = (),
     ) -> tuple[list[np.ndarray], int]:
         """So many steps: outputs, and how many were done before an index was out of range."""
         outputs = self.captured.program.outputs
         own = outputs[: len(outputs) - len(rooms)]
         outs = [*(np.empty((steps, *value.shape), value.dtype) for value in own), *rooms]
-        return outs, Run(self, arrays, order, np.array(numbers, np.float64), outs).go(steps)
+        return outs, Run(self, arrays, order, numbers, outs).go(steps)
 
     def execute(self, function: Callable[..., None], steps: int, gathering: bool) -> None:
         """Call compiled code, on as many threads as there is work for."""
         given = {
             "steps": steps, "gathering": int(gathering), "status": self.status_at, "table": self.table.start,
         }  # fmt: skip
-        gate = None if self.plan.serial else np.zeros(16, np.int64)
-        if gate is not None:  # the tickets of this call alone: a helper that comes late finds none
-            given["gate"] = address(gate)
-        arguments = [given[name] for name in self.emitted.entry]
+        if self.plan.serial:
+            arguments = [given[name] for name in self.emitted.entry]
+            with blas.one_thread() if self.products else nullcontext():
+                function(*arguments)
+            return
+        gate = thread_pool.gate()  # of this call alone: a helper that comes late finds no ticket there
+        given["gate"] = address(gate)
+        arguments = [given[name] for name in self.emitted.entry if name != "helping"]  # which is the last
 
-        def run(memory: tuple[object, ...] = (gate, self)) -> None:  # alive for the latest helper
-            function(*arguments)
+        def run(helping: int, memory: tuple[object, ...] = (gate, self)) -> None:  # alive for that helper
+            function(*arguments, helping)
 
-        helpers = min(self.helpers, thread_pool.threads() - 1)
         with blas.one_thread() if self.products else nullcontext():
-            if helpers:
-                thread_pool.together(run, helpers)
-            else:
-                run()
+            thread_pool.together(run, min(self.helpers, thread_pool.threads() - 1))
 
     def written(self, view: View) -> None:
         """A view is about to be written by what is not in the file."""
@@ -172,27 +177,25 @@ class Run:
         self.numbers, self.outs = numbers, outs
         table = executable.table
         if order is not None:
-            for place, array in zip(executable.data_at, arrays, strict=True):
-                if place is not None:
-                    table[place] = array
+            for k, entry in executable.data_at:
+                table[entry] = arrays[k]
             self.arrays = executable.batches
         executable.given = self.arrays
-        for place, array in zip(executable.arguments_at, self.arrays, strict=True):
-            if place is not None:
-                table[place] = array
+        for k, entry in executable.arguments_at:
+            table[entry] = self.arrays[k]
         self.point(0)
-        state = generator.state_dict()
-        executable.random[:] = state["block"], state["seed"] & 0xFFFFFFFF, state["seed"] >> 32
+        if executable.captured.blocks:
+            state = generator.state_dict()
+            executable.random[:] = state["block"], state["seed"] & 0xFFFFFFFF, state["seed"] >> 32
 
     def point(self, step: int) -> None:
         """Let the table point to what belongs to a step and those after it."""
         executable, table = self.executable, self.executable.table
-        table[1] = self.numbers[step:]
+        table[1] = self.numbers[step:] if step else self.numbers
         if self.order is not None:
             table[2] = self.order[step * self.arrays[0].shape[0] :]
-        for place, out in zip(executable.outputs_at, self.outs, strict=True):
-            if place is not None:
-                table[place] = out[step:]
+        for k, entry in executable.outputs_at:
+            table[entry] = self.outs[k][step:] if step else self.outs[k]
 
     def go(self, steps: int) -> int:
         """All steps: how many were done."""
@@ -202,7 +205,8 @@ class Run:
         else:
             executable.execute(executable.compiled[0], steps, gathering)
             done = int(executable.status[1]) if executable.status[0] else steps
-        executable.status[:] = 0
+        if done < steps:
+            executable.status[:] = 0
         return done
 
     def step(self, step: int) -> bool:

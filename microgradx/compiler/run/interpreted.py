@@ -28,7 +28,7 @@ class Interpreted(Executable):
         arrays: Sequence[Array],
         steps: int,
         order: np.ndarray | None,
-        numbers: list[list[float]],
+        numbers: np.ndarray,
         rooms: Sequence[np.ndarray] = (),
     ) -> tuple[list[np.ndarray], int]:
         """Some steps; what they leave in the arena is nobody's, and the table lets go of what it watched."""
@@ -41,7 +41,7 @@ class Interpreted(Executable):
         """Run a function of the file."""
         given = {
             "steps": steps, "gathering": int(gathering), "gate": self.table.begin(), "status": self.status,
-            "table": self.table,
+            "table": self.table, "helping": 0,
         }  # fmt: skip
         with np.errstate(all="ignore"):
             function(*[given[name] for name in self.emitted.entry])

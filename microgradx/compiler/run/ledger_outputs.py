@@ -14,7 +14,7 @@ import numpy as np
 from microgradx.codegen.ir.binding import GRADIENTS, Constant
 from microgradx.codegen.ir.program import Instruction, Program, Update, Value, Watch, check
 from microgradx.compiler.capture.captured import Captured
-from microgradx.compiler.capture.events import SweepEvent
+from microgradx.compiler.capture.events import Rows, SweepEvent
 from microgradx.compiler.capture.pytree import Given
 from microgradx.compiler.run.compiled_step import CompiledStep
 from microgradx.eager.devices import Array
@@ -65,7 +65,7 @@ def watched(step: CompiledStep) -> CompiledStep | None:
     It is compiled once for as many numbers of the same parameters: which ones, it finds in memory. None where
     it could not read what the ledgers need.
     """
-    if not any(sweep.optimizer.ledgers for sweep in step.captured.sweeps):
+    if not any([sweep.optimizer.ledgers for sweep in step.captured.sweeps]):
         return step
     pages = [page for ledger in ledgers(step.captured) for page in ledger.pages]
     form = tuple(page.form for page in pages)
@@ -78,13 +78,14 @@ def watched(step: CompiledStep) -> CompiledStep | None:
 class WatchedSweep(SweepEvent):
     """A rule runs, and notes say what it started from."""
 
+    in_turns = True  # the notes of a step stand together
     notes: list[Start]
 
-    def happen(self) -> Sequence[float]:
+    def happen(self, steps: int) -> Rows:
         """The same, after a note."""
         self.bound()  # a schedule may have changed what it starts from
         self.notes.append(self.start())
-        return super().happen()
+        return super().happen(steps)
 
 
 class WatchedStep(CompiledStep):

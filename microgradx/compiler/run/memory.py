@@ -93,14 +93,14 @@ class Memory:
 
     def bound(self) -> bool:
         """Whether all arrays are where they were found."""
-        return self.in_place() and all(flat.arrays is arrays for flat, arrays in self.flats)
+        return self.in_place() and all([flat.arrays is arrays for flat, arrays in self.flats])
 
     def in_place(self) -> bool:
         """Whether those of Tensors and gradients are, and nothing is there twice."""
         return (
             self.apart
-            and all(tensor._data is array for tensor, array in self.watched)
-            and all(leaf._grad._data is self.homes[leaf][0] for leaf in self.accumulated)  # type: ignore[union-attr]
+            and all([tensor._data is array for tensor, array in self.watched])
+            and all([leaf._grad._data is self.homes[leaf][0] for leaf in self.accumulated])  # type: ignore[union-attr]
         )
 
     def bind_again(self) -> None:
@@ -142,8 +142,11 @@ class Memory:
         for leaf, home in self.after:
             if home is None:
                 leaf._grad = None
-            elif leaf._grad is not None and self.captured.found.get(leaf) and not home[1]:
-                leaf._grad._version[0] += 1
+                continue
+            (array, private), gradient = home, leaf._grad
+            if private:
+                leaf._grad = wrap(array.copy())
+            elif gradient is not None and gradient._data is array and not gradient.requires_grad:
+                gradient._version[0] += 1
             else:
-                array, private = home
-                leaf._grad = wrap(array.copy() if private else array)
+                leaf._grad = wrap(array)
