@@ -201,7 +201,7 @@ def test_without_the_compiler_the_framework_trains_as_before(tmp_path, device):
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(ROOT)))
 def test_a_file_is_read_in_one_go(path):
-    assert len(path.read_text().splitlines()) <= 360
+    assert len(path.read_text().splitlines()) <= 380
     assert path.name not in {"utils.py", "helpers.py", "common.py"}
     assert ast.get_docstring(ast.parse(path.read_text())) or not path.read_text(), (
         f"{path}: say what it is for"
