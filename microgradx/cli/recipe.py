@@ -19,7 +19,6 @@ from microgradx.eager.creation import zeros
 from microgradx.eager.tensor import Tensor
 from microgradx.errors import ArgumentError, CheckpointError, TrainingWarning
 from microgradx.kernels.random import generator
-from microgradx.kernels.thread_pool import set_threads
 from microgradx.optim import Optimizer, Schedule, optimizers
 from microgradx.optim.options import Options
 from microgradx.primitives.indexing import one_hot
@@ -126,10 +125,9 @@ class Recipe:
     def prepare(self) -> None:
         """Let this process use as many threads as asked."""
         if self.threads:
-            from threadpoolctl import threadpool_limits
+            from microgradx.training.trials.crew import few_threads
 
-            threadpool_limits(self.threads)
-            set_threads(self.threads)
+            few_threads(self.threads)
 
     def make(self) -> Made:
         """Data, model, optimizer and loss, on as many threads as asked."""
