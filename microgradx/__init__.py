@@ -34,11 +34,11 @@ from microgradx.eager.creation import arange, eye, from_dlpack, full, ones, rand
 from microgradx.eager.autograd import check_grad, grad, hessian, hvp, value_and_grad  # isort: skip
 from microgradx import data, nn, optim  # isort: skip
 from microgradx import codegen  # isort: skip  # Tensors on "cuda"
-from microgradx.compiler import jit  # isort: skip
-from microgradx.training import fit  # isort: skip
 
 if TYPE_CHECKING:
+    from microgradx.compiler import jit
     from microgradx.study import draw, tape
+    from microgradx.training import fit
 
 __all__ = [
     "__version__", "abs", "all", "any", "arange", "argmax", "argmin", "Case", "cat", "check_grad", "clip",
@@ -68,4 +68,14 @@ def seed(n: int) -> None:
     generator.seed(n)
 
 
-__getattr__ = familiar.of_package("mg", __name__, dict.fromkeys(["draw", "study", "tape"], "study"))
+__getattr__ = familiar.of_package(
+    "mg",
+    __name__,
+    dict.fromkeys(["compiler", "jit"], "compiler")
+    | dict.fromkeys(["fit", "training"], "training")
+    | dict.fromkeys(["draw", "study", "tape"], "study"),
+)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -158,14 +158,16 @@ fused = dict.fromkeys(
 def of_package(asked: str, package: str, homes: Mapping[str, str] = {}) -> Callable[[str], object]:  # noqa: B006
     """What a package does about names that it has not imported.
 
-    homes: those that are imported with their first use, since few programs need them, and their modules.
+    homes: those that are imported with their first use, for not every program needs them, and their modules.
     """
 
     def find(name: str) -> object:
         if name not in homes:
             raise absent(asked, name, package, sys.modules[package])
         module = import_module(f"{package}.{homes[name]}")
-        return module if name == homes[name] else getattr(module, name)
+        found = module if name == homes[name] else getattr(module, name)
+        setattr(sys.modules[package], name, found)
+        return found
 
     return find
 

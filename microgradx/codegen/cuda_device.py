@@ -1,10 +1,11 @@
 """Lets Tensors be on "cuda": enters the GPU among the devices that the eager framework knows."""
 
+from collections.abc import Callable
+from importlib import import_module
+
 import numpy as np
 
-from microgradx import cuda
-from microgradx.codegen import cuda_operations  # noqa: F401 - runs operations on its arrays
-from microgradx.codegen.passes import lowerings  # noqa: F401 - what operations are made of
+from microgradx import cuda, primitives
 from microgradx.cuda import Array
 from microgradx.eager.devices import Device, enter
 from microgradx.kernels.addresses import Lender
@@ -40,4 +41,16 @@ class Cuda(Device):
         return bool(cuda.device.cache_info().currsize)
 
 
+def first(name: str) -> Callable[..., Array]:
+    """A function of `cuda_operations`, which takes its place: most programs have no use for that module."""
+
+    def call(*args: object, **params: object) -> Array:
+        made: Array = getattr(import_module("microgradx.codegen.cuda_operations"), name)(*args, **params)
+        return made
+
+    return call
+
+
+primitives.executors[Array] = first("run")
+Array.gather, Array.draw = first("gather"), first("draw")
 enter(Cuda())

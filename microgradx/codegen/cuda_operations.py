@@ -14,6 +14,7 @@ from microgradx import primitives
 from microgradx.codegen.ir.loops import Buffer, Place, Source, View
 from microgradx.codegen.ir.ops import Host
 from microgradx.codegen.ir.program import Draw, Instruction, Program, Value
+from microgradx.codegen.passes import lowerings  # noqa: F401 - what operations are made of
 from microgradx.codegen.passes.launches import Library, operands, problem, stages
 from microgradx.codegen.passes.lower import Lowering
 from microgradx.codegen.printers.cuda_file import Emitted, Target, Writer

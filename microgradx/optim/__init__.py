@@ -1,5 +1,7 @@
 """Optimizers, learning-rate schedules, clipping and averages of weights."""
 
+from typing import TYPE_CHECKING
+
 from microgradx import familiar
 from microgradx.optim.averaging import EMA, SWA
 from microgradx.optim.classes import (
@@ -7,7 +9,6 @@ from microgradx.optim.classes import (
     Rprop, Yogi, optimizer,
 )  # fmt: skip
 from microgradx.optim.clip import clip_grad_norm_, clip_grad_value_
-from microgradx.optim.conventions.conventions import convert, explain
 from microgradx.optim.lbfgs import LBFGS
 from microgradx.optim.ledgers.ledger import Ledger, ledger
 from microgradx.optim.base import Optimizer, optimizers
@@ -20,6 +21,9 @@ from microgradx.optim.schedules import (
 )  # fmt: skip
 from microgradx.optim.layerwise import LAMB, LARS, Adafactor, Muon
 
+if TYPE_CHECKING:
+    from microgradx.optim.conventions.conventions import convert, explain
+
 __all__ = [
     "AdaBelief", "Adadelta", "Adafactor", "Adagrad", "Adam", "Adamax", "AdamW", "Adan", "ASGD",
     "ChainedScheduler", "clip_grad_norm_", "clip_grad_value_", "ConstantLR", "convert",
@@ -30,4 +34,10 @@ __all__ = [
     "schedule", "SequentialLR", "SGD", "StepLR", "SWA", "WarmUp", "Yogi",
 ]  # fmt: skip
 
-__getattr__ = familiar.of_package("optim", __name__)  # for names that are not found
+__getattr__ = familiar.of_package(
+    "optim", __name__, dict.fromkeys(["convert", "explain"], "conventions.conventions")
+)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

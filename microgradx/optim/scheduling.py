@@ -110,6 +110,8 @@ class Schedule:
         """ArgumentError where another schedule has set the learning rates since this one's last step."""
         last = turns.get(self.optimizer)
         other = last() if last else None
+        if other is self and self.went:
+            return
         if other is not None and other is not self and self.went:
             both = f"{self.name} and {other.name} step the learning rates of one optimizer"
             advice = "ChainedScheduler([...]) multiplies them, SequentialLR takes one after the other"

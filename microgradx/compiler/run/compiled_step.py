@@ -8,21 +8,24 @@ from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from operator import setitem
+from typing import TYPE_CHECKING
 from weakref import WeakSet
 
 import numpy as np
 
 from microgradx.codegen.ir.program import Program
 from microgradx.codegen.printers.cpu_file import Emitted
-from microgradx.codegen.printers.cuda_file import Emitted as CudaFile
 from microgradx.compiler.capture.captured import Captured
 from microgradx.compiler.capture.pytree import Given
-from microgradx.compiler.run.cuda_executable import CudaExecutable
 from microgradx.compiler.run.executable import Executable
 from microgradx.compiler.run.memory import Memory
 from microgradx.kernels.random import generator
 
-Kind = type[Executable] | type[CudaExecutable]
+if TYPE_CHECKING:  # for steps on a GPU
+    from microgradx.codegen.printers.cuda_file import Emitted as CudaFile
+    from microgradx.compiler.run.cuda_executable import CudaExecutable
+
+Kind = type["Executable | CudaExecutable"]
 """What runs a step."""
 
 
@@ -70,7 +73,7 @@ class CompiledStep:
         """The captured program."""
         return self.captured.program
 
-    def compile(self) -> Executable | CudaExecutable:
+    def compile(self) -> "Executable | CudaExecutable":
         """Its code, made when it is first needed: by one thread, for others may wait for it."""
         if self.executable is None:
             with self.lock:
@@ -139,15 +142,17 @@ class CompiledStep:
             memory.leave()
         return outs, finished
 
-    def numbers(self, emitted: Emitted | CudaFile, steps: int) -> np.ndarray:
+    def numbers(self, emitted: "Emitted | CudaFile", steps: int) -> np.ndarray:
         """(steps, width) float64, what a file needs of every step; schedules and step counts go on."""
         table = np.zeros((steps, max(1, emitted.width)))
         stride = 1 if self.captured.in_turns else max(steps, 1)
-        for start in range(0, steps, stride):
-            for k, event in enumerate(self.captured.events):
-                rows = event.happen(stride)
-                if (column := emitted.columns.get(k)) is not None:
-                    table[start : start + stride, column : column + len(rows[0])] = rows
+        found: list[list[Sequence[float]]] = [[] for _ in self.captured.events]
+        for _ in range(0, steps, stride):
+            for event, rows in zip(self.captured.events, found, strict=True):
+                rows += event.happen(stride)
+        for k, column in emitted.columns.items():
+            if found[k]:
+                table[:, column : column + len(found[k][0])] = found[k]
         return table
 
     def undo(self) -> list[Callable[[], None]]:

@@ -17,7 +17,6 @@ from microgradx.compiler.capture.pytree import Given, detached, unflatten
 from microgradx.compiler.capture.recaptures import Reasons
 from microgradx.compiler.run.audit import Audit
 from microgradx.compiler.run.compiled_step import CompiledStep, Kind, Turn
-from microgradx.compiler.run.cuda_executable import CudaExecutable
 from microgradx.compiler.run.executable import Executable
 from microgradx.compiler.run.interpreted import Interpreted
 from microgradx.compiler.run.ledger_outputs import watched
@@ -33,9 +32,6 @@ from microgradx.errors import (
     ShapeError,
 )  # fmt: skip
 from microgradx.nn import Module
-
-KINDS: dict[str, Kind] = {"cpu": Executable, "interpreter": Interpreted, "cuda": CudaExecutable}
-"""What runs a step, by where it runs."""
 
 R_co = TypeVar("R_co", covariant=True)
 """What a step returns."""
@@ -195,12 +191,18 @@ class Variants(Generic[R_co]):
     def kind(self, device: str) -> Kind:
         """What runs a step of a device, as `interpret` asks for."""
         interpret = self.options.interpret
-        if device == "cuda" and interpret:
-            advice = "NUMBA_ENABLE_CUDASIM=1 runs its kernels in Python."
-            raise CaptureError(f"interpret=True is for steps on the CPU, {self.name} is on a GPU. {advice}")
+        if device == "cuda":
+            from microgradx.compiler.run.cuda_executable import CudaExecutable
+
+            if interpret:
+                advice = "NUMBA_ENABLE_CUDASIM=1 runs its kernels in Python."
+                raise CaptureError(
+                    f"interpret=True is for steps on the CPU, {self.name} is on a GPU. {advice}"
+                )
+            return CudaExecutable
         if interpret is None:
             interpret = os.environ.get("MICROGRADX_INTERPRET", "0") != "0"
-        return KINDS["interpreter" if interpret and device == "cpu" else device]
+        return Interpreted if interpret else Executable
 
     def capture(self, key: Hashable, call: Call) -> CompiledStep:
         """A variant for such arguments: one that is there, where the program is the same, or a new one."""
