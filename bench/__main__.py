@@ -10,12 +10,15 @@ import importlib
 import inspect
 import os
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 
 from bench import measure
 
 APART = ("compare", "gpu_day")
 """What `all` does not run: one wants commits, the other a GPU."""
+PEERS = {"sklearn": "scikit-learn"}
+"""What is installed under another name than it is imported; `BESIDE` of a benchmark names what it imports."""
 PINNED = ("OPENBLAS_CORETYPE", "OPENBLAS_L2_SIZE")
 
 
@@ -51,6 +54,11 @@ def main() -> int:
         for name, text in known.items():
             print(f"{name:12} {text}")
         return 0
+    beside = dict.fromkeys(peer for module in modules.values() for peer in getattr(module, "BESIDE", ()))
+    if absent := [PEERS.get(peer, peer) for peer in beside if not find_spec(peer)]:
+        parser.error(
+            f"{' and '.join(names)} measure beside others, which are missing: pip install {' '.join(absent)}"
+        )
     slower = False
     for name, module in modules.items():
         print(f"{name}: {known[name]}", flush=True)

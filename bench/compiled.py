@@ -19,6 +19,7 @@ from bench.measure import duration, race, works
 from bench.models import Network
 from microgradx import kernels
 
+BESIDE = ("torch", "jax")
 JOBS = [
     (Network((2, 16, 16, 2)), 100, 100),
     (Network((784, 128, 10)), 128, 100),

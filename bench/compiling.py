@@ -13,6 +13,7 @@ import tempfile
 from bench.measure import duration
 from bench.models import Network
 
+BESIDE = ("torch", "jax")
 NETWORKS = [Network((784, 128, 10)), Network((784, 1000, 1000, 10)), Network((784, *[128] * 20, 10))]
 
 CODE = """

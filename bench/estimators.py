@@ -18,6 +18,7 @@ from bench.measure import duration
 from microgradx import data
 from microgradx.kernels import thread_pool
 
+BESIDE = ("sklearn",)
 METHOD = (
     "They take turns, a fit each; medians, of ratios too. Each has as many threads, one or one per core, as "
     "the best of three first passes was faster with."

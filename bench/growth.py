@@ -15,6 +15,7 @@ from bench.measure import duration, race, resident
 from bench.models import Network
 from microgradx import kernels
 
+BESIDE = ("torch",)
 WIDTHS = (16, 64, 256, 1024, 4096)
 BATCHES = (1, 8, 32, 128, 512, 1024, 4096)
 DEPTHS = (1, 2, 5, 10, 20)

@@ -6,6 +6,7 @@ import subprocess
 import sys
 import tempfile
 
+BESIDE = ("torch",)
 IMPORT = "import time; t = time.perf_counter(); import microgradx; print(time.perf_counter() - t)"
 
 SWEEP = """

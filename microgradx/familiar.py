@@ -1,4 +1,6 @@
-"""Names from PyTorch that do not exist here, and what to write instead: for messages, not to be called.
+"""Names from elsewhere that do not exist here, and what to write instead: for messages, not to be called.
+
+PyTorch's, and some of NumPy's, JAX' and Keras'.
 
 A package, Tensor and Module ask `absent` for the error where an attribute is not found.
 """
@@ -9,25 +11,64 @@ from importlib import import_module
 
 from microgradx.errors import AbsentError, ArgumentError
 
-WITH_NUMPY = "np.round(t.numpy()), for what has no gradient"
-SORTED = "t[np.argsort(t.numpy())]: the order by NumPy, and gradients flow through the index"
+MLPS = "microgradx is for multilayer perceptrons"
+LAYERS = f"nn.Flatten() and nn.MLP([784, 128, 10]), since {MLPS}; or an operation of your own, mg.primitive"
+SORTED = "mg.gather(t, np.argsort(t.numpy()), -1): the order by NumPy, and gradients flow through it"
+ORDER = "np.argsort(t.numpy())"
+TILED = "mg.cat([t, t], 0), or t.expand(2, 2, 3), which copies nothing"
 DRAWN = "with mg.no_grad(): t.data = mg.randn(t.shape).numpy()"
-LAYERS = "nn.Flatten() and nn.MLP([784, 128, 10]), or an operation of your own: mg.primitive"
-BY_HAND = "with mg.no_grad(): t += step, or t.data = values"
 STORED = 'np.savez("weights.npz", **model.state_dict()), and model.load_state_dict(np.load("weights.npz"))'
-OPERATOR = "the operators: a + b, a - b, a * b, a / b, a ** b, a @ b, a == b"
-MOVED = 't.to("cuda"), t.to("cpu")'
-CONVERTED = "t.to(np.float32), which takes NumPy's dtypes"
 TRAINED = "mg.tensor(values, requires_grad=True): a module's attribute of that kind is a parameter"
+SHARED = "mg.Tensor(array), which shares its memory"
+PAIR = "a pair of arrays, (x, y), of whose rows x[index] takes some"
+DERIVED = "mg.grad(f)(t), mg.hessian(f)(t), mg.hvp(f, t, v)"
+THREADS = "kernels.set_threads(1), after `from microgradx import kernels`"
+CLUSTER = "mg.fit(...) in a script that mpiexec starts: `mpiexec -n 2 python train.py`"
+
 BY_OTHERS = {
     "tan": "mg.sin(t) / mg.cos(t)",
     "sinh": "(mg.exp(t) - mg.exp(-t)) / 2",
     "cosh": "(mg.exp(t) + mg.exp(-t)) / 2",
     "log2": "mg.log(t) / np.log(2)",
     "log10": "mg.log(t) / np.log(10)",
+    "reciprocal": "1 / t",
     "tril": "t * np.tri(3)",
     "triu": "t * np.tri(3).T",
+    "isnan": "t != t",
+    "isfinite": "mg.abs(t) < np.inf",
+    "isinf": "mg.abs(t) == np.inf",
+    "nan_to_num": "mg.where(t != t, 0, t)",
+    "flip": "t[::-1]",
+    "roll": "mg.cat([t[-1:], t[:-1]], 0)",
+    "trace": "(t * np.eye(3)).sum()",
+    **dict.fromkeys(["diag", "diagonal"], "t[range(3), range(3)]"),
+    **dict.fromkeys(["topk", "sort"], SORTED),
+    "argsort": ORDER,
+    **dict.fromkeys(["median", "quantile"], "mg.gather(t, np.argsort(t.numpy()), -1), and [..., k] of it"),
+    **dict.fromkeys(["masked_fill", "index_fill", "scatter"], "mg.where(mask, 0, t)"),
+    "masked_select": "t[mask]",
+    "lerp": "a + weight * (b - a)",
+    **dict.fromkeys(["repeat", "tile"], TILED),
+    **{name: f"np.{name}(t.numpy())" for name in ("floor", "ceil", "round", "nonzero", "unique")},
+    **{name: f"np.{name}(t.numpy())" for name in ("histogram", "count_nonzero")},
+    "bincount": "np.bincount(labels)",
+    **dict.fromkeys(["mm", "bmm", "dot", "inner"], "a @ b"),
+    "sub": "a - b",
+    "mul": "a * b",
+    "div": "a / b",
+    "pow": "a ** b",
+    "neg": "-t",
+    **dict.fromkeys(["addmm", "baddbmm"], "c + a @ b"),
+    **dict.fromkeys(["mod", "remainder", "fmod"], "np.mod(t.numpy(), 2)"),
+    "eq": "a == b",
+    "ne": "a != b",
+    "gt": "a > b",
+    "lt": "a < b",
+    "ge": "a >= b",
+    "le": "a <= b",
+    "outer": "a[:, None] * b",
 }
+"""What is written with other functions, or by an operator, whether it is sought in mg or at a tensor."""
 
 absences: dict[str, dict[str, str]] = {
     "mg": {
@@ -39,8 +80,16 @@ absences: dict[str, dict[str, str]] = {
         "randn_like": "mg.randn(t.shape)",
         "randint": "mg.tensor(np.random.default_rng(0).integers(10, size=5))",
         "randperm": "mg.tensor(np.random.default_rng(0).permutation(5))",
-        "linspace": "mg.tensor(np.linspace(0, 1, 5))",
-        **dict.fromkeys(["as_tensor", "from_numpy"], "mg.Tensor(array), which shares its memory"),
+        **{name: f"mg.tensor(np.{name}(0, 1, 5))" for name in ("linspace", "logspace")},
+        **dict.fromkeys(["as_tensor", "from_numpy", "asarray"], SHARED),
+        "array": "mg.tensor([1.0, 2.0])",
+        "ndarray": "mg.Tensor",
+        **{name: f"np.{name}" for name in ("pi", "inf", "nan", "newaxis", "e")},
+        "normal": "mg.randn(2, 3) * deviation + mean",
+        "random": "mg.randn(2, 3), mg.rand(2, 3), mg.seed(0)",
+        "numpy": "mg itself: mg.exp(t), mg.sum(t)",
+        "linalg": "mg.norm(t), or np.linalg for arrays",
+        "lax": "mg.jit(step), whose step.scan(x, y, batch_size=32) passes over the data",
         **dict.fromkeys(["concat", "concatenate", "vstack", "hstack"], "mg.cat([a, b], 0)"),
         **dict.fromkeys(["save", "load"], STORED),
         **dict.fromkeys(["inference_mode", "set_grad_enabled", "enable_grad"], "mg.no_grad()"),
@@ -50,19 +99,27 @@ absences: dict[str, dict[str, str]] = {
         "bool": "np.bool_",
         "device": 'its name, as in t.to("cuda")',
         "clamp": "mg.clip(t, 0, 1)",
-        **dict.fromkeys(["pow", "mul", "add", "sub", "div", "mm", "bmm", "dot", "eq"], OPERATOR),
-        "outer": 'mg.einsum("i,j->ij", a, b)',
-        **dict.fromkeys(["topk", "sort", "argsort"], SORTED),
-        **dict.fromkeys(["floor", "ceil", "round", "isnan", "isfinite", "isinf", "nonzero"], WITH_NUMPY),
         **BY_OTHERS,
+        "add": "a + b",
+        "subtract": "a - b",
+        "multiply": "a * b",
+        "divide": "a / b",
+        "power": "a ** b",
+        "negative": "-t",
         "is_tensor": "isinstance(t, mg.Tensor)",
         "autograd": "loss.backward(), or mg.grad(f)(t)",
+        **dict.fromkeys(["func", "jacobian", "jacrev", "jacfwd", "jvp", "vjp"], DERIVED),
+        "utils": "data.batches(x, y, batch_size=32), optim.clip_grad_norm_(optimizer, 1.0)",
+        "distributed": CLUSTER,
+        "backends": "mg.matmul_precision(\"tf32\")",
+        **dict.fromkeys(["set_num_threads", "get_num_threads"], THREADS),
+        "use_deterministic_algorithms": "nothing: results have the same bits every time",
+        "logaddexp": "mg.logsumexp(mg.stack([a, b]), axis=0)",
         "vmap": "mg.einsum or operators: they broadcast over a batch on the first axis",
         **dict.fromkeys(["get_default_dtype", "set_default_dtype"], "mg.zeros(3, dtype=np.float64)"),
         **dict.fromkeys(["allclose", "equal"], "np.allclose(a, b)"),
         **dict.fromkeys(["chunk", "unbind"], "mg.split(t, 2)"),
-        "masked_fill": "mg.where(mask, 0, t)",
-        **dict.fromkeys(["repeat", "tile", "broadcast_to"], "mg.expand(t, 2, 3)"),
+        "broadcast_to": "mg.expand(t, 2, 3)",
         "amax": "mg.max(t, axis=0)",
         "amin": "mg.min(t, axis=0)",
         "numel": "t.size",
@@ -81,6 +138,7 @@ absences: dict[str, dict[str, str]] = {
         "NLLLoss": "nn.nll_loss(log_probabilities, labels)",
         "KLDivLoss": "nn.kl_div(log_probabilities, targets)",
         **dict.fromkeys(["functional", "F"], "mg.relu(t), nn.cross_entropy(logits, labels)"),
+        **{name: f"mg.{name}(t)" for name in ("relu", "gelu", "silu", "sigmoid", "tanh", "softmax", "elu")},
         "utils": "optim.clip_grad_norm_(optimizer, 1.0)",
         "init": "with mg.no_grad(): layer.weight.data = values",
         "Identity": "nn.Sequential()",
@@ -93,10 +151,14 @@ absences: dict[str, dict[str, str]] = {
         **dict.fromkeys(["Conv1d", "Conv2d", "MaxPool2d", "AvgPool2d", "LSTM", "GRU", "RNN"], LAYERS),
         **dict.fromkeys(["Transformer", "MultiheadAttention"], LAYERS),
     },
-    "optim": {"lr_scheduler": "optim.StepLR(optimizer, 10)", "swa_utils": "optim.EMA(model)"},
+    "optim": {
+        "lr_scheduler": "optim.StepLR(optimizer, 10)",
+        "swa_utils": "optim.EMA(model.named_parameters())",
+    },
     "data": {
-        "DataLoader": "data.batches((x, y), 32), or mg.fit, which shuffles and cuts arrays into batches",
-        **dict.fromkeys(["Dataset", "TensorDataset"], "a pair of arrays, (x, y)"),
+        "DataLoader": "data.batches(x, y, batch_size=32), or mg.fit, which makes batches of arrays",
+        **dict.fromkeys(["Dataset", "TensorDataset", "Subset"], PAIR),
+        "load_digits": "data.digits()",
         "random_split": "data.hold_out(x, y)",
     },
     "tensor": {
@@ -104,38 +166,50 @@ absences: dict[str, dict[str, str]] = {
         "clamp": "t.clip(0, 1)",
         "dim": "t.ndim",
         **dict.fromkeys(["numel", "nelement"], "t.size"),
-        **dict.fromkeys(["cuda", "cpu"], MOVED),
-        **dict.fromkeys(["float", "type", "astype"], CONVERTED),
-        **dict.fromkeys(["double", "half"], "t.to(np.float64), or np.float32"),
-        **dict.fromkeys(["long", "int"], "t.to(np.int64), or np.int32"),
+        **{name: f't.to("{name}")' for name in ("cuda", "cpu")},
+        **dict.fromkeys(["float", "type", "astype"], "t.to(np.float32), which takes NumPy's dtypes"),
+        "double": "t.to(np.float64)",
+        "half": f"t.to(np.float32): {MLPS} in float32 and float64",
+        "long": "t.to(np.int64)",
+        "int": "t.to(np.int32)",
+        "byte": "t.to(np.uint8)",
         "bool": "t != 0",
         "is_cuda": 't.device == "cuda"',
-        "contiguous": "t alone: layouts take care of themselves",
+        **dict.fromkeys(["contiguous", "is_contiguous"], "t alone: layouts take care of themselves"),
+        **{name: f"t.numpy().{name}" for name in ("nbytes", "itemsize", "strides")},
+        "stride": "t.numpy().strides",
         **dict.fromkeys(["t", "mH"], "t.T"),
         "copy": "t.clone()",
-        "repeat": "t.expand(2, 3)",
-        "masked_fill": "mg.where(mask, 0, t)",
-        **dict.fromkeys(["add_", "sub_", "mul_", "div_", "zero_", "fill_", "copy_", "clamp_"], BY_HAND),
+        "to_numpy": "t.numpy()",
+        "zero_": "with mg.no_grad(): t *= 0",
+        "fill_": "with mg.no_grad(): t.data = 0 * t.data + 0.5",
+        "copy_": "with mg.no_grad(): t.data = values",
+        "add_": "with mg.no_grad(): t += step",
+        "sub_": "with mg.no_grad(): t -= step",
+        "mul_": "with mg.no_grad(): t *= 2",
+        "div_": "with mg.no_grad(): t /= 2",
+        "clamp_": "with mg.no_grad(): t.data = np.clip(t.data, 0, 1)",
         **dict.fromkeys(["uniform_", "normal_"], DRAWN),
-        **dict.fromkeys(["mm", "bmm", "dot", "sub", "mul", "div", "pow"], OPERATOR),
-        **dict.fromkeys(["eq", "ne", "gt", "lt", "ge", "le"], OPERATOR),
-        **dict.fromkeys(["topk", "sort", "argsort"], SORTED),
-        **dict.fromkeys(["round", "floor", "ceil", "isnan", "isfinite", "nonzero"], WITH_NUMPY),
         **BY_OTHERS,
-        **dict.fromkeys(["mT", "swapaxes"], "t.transpose(0, 1)"),
+        **dict.fromkeys(["mT", "swapaxes"], "t.transpose(-1, -2)"),
         "data_ptr": "t.numpy().ctypes.data",
         "new_zeros": "mg.zeros(3)",
+        "new_ones": "mg.ones(3)",
+        "new_tensor": "mg.tensor([1.0, 2.0])",
         "type_as": "t.to(np.float32)",
         **dict.fromkeys(["chunk", "unbind"], "t.split(2)"),
         "index_select": "t[index]",
         "amax": "t.max(axis=0)",
         "amin": "t.min(axis=0)",
         "detach_": "t.detach()",
+        "grad_fn": "t.is_leaf, or mg.tape(t), which tells all that it was computed from",
         **dict.fromkeys(["register_hook", "retain_grad"], "mg.grad(f)(t)"),
     },
     "module": {
-        **dict.fromkeys(["cuda", "cpu"], 'model.to("cuda"), model.to("cpu")'),
-        **dict.fromkeys(["float", "double", "half"], "model.to(np.float32)"),
+        **{name: f'model.to("{name}")' for name in ("cuda", "cpu")},
+        **dict.fromkeys(["float", "type"], "model.to(np.float32)"),
+        "double": "model.to(np.float64)",
+        "half": f"model.to(np.float32): {MLPS} in float32 and float64",
         **dict.fromkeys(["buffers", "named_buffers"], "model.state_dict()"),
         "register_buffer": "self.name = mg.zeros(3): a tensor without gradient is a buffer",
         "register_parameter": "self.name = " + TRAINED,
@@ -145,14 +219,24 @@ absences: dict[str, dict[str, str]] = {
         "get_parameter": "dict(model.named_parameters())[name]",
         "compile": "mg.jit(step)",
         **dict.fromkeys(["append", "insert", "extend"], "nn.Sequential(*model, nn.ReLU())"),
+        "fit": "mg.fit(model, optimizer, (x, y))",
+        **dict.fromkeys(["predict", "predict_proba"], "mg.softmax(model.eval()(x))"),
+        "summary": "print(model)",
+        **dict.fromkeys(["save", "load", "save_weights", "load_weights"], STORED),
+        **dict.fromkeys(["register_forward_hook", "register_full_backward_hook"], "mg.tape(loss)"),
+    },
+    "cuda": {
+        "is_available": "mg.cuda.available()",
+        "synchronize": "t.numpy(), which waits for the GPU",
+        "device_count": "mg.cuda.available(): there is one device",
     },
 }  # fmt: skip
 """By what was asked, and the name: what to write here."""
 
 fused = dict.fromkeys(
     ["fused", "foreach", "capturable", "differentiable"], "one sweep updates all parameters"
-)
-"""Options of PyTorch's optimizers that choose how, where there is one way."""
+) | {"verbose": "get_last_lr() tells the rates"}
+"""Options of PyTorch's optimizers and schedules that choose how, where there is one way."""
 
 
 def of_package(asked: str, package: str, homes: Mapping[str, str] = {}) -> Callable[[str], object]:  # noqa: B006
@@ -177,7 +261,7 @@ def absent(asked: str, name: str, what: str, owner: object = None) -> AttributeE
     text, advice = f"{what} has no attribute {name!r}", absences.get(asked, {}).get(name)
     if advice is None:
         return AttributeError(text, name=name, obj=owner)
-    return AbsentError(f"{text}, as PyTorch's have. Write {advice}.", name=name, obj=owner)
+    return AbsentError(f"{text} here: write {advice}.", name=name, obj=owner)
 
 
 def forgetting(set_to_none: bool) -> None:

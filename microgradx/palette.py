@@ -12,6 +12,7 @@ import numpy as np
 
 from microgradx.errors import ArgumentError, writable
 from microgradx.errors import plain as plain_text
+from microgradx.extras import install
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -50,7 +51,7 @@ def blank(width: float, height: float, layout: Literal["constrained"] | None = "
     try:
         from matplotlib.figure import Figure
     except ImportError:
-        raise ArgumentError("Pictures need matplotlib: pip install 'microgradx[plot]'.") from None
+        raise ArgumentError(f"Pictures need matplotlib: {install('plot', 'matplotlib')}.") from None
     return Figure(figsize=(width, height), layout=layout, facecolor="white")
 
 

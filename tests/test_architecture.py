@@ -18,7 +18,18 @@ import microgradx
 
 ROOT = Path(microgradx.__file__).parent
 FILES = sorted(ROOT.rglob("*.py"))
-LEFT = ["errors", "familiar", "palette", "scalars", "rules", "kernels", "cuda", "primitives", "eager"]
+LEFT = [
+    "errors",
+    "familiar",
+    "extras",
+    "palette",
+    "scalars",
+    "rules",
+    "kernels",
+    "cuda",
+    "primitives",
+    "eager",
+]
 LEFT += ["nn", "optim", "codegen"]
 RIGHT = ["compiler", "training", "study", "interop", "doctor", "cli"]
 ROOMS = LEFT + RIGHT
@@ -45,10 +56,10 @@ def imported(path):
 
 def allowed(home):
     """The rooms that `home` may import from."""
-    if home == "__init__":
+    if home in ("__init__", "__main__"):
         return set(ROOMS) | {"data"}
     if home == "data":
-        return {"errors", "familiar", "data"}
+        return {"errors", "familiar", "extras", "data"}
     return set(ROOMS[: ROOMS.index(home) + 1]) | ({"data"} if home not in LEFT else set())
 
 

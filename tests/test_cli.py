@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -19,14 +20,14 @@ from PIL import Image
 
 from microgradx import data, doctor
 from microgradx.cli import COMMANDS, cli, main, picture, terminal
-from microgradx.cli.recipe import Recipe, activations, losses
+from microgradx.cli.recipe import POWERS, Recipe, activations, losses
 from microgradx.data import datasets
 from microgradx.optim import optimizers, plans
-from microgradx.training import Run, checkpoints
+from microgradx.training import History, Run, checkpoints
 
 graph_command = import_module("microgradx.cli.graph")
 ROOT = Path(__file__).parent.parent
-COMMAND = [sys.executable, "-m", "microgradx.cli"]
+COMMAND = [sys.executable, "-m", "microgradx"]
 
 
 @pytest.fixture
@@ -168,10 +169,47 @@ def test_every_activation_trains(command, name):
 def test_a_regression_and_its_predictions(command):
     assert command("train", "--data=regression", "--epochs=2")[0] == 0
     code, out, _ = command("evaluate", "runs/regression-adam-1")
-    assert code == 0 and out.startswith("loss ") and len(out.splitlines()) == 1
+    assert code == 0 and out.startswith("R² 0.") and ", loss 0." in out and len(out.splitlines()) == 1
     np.savetxt("x.csv", data.regression().test[0][:3], delimiter=",")
     code, out, _ = command("predict", "runs/regression-adam-1", "x.csv")
     assert code == 0 and len([float(line) for line in out.splitlines()]) == 3
+
+
+@pytest.mark.parametrize(("loss", "power"), POWERS.items())
+def test_targets_are_learned_scaled_and_told_in_their_units(command, monkeypatch, loss, power):
+    """A table in other units leads to the same network: losses and predictions are in those units."""
+    monkeypatch.setattr("microgradx.training.loop.draw", lambda *_: [])
+    x, y = data.regression(60, noise=0.1).train
+    found = {}
+    for unit, zero in ((1.0, 0.0), (4096.0, 3e5)):
+        run = f"run{unit:.0f}"
+        np.savez("table.npz", x=x, y=unit * y + zero)
+        options = f"--epochs=3 --optimizer=sgd --lr=0.1 --eager --quiet --seed=1 --loss={loss} --out={run}"
+        code, out, _ = command("train", "--data=table.npz", *options.split())
+        assert code == 0
+        said = re.search(r"(R² -?[0-9.]+), loss", out)[1]
+        assert command("evaluate", run)[1].startswith(f"{said}, loss")
+        assert command("verify", run)[0] == 0
+        predicted = [float(line) for line in command("predict", run, "table.npz")[1].splitlines()]
+        made = checkpoints.load(Path(run, "best.safetensors"))["model"]
+        assert made["1.scale"] > 0.5 * unit and abs(made["1.mean"] - zero).max() < unit
+        losses = History.read(Path(run, "history.jsonl"))
+        found[unit] = [*losses["loss"], *losses["valid_loss"]], np.array(predicted), said
+    (small, few, said), (large, many, again) = found[1.0], found[4096.0]
+    np.testing.assert_allclose(large, np.multiply(small, 4096.0**power), rtol=1e-2)
+    np.testing.assert_allclose(many, 4096 * few + 3e5, rtol=1e-4)
+    assert abs(float(said[3:]) - float(again[3:])) < 0.01
+
+
+def test_a_run_that_is_older_than_the_scaling_of_targets_is_read_as_it_was_made(command, monkeypatch):
+    monkeypatch.setattr("microgradx.training.loop.draw", lambda *_: [])
+    options = "--data=regression --epochs=1 --eager --quiet --raw-targets --out=old --model 10-4-1"
+    assert command("train", *options.split())[0] == 0
+    config = json.loads(Path("old/config.json").read_text())
+    assert config["recipe"].pop("scale_targets") is False
+    Path("old/config.json").write_text(json.dumps(config))
+    for line in ("evaluate old", "predict old --row 3", "train --resume old --epochs 2 --quiet"):
+        assert command(*line.split())[0] == 0
 
 
 def test_data_of_your_own(command):
@@ -392,7 +430,9 @@ def test_a_run_that_was_resumed_for_more_epochs_is_verified_up_to_there(command)
     assert command("train", "--resume=run", "--epochs=3")[0] == 0
     assert command("verify", "run")[:2] == (0, "the bits agree in 4 steps: their losses and the weights of "
                                             "previous.safetensors\n"
-                                            "not compared: 2 steps after them, of 6\n")  # fmt: skip
+                                            "not compared: 2 steps after them, of 6 (the run was resumed "
+                                            "for other epochs)\n")  # fmt: skip
+    assert "; nor weights, which are kept from later steps alone" in command("verify", "run", "--steps=1")[1]
     assert "epoch 3 of 3" in command("train", "--resume=run")[1]  # it knows for how many
 
 

@@ -112,7 +112,7 @@ def test_a_rank_that_ends_alone_ends_all_with_its_reason(tmp_path):
     ],
 )
 def test_no_command_waits_for_one_that_does_something_else(tmp_path, first, second, message):
-    one = ["-n", "1", sys.executable, "-m", "microgradx.cli"]
+    one = ["-n", "1", sys.executable, "-m", "microgradx"]
     done = launched([*one, *first.split(), ":", *one, *second.split()], cwd=tmp_path)
     assert done.returncode and message in done.stderr
     assert not list(tmp_path.iterdir())
@@ -158,7 +158,7 @@ def test_mpi_is_asked_for_only_where_it_was_started(monkeypatch, rank, size):
     monkeypatch.setitem(sys.modules, "mpi4py", None)  # as if it were not installed
     if size:
         monkeypatch.setenv(size, "4")
-    with pytest.raises(ClusterError, match=r"needs mpi4py .*: pip install 'microgradx\[mpi\]' brings it"):
+    with pytest.raises(ClusterError, match=r"needs mpi4py .*: pip install mpi4py mpich brings it"):
         cluster_of()
     assert cluster_of(alone := training.Cluster()) is alone
     with pytest.raises(ArgumentError, match="cluster must be training.Cluster"):

@@ -250,6 +250,6 @@ def test_a_numba_cuda_that_cannot_be_imported_leaves_the_cpu_as_it_is(tmp_path):
     first, second, third, last = done.stdout.splitlines()
     assert first == "[2.0, 4.0]"
     assert "cuda.bindings cannot be imported" in second
-    assert "pip install 'microgradx[cuda]'" in second
+    assert "pip install 'numba-cuda[cu13]>=" in second
     assert "numba.cuda cannot be imported (getLocalRuntimeVersion is not there)" in third
     assert last.startswith("DeviceError CUDA: ")

@@ -331,5 +331,5 @@ def test_what_is_wrong_with_a_folder_of_pictures(tmp_path, name):
 def test_pictures_without_pillow_say_what_is_read(tmp_path, monkeypatch):
     animals(tmp_path)
     monkeypatch.setitem(sys.modules, "PIL", None)
-    with pytest.raises(DataError, match=r"pip install pillow .*without it \.csv, \.tsv, \.npy and \.npz"):
+    with pytest.raises(DataError, match=r"pip install pillow; without it \.csv, \.tsv, \.npy and \.npz"):
         data.load(tmp_path)

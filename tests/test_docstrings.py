@@ -59,6 +59,17 @@ def test_public_names_have_an_example(room, name):
     assert ">>> " in inspect.getdoc(getattr(room, name)), f"{room.__name__}.{name}"
 
 
+def test_signatures_name_the_types_of_arrays_instead_of_spelling_them_out():
+    """`help(mg.fit)` fits a screen: NumPy's ArrayLike alone is ten lines where annotations are no strings."""
+    long = []
+    for room in ROOMS:
+        for name, x in public(room).items():
+            own = [f for f in vars(x).values() if inspect.isfunction(f)] if isinstance(x, type) else [x]
+            signatures = [str(inspect.signature(f)) for f in own if callable(f)]
+            long += [f"{room.__name__}.{name}" for text in signatures if "numpy._typing" in text]
+    assert long == []
+
+
 def test_every_option_of_an_optimizer_or_schedule_has_a_meaning():
     made = [c for c in public(optim).values() if isinstance(c, type)]
     assert [c for c in made if "see the rule" in inspect.getdoc(c)] == []

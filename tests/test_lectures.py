@@ -43,9 +43,7 @@ def test_every_lecture_has_an_end():
 
 @pytest.fixture(scope="module")
 def marimo():
-    return pytest.importorskip(
-        "marimo", reason="lectures are marimo notebooks: pip install 'microgradx[notebooks]'"
-    )
+    return pytest.importorskip("marimo", reason="lectures are marimo notebooks: pip install marimo")
 
 
 @pytest.mark.slow

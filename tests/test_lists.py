@@ -13,7 +13,7 @@ import pytest
 from click.shell_completion import ShellComplete
 
 import microgradx as mg
-from microgradx import data, kernels, nn, optim, primitives, scalars, study, training
+from microgradx import data, extras, kernels, nn, optim, primitives, scalars, study, training
 from microgradx.cli import COMMANDS, cli
 from microgradx.cli.recipe import Recipe
 from microgradx.cli.train import OPTIONS
@@ -49,6 +49,14 @@ def defined(home, kind):
 
 def missing(space, wanted):
     return [name for name in wanted if name not in vars(space)]
+
+
+def test_extras_are_those_of_the_package():
+    """What messages say to install is what an extra brings, with its versions where any are given."""
+    declared = tomllib.loads((ROOT.parent / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+    for extra, packages in extras.packages.items():
+        wanted = [line for line in declared[extra] if not line.startswith("microgradx")]
+        assert all(line.startswith(one) for line, one in zip(wanted, packages, strict=True))
 
 
 # Public names
@@ -161,7 +169,7 @@ def test_a_class_that_is_made_from_a_definition_has_its_signature(made):
         (nn.LeakyReLU, "(negative_slope=0.01)"),
         (nn.Softmax, "(dim=-1)"),
         (nn.Flatten, "(start_dim=1, end_dim=-1)"),
-        (nn.GELU(), "(*args: Any, **kwargs: Any) -> Any"),  # a module that is called, not made
+        (nn.GELU(), "(*args: 'Operand', **kwargs: 'Operand') -> 'Operand'"),  # a module, called
         (optim.StepLR, "(optimizer: microgradx.optim.base.Optimizer, step_size: int, gamma: float = 0.1, "
                        "*, last_epoch: int = -1)"),
         (optim.Momentum, "(params, lr=0.001, beta=0.9, *, weight_decay=0.0, decoupled_weight_decay=False, "

@@ -96,7 +96,7 @@ def pulled(op, n=3):
 
 
 OWNERS = {"mg": mg, "nn": nn, "optim": optim, "data": mg.data, "t": mg.Tensor, "model": nn.Module, "np": np}
-OWNERS["layer"] = nn.Linear(1, 1)
+OWNERS |= {"layer": nn.Linear(1, 1), "cuda": mg.cuda}
 ASKED = {"tensor": mg.ones(2), "module": nn.Linear(1, 1)}
 
 
@@ -105,9 +105,7 @@ def test_what_pytorch_calls_otherwise_is_absent_and_its_advice_is_not(asked):
     owner = ASKED.get(asked, OWNERS.get(asked))
     for name, advice in absences[asked].items():
         assert not hasattr(owner, name) and getattr(owner, name, None) is None
-        with pytest.raises(
-            AttributeError, match=re.escape(f"has no attribute {name!r}, as PyTorch's have. ")
-        ):
+        with pytest.raises(AttributeError, match=re.escape(f"has no attribute {name!r} here: write ")):
             getattr(owner, name)
         for where, path in re.findall(r"\b(mg|nn|optim|data|t|model|layer|np)((?:\.[a-zA-Z]\w*)+)", advice):
             attrgetter(path[1:])(OWNERS[where])
@@ -138,16 +136,10 @@ def foreign_state():
 
 
 ROWS = [
-    (lambda: vector() // 2, errors.ArgumentError, "has no gradient. Write np.floor(t.numpy() / 2)"),
     (lambda: 2 % vector(), errors.ArgumentError, "has no gradient. Write np.mod(t.numpy(), 2)"),
-    (lambda: round(vector()), errors.ArgumentError, "has no gradient. Write np.round(t.numpy())"),
-    (lambda: vector().sum(dim=0), TypeError, "unexpected keyword argument 'dim': write axis= here."),
-    (lambda: optim.Adam([vector()], fused=True), errors.ArgumentError, "Leave that out: one sweep updates"),
     (lambda: nn.Linear(1, 1).zero_grad(set_to_none=False), errors.ArgumentError, "None then. Leave it out"),
     (lambda: bool(vector() > 0), errors.ShapeError, "shape (2,) is neither true nor false: write t.any() or"),
-    (lambda: vector() in [vector()], errors.ShapeError, "compare with `is`"),
     (lambda: f"{vector():.3f}", errors.ShapeError, "'.3f' formats one number, this tensor has shape (2,)"),
-    (lambda: mg.gather(np.eye(2), 1, np.eye(2, dtype=int)), errors.ArgumentError, "gather(x, index, 1)"),
     (lambda: nn.MLP(3, 4, 2), errors.ArgumentError, "as one list: nn.MLP([3, 4, 2])"),
     (lambda: nn.MLP(3, 4), errors.ArgumentError, "as one list: nn.MLP([3, 4])"),
     (lambda: nn.MLP([3, 2])([[1, 2, 3]]), errors.ArgumentError, "not the list [[1, 2, 3]]: write mg.tensor("),
@@ -168,11 +160,7 @@ ROWS = [
     (lambda: pulled(slopeless), errors.KernelError, "slopeless: in its slope 'slope' is defined nowhere."),
     (stepped, errors.KernelError, "downhill: `return p - rate * g` cannot be compiled; 'rate' is defined no"),
     (lambda: mg.jit(nn.Linear), errors.ArgumentError, "jit takes a function or a module, Linear is a class."),
-    (lambda: nn.CrossEntropyLoss(), errors.AbsentError, "has no attribute 'CrossEntropyLoss', as PyT"),
     (lambda: vector().nothing, AttributeError, "a tensor has no attribute 'nothing'"),
-    (lambda: vector().sum(dim=0), TypeError, "argument 'dim': write axis= here."),
-    (lambda: vector().std(unbiased=True), TypeError, "argument 'unbiased': write ddof= here."),
-    (lambda: mg.softmax(vector(), dim=0), TypeError, "argument 'dim': write axis="),
     (lambda: mg.sum(np.ones(2), keepdim=True), TypeError, "argument 'keepdim': write keepdims= here."),
     (lambda: misspelt("learning_rate"), errors.ArgumentError,
      "Adam: param_groups[...]['learning_rate'] = 0.5 would do nothing. Did you mean lr? The options are lr,"),
@@ -183,12 +171,6 @@ ROWS = [
     (lambda: nn.MLP([3, 2]).load_state_dict({"0.weight": np.ones((2, 3)), "0.bias": np.ones(2)}),
      errors.CheckpointError, "(its transpose"),
     (lambda: mg.split(np.arange(5), 2), errors.ShapeError, "write split(x, range(2, 5, 2))"),
-    (lambda: np.concatenate([vector(), vector()]), errors.GradientError, "write mg.cat, or take the array"),
-    (lambda: np.mean(vector()), errors.GradientError, "write mg.mean, or"),
-    (lambda: np.where(vector() > 0, vector(), 0), errors.GradientError, "write mg.where, or"),
-    (lambda: np.linalg.norm(vector()), errors.GradientError, "np.linalg.norm would drop the gradient"),
-    (lambda: np.floor(vector()), errors.ArgumentError, "np.floor is not for tensors"),
-    (lambda: np.add.reduce(vector()), errors.ArgumentError, "np.add.reduce is not for tensors"),
 ]  # fmt: skip
 
 

@@ -327,7 +327,7 @@ def test_shared_modules_are_visited_once():
         (lambda: nn.MLP([3, 4, 2], activation="rleu"), ArgumentError,
          r"no activation 'rleu'; there are tanh, sigmoid, relu"),
         (lambda: nn.Sequential(nn.Linear(1, 1), mg.relu), ArgumentError,
-         r"Sequential takes modules; argument 1 is a Elementwise"),
+         r"argument 1 is <elementwise relu\(x\)>, a function: there is nn.ReLU\(\) for"),
         (lambda: nn.ReLU(0.5), ArgumentError, r"ReLU takes no arguments"),
         (lambda: nn.LeakyReLU(slope=0.5), ArgumentError, r"LeakyReLU takes negative_slope"),
         (lambda: nn.Module()(1), NotImplementedError, r"Module must define forward\(\)"),

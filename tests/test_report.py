@@ -45,7 +45,7 @@ adam     12.5   10.0 %  1.40 M  1.25 M    112.0  100.0   200.0 %  memory      W1
 total   125.0  100.0 %  17.4 M  2.76 M    139.4   22.1    50.2 %              at best 62.7 us
 
 limits: 400 GFLOP/s in float32 and 50.0 GB/s of memory, 2 threads of Some <CPU>
-above 100 % of the limit: the data came from a cache"""
+above 100 % of the limit: the data came from a cache, which is faster than memory"""
 
 
 # Numbers and wording
@@ -53,6 +53,31 @@ above 100 % of the limit: the data came from a cache"""
 
 def test_the_table_of_a_step():
     assert str(REPORT) == repr(REPORT) == TABLE
+
+
+@pytest.mark.parametrize("width", [80, 60, 50, 40])
+def test_a_narrow_terminal_gets_the_columns_that_fit(width, monkeypatch):
+    monkeypatch.setenv("COLUMNS", str(width))
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True, raising=False)
+    text = str(REPORT)
+    assert max(map(len, text.splitlines())) <= width
+    assert "hidden" in text and "of limit" in text and "no room for: " in text
+    assert text == REPORT.text(width) and REPORT.text() == TABLE
+
+
+ABOVE = {  # why more than the limit is reached
+    "the data came from a cache, which is faster than memory": (REPORT.rows, 125e-6),
+    "faster than the large product that the limit is taken from": (
+        [Measured("hidden", "x @ W1", 30e-6, flop=16e6, bytes=1e6)], 125e-6,
+    ),
+    "in the step, threads work on several kernels at once": ([HIDDEN], 30e-6),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("why", ABOVE)
+def test_more_than_the_limit_is_explained(why):
+    rows, seconds = ABOVE[why]
+    assert f"above 100 % of the limit: {why}" in Report(rows, LIMITS, seconds).notes()
 
 
 def test_the_larger_of_two_times_bounds_a_kernel():
@@ -197,7 +222,7 @@ def test_the_picture_says_what_it_lacks(tmp_path, monkeypatch):
         with pytest.raises(ArgumentError, match="needs a kernel with FLOP, bytes and seconds above 0"):
             Report(rows, LIMITS, 1e-4).picture(tmp_path / "x.png")
     monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
-    with pytest.raises(ArgumentError, match=r"needs matplotlib: pip install 'microgradx\[plot\]'\.$"):
+    with pytest.raises(ArgumentError, match=r"needs matplotlib: pip install matplotlib\.$"):
         REPORT.picture(tmp_path / "x.png")
 
 

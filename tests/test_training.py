@@ -33,7 +33,17 @@ from microgradx.errors import (
     TrainingWarning,
 )
 from microgradx.kernels.random import generator
-from microgradx.training import History, Run, accuracy, checkpoints, confusion_matrix, evaluate, figures, fit
+from microgradx.training import (
+    History,
+    Run,
+    accuracy,
+    checkpoints,
+    confusion_matrix,
+    evaluate,
+    figures,
+    fit,
+    r_squared,
+)
 from microgradx.training.identity import alike, named
 from microgradx.training.stopping import interruptible
 
@@ -662,6 +672,21 @@ def test_tensorboard_gets_every_number(tmp_path):
     trained(2, callbacks=[tensorboard(tmp_path)])
     files = list(tmp_path.rglob("*tfevents*"))
     assert len(files) == 1 and b"valid_accuracy" in files[0].read_bytes()
+
+
+def test_the_share_of_variance_that_is_explained():
+    r2_score = pytest.importorskip("sklearn.metrics").r2_score
+    y = np.random.default_rng(0).normal(size=(20, 3))
+    for found, wanted in (
+        (y + 0.5, y),
+        (y[:, ::-1], y),
+        (y[:, 0] * 2, y[:, 0]),
+        (y[:, :2], y[:, :2] * [1, 0]),
+    ):
+        np.testing.assert_allclose(r_squared(found, wanted), r2_score(wanted, found), rtol=1e-12)
+    assert r_squared(np.zeros((5, 1)), np.zeros((5, 1))) == 1
+    with pytest.raises(ShapeError, match=r"\(3,\) outputs for \(3, 1\) targets"):
+        r_squared(np.zeros(3), np.zeros((3, 1)))
 
 
 def test_accuracy_and_confusion_matrix():

@@ -8,7 +8,7 @@ from rich.table import Table
 from rich.text import Text
 
 from microgradx.cli.options import LAST, RUN
-from microgradx.cli.recipe import learned, restore
+from microgradx.cli.recipe import learned, quality, restore
 from microgradx.cli.terminal import tell
 from microgradx.errors import plain
 from microgradx.training import Run
@@ -21,9 +21,8 @@ def evaluate(run: Path, last: bool) -> None:
     recipe, config, model = restore(Run(run), last)
     split = learned(Run(run), recipe, config)
     x, y = split.test
-    loss, accuracy, confusion = measure(model, x, y, recipe.criterion(split))
-    hits = "" if accuracy is None else f"accuracy {accuracy:.2%}, "
-    result = f"{hits}loss {loss:.4f}"
+    loss, accuracy, confusion = measure(model, x, y, recipe.criterion(split, model))
+    result = quality(accuracy, loss, split, model)
     tell(f"{result} on {len(x):,} held-out rows of {recipe.data}", bold=result)
     if confusion is None:
         return

@@ -11,6 +11,7 @@ from microgradx.cli.terminal import tell
 from microgradx.cli.train import OPTIONS, START
 
 KEPT = {"data", "model", "activation", "dropout", "bias", "loss", "optimizer", "batch_size", "standardize"}
+KEPT |= {"scale_targets"}
 KEPT |= {"seed"}
 OWN = [
     option("--low", "X", "First rate.", 1e-6),
@@ -28,10 +29,10 @@ def find_lr(
     """Raise the learning rate step by step, and say where the loss falls fastest (arXiv 1506.01186)."""
     recipe = Recipe(**{name: value for name, value in ctx.params.items() if name in vars(START)})
     split = recipe.split()
-    model = recipe.network(split.train[0])
+    model = recipe.network(*split.train)
     optimizer, _ = recipe.optimize(model, steps)
     found = study.find_lr(
-        model, optimizer, split.train, recipe.criterion(split), batch_size=recipe.batch_size, low=low,
+        model, optimizer, split.train, recipe.criterion(split, model), batch_size=recipe.batch_size, low=low,
         high=high, steps=steps,
     )  # fmt: skip
     tell(f"{found}: --optimizer {recipe.optimizer} --lr {found.suggestion:.2g}")

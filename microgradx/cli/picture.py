@@ -7,6 +7,7 @@ import numpy as np
 
 from microgradx.data.reading import regular
 from microgradx.errors import ArgumentError, DataError
+from microgradx.extras import install
 
 Frame = tuple[float, float, float]
 """How things lie on the training images: the length of their longer side, and their centre of mass (y, x)."""
@@ -55,7 +56,7 @@ def grey(file: Path) -> np.ndarray:
     try:
         from PIL import Image
     except ImportError:
-        raise ArgumentError("Pictures need Pillow: pip install pillow (the extra `plot`).") from None
+        raise ArgumentError(f"Pictures need Pillow: {install('plot', 'pillow')}.") from None
     try:
         with warnings.catch_warnings(), regular(file) as stream, Image.open(stream) as image:
             warnings.simplefilter("error", Image.DecompressionBombWarning)

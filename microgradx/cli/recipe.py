@@ -1,5 +1,6 @@
 """From the options of `microgradx train` to data, model, loss and optimizer, for every command alike."""
 
+import math
 import warnings
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
@@ -25,8 +26,10 @@ from microgradx.primitives.indexing import one_hot
 from microgradx.primitives.reductions import log_softmax
 from microgradx.training import Cluster, Run
 from microgradx.training.checkpoints import load
+from microgradx.training.evaluation import in_units, outputs
 from microgradx.training.files import Json
 from microgradx.training.identity import told, words
+from microgradx.training.metrics import r_squared
 from microgradx.training.trainer import Trainer
 
 
@@ -60,6 +63,7 @@ class Recipe:
     skip_nonfinite: bool = False
     patience: int | None = None
     standardize: bool = False
+    scale_targets: bool = True  # numbers are learned at mean 0 and deviation 1, and told in their own units
     seed: int = 0
     device: str = "cpu"
     threads: int | None = None  # None: all cores
@@ -75,7 +79,7 @@ class Recipe:
     def of(cls, run: Run, config: Json) -> "Recipe":
         """The recipe in a configuration."""
         try:
-            return cls(**config["recipe"])
+            return cls(**{"scale_targets": False} | config["recipe"])  # as it was in older runs
         except (KeyError, TypeError):
             raise CheckpointError(
                 f"{run.folder} was not made by `microgradx train`: it has no recipe."
@@ -107,6 +111,7 @@ class Recipe:
         features, outputs = x.shape[1], len(split.classes) or y.shape[1]
         self.model = self.model or [features, 128, outputs]
         self.loss = self.loss or ("cross_entropy" if split.classes else "mse_loss")
+        self.scale_targets = self.scale_targets and not split.classes and self.loss in POWERS
         if not (split.classes or numbers or self.loss == "mse_loss"):
             what = f"--loss {self.loss} is for classes, and the targets of {self.data} are numbers"
             raise ArgumentError(f"{what}: take --loss mse_loss, l1_loss or huber_loss.")
@@ -136,9 +141,9 @@ class Recipe:
 
     def begin(self, split: Split) -> Made:
         """Model, optimizer and loss for data that suit."""
-        model = self.network(split.train[0])
+        model = self.network(*split.train)
         steps = self.epochs * self.steps(len(split.train[0]))
-        return Made(split, model, *self.optimize(model, steps), self.criterion(split))
+        return Made(split, model, *self.optimize(model, steps), self.criterion(split, model))
 
     def trainer(self, made: Made, cluster: Cluster | None = None) -> Trainer:
         """What trains by it, before the first step and without a folder."""
@@ -148,12 +153,14 @@ class Recipe:
             cluster=cluster or Cluster(),
         )  # fmt: skip
 
-    def network(self, x: np.ndarray | None = None) -> nn.Module:
-        """The model, its first weights drawn by the seed, its standardization measured on x."""
+    def network(self, x: np.ndarray | None = None, y: np.ndarray | None = None) -> nn.Module:
+        """The model, its first weights drawn by the seed, its standardization measured on x and y."""
         generator.seed(self.seed)
         model: nn.Module = nn.MLP(self.sizes, self.activation, self.dropout, self.bias)
         if self.standardize:
             model = nn.Sequential(Standardized(self.sizes[0], x), model)
+        if self.scale_targets and self.loss in POWERS:
+            model = nn.Sequential(model, Scaled(self.sizes[-1], y))
         return model.to(self.device)
 
     def optimize(self, model: nn.Module, steps: int) -> tuple[Optimizer, Schedule]:
@@ -163,17 +170,23 @@ class Recipe:
         spare = lambda: kind([zeros((1, 1), requires_grad=True)], **options)
         return optimizer, planned(self.schedule, optimizer, steps, spare)
 
-    def criterion(self, split: Split) -> Callable[..., Tensor]:
-        """The loss; what its signature calls log-probabilities or a target is made from logits and labels."""
+    def criterion(self, split: Split, model: nn.Module) -> Callable[..., Tensor]:
+        """The loss; what its signature calls log-probabilities or a target is made from logits and labels.
+
+        Of numbers that are scaled it is the loss at deviation 1, so that learning rates mean the same for
+        all; times its `unit` it is in the units of the targets. Of a Huber loss, delta is one deviation.
+        """
         loss = losses()[self.loss or ""]
         first, second = list(signature(loss).parameters)[:2]
-        classes = len(split.classes)
+        classes, scale = len(split.classes), scale_of(model)
 
         def criterion(outputs: Tensor, labels: Tensor) -> Tensor:
+            if scale != 1:
+                return loss(outputs / scale, labels / scale)  # their means cancel in the difference
             x = log_softmax(outputs, axis=1) if first.startswith("log_") else outputs
             return loss(x, one_hot(labels, classes) if classes and second == "target" else labels)
 
-        return criterion
+        return in_units(criterion, scale ** POWERS.get(self.loss or "", 0))
 
     def config(self, split: Split) -> Json:
         """For `config.json`: the recipe, and what predicting needs to know of the data."""
@@ -196,6 +209,15 @@ def restore(run: Run, last: bool) -> tuple[Recipe, Json, nn.Module]:
     model = recipe.network()
     model.load_state_dict(load(run.last if last else run.best)["model"])
     return recipe, config, model
+
+
+def quality(accuracy: float | None, loss: float, split: Split, model: nn.Module | None) -> str:
+    """How good a model is on held-out data, in a few words: accuracy, or R² of numbers, and loss."""
+    value = f"loss {loss:.4f}" if loss < 1000 else f"loss {loss:.5g}"
+    if accuracy is not None or model is None or split.classes:
+        return value if accuracy is None else f"accuracy {accuracy:.2%}, {value}"
+    x, y = split.test
+    return f"R² {r_squared(np.concatenate([*outputs(model, x)]), y):.3f}, {value}"
 
 
 def learned(run: Run, recipe: Recipe, config: Json) -> Split:
@@ -226,6 +248,34 @@ class Standardized(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """x with each feature at mean 0 and deviation 1."""
         return (x - self.mean) / self.scale
+
+
+POWERS = {"mse_loss": 2, "huber_loss": 2, "l1_loss": 1}
+"""Losses of numbers, and the power of the targets' unit that each is in."""
+
+
+class Scaled(nn.Module):
+    """scale · x + mean: from numbers at mean 0 and deviation 1 to the targets' own, as measured once.
+
+    Every output has its mean; one scale for all leaves a loss what it is, but for a factor. Both are saved
+    with the weights.
+    """
+
+    def __init__(self, outputs: int, y: np.ndarray | None = None):
+        given = np.zeros((1, outputs)) if y is None else np.asarray(y, np.float64)
+        deviation = math.sqrt(given.var(axis=0).mean())
+        tiny = np.finfo(np.float32).eps * abs(given).max()  # what rounding leaves of equal numbers
+        self.mean = Tensor(given.mean(axis=0), np.float32)
+        self.scale = Tensor(np.array([deviation if deviation > tiny else 1.0]), np.float32)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """x in the units of the targets."""
+        return x * self.scale + self.mean
+
+
+def scale_of(model: nn.Module) -> float:
+    """The deviation of the targets that a model was made for; 1 where it learns them as they are."""
+    return next((part.scale.item() for part in model.children() if isinstance(part, Scaled)), 1.0)
 
 
 def rows_of(data: str, numbers: bool) -> Split:

@@ -25,8 +25,8 @@ def verify(run: Path, steps: int | None, threads: int | None) -> int:
     A run records the loss of each of its first 10,000 steps, and all weights and states of the optimizer at
     its checkpoints: the best, the last, and the one before. The first step that differs is found by its loss,
     the first parameter and element at the next checkpoint within the steps that are run again. Where a run
-    was resumed for other epochs, the steps before that are compared. It exits with 0 where all bits agree,
-    else with 1.
+    was resumed for other epochs, the steps before that are compared, often by their losses alone, since its
+    checkpoints are of later steps. It exits with 0 where all bits agree, else with 1.
     """
     folder = Run(run)
     config = folder.read()
@@ -52,5 +52,7 @@ def verify(run: Path, steps: int | None, threads: int | None) -> int:
     if (
         total := max((record.get("step", 0) for record in History.read(folder.history)), default=0)
     ) > verdict.steps:
-        click.echo(f"not compared: {total - verdict.steps:,} steps after them, of {total:,}")
+        resumed = " (the run was resumed for other epochs)" if first is not config else ""
+        weights = "" if verdict.checkpoints else "; nor weights, which are kept from later steps alone"
+        tell(f"not compared: {total - verdict.steps:,} steps after them, of {total:,}{resumed}{weights}")
     return 0

@@ -6,9 +6,12 @@ lends and borrows them; `build` makes machine code from text, `device_functions`
 `sweep` runs update rules, `cublas` multiplies matrices.
 """
 
+from microgradx import familiar
 from microgradx.cuda import build, cublas, sweep
 from microgradx.cuda.array import Array
 from microgradx.cuda.current import available, describe, device, simulated
 from microgradx.cuda.devices import Shape
 
 __all__ = ["Array", "Shape", "available", "build", "cublas", "describe", "device", "simulated", "sweep"]
+
+__getattr__ = familiar.of_package("cuda", __name__)

@@ -19,10 +19,11 @@ from importlib.metadata import PackageNotFoundError, version
 from types import FunctionType, ModuleType, SimpleNamespace
 
 from microgradx.errors import ArgumentError, DeviceError, KernelError
+from microgradx.extras import install
 from microgradx.kernels.cache import locked, read, write
 
 form = "1"  # of what is kept: raise it when the same source gives other code
-install = "Install it with: pip install 'microgradx[cuda]'"
+missing = f"Install it with: {install('cuda')}"
 compiling = threading.RLock()
 
 MLIR = {
@@ -65,7 +66,7 @@ def module() -> ModuleType:
         return importlib.import_module(f"{package()}.cuda")
     except Exception as error:  # of any kind
         raise DeviceError(
-            f"CUDA: {package()}.cuda cannot be imported ({str(error).rstrip('.')}). {install}."
+            f"CUDA: {package()}.cuda cannot be imported ({str(error).rstrip('.')}). {missing}."
         ) from None
 
 
@@ -193,7 +194,7 @@ def assemble(text: str, capability: tuple[int, int], *more: str) -> tuple[bytes,
     try:
         from cuda.bindings import nvjitlink as linker
     except ImportError as error:
-        raise DeviceError(f"CUDA: nvJitLink is missing ({error}). {install}.") from None
+        raise DeviceError(f"CUDA: nvJitLink is missing ({error}). {missing}.") from None
     options = [f"-arch=sm_{capability[0]}{capability[1]}", "-Xptxas=-v", "-fma=0", *more]
     handle = linker.create(len(options), options)
     try:
@@ -276,8 +277,8 @@ def trouble() -> str:
     except Exception as error:  # of any kind: a library is missing, or does not fit another
         absent = [name.removeprefix("no ") for name in compilers() if name.startswith("no ")]
         if absent:
-            return f"without {', '.join(absent)} no kernel of a GPU can be compiled. {install}"
-        return f"{' '.join(str(error).split())[:200]}" + f" {install}" * (install not in str(error))
+            return f"without {', '.join(absent)} no kernel of a GPU can be compiled. {missing}"
+        return f"{' '.join(str(error).split())[:200]}" + f" {missing}" * (missing not in str(error))
     return ""
 
 

@@ -240,7 +240,7 @@ def driver() -> ModuleType:
     try:
         from cuda.bindings import driver as api
     except Exception as error:  # of any kind, where a library does not fit
-        raise DeviceError(f"CUDA: cuda.bindings cannot be imported ({error}). {build.install}.") from None
+        raise DeviceError(f"CUDA: cuda.bindings cannot be imported ({error}). {build.missing}.") from None
     try:
         api.cuInit(0)
     except Exception:  # it loads the driver's library at the first call

@@ -1,5 +1,7 @@
 """What stands between a set and a training step: batches, and features of one scale."""
 
+from __future__ import annotations
+
 from collections.abc import Iterator
 from typing import Protocol
 
@@ -98,7 +100,7 @@ class Standardize:
     scale: np.ndarray | None = None
 
     @checked
-    def fit(self, x: np.ndarray) -> "Standardize":
+    def fit(self, x: np.ndarray) -> Standardize:
         """Measure the mean and deviation of the columns of x (n, features), in float64."""
         if x.ndim != 2 or not x.size:
             raise DataError(f"Standardize.fit needs at least one row and one feature, got shape {x.shape}.")

@@ -7,6 +7,7 @@ import numpy as np
 
 from microgradx.data.reading import regular
 from microgradx.errors import DataError
+from microgradx.extras import install
 
 KINDS = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".pgm", ".ppm")
 """Endings of the files that are pictures; others in a folder are passed over."""
@@ -48,7 +49,7 @@ def read_picture(path: Path) -> np.ndarray:
         from PIL import Image
     except ImportError:
         kinds = "without it .csv, .tsv, .npy and .npz files and folders of IDX files are read"
-        raise DataError(f"pictures need Pillow: pip install pillow (the extra `plot`); {kinds}.") from None
+        raise DataError(f"pictures need Pillow: {install('plot', 'pillow')}; {kinds}.") from None
     try:
         with warnings.catch_warnings(), regular(path) as file, Image.open(file) as image:
             warnings.simplefilter("error", Image.DecompressionBombWarning)

@@ -41,6 +41,8 @@ def as_array(values: Operand, dtype: DTypeLike | None = None) -> Operand:
     except Exception as error:  # of ragged lists, or the other library's
         raise ShapeError(f"these values do not form an array: {str(error).rstrip('.')}.") from None
     if array.dtype.kind not in "fiub":
+        if hasattr(values, "toarray"):
+            raise DTypeError(f"tensors are dense, and this is a {type(values).__name__}: write x.toarray().")
         as_dtype(array.dtype)
     if dtype is None:
         given = isinstance(values, np.ndarray | np.generic)  # keeps its dtype

@@ -5,7 +5,7 @@ into a new one. A Tensor is a Box with operators and methods; the files up to `t
 """
 
 from operator import attrgetter
-from typing import Self, TypeVar
+from typing import NoReturn, Self, TypeVar
 from weakref import WeakValueDictionary
 
 import numpy as np
@@ -13,10 +13,25 @@ import numpy as np
 from microgradx.eager.devices import Array, copy_into, device_of, kinds, room_for
 from microgradx.eager.mode import mode
 from microgradx.eager.tape import Node
-from microgradx.errors import DTypeError
+from microgradx.errors import ArgumentError, DTypeError
 from microgradx.primitives import Operand
 from microgradx.primitives.shapes import cast
 from microgradx.scalars import add
+
+
+class Count(int):
+    """How many elements there are, a number as NumPy has it; `t.size(0)` is told what to write.
+
+    Only a number that can be called can answer PyTorch's habit; int's own says no more than that it cannot.
+    """
+
+    __slots__ = ()
+
+    def __call__(self, dim: int | None = None) -> NoReturn:
+        """ArgumentError: the sizes of axes are in `shape`."""
+        if dim is None:
+            raise ArgumentError("t.size is the number of elements here, as in NumPy: write t.shape.")
+        raise ArgumentError(f"t.size is the number of elements here, as in NumPy: write t.shape[{dim}].")
 
 
 class Box:
@@ -37,7 +52,7 @@ class Box:
 
     shape = property(attrgetter("_data.shape"), doc="The size of each axis.")
     ndim = property(attrgetter("_data.ndim"), doc="The number of axes.")
-    size = property(attrgetter("_data.size"), doc="The number of elements.")
+    size = property(lambda self: Count(self._data.size), doc="The number of elements.")
     dtype = property(attrgetter("_data.dtype"), doc="The number type, a NumPy dtype.")
     is_leaf = property(lambda self: self._node is None, doc="Whether it was made, not computed.")
 

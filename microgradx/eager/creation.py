@@ -3,6 +3,8 @@
 All take `dtype` (float32 unless the values say otherwise), `device` and `requires_grad`.
 """
 
+from __future__ import annotations
+
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike
 

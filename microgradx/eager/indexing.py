@@ -1,5 +1,7 @@
 """Indices, t[1:3], t[mask], t[[0, 2], :], as slices with slots for arrays, of which backward keeps copies."""
 
+from __future__ import annotations
+
 import numpy as np
 from numpy.typing import ArrayLike
 

@@ -14,6 +14,7 @@ from microgradx.eager.box import Box, look
 from microgradx.eager.devices import on_host
 from microgradx.eager.mode import mode
 from microgradx.errors import ArgumentError, GradientError
+from microgradx.familiar import absences
 from microgradx.primitives.core import SIZES, Operand
 from microgradx.primitives.products import matmul
 
@@ -22,6 +23,9 @@ UFUNCS: dict[str, Callable[..., Operand]] = scalars.functions | {
     "bitwise_and": scalars.logical_and,
     "bitwise_or": scalars.logical_or,
     "invert": scalars.logical_not,
+    "isnan": lambda x: x != x,
+    "isfinite": lambda x: scalars.absolute(x) < np.inf,
+    "isinf": lambda x: scalars.absolute(x) == np.inf,
 }
 """What computes the ufunc of a name."""
 
@@ -54,7 +58,8 @@ def array_ufunc(
         given = [*options, *["out"] * (out is not None)]
         call = f"np.{ufunc.__name__}" + f".{method}" * (not called)
         call += f" with {', '.join(given)}" if given else ""
-        advice = "Write it with functions of mg, or take the array: t.detach().numpy()"
+        known = absences["mg"].get(ufunc.__name__ if called else "", "it with functions of mg")
+        advice = f"Write {known}; or take the array: t.detach().numpy()"
         raise ArgumentError(f"{call} is not for tensors, whose gradients it would drop. {advice}.")
     if mode.record and any(isinstance(x, Box) and x.requires_grad for x in inputs):
         advice = "Use detach(), or do it inside `with mg.no_grad():`"
@@ -74,7 +79,8 @@ def array_function(
     if mode.record and name not in WITHOUT_GRADIENT and any_requires_grad((args, kwargs)):
         known = primitives.operations.keys() | scalars.functions.keys()
         same = COUNTERPARTS.get(name, name if name in known else "")
-        advice = f"write mg.{same}, or " * bool(same) + "take the array: t.detach().numpy()"
+        ours = f"mg.{same}" if same else absences["mg"].get(name, "").partition(": ")[0]
+        advice = f"write {ours}, or " * bool(ours) + "take the array: t.detach().numpy()"
         call = f"{function.__module__}.{name}".replace("numpy", "np", 1)
         raise GradientError(f"{call} would drop the gradient of a tensor that requires it: {advice}.")
     return function(*as_arrays(args), **as_arrays(kwargs))

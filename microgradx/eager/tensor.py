@@ -3,6 +3,8 @@
 Operators and methods call the functions of `scalars` and `primitives`; these find, for Tensors, `apply`.
 """
 
+from __future__ import annotations
+
 from collections.abc import Callable
 from typing import Any, NoReturn
 
@@ -51,7 +53,7 @@ class Tensor(Box):
     """
 
     __slots__ = ()
-    _grad: "Tensor | None"
+    _grad: Tensor | None
 
     @checked
     def __init__(
@@ -93,7 +95,7 @@ class Tensor(Box):
         self._version[0] += 1
 
     @property
-    def grad(self) -> "Tensor | None":
+    def grad(self) -> Tensor | None:
         """The gradient that backward() added up, in this tensor's shape and dtype, or None."""
         if mode.recorder is not None:
             mode.recorder.gradient(self)
@@ -112,7 +114,7 @@ class Tensor(Box):
             mode.recorder.gradient(self, reset=True)
         self._grad = value
 
-    def __getattr__(self, name: str) -> "Callable[..., Tensor]":  # operations of the tables
+    def __getattr__(self, name: str) -> Callable[..., Tensor]:  # operations of the tables
         if device_of(self._data) != "cpu" and name == devices[device_of(self._data)].interface:
             return getattr(self.lent(name), name)
         raise absent("tensor", name, "a tensor", self)
@@ -129,7 +131,8 @@ class Tensor(Box):
         ShapeError where there are more, or none.
         """
         if self.size != 1:
-            raise ShapeError(f"item() needs one element, this tensor of shape {self.shape} has {self.size}.")
+            what = f"item() needs one element, this tensor of shape {self.shape} has {self.size}"
+            raise ShapeError(f"{what}: tolist() gives them all.")
         return on_host(look(self, "item()")).item()
 
     def tolist(self) -> Any:  # lists in as many lists as there are axes
@@ -137,6 +140,7 @@ class Tensor(Box):
         return on_host(look(self, "tolist()")).tolist()
 
     __array_ufunc__ = array_ufunc
+    __array_priority__ = 1000.0  # for arrays of others that look at it alone, where both have an operator
     __array_function__ = array_function
 
     @checked
@@ -207,7 +211,8 @@ class Tensor(Box):
 
     # Where it goes
 
-    def to(self, target: DTypeLike) -> "Tensor":
+    @checked
+    def to(self, target: DTypeLike) -> Tensor:
         """Another dtype, or device "cpu" or "cuda"; itself where nothing changes. Gradients flow through.
 
         DTypeError for what is neither, DeviceError for a device that is not there.
@@ -221,11 +226,11 @@ class Tensor(Box):
         dtype = as_dtype(target)
         return self if dtype == self.dtype else cast(self, dtype=dtype)
 
-    def detach(self) -> "Tensor":
+    def detach(self) -> Tensor:
         """The same data without history; changes in place are seen by both."""
         return wrap(shared(self), version=self._version)
 
-    def clone(self) -> "Tensor":
+    def clone(self) -> Tensor:
         """A copy; gradients flow through."""
         return cast(self, dtype=self.dtype)
 
@@ -250,7 +255,7 @@ class Tensor(Box):
         create_graph = switch("create_graph", create_graph)
         differentiate(self, gradient, retain_graph=retain_graph, create_graph=create_graph)
 
-    def requires_grad_(self, requires_grad: bool = True) -> "Tensor":
+    def requires_grad_(self, requires_grad: bool = True) -> Tensor:
         """Want gradients from now on, or (False) no more: then optimizers leave it as it is.
 
         DTypeError for integers and booleans; GradientError where (False) it was computed from what requires
@@ -281,8 +286,8 @@ class Tensor(Box):
     __floordiv__ = __rfloordiv__ = lambda a, b: without_slope("//", "np.floor(t.numpy() / 2)")
     __mod__ = __rmod__ = lambda a, b: without_slope("%", "np.mod(t.numpy(), 2)")
     __round__ = lambda a, digits=0: without_slope("round", "np.round(t.numpy())")
-    __neg__: Callable[["Tensor"], "Tensor"] = lambda a: scalars.negative(a)
-    __abs__: Callable[["Tensor"], "Tensor"] = lambda a: scalars.absolute(a)
+    __neg__: Callable[[Tensor], Tensor] = lambda a: scalars.negative(a)
+    __abs__: Callable[[Tensor], Tensor] = lambda a: scalars.absolute(a)
     __lt__: Operator = lambda a, b: scalars.less(a, b)
     __le__: Operator = lambda a, b: scalars.less_equal(a, b)
     __gt__: Operator = lambda a, b: scalars.greater(a, b)
@@ -292,17 +297,17 @@ class Tensor(Box):
     __and__: Operator = lambda a, b: scalars.logical_and(a, b)
     __or__: Operator = lambda a, b: scalars.logical_or(a, b)
     __rand__, __ror__ = __and__, __or__
-    __invert__: Callable[["Tensor"], "Tensor"] = lambda a: scalars.logical_not(a)
+    __invert__: Callable[[Tensor], Tensor] = lambda a: scalars.logical_not(a)
     __iadd__: Operator = lambda a, b: in_place(a, a + b)
     __isub__: Operator = lambda a, b: in_place(a, a - b)
     __imul__: Operator = lambda a, b: in_place(a, a * b)
     __itruediv__: Operator = lambda a, b: in_place(a, a / b)
 
-    def __pow__(self, exponent: Operand) -> "Tensor":
+    def __pow__(self, exponent: Operand) -> Tensor:
         square = type(exponent) is int and exponent == 2
         return scalars.square(self) if square else scalars.power(self, exponent)
 
-    def __getitem__(self, index: Index) -> "Tensor":
+    def __getitem__(self, index: Index) -> Tensor:
         index, arrays = take_apart(index)
         return getitem(self, *arrays, index=index)
 

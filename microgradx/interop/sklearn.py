@@ -7,6 +7,8 @@
 True
 """
 
+from __future__ import annotations
+
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import KW_ONLY, dataclass
@@ -15,6 +17,8 @@ from typing import Self
 import numpy as np
 from numpy.typing import ArrayLike
 
+from microgradx.extras import install
+
 try:
     from sklearn.base import BaseEstimator, ClassifierMixin, RegressorMixin
     from sklearn.utils import Tags, check_random_state, column_or_1d, compute_sample_weight
@@ -22,7 +26,7 @@ try:
     from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
 except ModuleNotFoundError as error:
     raise ModuleNotFoundError(
-        "microgradx.interop.sklearn needs scikit-learn: pip install 'microgradx[sklearn]'"
+        f"microgradx.interop.sklearn needs scikit-learn: {install('sklearn')}"
     ) from error
 
 from microgradx import nn

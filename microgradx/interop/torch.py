@@ -11,6 +11,8 @@ has other names for what an optimizer remembers. Nothing but `optimizer_state` i
 True
 """
 
+from __future__ import annotations
+
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TypedDict

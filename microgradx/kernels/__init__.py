@@ -6,6 +6,8 @@ the elements among threads, `cpu` calls it. `runtime` and `blas` are for whole c
 that these call, and matrix products. `random` is the generator of random numbers.
 """
 
+from __future__ import annotations
+
 import functools
 from collections.abc import Callable
 

@@ -86,7 +86,8 @@ def operand(name: str, x: Operand) -> Operand:
             return array
     elif hasattr(x, "__float__"):
         return x
-    raise DTypeError(f"{name} takes numbers, arrays and tensors, not the {type(x).__name__} {shown(x)}.")
+    how = ": write x.toarray()" if hasattr(x, "toarray") else ""
+    raise DTypeError(f"{name} takes numbers, arrays and tensors, not the {type(x).__name__} {shown(x)}{how}.")
 
 
 plain = frozenset([np.ndarray, int, float, bool, *(np.dtype(code).type for code in "?bhilqBHILQefd")])

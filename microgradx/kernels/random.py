@@ -4,6 +4,8 @@ Block number c of a seed is four 32-bit words (`philox`), whoever computes it an
 generator's state is two integers, and skipping ahead is an addition.
 """
 
+from __future__ import annotations
+
 import math
 import threading
 from collections.abc import Iterator, Sequence

@@ -14,7 +14,16 @@ from microgradx import scalars
 from microgradx.eager.creation import rand
 from microgradx.eager.mode import mode
 from microgradx.eager.tensor import Tensor
-from microgradx.errors import ArgumentError, DTypeError, ShapeError, checked, number, shown, switch
+from microgradx.errors import (
+    ArgumentError,
+    DTypeError,
+    ShapeError,
+    afterwards,
+    checked,
+    number,
+    shown,
+    switch,
+)
 from microgradx.kernels.random import generator
 from microgradx.nn.module import Module, Sequential
 from microgradx.primitives import Operand, values
@@ -95,7 +104,9 @@ class Function(Module):
 
     def __init__(self, *values: object, **constants: object):
         if len(values) > len(self.defaults) or constants.keys() - self.defaults.keys():
-            raise ArgumentError(f"{type(self).__name__} takes {', '.join(self.defaults) or 'no arguments'}.")
+            takes = ", ".join(self.defaults) or "no arguments"
+            how = "".join(f": {afterwards[name]}" for name in constants if name in afterwards)
+            raise ArgumentError(f"{type(self).__name__} takes {takes}{how}.")
         for name, value in (
             self.defaults | dict(zip(self.defaults, values, strict=False)) | constants
         ).items():

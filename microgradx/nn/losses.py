@@ -4,6 +4,8 @@ Every loss takes `reduction`, "mean", "sum" or "none": a number of the predictio
 or row. ArgumentError for another word.
 """
 
+from __future__ import annotations
+
 import math
 from typing import Any, TypeVar
 

@@ -1,5 +1,7 @@
 """Module: parameters by name, the state of a model, training and evaluation mode."""
 
+from __future__ import annotations
+
 from collections.abc import Iterator, Mapping
 from inspect import signature
 from typing import NoReturn
@@ -78,15 +80,15 @@ class Module:
         finally:
             mode.within = outer
 
-    def children(self) -> Iterator["Module"]:
+    def children(self) -> Iterator[Module]:
         """The modules directly inside, without their names."""
         return (child for _, child in self.named_children())
 
-    def named_children(self) -> Iterator[tuple[str, "Module"]]:
+    def named_children(self) -> Iterator[tuple[str, Module]]:
         """The modules directly inside, by name; those in lists and dicts with their position or key."""
         return ((name, x) for name, x in held(self) if isinstance(x, Module))
 
-    def modules(self) -> Iterator["Module"]:
+    def modules(self) -> Iterator[Module]:
         """This module and all inside."""
         yield self
         for child in self.children():
@@ -117,7 +119,7 @@ class Module:
         """The parameters, the frozen ones among them."""
         return (t for _, t in self.named_parameters())
 
-    def requires_grad_(self, requires_grad: bool = True) -> "Module":
+    def requires_grad_(self, requires_grad: bool = True) -> Module:
         """Train all parameters from now on, or (False) freeze them: optimizers leave them alone."""
         for parameter in self.parameters():
             parameter.requires_grad_(requires_grad)
@@ -155,14 +157,14 @@ class Module:
             copy_into(place, value.astype(place.dtype, casting="same_kind", copy=False))
             own[name]._version[0] += 1
 
-    def train(self, mode: bool = True) -> "Module":
+    def train(self, mode: bool = True) -> Module:
         """Switch dropout on and batch statistics to the batch's own."""
         for module in self.modules():
             if module.training != mode:
                 module.training = mode
         return self
 
-    def eval(self) -> "Module":  # noqa: A003
+    def eval(self) -> Module:  # noqa: A003
         """Switch dropout off and batch statistics to the running ones."""
         return self.train(False)
 
@@ -173,7 +175,7 @@ class Module:
             parameter.grad = None
 
     @checked
-    def to(self, target: DTypeLike) -> "Module":
+    def to(self, target: DTypeLike) -> Module:
         """Convert all floating-point Tensors to a dtype, or move all to a device, in place.
 
         An optimizer is made after it, for the parameters as they are then.
@@ -233,6 +235,21 @@ def plain(name: str, value: object) -> np.ndarray:
     return array
 
 
+def how(given: object) -> str:
+    """What to write instead of something that is no module, where that is known."""
+    if isinstance(given, type) and issubclass(given, Module):
+        return f", a class: write {given.__name__}(...)."
+    if isinstance(given, list | tuple):
+        return ": write Sequential(*modules)."
+    if isinstance(given, dict):
+        return ": write Sequential(*modules.values()), or keep the dict as an attribute of a module."
+    if callable(given):
+        return (
+            ", a function: there is nn.ReLU() for mg.relu; for others write a module whose forward calls it."
+        )
+    return "."
+
+
 class Sequential(Module):
     """Modules applied one after another; `model[0]`, `len(model)` and iteration work.
 
@@ -246,7 +263,7 @@ class Sequential(Module):
     def __init__(self, *modules: Module):
         for i, module in enumerate(modules):
             if not isinstance(module, Module):
-                raise ArgumentError(f"Sequential takes modules; argument {i} is a {type(module).__name__}.")
+                raise ArgumentError(f"Sequential takes modules; argument {i} is {shown(module)}{how(module)}")
             setattr(self, str(i), module)
 
     def __iter__(self) -> Iterator[Module]:

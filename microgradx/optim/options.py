@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from microgradx.errors import ArgumentError, shown
+from microgradx.errors import ArgumentError, guess, shown
 from microgradx.familiar import fused
 
 Option = Any  # a number, several, a word, a switch; or whatever a rule or schedule of the user's takes
@@ -119,7 +119,12 @@ def read_options(owner: str, signature: Signature, /, *args: Option, **options: 
     except TypeError as error:
         if how := next((fused[name] for name in options if name in fused), ""):
             how = f" Leave that out: {how}."
-        raise ArgumentError(f"{owner}: {error}; the options are {signature}.{how}") from None
+        own = [p for p in signature.parameters.values() if p.kind is not Parameter.POSITIONAL_ONLY]
+        how = how or next(
+            (guess(name, (p.name for p in own)) for name in options if name not in signature.parameters), ""
+        )
+        takes = Signature(own)
+        raise ArgumentError(f"{owner}: {error}; the options are {takes}.{how}") from None
     bound.apply_defaults()
     check(owner, bound.arguments, {p.name: p.default for p in signature.parameters.values()})
     return bound.arguments

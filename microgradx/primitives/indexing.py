@@ -190,7 +190,7 @@ def _(g: Operand, _out: Operand, _x: Operand, width: Widths, value: float) -> Op
 
 
 @operation(Case((2, 3), pad_width=1), Case((2, 3), pad_width=((1, 0), (0, 2)), value=2.0))
-def pad(x: Operand, pad_width: ArrayLike, value: float = 0.0) -> Operand:
+def pad(x: Operand, pad_width: "ArrayLike", value: float = 0.0) -> Operand:
     """Surround with a constant: one width for all sides, or (before, after) per axis.
 
     ArgumentError for a negative width.
@@ -205,13 +205,13 @@ def pad(x: Operand, pad_width: ArrayLike, value: float = 0.0) -> Operand:
 
 
 @primitive
-def encode(labels: Operand, *, num_classes: int, dtype: DTypeLike) -> Operand:
+def encode(labels: Operand, *, num_classes: int, dtype: "DTypeLike") -> Operand:
     """(...) -> (..., num_classes)"""
     return np.eye(num_classes, dtype=dtype)[labels]
 
 
 @operation()
-def one_hot(labels: Operand, num_classes: int | None = None, dtype: DTypeLike = np.float32) -> Operand:
+def one_hot(labels: Operand, num_classes: int | None = None, dtype: "DTypeLike" = np.float32) -> Operand:
     """Integer labels of any shape to (..., num_classes): 1 at the label, 0 elsewhere.
 
     Without `num_classes` as many as the largest label asks for. ArgumentError for labels that are no

@@ -3,6 +3,8 @@
 Smith (2015), Cyclical learning rates for training neural networks: arXiv 1506.01186, section 3.3.
 """
 
+from __future__ import annotations
+
 import math
 from dataclasses import dataclass
 

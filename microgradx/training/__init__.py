@@ -9,14 +9,14 @@ if TYPE_CHECKING:
     from microgradx.training.evaluation import Evaluation, evaluate, outputs
     from microgradx.training.history import History, tensorboard
     from microgradx.training.loop import fit
-    from microgradx.training.metrics import accuracy, confusion_matrix, predictions
+    from microgradx.training.metrics import accuracy, confusion_matrix, predictions, r_squared
     from microgradx.training.mpi import MPICluster
     from microgradx.training.runs import Run
     from microgradx.training.trials.sweep import Sweep, sweep
 
 __all__ = [
     "Cluster", "Evaluation", "History", "MPICluster", "Run", "Sweep", "accuracy", "confusion_matrix",
-    "evaluate", "fit", "outputs", "predictions", "sweep", "tensorboard",
+    "evaluate", "fit", "outputs", "predictions", "r_squared", "sweep", "tensorboard",
 ]  # fmt: skip
 
 HOMES = {
@@ -24,7 +24,7 @@ HOMES = {
     "evaluation": ["Evaluation", "evaluate", "outputs"],
     "history": ["History", "tensorboard"],
     "loop": ["fit"],
-    "metrics": ["accuracy", "confusion_matrix", "predictions"],
+    "metrics": ["accuracy", "confusion_matrix", "predictions", "r_squared"],
     "mpi": ["MPICluster"],
     "runs": ["Run"],
     "trials.sweep": ["Sweep", "sweep"],

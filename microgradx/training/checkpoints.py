@@ -77,7 +77,7 @@ def check_format(path: Path, given: str) -> None:
         return
     if name == "microgradx" and version.isdecimal() and int(version) > VERSION:
         newer = f"a newer microgradx wrote it (format {version}, this one reads up to {VERSION})"
-        raise CheckpointError(f"{path}: {newer}. Update microgradx: pip install -U microgradx.")
+        raise CheckpointError(f"{path}: {newer}. Update microgradx, or load it where it was written.")
     raise DamagedError(f"{path} is no checkpoint of microgradx: its format is {given!r}, not {FORMAT!r}.")
 
 

@@ -20,6 +20,17 @@ Loss = Callable[..., Tensor]  # (outputs, targets), and reduction="none" where r
 ALONE = Cluster()
 
 
+def in_units(loss: Loss, unit: float) -> Loss:
+    """The loss of scaled targets: what is reported of it is multiplied by `unit`, gradients are not."""
+    loss.unit = unit  # type: ignore[attr-defined]
+    return loss
+
+
+def unit_of(loss: Loss) -> float:
+    """What a loss is multiplied by where it is reported."""
+    return getattr(loss, "unit", 1.0)
+
+
 class Evaluation(NamedTuple):
     """The mean loss and, for integer labels, the accuracy and the (classes, classes) counts.
 
@@ -96,4 +107,4 @@ def evaluate(
     cluster.sum([losses] if counts is None else [losses, counts])
     total = sum(losses.tolist())  # in one order
     accuracy = None if counts is None else float(counts.trace() / max(1, counts.sum()))
-    return Evaluation(total / len(x), accuracy, counts)
+    return Evaluation(total / len(x) * unit_of(loss), accuracy, counts)

@@ -13,6 +13,7 @@ from typing import Any
 
 from microgradx.data.reading import regular
 from microgradx.errors import ArgumentError, DataError, TrainingWarning
+from microgradx.extras import install
 from microgradx.training.files import Json, append, replace
 
 Record = Json  # numbers; an observer of a run adds more
@@ -147,7 +148,7 @@ def tensorboard(folder: str | Path) -> Callable[[History], None]:
     try:
         from tensorboard.summary import Writer
     except ImportError:
-        raise ArgumentError("TensorBoard is not installed: pip install tensorboard.") from None
+        raise ArgumentError(f"TensorBoard is not installed: {install('tensorboard')}.") from None
     writer = Writer(str(folder))
 
     def write(history: History) -> None:

@@ -4,6 +4,8 @@ With `out=FOLDER` everything that the rest of the run depends on is saved as it 
 called again with `resume=True`, the same call ends with the same bits as if nothing had happened.
 """
 
+from __future__ import annotations
+
 import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
@@ -69,6 +71,8 @@ def fit(
         on the model's device, where `train` is kept; on the CPU rows are read as steps need them, so that
         arrays mapped from files, by `np.load(path, mmap_mode="r")` or `data.read_idx(path, mapped=True)`, may
         be larger than memory.
+    epochs, batch_size: `microgradx train` has 30 and 32 instead, which suit the small set that it learns
+        without options.
     loss: (outputs, targets) -> a scalar tensor. Accuracy is measured where the targets are integers.
     schedule: goes on after every optimizer step, so count its length in steps; ReduceLROnPlateau every epoch.
     clip_norm: bound of the norm of all gradients together, before each step.

@@ -45,6 +45,24 @@ def accuracy(outputs: np.ndarray, labels: np.ndarray) -> float:
     return float(np.mean(pair[0] == pair[1]))
 
 
+def r_squared(outputs: np.ndarray, targets: np.ndarray) -> float:
+    """The share of the targets' variance that the outputs explain, R²: 1 - Σ(y - ŷ)² / Σ(y - mean)².
+
+    outputs, targets: (n, ...) numbers, the mean over columns; a constant column counts 1 where it is met,
+    else 0, as in scikit-learn's r2_score. ShapeError where the shapes differ.
+
+    >>> training.r_squared(np.array([1.0, 2.0, 4.0]), np.array([1.0, 2.0, 3.0]))
+    0.5
+    """
+    if outputs.shape != targets.shape:
+        raise ShapeError(f"r_squared: {outputs.shape} outputs for {targets.shape} targets.")
+    found, wanted = (np.asarray(part, np.float64).reshape(len(part), -1) for part in (outputs, targets))
+    left = ((wanted - found) ** 2).sum(axis=0)
+    all_of_it = ((wanted - wanted.mean(axis=0)) ** 2).sum(axis=0)
+    constant = all_of_it == 0
+    return float(np.where(constant, left == 0, 1 - left / np.where(constant, 1, all_of_it)).mean())
+
+
 def confusion_matrix(predicted: np.ndarray, labels: np.ndarray, classes: int | None = None) -> np.ndarray:
     """(n,), (n,) -> (classes, classes): the count of each label (row) and prediction (column), of integers.
 

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, ClassVar, NoReturn
 import numpy as np
 
 from microgradx.errors import ArgumentError, ClusterError, MicrogradxError, shown
+from microgradx.extras import install
 from microgradx.kernels import thread_pool
 from microgradx.training.cluster import Cluster, T
 
@@ -221,7 +222,7 @@ def imported() -> "Intracomm":
         if rank:
             time.sleep(1)  # rank 0 says it, and ends all; here is what only this one lacks
         where = f"rank {rank} of {size or 'several'}: " if rank or size > 1 else ""
-        how = "pip install 'microgradx[mpi]' brings it, and an mpiexec"
+        how = f"{install('mpi')} brings it, and an mpiexec"
         raise ClusterError(f"{where}training on several processes needs mpi4py ({error}): {how}.") from None
     return MPI.COMM_WORLD
 

@@ -32,7 +32,7 @@ from microgradx.training import checkpoints
 from microgradx.training.checks import Part, not_finite, weighted
 from microgradx.training.cluster import Cluster
 from microgradx.training.divergence import Snapshot, looked_at
-from microgradx.training.evaluation import Loss, evaluate, scalar
+from microgradx.training.evaluation import Loss, evaluate, scalar, unit_of
 from microgradx.training.history import History, Record, watched
 from microgradx.training.parallel import Parallel
 from microgradx.training.progress import Progress
@@ -154,7 +154,7 @@ class Trainer:
 
     def epoch(self, bar: Progress, stop: Stop, save_every: float, until: int | None = None) -> None:
         """The steps that the current epoch has left, or those before `until`."""
-        at, size, before = self.at, self.batch_size, generator.state_dict()
+        at, size, before, unit = self.at, self.batch_size, generator.state_dict(), unit_of(self.loss)
         until = self.steps if until is None else until
         if at.batch == 0:
             self.shuffle = before
@@ -175,7 +175,7 @@ class Trainer:
                 at.batch += 1
                 if len(self.losses) < RECORDED:
                     self.losses.append(value)
-                at.loss += value * len(rows[step * size : (step + 1) * size])
+                at.loss += value * unit * len(rows[step * size : (step + 1) * size])
                 at.hits, at.judged = at.hits + int(hits), at.judged + int(judged)
             seen, now = min(at.batch * size, self.used) - at.skipped, time.perf_counter()
             slow, due, signal = self.cluster.most(

@@ -7,6 +7,8 @@ comes faster than memory is: then a kernel's share of its limit is above 100 %.
 """
 
 import html
+import shutil
+import sys
 import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -18,12 +20,15 @@ import numpy as np
 
 from microgradx.compiler.report.machine_limits import Limits
 from microgradx.errors import ArgumentError, writable
+from microgradx.extras import install
 from microgradx.palette import BLUE, GREY, INK, RED, plain
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 HEAD = ["kernel", "us", "of step", "FLOP", "bytes", "GFLOP/s", "GB/s", "of limit", "bound by", "what"]
+SPARE = ["what", "GFLOP/s", "GB/s", "FLOP", "bytes", "bound by"]
+"""What a narrow terminal goes without, the first one first."""
 SHORT = 5e-6  # seconds: of a kernel shorter than this, the start takes a good part
 
 LINES, SHADE = "#dddddd", "#f5f5f2"
@@ -113,17 +118,37 @@ class Report:
             names = ", ".join(dict.fromkeys(row.what for row in slow))
             notes.append(f"not compiled, but called in every step: {names}")
         if any(map(self.beats_memory, self.rows)):
-            notes.append("above 100 % of the limit: the data came from a cache")
+            notes.append("above 100 % of the limit: the data came from a cache, which is faster than memory")
+        elif any(0 < row.seconds < row.best(self.limits) for row in self.rows):
+            notes.append(
+                "above 100 % of the limit: faster than the large product that the limit is taken from"
+            )
+        elif self.best > self.step_seconds:
+            notes.append("above 100 % of the limit: in the step, threads work on several kernels at once")
         return notes
 
-    def __str__(self) -> str:
-        """The table as plain text."""
-        cells = self.cells()
-        widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
-        form = "  ".join(f"{{:{side}{width}}}" for side, width in zip("<>>>>>>><<", widths, strict=True))
-        head, *rows, total = [form.format(*row).rstrip() for row in cells]
+    def text(self, width: int | None = None) -> str:
+        """The table as plain text; in so many columns, without what does not fit."""
+        lines = self.cells()
+        columns = {column[0]: column for column in zip(*lines, strict=True)}
+        sides, spare = dict(zip(HEAD, "<>>>>>>><<", strict=True)), list(SPARE)
+        taken = lambda: sum(max(map(len, column)) + 2 for column in columns.values()) - 2
+        while width and spare and taken() > width:
+            del columns[spare.pop(0)]
+            columns["kernel"] = tuple(name or "between" for name in columns["kernel"])
+        widths = {name: max(map(len, column)) for name, column in columns.items()}
+        form = "  ".join(f"{{:{sides[name]}{widths[name]}}}" for name in columns)
+        head, *rows, total = [form.format(*row).rstrip() for row in zip(*columns.values(), strict=True)]
         rule = "-" * max(map(len, (head, *rows, total)))
-        return "\n".join([head, rule, *rows, rule, total, "", *self.notes()])
+        notes, absent = self.notes(), ", ".join(name for name in HEAD if name not in columns)
+        if absent:
+            notes.append(f"no room for: {absent}; print(report.text()) has all columns")
+        notes = [part for note in notes for part in textwrap.wrap(note, width or 10_000)]
+        return "\n".join([head, rule, *rows, rule, total, "", *notes])
+
+    def __str__(self) -> str:
+        """The table as plain text, as wide as the terminal, if it is printed to one."""
+        return self.text(shutil.get_terminal_size().columns if sys.stdout.isatty() else None)
 
     __repr__ = __str__  # an interactive session shows the table
 
@@ -142,7 +167,7 @@ class Report:
         try:
             from matplotlib.figure import Figure
         except ImportError:
-            raise ArgumentError("A roofline needs matplotlib: pip install 'microgradx[plot]'.") from None
+            raise ArgumentError(f"A roofline needs matplotlib: {install('plot', 'matplotlib')}.") from None
         shown = [row for row in self.rows if row.seconds > 0 and row.flop > 0 and row.bytes > 0]
         if not shown:
             raise ArgumentError(

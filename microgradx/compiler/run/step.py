@@ -4,6 +4,8 @@ A `Step` keeps a `CompiledStep` for every combination of shapes, dtypes and Pyth
 stays the user's: compiled code works in the memory of parameters, gradients and optimizers.
 """
 
+from __future__ import annotations
+
 import types
 from collections.abc import Callable
 from functools import partial, update_wrapper
@@ -76,7 +78,7 @@ class Step(Variants[R_co]):
     def __repr__(self) -> str:
         return f"<compiled step {self.name}, {sum(map(len, self.variants.values()))} variants>"
 
-    def __get__(self, instance: object, owner: type | None = None) -> "Step[R_co]":
+    def __get__(self, instance: object, owner: type | None = None) -> Step[R_co]:
         """Works as a method, too."""
         bind = getattr(self.function, "__get__", None)
         if instance is None or bind is None:

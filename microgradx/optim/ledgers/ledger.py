@@ -19,6 +19,7 @@ import numpy as np
 
 from microgradx.eager.tensor import Tensor, wrap
 from microgradx.errors import ArgumentError, writable
+from microgradx.extras import install
 from microgradx.kernels.cpu import Sweep
 from microgradx.optim.base import Optimizer, Watcher
 from microgradx.optim.flat import Data, Flat, Part
@@ -148,7 +149,7 @@ class Ledger(Watcher):
                 import pyarrow
                 from pyarrow import parquet
             except ImportError:
-                how = "pip install pyarrow (the extra `parquet`), or save as .csv"
+                how = f"{install('parquet')}, or save as .csv"
                 raise ArgumentError(f"{path}: Parquet files need pyarrow: {how}.") from None
             parquet.write_table(pyarrow.table(self.table()), writable(path))
         else:

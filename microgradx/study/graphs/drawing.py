@@ -1,5 +1,7 @@
 """`mg.draw(loss)`: the graph behind a tensor as SVG, PNG, Mermaid or DOT."""
 
+from __future__ import annotations
+
 import sys
 from collections.abc import Callable, Iterable, Mapping
 from functools import cached_property
@@ -23,7 +25,7 @@ def draw(
     gradient: ArrayLike | None = None,
     depth: int | None = None,
     names: Mapping[str, object] | None = None,
-) -> "Drawing":
+) -> Drawing:
     """The graph that y was computed by: operations, shapes, values, gradients, modules as boxes.
 
     A notebook shows it; `.save("graph.svg")` writes it, as .svg, .png, .dot or .mmd. Gradients are drawn

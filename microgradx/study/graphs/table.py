@@ -1,5 +1,7 @@
 """`mg.tape(loss)`: the tape as the textbook's table, and its walk backward, one node at a time."""
 
+from __future__ import annotations
+
 import ast
 from collections.abc import Iterator, Mapping
 from copy import copy
@@ -26,7 +28,7 @@ MOST = 200
 """A longer table is printed without its middle."""
 
 
-def tape(y: Tensor, gradient: ArrayLike | None = None, names: Mapping[str, object] | None = None) -> "Tape":
+def tape(y: Tensor, gradient: ArrayLike | None = None, names: Mapping[str, object] | None = None) -> Tape:
     """The tape behind y as a table: step, operation, inputs, value and gradient, which print() shows.
 
     `.steps()` replays the way back, one node at a time. Gradients are there where y is one number or
@@ -57,7 +59,7 @@ class Tape:
         first, last = self.values[: MOST // 2], self.values[-MOST // 2 :]
         return [*map(row, first), gap, *map(row, last)]
 
-    def steps(self) -> Iterator["Step"]:
+    def steps(self) -> Iterator[Step]:
         """Backward from the result: at every node what arrived, and what it sends to its inputs."""
         if self.values[-1].gradient is None:
             shape = self.values[-1].data.shape

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from microgradx.errors import ArgumentError, one_of
+from microgradx.extras import install
 from microgradx.training.trials.grid import Axis, Config, Range, combinations
 from microgradx.training.trials.journal import Entry, Job, score
 
@@ -77,7 +78,7 @@ def search(axes: Mapping[str, Axis], seeds: Sequence[int], sampler: str, trials:
     try:
         import optuna
     except ImportError:
-        raise ArgumentError("A search needs Optuna: pip install 'microgradx[optuna]'.") from None
+        raise ArgumentError(f"A search needs Optuna: {install('optuna')}.") from None
     samplers = {"tpe": optuna.samplers.TPESampler, "random": optuna.samplers.RandomSampler}
     if sampler not in samplers:
         raise ArgumentError(one_of("search", sampler, samplers))

@@ -1,0 +1,5 @@
+"""`python -m microgradx` is the command `microgradx`."""
+
+from microgradx.cli import main
+
+main()

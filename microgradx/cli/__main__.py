@@ -1,5 +1,0 @@
-"""`python -m microgradx.cli` is `microgradx`."""
-
-from microgradx.cli import main
-
-main()
