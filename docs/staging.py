@@ -17,7 +17,7 @@ from microgradx.compiler.run.cuda_executable import written
 
 ROOT = Path(__file__).parents[1]
 HERE = Path(__file__).parent
-FILES = "rules.py", "scalars.py", "familiar.py"
+FILES = "rules", "scalars", "familiar.py"
 COPIED = *(f"microgradx/{name}" for name in FILES), "examples/pictures", "bench/results"
 GO_ON = """
 Go on with [training](train.md); coming from [PyTorch](from_pytorch.md), [JAX](from_jax.md) or

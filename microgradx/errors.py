@@ -7,12 +7,13 @@ from collections.abc import Callable, Collection, Iterable
 from difflib import get_close_matches
 from functools import wraps
 from inspect import signature
+from numbers import Real
 from operator import index
 from pathlib import Path
-from typing import Any, Protocol, SupportsIndex, TypeGuard, TypeVar
+from typing import Protocol, SupportsIndex, TypeGuard, TypeVar
 from unicodedata import category
 
-F = TypeVar("F", bound=Callable[..., Any])
+F = TypeVar("F", bound=Callable[..., object])
 
 
 def guess(given: str, valid: Iterable[str]) -> str:
@@ -195,6 +196,22 @@ def whole(what: str, value: object, least: int = 0, most: float = math.inf) -> i
     return number
 
 
+def number(what: str, value: object, span: str) -> None:
+    """ArgumentError for what is no number in an interval, such as "[0, 1)" or "(0, inf]"; True is none.
+
+    >>> number("p", 1, "[0, 1)")
+    Traceback (most recent call last):
+    microgradx.errors.ArgumentError: p must be a number in [0, 1), got 1.
+    """
+    low, high = map(float, span[1:-1].split(","))
+    real = isinstance(value, Real) and not isinstance(value, bool)
+    ends = [low] * (span[0] == "[") + [high] * (span[-1] == "]")
+    if not (real and (low < value < high or value in ends)):  # type: ignore[operator]
+        above = f"{'of at least' if low in ends else 'above'} {low:g}"
+        kind = f"number in {span}" if high < math.inf else f"{'finite ' * (high not in ends)}number {above}"
+        raise ArgumentError(f"{what} must be a {kind}, got {shown(value)}.")
+
+
 def switch(name: str, value: object) -> bool:
     """On or off; ArgumentError for what is neither, such as an array.
 
@@ -205,13 +222,6 @@ def switch(name: str, value: object) -> bool:
     if type(value) is not bool and (_has_shape(value) and value.shape or value not in (0, 1)):
         raise ArgumentError(f"{name} is True or False, not {shown(value)}.")
     return bool(value)
-
-
-def callable_of(name: str, value: object) -> Callable[..., Any]:
-    """A function; ArgumentError for what cannot be called."""
-    if not callable(value):
-        raise ArgumentError(f"{name} takes a function, not {shown(value)}.")
-    return value
 
 
 def shown(value: object) -> str:
@@ -295,12 +305,9 @@ def checked(function: F, prepare: Callable[[tuple[object, ...]], tuple[object, .
 
 
 def explained(
-    name: str,
-    function: Callable[..., object],
-    args: tuple[object, ...],
-    kwargs: dict[str, object],
+    name: str, function: Callable[..., object], args: tuple[object, ...], kwargs: dict[str, object],
     error: Exception,
-) -> Exception:
+) -> Exception:  # fmt: skip
     """The refusal of a call; the error itself where the call does not fit the signature."""
     takes = signature(function)
     try:

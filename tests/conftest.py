@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import sys
 
 import numpy as np
 import pytest
@@ -76,6 +77,34 @@ def registries():
 def undrawn(monkeypatch):
     """Runs leave no figures: these take longer than a short training."""
     monkeypatch.setattr("microgradx.training.loop.draw", lambda *_: [])
+
+
+@pytest.fixture
+def command(capsys, monkeypatch, tmp_path):
+    """Run `microgradx`, in a folder of its own: exit code, output, errors.
+
+    It takes words, or one text of several: command("race", "--surface", "saddle"), command("look run").
+    """
+    from microgradx.cli import main
+
+    monkeypatch.chdir(tmp_path)
+
+    def run(*args):
+        words = args[0].split() if len(args) == 1 else [str(arg) for arg in args]
+        with pytest.raises(SystemExit) as ended:
+            main(words)
+        return ended.value.code, *capsys.readouterr()
+
+    return run
+
+
+@pytest.fixture
+def quick_threads():
+    """The simulator's threads wait for each other: let Python switch between them sooner."""
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(1e-4)
+    yield
+    sys.setswitchinterval(before)
 
 
 @pytest.fixture(scope="session")

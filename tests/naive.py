@@ -1,4 +1,4 @@
-"""Slow plain-NumPy oracles of the update rules, written from the papers and PyTorch, not from rules.py.
+"""Slow plain-NumPy oracles of the update rules, written from the papers and PyTorch, not from `rules`.
 
 Each takes the parameters, the gradient, the step number and a dict of what the optimizer remembers, and
 returns the new parameters. Where rounding depends on the order of operations, the order is the rules'.

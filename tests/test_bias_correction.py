@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 
 from microgradx import data, nn
-from microgradx.cli import main
 from microgradx.errors import ArgumentError
 from microgradx.kernels.random import generator
 from microgradx.study import distributions, moments, trainings
@@ -141,21 +140,13 @@ def test_the_correction_saves_large_beta2_at_large_rates(small):
 
 
 @pytest.fixture
-def command(capsys, monkeypatch, tmp_path):
-    """Run `microgradx bias` in a folder of its own: exit code, output, errors."""
-    monkeypatch.chdir(tmp_path)
+def command(command, monkeypatch):
     monkeypatch.setenv("COLUMNS", "80")
-
-    def run(*args):
-        with pytest.raises(SystemExit) as stop:
-            main(["bias", *args])
-        return stop.value.code, *capsys.readouterr()
-
-    return run
+    return command
 
 
 def test_the_command_prints_a_table_and_draws(command, tmp_path):
-    code, out, errors = command("--samples", "500", "--beta2", "0.99")
+    code, out, errors = command("bias", "--samples", "500", "--beta2", "0.99")
     assert (code, errors) == (0, "") and (tmp_path / "bias.png").stat().st_size > 20_000
     assert re.search(r"m of E\[g\], β 0\.9 .* step 44 +step \d\d", out)
     assert re.search(r"v of E\[g²\], β 0\.99 .* step 459 +step 4\d\d", out)
@@ -165,12 +156,12 @@ def test_the_command_prints_a_table_and_draws(command, tmp_path):
 def test_the_command_trains(command, monkeypatch, small, tmp_path):
     asked = {}
     monkeypatch.setattr("microgradx.cli.bias.trainings", lambda **options: asked.update(options) or small)
-    code, out, _ = command("--training", "--epochs", "3", "--seeds", "1", "--out", "sweep.svg")
+    code, out, _ = command("bias", "--training", "--epochs", "3", "--seeds", "1", "--out", "sweep.svg")
     assert code == 0 and asked == {"epochs": 3, "seeds": 1}
     assert "lr without" in out and "It matters most at" in out
     assert (tmp_path / "sweep.svg").stat().st_size > 20_000
 
 
 def test_the_command_knows_the_distributions(command):
-    code, _, errors = command("--gradients", "cauchy")
+    code, _, errors = command("bias", "--gradients", "cauchy")
     assert code == 2 and "'normal', 'uniform', 'sparse'" in errors and errors.count("\n") == 1

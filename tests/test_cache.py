@@ -10,7 +10,6 @@ from multiprocessing import get_context
 
 import pytest
 
-from microgradx.cli import main
 from microgradx.errors import ArgumentError, CacheWarning
 from microgradx.kernels import cache
 
@@ -229,16 +228,9 @@ def test_a_wrong_limit_is_named(monkeypatch, text):
 
 
 @pytest.fixture
-def command(capsys, monkeypatch, place):
-    """Run `microgradx cache` with arguments: exit code, output, errors."""
+def command(command, monkeypatch):
     monkeypatch.setenv("COLUMNS", "1000")
-
-    def run(*args):
-        with pytest.raises(SystemExit) as stop:
-            main(["cache", *args])
-        return stop.value.code, *capsys.readouterr()
-
-    return run
+    return command
 
 
 def lines(text):
@@ -246,12 +238,12 @@ def lines(text):
 
 
 def test_the_command_shows_folder_size_limit_and_kernels(command, place):
-    code, out, errors = command()
+    code, out, errors = command("cache")
     assert (code, errors) == (0, "")
     assert lines(out) == [f"folder {place}", "kernels 0", "size 0.00 MB of at most 512 MB"]
     keep("small", 1000, age=1)
     keep("large", 2_000_000, age=3 * 86_400 + 60)
-    assert lines(command()[1])[1:] == [
+    assert lines(command("cache")[1])[1:] == [
         "kernels 2",
         "size 2.00 MB of at most 512 MB",
         "latest 1.0 kB small, just now",
@@ -259,7 +251,7 @@ def test_the_command_shows_folder_size_limit_and_kernels(command, place):
     ]
     keep("middle", 5000, age=3700)
     keep("tiny", 100, age=150)
-    assert lines(command()[1])[3:] == [
+    assert lines(command("cache")[1])[3:] == [
         "latest 1.0 kB small, just now",
         "0.1 kB tiny, 2 minutes ago",
         "5.0 kB middle, 1 hour ago",
@@ -273,14 +265,14 @@ def test_the_command_clears(command, place):
     keep("a", 500_000, age=0)
     cache.write("a.py", b"source")
     cache.write("limits.json", b"{}")
-    assert command("--clear") == (0, f"removed 1 kernel, 0.50 MB, from {place}\n", "")
+    assert command("cache", "--clear") == (0, f"removed 1 kernel, 0.50 MB, from {place}\n", "")
     assert not list(place.iterdir())
-    assert command("--clear")[1].startswith("removed 0 kernels, 0.00 MB")
+    assert command("cache", "--clear")[1].startswith("removed 0 kernels, 0.00 MB")
 
 
 def test_the_command_says_what_is_wrong(command, monkeypatch):
-    code, out, errors = command("--cleer")
+    code, out, errors = command("cache", "--cleer")
     assert (code, out, errors.count("\n")) == (2, "", 1) and "No such option" in errors
     monkeypatch.setenv("MICROGRADX_CACHE_LIMIT", "-3")
-    code, out, errors = command()
+    code, out, errors = command("cache")
     assert (code, out, errors.count("\n")) == (2, "", 1) and "MICROGRADX_CACHE_LIMIT='-3'" in errors

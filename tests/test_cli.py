@@ -32,17 +32,9 @@ COMMAND = [sys.executable, "-m", "microgradx"]
 
 
 @pytest.fixture
-def command(capsys, monkeypatch, tmp_path):
-    """Run `microgradx` with arguments, in a folder of its own: exit code, output, errors."""
-    monkeypatch.chdir(tmp_path)
+def command(command, monkeypatch):
     monkeypatch.setenv("COLUMNS", "100")
-
-    def run(*args):
-        with pytest.raises(SystemExit) as stop:
-            main([str(arg) for arg in args])
-        return stop.value.code, *capsys.readouterr()
-
-    return run
+    return command
 
 
 @pytest.fixture(scope="session")

@@ -16,6 +16,7 @@ import pytest
 import microgradx as mg
 from microgradx import nn, optim
 from microgradx.errors import ArgumentError, CaptureError, CompileWarning, DTypeError, NonFiniteError
+from microgradx.training.step import training_step
 
 pytestmark = pytest.mark.interpreted(
     but=("test_a_forked_process_never_hangs", "test_a_label_out_of_range_ends_a_scan_by_pieces_where_it_is")
@@ -591,13 +592,7 @@ def test_a_label_out_of_range_ends_a_scan_by_pieces_where_it_is():
     model = nn.MLP([784, 64, 10])
     optimizer = optim.Adam(model.parameters())
 
-    @mg.jit
-    def step(x, y):
-        optimizer.zero_grad()
-        loss = nn.cross_entropy(model(x), y)
-        loss.backward()
-        optimizer.step()
-        return loss
+    step = mg.jit(training_step(model, optimizer))
 
     y[3 * 128 + 5] = 10
     with pytest.raises(ArgumentError, match="10 classes allow labels 0 to 9"):

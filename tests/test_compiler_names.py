@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import microgradx as mg
-from microgradx import nn, optim, rules, scalars
+from microgradx import nn, optim
 from microgradx.codegen.passes.fuse import sink
 from microgradx.codegen.passes.lower import lower
 from microgradx.codegen.passes.schedule import schedule
@@ -106,10 +106,8 @@ def test_a_comment_stands_above_each_change_of_line():
 
 
 @pytest.fixture
-def declare(tmp_path, monkeypatch):
+def declare(tmp_path, registries):
     """Declares functions or rules of the user's from a text, and gives them by name."""
-    monkeypatch.setattr(scalars, "functions", dict(scalars.functions))
-    monkeypatch.setattr(rules, "rules", dict(rules.rules))
 
     def run(source):
         (path := tmp_path / "own.py").write_text("import microgradx as mg\n" + source)

@@ -26,6 +26,7 @@ from microgradx.errors import (
     NonFiniteError,
     ShapeError,
 )
+from microgradx.training.step import training_step
 
 pytestmark = pytest.mark.interpreted
 
@@ -818,13 +819,7 @@ def test_an_empty_batch_leaves_the_parameters_alone(way):
     model = nn.Linear(2, 1)
     optimizer = optim.SGD(model.parameters(), lr=0.1)
 
-    @way
-    def step(x, y):
-        optimizer.zero_grad()
-        loss = nn.mse_loss(model(x), y)
-        loss.backward()
-        optimizer.step()
-        return loss
+    step = way(training_step(model, optimizer, nn.mse_loss))
 
     before = model.weight.numpy()
     with pytest.raises(ShapeError, match=r"mean over nothing, .* \(0, 1\). Leave such batches out, or"):

@@ -13,6 +13,7 @@ from microgradx import nn, optim
 from microgradx.kernels import set_threads, threads
 from microgradx.rules import Rule, rules
 from microgradx.scalars import Elementwise
+from microgradx.training.step import training_step
 
 SIZE, CALLS = 6, 3  # rows of a batch, steps called one by one after the scan
 rng = np.random.default_rng(0)
@@ -546,13 +547,7 @@ def test_python_threads_train_models_of_their_own():
             p.data = local.normal(size=p.shape).astype(np.float32)
         optimizer = optim.Adam(model.parameters())
 
-        @mg.jit
-        def step(x, y):
-            optimizer.zero_grad()
-            value = nn.mse_loss(model(x), y)
-            value.backward()
-            optimizer.step()
-            return value
+        step = mg.jit(training_step(model, optimizer, nn.mse_loss))
 
         step(data[0][:SIZE], data[1][:SIZE])
         results[seed] = [step.scan(*data, batch_size=SIZE).data for _ in range(5)] + [

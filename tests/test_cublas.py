@@ -2,7 +2,6 @@
 
 import ctypes
 import os
-import sys
 
 import numpy as np
 import pytest
@@ -14,16 +13,10 @@ from microgradx.cuda import cublas, device, simulated
 from microgradx.cuda.cublas import Blas, Problem
 from microgradx.errors import ArgumentError, DeviceError
 from microgradx.primitives import operations
+from microgradx.training.step import training_step
 
+pytestmark = pytest.mark.usefixtures("quick_threads")
 in_simulator = pytest.mark.skipif(not simulated(), reason="needs NUMBA_ENABLE_CUDASIM=1 before Python starts")
-
-
-@pytest.fixture(autouse=True)
-def quick_threads():
-    before = sys.getswitchinterval()
-    sys.setswitchinterval(1e-4)
-    yield
-    sys.setswitchinterval(before)
 
 
 # The library itself, as far as it goes without a GPU
@@ -182,12 +175,7 @@ def test_a_step_trains_as_on_the_cpu(standin, activation, monkeypatch):
         model = nn.MLP([6, 8, 3], activation=activation).to(where)
         optimizer = optim.Adam(model.parameters(), lr=0.01)
 
-        def step(x, y, model=model, optimizer=optimizer):
-            optimizer.zero_grad()
-            loss = nn.cross_entropy(model(x), y)
-            loss.backward()
-            optimizer.step()
-            return loss
+        step = training_step(model, optimizer)
 
         losses = mg.jit(step).scan(*(mg.tensor(a, device=where) for a in data), batch_size=8).tolist()
         results.append((losses, model.state_dict()))

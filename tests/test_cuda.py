@@ -5,7 +5,6 @@ optimizers, whole training runs.
 """
 
 import os
-import sys
 from contextlib import nullcontext
 
 import numpy as np
@@ -28,17 +27,8 @@ from microgradx.training import checkpoints
 simulated = os.environ.get("NUMBA_ENABLE_CUDASIM") == "1"
 reason = "needs a GPU, or NUMBA_ENABLE_CUDASIM=1 before Python starts"
 needs_cuda = pytest.mark.skipif(not simulated and not available(), reason=reason)
-pytestmark = [pytest.mark.cuda, needs_cuda]
+pytestmark = [pytest.mark.cuda, pytest.mark.usefixtures("quick_threads"), needs_cuda]
 WAYS = "graph", "epoch"
-
-
-@pytest.fixture(autouse=True)
-def quick_threads():
-    """The simulator's threads wait for each other: let Python switch between them sooner."""
-    before = sys.getswitchinterval()
-    sys.setswitchinterval(1e-4)
-    yield
-    sys.setswitchinterval(before)
 
 
 def close(found, wanted, rtol=1e-5, atol=1e-6):
@@ -540,17 +530,12 @@ def test_fit_is_as_on_the_cpu(tmp_path):
     assert len(history) == 3
 
 
-def test_the_command_trains_on_the_device(tmp_path, monkeypatch, capsys):
-    from microgradx.cli import main
-
-    monkeypatch.chdir(tmp_path)
+def test_the_command_trains_on_the_device(command):
     options = "--device cuda --data moons --model 2-6-2 --epochs 1 --batch-size 200 --quiet --out run"
-    for command in (["train", *options.split()], ["evaluate", "run"]):
-        with pytest.raises(SystemExit) as ended:
-            main(command)
-        out = capsys.readouterr()
-        assert ended.value.code == 0, out.err
-        assert "held-out rows" in out.out
+    for text in (f"train {options}", "evaluate run"):
+        code, out, errors = command(text)
+        assert code == 0, errors
+        assert "held-out rows" in out
 
 
 # Moving, and what cannot be

@@ -17,6 +17,7 @@ from microgradx.compiler.run.cuda_executable import CudaExecutable
 from microgradx.cuda import Array, build, device, nvidia, simulated
 from microgradx.cuda.devices import Launch
 from microgradx.errors import DeviceError
+from microgradx.training.step import training_step
 
 pytestmark = pytest.mark.skipif(simulated(), reason="the simulator is another device")
 
@@ -185,12 +186,7 @@ def test_a_whole_step_flows_through_the_driver(how, gpu, api, monkeypatch):
     model = nn.Sequential(nn.Linear(4, 3)).to("cuda")
     optimizer = optim.SGD(model.parameters(), lr=0.1)
 
-    def step(x, y):
-        optimizer.zero_grad()
-        loss = nn.mse_loss(model(x), y)
-        loss.backward()
-        optimizer.step()
-        return loss
+    step = training_step(model, optimizer, nn.mse_loss)
 
     x, y = (mg.tensor(np.zeros((8, n), np.float32), device="cuda") for n in (4, 3))
     compiled = mg.jit(step)

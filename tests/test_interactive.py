@@ -19,7 +19,7 @@ import numpy as np
 import pytest
 
 import microgradx as mg
-from microgradx import optim, rules, scalars
+from microgradx import optim
 from microgradx.errors import ArgumentError, KernelError
 from microgradx.kernels.texts import definition
 
@@ -217,9 +217,7 @@ ODD = {
 
 @pytest.mark.interpreted
 @pytest.mark.parametrize("case", ODD)
-def test_what_is_no_plain_definition_works_or_is_refused(case, monkeypatch):
-    monkeypatch.setattr(rules, "rules", dict(rules.rules))  # the tables stay as they are, for other tests
-    monkeypatch.setattr(scalars, "functions", dict(scalars.functions))
+def test_what_is_no_plain_definition_works_or_is_refused(case, registries):
     run, make, wanted = ODD[case]
     if isinstance(wanted, float):
         assert run(make()) == pytest.approx(wanted)

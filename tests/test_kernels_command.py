@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 
 import microgradx as mg
-from microgradx.cli import main
 from microgradx.codegen.passes.launches import ENOUGH
 from microgradx.compiler.report.kernel_list import GPUS, Kernel, library, of_step, operations
 from microgradx.cuda import Shape, build, simulated
@@ -20,23 +19,12 @@ compiled = pytest.mark.skipif(
 )
 
 
-@pytest.fixture
-def command(capsys):
-    def run(text):
-        with pytest.raises(SystemExit) as ended:
-            main(text.split())
-        out = capsys.readouterr()
-        return ended.value.code, out.out, out.err
-
-    return run
-
-
 def test_every_rule_is_there_for_both_devices():
     found = list(library())
     assert [(k.name, k.device) for k in found] == [(rule, d) for d in ("cpu", "cuda") for rule in rules]
     sgd = next(k for k in found if k.device == "cuda")
     assert (sgd.flop, sgd.bytes) == (2e6, 12e6)  # p - lr · g, over p, g and p again
-    assert sgd.intensity == pytest.approx(1 / 6)
+    assert sgd.flop / sgd.bytes == pytest.approx(1 / 6)
     assert sgd.least(GPUS["H100"]) == (pytest.approx(12e6 / 3350e9), "memory")
     assert "for i in range(start, stop)" in found[0].source
 

@@ -15,6 +15,7 @@ from microgradx.compiler.run.ledger_outputs import readable
 from microgradx.errors import ArgumentError
 from microgradx.optim.ledgers.equations import HAT, equation, written
 from microgradx.rules import rule, rules
+from microgradx.training.step import training_step
 
 every_rule = pytest.mark.parametrize("rule", rules.values(), ids=lambda rule: rule.name)
 STEPS = 7
@@ -352,13 +353,7 @@ def test_training_has_the_same_bits_with_a_ledger_as_without():
         model = nn.MLP([64, 128, 10])
         optimizer = optim.Adam(model.named_parameters())
 
-        @mg.jit
-        def step(x, y):
-            optimizer.zero_grad()
-            loss = nn.cross_entropy(model(x), y)
-            loss.backward()
-            optimizer.step()
-            return loss
+        step = mg.jit(training_step(model, optimizer))
 
         with optim.ledger(optimizer, watch) if watch else nullcontext():
             losses = step.scan(x[:1000], y[:1000], batch_size=128)

@@ -9,7 +9,6 @@ from PIL import Image
 
 import microgradx as mg
 from microgradx import data, nn, optim, study
-from microgradx.cli import main
 from microgradx.errors import ArgumentError
 from microgradx.kernels.random import generator
 from microgradx.study.inspection import grid, quantiles
@@ -185,15 +184,7 @@ def test_no_title_is_cut_off(tmp_path, monkeypatch):
     assert len(drawn) == 7 and [cut_off(drawing) for drawing in drawn] == [[]] * 7
 
 
-def test_the_commands(tmp_path, monkeypatch, capsys):
-    monkeypatch.chdir(tmp_path)
-
-    def command(text):
-        with pytest.raises(SystemExit) as ended:
-            main(text.split())
-        out = capsys.readouterr()
-        return ended.value.code, out.out, out.err
-
+def test_the_commands(command, tmp_path):
     code, out, err = command("find-lr --model 64-8-10 --steps 40 --out rates.png")
     assert code == 0, err
     assert "try" in out and "--optimizer adam --lr" in out

@@ -322,7 +322,7 @@ def test_shared_modules_are_visited_once():
         (lambda: nn.Embedding(5, 2)(np.array([1, 5])), ArgumentError,
          r"Embedding: 5 rows allow indices 0 to 4, not 1 to 5"),
         (lambda: nn.Embedding(5, 2)(mg.ones(2)), DTypeError, r"indices must be integers, these are float32"),
-        (lambda: nn.Dropout(1.0), ArgumentError, r"at least 0 and below 1, not 1.0"),
+        (lambda: nn.Dropout(1.0), ArgumentError, r"Dropout: p must be a number in \[0, 1\), got 1.0"),
         (lambda: nn.MLP([3]), ArgumentError, r"input and output sizes, such as \[784, 10\], not \[3\]"),
         (lambda: nn.MLP([3, 4, 2], activation="rleu"), ArgumentError,
          r"no activation 'rleu'; there are tanh, sigmoid, relu"),

@@ -11,7 +11,6 @@ import pytest
 from PIL import Image, ImageSequence
 
 import microgradx as mg
-from microgradx.cli import main
 from microgradx.cuda import available
 from microgradx.errors import ArgumentError
 from microgradx.rules import rules
@@ -367,39 +366,16 @@ def test_many_racers_look_different_and_fit():
 # The command
 
 
-@pytest.fixture
-def command(capsys, monkeypatch, tmp_path):
-    """Run `microgradx race` in a folder of its own: exit code, output, errors."""
-    monkeypatch.chdir(tmp_path)
-
-    def run(*args):
-        with pytest.raises(SystemExit) as stop:
-            main(["race", *args])
-        return stop.value.code, *capsys.readouterr()
-
-    return run
-
-
 def test_the_command_makes_a_page(command, tmp_path):
-    code, out, errors = command(
-        "--surface",
-        "saddle",
-        "--optimizers",
-        "sgd,adam",
-        "--lr",
-        "adam=0.1",
-        "--steps",
-        "25",
-        "--out",
-        "r.html",
-    )
+    options = "--surface saddle --optimizers sgd,adam --lr adam=0.1 --steps 25 --out r.html"
+    code, out, errors = command(f"race {options}")
     assert (code, errors) == (0, "") and out.startswith("A saddle, ") and out.endswith("in r.html\n")
     assert re.search(r"adam +lr 0\.1 +left at step 21\n", out) and "Largest deviation" in out
     assert [racer["name"] for racer in page_data(tmp_path / "r.html")["racers"]] == ["sgd", "adam"]
 
 
 def test_the_command_makes_basins(command, tmp_path):
-    code, out, _ = command("--basins", "--surface", "himmelblau", "--optimizers", "sgd", "--cells", "6")
+    code, out, _ = command("race --basins --surface himmelblau --optimizers sgd --cells 6")
     assert code == 0 and "6 × 6 starts" in out and (tmp_path / "basins.png").exists()
 
 
@@ -453,9 +429,9 @@ def half(p, g, /, t, lr=1.0):
 
 def test_a_picture_is_replaced_only_where_that_was_asked_for_and_is_said(command, tmp_path):
     arguments = ["--surface=valley", "--optimizers=sgd", "--steps=3"]
-    names = [command(*arguments)[1].splitlines()[-1] for _ in range(2)]
+    names = [command("race", *arguments)[1].splitlines()[-1] for _ in range(2)]
     assert names == ["in race.gif", "in race-2.gif"]
-    named = [command(*arguments, "--out=my.png")[1].splitlines()[-1] for _ in range(2)]
+    named = [command("race", *arguments, "--out=my.png")[1].splitlines()[-1] for _ in range(2)]
     assert named == ["in my.png", "in my.png, in place of the one before"]
     assert {path.name for path in tmp_path.iterdir()} == {"race.gif", "race-2.gif", "my.png"}
 
@@ -463,10 +439,8 @@ def test_a_picture_is_replaced_only_where_that_was_asked_for_and_is_said(command
 def test_a_surface_and_a_rule_of_ones_own(command, tmp_path, monkeypatch):
     monkeypatch.delitem(rules, "half", raising=False)
     (tmp_path / "own.py").write_text(OWN, encoding="utf-8")
-    code, out, errors = command(
-        "--surface", "own.py:eggs", "--optimizers", "sgd,half", "--lr", "sgd=0.05", "--lr", "half=0.1",
-        "--window", "-3,3,-2,2", "--start", "1,1", "--steps", "9", "--out", "own.html",
-    )  # fmt: skip
+    chosen = "--surface own.py:eggs --optimizers sgd,half --lr sgd=0.05 --lr half=0.1"
+    code, out, errors = command(f"race {chosen} --window -3,3,-2,2 --start 1,1 --steps 9 --out own.html")
     rules.pop("half", None)
     assert (code, errors) == (0, "") and out.startswith("A box for eggs")
     data = page_data(tmp_path / "own.html")
@@ -517,7 +491,7 @@ def test_a_wrong_option_says_what_is_right(command, monkeypatch, tmp_path, args,
     monkeypatch.delitem(rules, "half", raising=False)
     (tmp_path / "own.py").write_text(OWN, encoding="utf-8")
     (tmp_path / "bad.py").write_text("1 / 0", encoding="utf-8")
-    code, _, errors = command("--steps", "2", *args)
+    code, _, errors = command("race", "--steps", "2", *args)
     rules.pop("half", None)
     assert code == 2 and message in errors and errors.startswith("error: ") and errors.count("\n") == 1
 

@@ -32,12 +32,6 @@ def draw(op, *shapes, seed=0):
     return [np.array(c[: math.prod(shape)]).reshape(shape) for c, shape in zip(columns, shapes, strict=True)]
 
 
-@pytest.fixture
-def registry(monkeypatch):
-    """Functions declared in a test leave the table again."""
-    monkeypatch.setattr(scalars, "functions", dict(scalars.functions))
-
-
 @pytest.mark.parametrize("op", smooth, ids=by_name)
 @pytest.mark.parametrize("shape", [(2, 3), (), (0, 2)], ids=str)
 def test_slopes_match_central_differences(op, shape):
@@ -183,7 +177,7 @@ def test_a_condition_may_be_any_number():
     np.testing.assert_array_equal(x.grad.data, [10, 1, 1])
 
 
-def test_a_function_of_ones_own(registry):
+def test_a_function_of_ones_own(registries):
     @mg.elementwise(kinks=(0,), domain=(-2.0, 2.0), activation=True)
     def bent_tanh(x, bend=0.5):
         """tanh, less steep on the left"""
@@ -204,7 +198,7 @@ def test_a_function_of_ones_own(registry):
     assert nn.MLP([2, 3, 1], activation="bent_tanh")[1](mg.Tensor(x)).shape == (3,)
 
 
-def test_mistakes_in_ones_own_functions(registry):
+def test_mistakes_in_ones_own_functions(registries):
     @mg.elementwise
     def folded(x, scale=1.0):
         return scale * x if x > 0 else -x
@@ -223,14 +217,14 @@ def test_mistakes_in_ones_own_functions(registry):
             return scale
 
 
-def test_a_slope_without_source_text(registry):
+def test_a_slope_without_source_text(registries):
     space = {"mg": mg}
     text = "@mg.elementwise\ndef cube(x):\n    return x * x * x\ncube.slope(lambda x, y: 3 * x * x)"
     exec(text, space)
     assert mg.check_grad(space["cube"], np.array([-1.0, 0.5]), order=2)
 
 
-def test_a_wrong_slope_is_caught(registry):
+def test_a_wrong_slope_is_caught(registries):
     @mg.elementwise
     def shifted(x):
         return x * x + 1
@@ -376,7 +370,7 @@ def named_inside(x):
     ],
 )  # fmt: skip
 def test_a_definition_works_on_arrays_and_compiled_or_the_error_says_what_to_write(
-    definition, of_arrays, compiled, registry, monkeypatch
+    definition, of_arrays, compiled, registries, monkeypatch
 ):
     function = mg.elementwise(definition)
     monkeypatch.setitem(globals(), "turned_again", function)
@@ -399,7 +393,7 @@ def constant(x):
     return 3
 
 
-def test_math_and_numpy_inside_a_definition_are_the_same_on_numbers_arrays_and_compiled(registry):
+def test_math_and_numpy_inside_a_definition_are_the_same_on_numbers_arrays_and_compiled(registries):
     x = np.array([-1.5, 0.0, 0.25, 3.0], np.float32)
     functions = [mg.elementwise(everyday), mg.elementwise(constant)]
     expected = [[function(n) for n in x.tolist()] for function in functions]

@@ -18,7 +18,6 @@ from PIL import Image
 
 import microgradx as mg
 from microgradx import nn, optim
-from microgradx.cli import main
 from microgradx.cuda import simulated
 from microgradx.eager.mode import mode
 from microgradx.errors import ArgumentError, CaptureError, GradientError
@@ -554,29 +553,16 @@ def test_a_step_reads_like_a_derivation():
 # The command
 
 
-@pytest.fixture
-def command(capsys, monkeypatch, tmp_path):
-    """Run `microgradx graph` with arguments, in a folder of its own: exit code, output, errors."""
-    monkeypatch.chdir(tmp_path)
-
-    def run(*args):
-        with pytest.raises(SystemExit) as stop:
-            main(["graph", *map(str, args)])
-        return stop.value.code, *capsys.readouterr()
-
-    return run
-
-
 def test_the_command_prints_the_table(command):
-    code, out, errors = command("--model", "2-3-1", "--activation", "relu")
+    code, out, errors = command("graph", "--model", "2-3-1", "--activation", "relu")
     assert (code, errors) == (0, "")
     names = [line.split()[1] for line in out.splitlines()[1:]]
     assert names[:4] == ["0.weight", "0.bias", "x", "2.weight"] and names[-1] == "loss"
-    assert command("--model", "2-3-1", "--activation", "relu")[1] == out  # the same every time
+    assert command("graph", "--model", "2-3-1", "--activation", "relu")[1] == out  # the same every time
 
 
 def test_the_command_replays_the_way_back(command):
-    code, out, errors = command("--model", "2-3-2", "--step-by-step")
+    code, out, errors = command("graph", "--model", "2-3-2", "--step-by-step")
     assert (code, errors) == (0, "")
     assert re.findall(r"^(\d of \d)", out, re.M) == [f"{i} of 5" for i in range(1, 6)]
     assert "loss = mean(" in out and "-> 0.weight:" in out
@@ -631,10 +617,10 @@ def test_a_terminal_waits_for_a_line_after_each_step_while_there_is_input(typed,
 
 
 def test_the_command_writes_a_picture(command):
-    code, out, _ = command("--out", "graph.svg", "--depth", 1)
+    code, out, _ = command("graph", "--out", "graph.svg", "--depth", 1)
     assert (code, out) == (0, "written: graph.svg\n")
     assert "0: Linear" in Path("graph.svg").read_text(encoding="utf-8")
-    code, out, errors = command("--out", "graph.jpg")
+    code, out, errors = command("graph", "--out", "graph.jpg")
     assert (code, out) == (2, "")
     assert (
         errors.rstrip()

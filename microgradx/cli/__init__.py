@@ -12,7 +12,6 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from importlib import import_module
 from io import TextIOWrapper
-from typing import Any
 
 import click
 
@@ -149,7 +148,7 @@ def company(words: Sequence[str]) -> Iterator[None]:
         yield
 
 
-def speak(stream: Any) -> None:
+def speak(stream: object) -> None:
     """Let a stream take every letter: a name of a class must end no command in a plain locale."""
     if isinstance(stream, TextIOWrapper) and not stream.encoding.lower().startswith("utf"):
         if codecs.lookup(stream.encoding).name == "ascii":  # LC_ALL=C, where people's terminals know UTF-8

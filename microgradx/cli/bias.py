@@ -1,7 +1,6 @@
 """`microgradx bias`: what bias correction does to Adam's moments, and to training."""
 
 from pathlib import Path
-from typing import Any
 
 import click
 from rich.box import SIMPLE_HEAD
@@ -29,13 +28,20 @@ OPTIONS = [
 
 
 @click.command(params=OPTIONS)
-def bias(training: bool, epochs: int, seeds: int, out: Path | None, **options: Any) -> None:
+def bias(
+    gradients: str, beta1: float, beta2: float, samples: int, steps: int | None, seed: int, training: bool,
+    epochs: int, seeds: int, out: Path | None,
+) -> None:  # fmt: skip
     """Show what bias correction does to Adam: a table and a picture.
 
     Adam's m and v start at zero, so that they are too small at first, by a factor of 1 - βᵗ. With --training,
     the sweep of the Adam paper's section 6.4, on the embedded digits.
     """
-    run: Moments | Trainings = trainings(epochs=epochs, seeds=seeds) if training else moments(**options)
+    run: Moments | Trainings
+    if training:
+        run = trainings(epochs=epochs, seeds=seeds)
+    else:
+        run = moments(gradients, beta1, beta2, steps, samples, seed)
     out = out or Path("bias-training.png" if training else "bias.png")
     run.save(out)
     (first, *head), *rows = run.table()

@@ -1,7 +1,6 @@
 """`microgradx find-lr`: a learning rate for the next run."""
 
 from pathlib import Path
-from typing import Any
 
 import click
 
@@ -23,14 +22,19 @@ OWN = [
 
 
 @click.command(name="find-lr", params=[*(known for known in OPTIONS if known.name in KEPT), *OWN])
-def find_lr(low: float, high: float, steps: int, out: Path | None, **given: Any) -> None:
+@click.pass_context
+def find_lr(
+    ctx: click.Context, low: float, high: float, steps: int, out: Path | None, **_more: object
+) -> None:
     """Raise the learning rate step by step, and say where the loss falls fastest (arXiv 1506.01186)."""
-    recipe = Recipe(**{name: value for name, value in given.items() if name in vars(START)})
+    recipe = Recipe(**{name: value for name, value in ctx.params.items() if name in vars(START)})
     split = recipe.split()
     model = recipe.network(*split.train)
     optimizer, _ = recipe.optimize(model, steps)
-    options: dict[str, Any] = {"batch_size": recipe.batch_size, "low": low, "high": high, "steps": steps}
-    found = study.find_lr(model, optimizer, split.train, recipe.criterion(split, model), **options)
+    found = study.find_lr(
+        model, optimizer, split.train, recipe.criterion(split, model), batch_size=recipe.batch_size, low=low,
+        high=high, steps=steps,
+    )  # fmt: skip
     tell(f"{found}: --optimizer {recipe.optimizer} --lr {found.suggestion:.2g}")
     if out:
         found.plot(out)

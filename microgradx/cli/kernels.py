@@ -4,7 +4,7 @@ import json
 from collections.abc import Callable
 from dataclasses import asdict, replace
 from textwrap import shorten
-from typing import Any
+from typing import NotRequired, TypedDict
 
 import click
 import numpy as np
@@ -109,8 +109,7 @@ def of(
     for full, parameter in model.named_parameters():
         place, _, last = full.partition(".")
         parameter.name = f"{last}_{place}"
-    options: dict[str, Any] = needed(optimizers[name].options)
-    made = optimizers[name](model.named_parameters(), **options)
+    made = optimizers[name](model.named_parameters(), **needed(optimizers[name].options))
     batch = np.zeros((rows, sizes[0]), np.float32), np.zeros(rows, np.int64)
     made_of = jit(training_step(model, made))
     for instruction in made_of.captured(*batch).program.instructions:
@@ -118,11 +117,24 @@ def of(
     return list(of_step(made_of, *batch, devices=devices, processors=gpu.processors))
 
 
-Facts = dict[str, Any]  # words and numbers
+class Facts(TypedDict):
+    """What is known of a kernel; of one of a GPU also what it takes, None for what cannot be known here."""
+
+    name: str
+    device: str
+    results: int
+    flop: float
+    bytes: float
+    seconds: float
+    bound_by: str
+    what: str
+    registers: NotRequired[int | None]
+    shared_bytes: NotRequired[int | None]
+    spilled_bytes: NotRequired[int | None]
 
 
 def measured(kernel: Kernel, gpu: Gpu, trouble: str) -> Facts:
-    """All that is known of a kernel, by name; None for what cannot be known here."""
+    """All that is known of a kernel, by name."""
     least, bound = kernel.least(gpu)
     facts: Facts = {
         "name": kernel.name, "device": kernel.device, "results": kernel.elements, "flop": kernel.flop,
@@ -130,8 +142,8 @@ def measured(kernel: Kernel, gpu: Gpu, trouble: str) -> Facts:
     }  # fmt: skip
     if kernel.device == "cuda":
         taken = None if trouble else kernel.resources(gpu.capability)
-        names = {"registers": "registers", "shared_bytes": "shared", "spilled_bytes": "spills"}
-        facts |= {name: getattr(taken, own, None) for name, own in names.items()}
+        registers, shared, spills = (taken.registers, taken.shared, taken.spills) if taken else (None,) * 3
+        facts |= {"registers": registers, "shared_bytes": shared, "spilled_bytes": spills}
     return facts
 
 

@@ -8,19 +8,17 @@ from contextlib import suppress
 from functools import partial
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias, TypedDict, Unpack
 
 import click
 from click.shell_completion import CompletionItem
 
 from microgradx.errors import ArgumentError, few, one_of, writable
 from microgradx.optim import Optimizer, Schedule, optimizers, plans
+from microgradx.optim.options import Option, Options
 
 REQUIRED = inspect.Parameter.empty
 """The default of an option that has none."""
-
-Default = Any
-"""Of an option: what a rule's signature has there, a number, a tuple, a word, a switch, None or REQUIRED."""
 
 
 class Value(click.ParamType):  # type: ignore[type-arg]  # it takes one only in the newest click
@@ -30,13 +28,13 @@ class Value(click.ParamType):  # type: ignore[type-arg]  # it takes one only in 
     """
 
     def __init__(
-        self, name: str, read: Callable[[str], Any], complaint: str = "{error}",
+        self, name: str, read: Callable[[str], object], complaint: str = "{error}",
         choices: Callable[[], Iterable[str]] = tuple, files: bool = False,
     ):  # fmt: skip
         self.name, self.read, self.complaint = name, read, complaint
         self.choices, self.files = choices, files
 
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> object:
         """What was read; a default that is no text stays as it is."""
         if not isinstance(value, str):
             return value
@@ -119,7 +117,7 @@ class Number(click.FloatRange):
 
     name = "number"
 
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+    def convert(self, value: float, param: click.Parameter | None, ctx: click.Context | None) -> float:
         """The number."""
         found: float = super().convert(value, param, ctx)
         if math.isnan(found):
@@ -127,7 +125,9 @@ class Number(click.FloatRange):
         return found
 
 
-KINDS: dict[str, "click.ParamType[Any]"] = {
+Kind: TypeAlias = "click.IntRange | click.FloatRange | click.Choice[str] | Value"
+
+KINDS: dict[str, Kind] = {
     "N": Whole(min=1),
     "X": Number(0, min_open=True),
     "N-N-N": Value("sizes", read_sizes, "--model {value}: give the sizes of the layers, such as 64-128-10."),
@@ -154,20 +154,27 @@ def read_plan(text: str) -> str:
 PLAN = Value("schedule", read_plan, choices=lambda: plans)
 
 
-def option(flag: str, metavar: str | None, text: str, default: Default = None, **more: Any) -> click.Option:
-    """An option whose help shows its default. `more` is for click, such as `type`, in place of the metavar's.
+class More(TypedDict, total=False):
+    """What click's options take besides: a type in place of the metavar's, ..."""
+
+    type: "Kind | type[str] | type[int]"
+    multiple: bool
+    flag_value: str
+
+
+def option(
+    flag: str, metavar: str | None, text: str, default: Option = None, **more: Unpack[More]
+) -> click.Option:
+    """An option whose help shows its default.
 
     Behind a space the flag may say what the command's parameter is called: "--clear empty".
     """
     switch = metavar is None and not more
-    more = {
-        "type": KINDS.get(metavar or ""),
-        "metavar": metavar,
-        "default": default,
-        "is_flag": switch,
-    } | more
-    more = {name: value for name, value in more.items() if value is not None and value is not False}
-    return click.Option(flag.split(), help=text, show_default=default is not None and not switch, **more)
+    kind = KINDS.get(metavar or "")
+    asked = {"type": kind, "metavar": metavar, "default": default, "is_flag": switch, **more}
+    # click's keywords, of a type each, and what it takes for granted left to it
+    given: dict[str, Any] = {k: v for k, v in asked.items() if v is not None and v is not False}
+    return click.Option(flag.split(), help=text, show_default=default is not None and not switch, **given)
 
 
 RUN = click.Argument(["run"], type=KINDS["RUN"])
@@ -177,10 +184,10 @@ LAST = option("--last", None, "Use the last weights, not those of the best epoch
 SWITCHES = {"1": True, "true": True, "0": False, "false": False}
 
 
-def like(default: Default, name: str = "value") -> Value:
+def like(default: Option, name: str = "value") -> Value:
     """A value of the same kind as a default: a number, several (`0.9,0.999`), or a word."""
 
-    def read(text: str) -> Any:
+    def read(text: str) -> object:
         if isinstance(default, tuple | list):
             parts = [part.strip() for part in text.strip("()").split(",")]
             return tuple(None if part.lower() == "none" else float(part) for part in parts)
@@ -198,13 +205,13 @@ def like(default: Default, name: str = "value") -> Value:
     return Value(name, read, f"{{option}} takes a value like {typed(default)}, got {{value!r}}.")
 
 
-def typed(default: Default) -> str:
+def typed(default: Option) -> str:
     """A default as it is typed: `0.9,0.999`."""
     parts = default if isinstance(default, tuple | list) else ()
     return ",".join("None" if part is None else f"{part:g}" for part in parts) if parts else f"{default}"
 
 
-def needed(options: Mapping[str, Default]) -> dict[str, float]:
+def needed(options: Mapping[str, Option]) -> Options:
     """A value for every hyperparameter of these that has no default."""
     return {name: 1e-3 for name, default in options.items() if default is REQUIRED}
 
@@ -214,7 +221,7 @@ def hyperparameters(optimizer: str) -> list[click.Option]:
     return [hyperparameter(name, default) for name, default in optimizers[optimizer].options.items()]
 
 
-def hyperparameter(name: str, default: Default) -> click.Option:
+def hyperparameter(name: str, default: Option) -> click.Option:
     """The option of a hyperparameter: a switch, required, or with a default that the help shows."""
     flag = f"--{name.replace('_', '-')}"
     if default is False:

@@ -3,7 +3,6 @@
 import zipfile
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import click
 import numpy as np
@@ -20,6 +19,7 @@ from microgradx.data.tables import number, read_csv, records, said, to_numbers
 from microgradx.errors import ArgumentError, DataError, few, plain
 from microgradx.primitives.reductions import softmax
 from microgradx.training import Run, outputs, predictions
+from microgradx.training.files import Json
 
 Line = tuple[int, list[str]]
 """Of a table: its number in the file, and its cells."""
@@ -79,7 +79,7 @@ def held_out(recipe: Recipe, split: Split, row: int) -> tuple[np.ndarray, str]:
     return x[row : row + 1], target
 
 
-def inputs(file: Path, recipe: Recipe, config: dict[str, Any]) -> np.ndarray:
+def inputs(file: Path, recipe: Recipe, config: Json) -> np.ndarray:
     """(n, features) float32 from a file, as the network learned them."""
     features, shape = recipe.sizes[0], config["image_shape"]
     if file.name.lower().endswith(FILES) or is_idx(file):

@@ -2,7 +2,6 @@
 
 from itertools import chain, count
 from pathlib import Path
-from typing import Any
 
 import click
 
@@ -62,22 +61,22 @@ OPTIONS = [
 @click.command(params=OPTIONS)
 def race(
     surface: str, optimizers: tuple[str, ...], start: Point | None, window: Window | None,
-    lr: tuple[tuple[str, float], ...], basins: bool, cells: int, out: Path | None, **options: Any,
+    lr: tuple[tuple[str, float], ...], steps: int | None, noise: float | None, seed: int, basins: bool,
+    cells: int, device: str, out: Path | None,
 ) -> None:  # fmt: skip
     """Let optimizers race on a surface, by the library's own rules, kernels and gradients.
 
     Learning rates, steps, start and noise are as the surface has them unless given.
     """
     chosen = study.load_surface(surface, window)
-    options["lr"] = dict(lr)
     done: study.Race | study.Basins
     if basins:
         if start:
             raise ArgumentError("--basins starts from everywhere: leave out --start.")
-        done = study.basins(chosen, optimizers, cells=cells, **options)
+        done = study.basins(chosen, optimizers, dict(lr), steps, noise, seed, cells, device)
         rows = [(basin.name, basin.lr, basin.summary()) for basin in done.maps]
     else:
-        done = study.race(chosen, optimizers, start, **options)
+        done = study.race(chosen, optimizers, start, dict(lr), steps, noise, seed, device)
         rows = [(racer.name, racer.lr, racer.outcome) for racer in done.racers]
     out = out or free("basins.png" if basins else "race.gif")
     replaced = ", in place of the one before" * out.exists()

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from inspect import isfunction, signature
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
@@ -20,15 +20,17 @@ from microgradx.eager.creation import zeros
 from microgradx.eager.tensor import Tensor
 from microgradx.errors import ArgumentError, CheckpointError, TrainingWarning
 from microgradx.kernels.random import generator
-from microgradx.kernels.thread_pool import set_threads
 from microgradx.optim import Optimizer, Schedule, optimizers
+from microgradx.optim.options import Options
 from microgradx.primitives.indexing import one_hot
 from microgradx.primitives.reductions import log_softmax
-from microgradx.training import Run
+from microgradx.training import Cluster, Run
 from microgradx.training.checkpoints import load
 from microgradx.training.evaluation import in_units, outputs
+from microgradx.training.files import Json
 from microgradx.training.identity import told, words
 from microgradx.training.metrics import r_squared
+from microgradx.training.trainer import Trainer
 
 
 class Made(NamedTuple):
@@ -52,7 +54,7 @@ class Recipe:
     bias: bool = True
     loss: str | None = None  # None: cross_entropy for classes, mse_loss for numbers
     optimizer: str = "adam"
-    hyperparameters: dict[str, Any] = field(default_factory=dict)
+    hyperparameters: Options = field(default_factory=dict)
     schedule: str = "constant"
     epochs: int = 30
     batch_size: int = 32
@@ -74,7 +76,7 @@ class Recipe:
         return cls.of(run, run.read())
 
     @classmethod
-    def of(cls, run: Run, config: dict[str, Any]) -> "Recipe":
+    def of(cls, run: Run, config: Json) -> "Recipe":
         """The recipe in a configuration."""
         try:
             return cls(**{"scale_targets": False} | config["recipe"])  # as it was in older runs
@@ -128,18 +130,28 @@ class Recipe:
     def prepare(self) -> None:
         """Let this process use as many threads as asked."""
         if self.threads:
-            from threadpoolctl import threadpool_limits
+            from microgradx.training.trials.crew import few_threads
 
-            threadpool_limits(self.threads)
-            set_threads(self.threads)
+            few_threads(self.threads)
 
     def make(self) -> Made:
         """Data, model, optimizer and loss, on as many threads as asked."""
         self.prepare()
-        split = self.split()
+        return self.begin(self.split())
+
+    def begin(self, split: Split) -> Made:
+        """Model, optimizer and loss for data that suit."""
         model = self.network(*split.train)
         steps = self.epochs * self.steps(len(split.train[0]))
         return Made(split, model, *self.optimize(model, steps), self.criterion(split, model))
+
+    def trainer(self, made: Made, cluster: Cluster | None = None) -> Trainer:
+        """What trains by it, before the first step and without a folder."""
+        return Trainer(
+            made.model, made.optimizer, made.split.train, self.batch_size, made.loss, made.schedule,
+            self.clip_norm, None, self.eager, self.drop_last, skip=self.skip_nonfinite,
+            cluster=cluster or Cluster(),
+        )  # fmt: skip
 
     def network(self, x: np.ndarray | None = None, y: np.ndarray | None = None) -> nn.Module:
         """The model, its first weights drawn by the seed, its standardization measured on x and y."""
@@ -168,7 +180,7 @@ class Recipe:
         first, second = list(signature(loss).parameters)[:2]
         classes, scale = len(split.classes), scale_of(model)
 
-        def criterion(outputs: Tensor, labels: Any) -> Tensor:
+        def criterion(outputs: Tensor, labels: Tensor) -> Tensor:
             if scale != 1:
                 return loss(outputs / scale, labels / scale)  # their means cancel in the difference
             x = log_softmax(outputs, axis=1) if first.startswith("log_") else outputs
@@ -176,7 +188,7 @@ class Recipe:
 
         return in_units(criterion, scale ** POWERS.get(self.loss or "", 0))
 
-    def config(self, split: Split) -> dict[str, Any]:
+    def config(self, split: Split) -> Json:
         """For `config.json`: the recipe, and what predicting needs to know of the data."""
         x, shape = split.train[0][:1000], split.image_shape
         own = pictures.first(Path(self.data)) if Path(self.data).is_dir() else None
@@ -190,7 +202,7 @@ class Recipe:
         }
 
 
-def restore(run: Run, last: bool) -> tuple[Recipe, dict[str, Any], nn.Module]:
+def restore(run: Run, last: bool) -> tuple[Recipe, Json, nn.Module]:
     """The recipe, the configuration and the trained model of a run."""
     config = run.read()
     recipe = Recipe.of(run, config)
@@ -208,7 +220,7 @@ def quality(accuracy: float | None, loss: float, split: Split, model: nn.Module 
     return f"R² {r_squared(np.concatenate([*outputs(model, x)]), y):.3f}, {value}"
 
 
-def learned(run: Run, recipe: Recipe, config: dict[str, Any]) -> Split:
+def learned(run: Run, recipe: Recipe, config: Json) -> Split:
     """The data of a run, and a warning if they are not as they were when it was trained.
 
     CheckpointError where classes are others.

@@ -3,13 +3,13 @@
 import json
 import shlex
 import warnings
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from concurrent.futures import Executor
 from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
 from textwrap import shorten
-from typing import Any, cast
+from typing import TypedDict, Unpack, cast
 
 import click
 
@@ -21,7 +21,7 @@ from microgradx.errors import ArgumentError, CheckpointError, TrainingWarning, o
 from microgradx.training.mpi import imported, launched
 from microgradx.training.stopping import Terminated
 from microgradx.training.trials.crew import few_threads
-from microgradx.training.trials.grid import Axis, Config, Range, combinations, size
+from microgradx.training.trials.grid import Axis, Config, Range, Value, combinations, size
 from microgradx.training.trials.journal import damaged
 from microgradx.training.trials.results import MEASURES
 from microgradx.training.trials.sweep import MOST, SEARCHES, Plan, Sweep
@@ -52,6 +52,27 @@ KEPT_OPTIONS = {"processes", "at_once", "limit", "by", "axes", "json", "quiet", 
 """What may be said of a sweep that goes on."""
 
 
+class Given(TypedDict):
+    """What is said of a sweep: these options, as they stand above."""
+
+    grid: tuple[str, ...]
+    seeds: int
+    processes: int | None
+    at_once: int
+    limit: float | None
+    halving: int | None
+    search: str | None
+    trials: int | None
+    by: str
+    axes: str | None
+    out: Path | None
+    resume: Path | None
+    show: Path | None
+    many: bool
+    json: bool
+    quiet: bool
+
+
 class Command(click.Command):
     """A command that hands the options of `train` through; its help lists them behind its own."""
 
@@ -68,7 +89,7 @@ class Command(click.Command):
     cls=Command, params=OWN, context_settings={"ignore_unknown_options": True, "allow_extra_args": True}
 )
 @click.pass_context
-def sweep(ctx: click.Context, **given: Any) -> None:
+def sweep(ctx: click.Context, **given: Unpack[Given]) -> None:
     """Train with every combination of some options, several at a time, and say which is best.
 
     \b
@@ -83,15 +104,14 @@ def sweep(ctx: click.Context, **given: Any) -> None:
             found = Sweep.read(given["show"], given["by"])
             if "words" in found.about:
                 standing(given["show"])
-            finish(found, given, axes_of(given["axes"], found.axes))
+            finish(found, given["json"], axes_of(given["axes"], found.axes))
         elif leads:
             work(ctx, given, executor)
 
 
-def work(ctx: click.Context, given: dict[str, Any], executor: Executor | None) -> None:
+def work(ctx: click.Context, given: Given, executor: Executor | None) -> None:
     """Do what is asked and say what came out."""
-    folder: Path | None = given["resume"]
-    if folder:
+    if folder := given["resume"]:
         said = [
             name for name in given if ctx.get_parameter_source(name) is click.core.ParameterSource.COMMANDLINE
         ]
@@ -101,46 +121,40 @@ def work(ctx: click.Context, given: dict[str, Any], executor: Executor | None) -
     else:
         plan = planned(given, ctx.args)
         folder = given["out"] or free(Path(recipe_of(ctx.args, {}, 0).data).stem, "sweeps")
-    words, most = tuple(plan.about["words"]), 10**12 if given["many"] else MOST
+    words, most = words_of(plan.about) or (), 10**12 if given["many"] else MOST
     plan.bound(most)
     axes = axes_of(given["axes"], [name for name, axis in plan.axes.items() if len(ends_of(name, axis)) > 1])
     check(words, plan, given["by"])
     tell(size_of(plan), err=given["json"])
-    workers = {"processes": given["processes"], "at_once": given["at_once"], "executor": executor}
-    if executor is not None:
-        workers["processes"] = getattr(executor, "num_workers", 1)
+    processes = given["processes"] if executor is None else getattr(executor, "num_workers", 1)
     try:
         found = swept(
-            Trial(words, given["limit"]),
-            plan.grid,
-            seeds=plan.seeds,
-            out=folder,
-            resume=bool(given["resume"]),
-            limit=given["limit"],
-            epochs=plan.epochs,
-            halving=plan.halving,
-            search=plan.search,
-            trials=plan.trials,
-            most=most,
-            progress=not given["quiet"],
-            about=plan.about,
-            **workers,
-        )
+            Trial(words, given["limit"]), plan.grid, seeds=plan.seeds, out=folder,
+            resume=bool(given["resume"]), processes=processes, at_once=given["at_once"], limit=given["limit"],
+            epochs=plan.epochs, halving=plan.halving, search=plan.search, trials=plan.trials, most=most,
+            executor=executor, progress=not given["quiet"], about=plan.about,
+        )  # fmt: skip
     except (KeyboardInterrupt, Terminated) as stop:
         where = f"{stop}; " if str(stop) else ""
         raise type(stop)(f"{where}go on with:\n  microgradx sweep --resume {folder}") from None
     found.by = given["by"]
-    finish(found, given, axes)
+    finish(found, given["json"], axes)
 
 
 def standing(folder: Path) -> Plan:
     """The plan of a sweep that this command has begun; CheckpointError for another."""
     plan = Plan.read(folder)
-    words = plan.about.get("words")
-    typed = isinstance(words, list) and all(isinstance(word, str) and word != "--help" for word in words)
-    if not typed or not plan.grid.keys() <= known().keys():
+    if words_of(plan.about) is None or not plan.grid.keys() <= known().keys():
         raise damaged(folder)
     return plan
+
+
+def words_of(about: Mapping[str, object]) -> tuple[str, ...] | None:
+    """The options of `train` that a sweep was begun with; None where that was no sweep of this command."""
+    words = about.get("words")
+    if isinstance(words, list) and all(isinstance(word, str) and word != "--help" for word in words):
+        return tuple(words)
+    return None
 
 
 def axes_of(text: str | None, varying: Collection[str]) -> list[str]:
@@ -155,9 +169,9 @@ def axes_of(text: str | None, varying: Collection[str]) -> list[str]:
     return names
 
 
-def planned(given: dict[str, Any], words: Sequence[str]) -> Plan:
+def planned(given: Given, words: Sequence[str]) -> Plan:
     """The plan that options ask for."""
-    grid: dict[str, Any] = {}
+    grid: dict[str, str | list[Value]] = {}
     for text in given["grid"]:
         name, equals, values = text.partition("=")
         if not equals:
@@ -168,7 +182,7 @@ def planned(given: dict[str, Any], words: Sequence[str]) -> Plan:
     epochs = recipe_of(words, {}, 0).epochs if given["halving"] and "epochs" not in grid else None
     if given["halving"] and "epochs" in grid:
         raise ArgumentError("--halving decides on the epochs: leave them out of --grid.")
-    about = {"words": list(words)}
+    about: dict[str, object] = {"words": list(words)}
     seeds = list(range(given["seeds"]))
     return Plan(grid, seeds, epochs, given["halving"], given["search"], given["trials"], about)
 
@@ -200,7 +214,7 @@ def one_by_one(axes: dict[str, Axis]) -> list[Config]:
     return [first | {name: value} for name, values in ends.items() for value in values]
 
 
-def ends_of(name: str, axis: Axis) -> list[Any]:
+def ends_of(name: str, axis: Axis) -> list[Value]:
     """The values of an axis; the ends of one without a number."""
     if isinstance(axis, Range) and axis.count is None:
         return [int(end) if axis.whole else end for end in (axis.low, axis.high)]
@@ -224,12 +238,12 @@ def count_of(name: str, axis: Axis) -> str:
     return str(len(ends_of(name, axis)))
 
 
-def finish(found: Sweep, given: dict[str, Any], axes: Sequence[str]) -> None:
+def finish(found: Sweep, as_json: bool, axes: Sequence[str]) -> None:
     """The table, the map and the best command; or all of it as JSON."""
     axes = [name for name in axes if name in found.axes]  # a search may have met one value alone
     if found.folder and found.axes and found.best:
         drawn(found, axes)
-    if given["json"]:
+    if as_json:
         click.echo(json.dumps(summary(found), indent=2))
         return
     width = columns() or 80
@@ -256,13 +270,12 @@ def drawn(found: Sweep, axes: Sequence[str]) -> None:
 
 def best_command(found: Sweep) -> str:
     """How to train the best configuration; its values where the trials were no trainings of `train`."""
-    if "words" not in found.about:
+    if (words := words_of(found.about)) is None:
         return named(found.best.config)
-    words = command(found.about["words"], found.best.config, 0)
-    return shlex.join(["microgradx", "train", *words])
+    return shlex.join(["microgradx", "train", *command(words, found.best.config, 0)])
 
 
-def summary(found: Sweep) -> dict[str, Any]:
+def summary(found: Sweep) -> dict[str, object]:
     """Everything, as JSON has it."""
     rows = [
         {

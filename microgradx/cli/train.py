@@ -5,12 +5,12 @@ from collections.abc import Sequence
 from dataclasses import fields, replace
 from itertools import count
 from pathlib import Path
-from typing import Any
+from typing import TypedDict, Unpack
 
 import click
 from click.core import ParameterSource
 
-from microgradx.cli.options import OPTIMIZER, PLAN, SEED, SHARE, hyperparameters, name_of, option, typed
+from microgradx.cli.options import OPTIMIZER, PLAN, SEED, SHARE, More, hyperparameters, name_of, option, typed
 from microgradx.cli.recipe import Recipe, activations, losses, quality, restore
 from microgradx.cli.terminal import tell
 from microgradx.data.files import FILES
@@ -19,6 +19,7 @@ from microgradx.errors import ArgumentError
 from microgradx.optim import optimizers
 from microgradx.study import Histograms
 from microgradx.training import Cluster, History, Run, fit, tensorboard
+from microgradx.training.loop import Callback
 from microgradx.training.mpi import cluster_of
 from microgradx.training.stopping import Terminated
 
@@ -66,7 +67,7 @@ class Train(click.Command):
                 formatter.write_dl(rows, col_max=24)
 
 
-def setting(flag: str, metavar: str | None, text: str, **more: Any) -> click.Option:
+def setting(flag: str, metavar: str | None, text: str, **more: Unpack[More]) -> click.Option:
     """An option whose default is the recipe's; the names that it may take stand in the help."""
     default = getattr(START, flag[2:].partition("/")[0].replace("-", "_"), None)
     if names := ", ".join(getattr(more.get("type"), "choices", tuple)()):
@@ -124,9 +125,20 @@ OPTIONS = [
 ]
 
 
+class Given(TypedDict):
+    """What is said of a training beside its recipe."""
+
+    out: Path | None
+    resume: Path | None
+    save_every: float
+    histograms: bool
+    tensorboard: bool
+    quiet: bool
+
+
 @click.command(cls=Train, params=OPTIONS)
 @click.pass_context
-def train(ctx: click.Context, **given: Any) -> None:
+def train(ctx: click.Context, **given: Unpack[Given]) -> None:
     """Train a network and keep everything about it in a run folder.
 
     Without options, a network with one hidden layer learns the embedded digits, in more epochs and smaller
@@ -136,9 +148,9 @@ def train(ctx: click.Context, **given: Any) -> None:
 
     `mpiexec -n 4 microgradx train` shares each batch among 4 processes (pip install mpi4py mpich).
     """
-    one = {f"--{name}": given[name] for name in ("out", "resume", "reproducible")}
+    one = {f"--{name}": ctx.params[name] for name in ("out", "resume", "reproducible")}
     cluster_of().agree(lambda: one)  # what ranks tell each other from here on depends on these
-    said = {name for name in given if ctx.get_parameter_source(name) is ParameterSource.COMMANDLINE}
+    said = {name for name in ctx.params if ctx.get_parameter_source(name) is ParameterSource.COMMANDLINE}
     if given["resume"]:
         run = Run(given["resume"])
         recipe = cluster_of().lead(lambda: Recipe.read(run))
@@ -147,7 +159,7 @@ def train(ctx: click.Context, **given: Any) -> None:
             raise ArgumentError(f"a resumed run keeps its {flags}: leave that out, or start a new run.")
         done, before = cluster_of().lead(lambda: run.epochs), recipe.epochs
         recipe = replace(
-            recipe, **{name: given[name] for name in ("epochs", "patience", "threads") if name in said}
+            recipe, **{name: ctx.params[name] for name in ("epochs", "patience", "threads") if name in said}
         )
         if done > recipe.epochs:
             more = f"leave it out to go on to {before}, or " if before > done else ""
@@ -161,7 +173,7 @@ def train(ctx: click.Context, **given: Any) -> None:
         name = f"{Path(named(recipe.data)).stem}-{recipe.optimizer}"
         run = Run(given["out"] or cluster_of().lead(lambda: free(name)))
     cluster = cluster_of(reproducible=recipe.reproducible)
-    go(recipe, run, given | {"started": ctx.obj or time.perf_counter()}, cluster)
+    go(recipe, run, given, cluster, ctx.obj or time.perf_counter())
 
 
 def chosen(ctx: click.Context) -> Recipe:
@@ -174,7 +186,7 @@ def chosen(ctx: click.Context) -> Recipe:
     return Recipe(**own, hyperparameters=hyper)
 
 
-def go(recipe: Recipe, run: Run, given: dict[str, Any], cluster: Cluster) -> None:
+def go(recipe: Recipe, run: Run, given: Given, cluster: Cluster, started: float) -> None:
     """Train by the recipe and say what came out; rank 0 of a cluster speaks."""
     split, model, optimizer, schedule, loss = cluster.in_turn(recipe.make)
     hyper = "".join(f", {name} {typed(value)}" for name, value in recipe.hyperparameters.items())
@@ -183,33 +195,19 @@ def go(recipe: Recipe, run: Run, given: dict[str, Any], cluster: Cluster) -> Non
     made = f"{sizes} {recipe.activation}, {recipe.optimizer}{hyper}, seed {recipe.seed}{many}"
     tell(f"{described(split, recipe.data)}\n{made}")
     leads = cluster.rank == 0
-    callbacks: list[Any] = [tensorboard(run.folder)] if given["tensorboard"] and leads else []
+    callbacks: list[Callback] = [tensorboard(run.folder)] if given["tensorboard"] and leads else []
     if given["histograms"] and leads:
         histograms = Histograms(model, run.folder / "histograms.jsonl", bool(given["resume"]))
         callbacks.append(histograms)
     try:
         history = fit(
-            model,
-            optimizer,
-            *split,
-            epochs=recipe.epochs,
-            batch_size=recipe.batch_size,
-            loss=loss,
-            schedule=schedule,
-            clip_norm=recipe.clip_norm,
-            patience=recipe.patience,
-            drop_last=recipe.drop_last,
-            skip_nonfinite=recipe.skip_nonfinite,
-            out=run.folder,
-            resume=bool(given["resume"]),
-            cluster=cluster,
-            eager=recipe.eager,
-            save_every=given["save_every"],
-            callbacks=callbacks,
-            progress=not given["quiet"],
-            config=recipe.config(split),
-            classes=split.classes,
-        )
+            model, optimizer, *split, epochs=recipe.epochs, batch_size=recipe.batch_size, loss=loss,
+            schedule=schedule, clip_norm=recipe.clip_norm, patience=recipe.patience,
+            drop_last=recipe.drop_last, skip_nonfinite=recipe.skip_nonfinite, out=run.folder,
+            resume=bool(given["resume"]), cluster=cluster, eager=recipe.eager,
+            save_every=given["save_every"], callbacks=callbacks, progress=not given["quiet"],
+            config=recipe.config(split), classes=split.classes,
+        )  # fmt: skip
     except (KeyboardInterrupt, Terminated) as stop:
         where = f"{stop}; " if str(stop) else ""  # nothing where a second Ctrl-C came before all was saved
         raise type(stop)(f"{where}go on with:\n  microgradx train --resume {run.folder}") from None
@@ -217,7 +215,7 @@ def go(recipe: Recipe, run: Run, given: dict[str, Any], cluster: Cluster) -> Non
         histograms.plot(run.folder / "histograms.png")
     if not leads:
         return
-    tell(*result(run, history, split, time.perf_counter() - given["started"]))
+    tell(*result(run, history, split, time.perf_counter() - started))
 
 
 def named(data: str) -> str:

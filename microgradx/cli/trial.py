@@ -11,19 +11,18 @@ from collections.abc import Hashable, Sequence
 from dataclasses import asdict, dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
 
 import click
 
 from microgradx.cli.options import hyperparameters
-from microgradx.cli.recipe import Recipe, rows_of
+from microgradx.cli.recipe import Made, Recipe, rows_of
 from microgradx.cli.train import OPTIONS, chosen, train
 from microgradx.data.splits import Split
 from microgradx.errors import ArgumentError, guess
 from microgradx.optim import Optimizer, Schedule, optimizers
 from microgradx.training import History
 from microgradx.training.checkpoints import load, save
-from microgradx.training.loop import go
+from microgradx.training.loop import Callback, go
 from microgradx.training.trainer import Trainer
 from microgradx.training.trials.grid import Config, Value
 
@@ -35,10 +34,10 @@ KEPT = 8
 
 
 class Kept(threading.local):
-    """Of a thread: trainers that have ended, by what their steps were compiled for."""
+    """Of a thread: what has trained, and its trainer, by what their steps were compiled for."""
 
     def __init__(self) -> None:
-        self.trainers: OrderedDict[Hashable, Trainer] = OrderedDict()
+        self.ended: OrderedDict[Hashable, tuple[Made, Trainer]] = OrderedDict()
 
 
 kept = Kept()
@@ -53,7 +52,7 @@ class Trial:
 
     def __call__(
         self, *, seed: int, epochs: int | None = None, folder: str | None = None, **config: Value
-    ) -> dict[str, Any]:
+    ) -> dict[str, object]:
         """What was measured in the best epoch, and after how many epochs.
 
         With a folder `epochs` says how far to go this time, without one it is an option like all others.
@@ -73,12 +72,12 @@ class Trial:
         until = recipe.epochs if epochs is None else min(epochs, recipe.epochs)
         go(trainer, until, split.test, recipe.patience, 1e9, [self.clock()], False)
         if place:
-            save(place, trainer.state() | {"history": trainer.history.records})
+            save(place, {**trainer.state(), "history": trainer.history.records})
         measured = ("epoch", "loss", "accuracy", "valid_loss", "valid_accuracy")
         best = {name: value for name, value in trainer.history.best.items() if name in measured}
         return best | {"epochs": len(trainer.history)}
 
-    def clock(self) -> Any:
+    def clock(self) -> Callback:
         """Ends a trial after an epoch in which its time was over."""
         end = time.monotonic() + (self.limit or 1e9)
 
@@ -97,28 +96,22 @@ def data_of(name: str, numbers: bool) -> Split:
 
 def made(recipe: Recipe, split: Split) -> Trainer:
     """A trainer before its first step; where steps for the like of it are there, it has those."""
-    model = recipe.network(*split.train)
-    steps = recipe.epochs * recipe.steps(len(split.train[0]))
-    optimizer, schedule = recipe.optimize(model, steps)
-    given = recipe.batch_size, recipe.criterion(split, model), schedule, recipe.clip_norm, None, recipe.eager
-    fresh = Trainer(model, optimizer, split.train, *given, recipe.drop_last)
-    fresh.skip = recipe.skip_nonfinite
-    if fresh.eager:
-        return fresh
-    key = likeness(recipe, optimizer, schedule)
-    if old := kept.trainers.pop(key, None):
-        old.model.load_state_dict(model.state_dict())
-        old.optimizer.load_state_dict(optimizer.state_dict())
-        if old.schedule is not None:
-            old.schedule.load_state_dict(schedule.state_dict())
-        own = old.batch_size, old.loss, old.schedule, old.clip_norm, None, False, old.drop_last
-        again = Trainer(old.model, old.optimizer, old.train, *own)
-        again.skip, again.compiled, again.chunk = old.skip, old.compiled, old.chunk
-        fresh = again
-    kept.trainers[key] = fresh
-    if len(kept.trainers) > KEPT:
-        kept.trainers.popitem(last=False)
-    return fresh
+    parts = recipe.begin(split)
+    key = likeness(recipe, parts.optimizer, parts.schedule)
+    again = kept.ended.pop(key, None)
+    if again:
+        fresh, parts = parts, again[0]
+        parts.model.load_state_dict(fresh.model.state_dict())
+        parts.optimizer.load_state_dict(fresh.optimizer.state_dict())
+        parts.schedule.load_state_dict(fresh.schedule.state_dict())
+    trainer = recipe.trainer(parts)
+    if again:
+        trainer.compiled, trainer.chunk = again[1].compiled, again[1].chunk
+    if not trainer.eager:
+        kept.ended[key] = parts, trainer
+    if len(kept.ended) > KEPT:
+        kept.ended.popitem(last=False)
+    return trainer
 
 
 def likeness(recipe: Recipe, optimizer: Optimizer, schedule: Schedule) -> str:

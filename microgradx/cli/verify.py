@@ -12,7 +12,7 @@ from microgradx.errors import ArgumentError
 from microgradx.training import Cluster, History, Run
 from microgradx.training.identity import made_of, same
 from microgradx.training.replay import replay
-from microgradx.training.trainer import RECORDED, Trainer
+from microgradx.training.trainer import RECORDED
 
 STEPS = option("--steps", "N", "How many.  [default: all that were recorded]")
 THREADS = option("--threads", "N", "Cores to use, which changes no bit.  [default: as the run]")
@@ -37,13 +37,10 @@ def verify(run: Path, steps: int | None, threads: int | None) -> int:
     if (ranks := first.get("fit", {}).get("ranks", 1)) > 1 and not recipe.reproducible:
         what = f"{run} was trained by {ranks} processes, whose sums have an order of their own"
         raise ArgumentError(f"{what}: what is to be verified by one trains with --reproducible.")
-    split, model, optimizer, schedule, loss = recipe.make()
-    same(first.get("made_of", {}), made_of(split.train, None, loss), folder.folder)
-    trainer = Trainer(
-        model, optimizer, split.train, recipe.batch_size, loss, schedule, recipe.clip_norm, None,
-        recipe.eager, recipe.drop_last, skip=recipe.skip_nonfinite, cluster=Cluster(recipe.reproducible),
-    )  # fmt: skip
-    verdict = replay(trainer, folder, split.test, steps)
+    made = recipe.make()
+    same(first.get("made_of", {}), made_of(made.split.train, None, made.loss), folder.folder)
+    trainer = recipe.trainer(made, Cluster(recipe.reproducible))
+    verdict = replay(trainer, folder, made.split.test, steps)
     states = f" and the weights of {', '.join(verdict.checkpoints)}" if verdict.checkpoints else ""
     compared = f"{verdict.steps:,} steps: their losses{states}"
     if verdict.difference:

@@ -75,7 +75,7 @@ def transfer(url: str, part: Path, most: int, progress: Progress, timeout: float
     class Redirects(urllib.request.HTTPRedirectHandler):
         """Follows a server to another address, if that is encrypted too."""
 
-        def redirect_request(self, *given: Any) -> urllib.request.Request | None:
+        def redirect_request(self, *given: Any) -> urllib.request.Request | None:  # of urllib's types
             encrypted(given[-1])
             return super().redirect_request(*given)
 

@@ -7,7 +7,7 @@ from typing import TypeVar
 import numpy as np
 
 from microgradx.data.shards import Shards
-from microgradx.errors import ArgumentError, DataError, checked, shown, whole
+from microgradx.errors import DataError, checked, number, shown, whole
 
 __all__ = ["Split", "datasets", "hold_out"]
 
@@ -121,8 +121,7 @@ def hold_out(x: np.ndarray, y: np.ndarray, test: float = 0.2, seed: int = 0) -> 
     """
     check(x, y)
     count, seed = len(x), whole("seed", seed, 0, 2**32 - 1)
-    if not isinstance(test, float | int | np.number) or not 0 <= test <= 1:
-        raise ArgumentError(f"test is the share that is held out, from 0 to 1, not {shown(test)}.")
+    number("test, the share that is held out,", test, "[0, 1]")
     # RandomState, since only its stream is promised to stay the same in every version of NumPy.
     order = np.random.RandomState(seed).permutation(count)
     if y.dtype.kind in "iu":  # class by class, of which the same share of rows is then held out

@@ -1,6 +1,5 @@
 """Derivatives of functions: grad, value_and_grad, hvp, hessian, and check_grad to trust them."""
 
-import math
 from collections.abc import Callable, Iterator, Sequence
 from functools import wraps
 
@@ -12,7 +11,7 @@ from microgradx.eager.gradients import differentiate
 from microgradx.eager.mode import mode
 from microgradx.eager.tape import Edge
 from microgradx.eager.tensor import Tensor, constant, wrap
-from microgradx.errors import ArgumentError, GradientError, ShapeError, callable_of, shown, switch, whole
+from microgradx.errors import ArgumentError, GradientError, ShapeError, number, shown, switch, whole
 from microgradx.kernels.cpu import operand
 from microgradx.primitives import Operand
 from microgradx.primitives.indexing import stack
@@ -40,7 +39,7 @@ def value_and_grad(
     >>> mg.value_and_grad(lambda w, x: (w * x).sum())(np.array([1.0, 2.0]), np.array([3.0, 4.0]))
     (tensor(11., dtype=float64), tensor([3., 4.], dtype=float64))
     """
-    callable_of("grad", f)
+    check_callable("grad", f)
     positions = tuple(argnums) if isinstance(argnums, Sequence) else (argnums,)
     if not all(isinstance(i, int) for i in positions):
         raise ArgumentError(f"argnums is the position of an argument, or several, not {shown(argnums)}.")
@@ -155,12 +154,12 @@ def check_grad(
     >>> mg.check_grad(mg.tanh, np.array([-1.0, 0.5]), order=2)
     True
     """
-    callable_of("check_grad", f)
+    check_callable("check_grad", f)
     draw = np.random.default_rng(whole("seed", seed))
     order = whole("order", order, 1, 2)
-    for name, x in {"eps": eps, "rtol": rtol, "atol": atol}.items():
-        if not isinstance(x, float | int) or not 0 <= x < math.inf or (x == 0 and name == "eps"):
-            raise ArgumentError(f"check_grad: {name} is a small number of at least 0, not {shown(x)}.")
+    number("check_grad: eps", eps, "(0, inf)")
+    number("check_grad: rtol", rtol, "[0, inf)")
+    number("check_grad: atol", atol, "[0, inf)")
     arrays = [np.asarray(operand("check_grad", x)) for x in inputs]
     free = [i for i, a in enumerate(arrays) if a.dtype.kind == "f"]
     points = [a.astype(np.float64) if i in free else a for i, a in enumerate(arrays)]
@@ -229,3 +228,9 @@ def difference(f: Function, points: Points, i: int, index: Shape, eps: float) ->
         moved[i][index] += step
         ends.append(f(*[Tensor(p) for p in moved]).item())
     return (ends[0] - ends[1]) / (2 * eps)
+
+
+def check_callable(name: str, value: object) -> None:
+    """ArgumentError for what cannot be called."""
+    if not callable(value):
+        raise ArgumentError(f"{name} takes a function, not {shown(value)}.")

@@ -1,6 +1,5 @@
 """What estimators are made with: checked, and under scikit-learn's names where it has others."""
 
-import math
 from collections.abc import Callable, Iterable, Mapping
 from typing import TypeVar
 
@@ -8,14 +7,13 @@ import numpy as np
 
 from microgradx.data import hold_out
 from microgradx.eager.tensor import Tensor
-from microgradx.errors import ArgumentError, DataError, few, guess, one_of, shown
+from microgradx.errors import ArgumentError, DataError, few, guess, number, one_of, shown
 from microgradx.optim import Optimizer, Schedule, optimizers, plans
 from microgradx.optim.options import Option
 from microgradx.training.checks import takes
 
 Plan = Callable[[Optimizer, int], Schedule]
 Named = TypeVar("Named")
-NUMBER = float | int | np.integer | np.floating
 
 
 def identity(x: Tensor) -> Tensor:
@@ -100,18 +98,15 @@ def class_weight_of(given: object) -> object:
         raise ArgumentError(f"class_weight is None, 'balanced' or {{class: weight}}, not {shown(given)}.")
     if isinstance(given, dict):
         for label, weight in given.items():
-            if not (isinstance(weight, NUMBER) and 0 <= weight < math.inf):
-                what = f"class_weight has {shown(weight)} for the class {label!r}"
-                raise ArgumentError(f"{what}: a weight is a finite number of at least 0.")
+            number(f"class_weight of the class {label!r}", weight, "[0, inf)")
     return given
 
 
-def set_aside(rows: np.ndarray, targets: np.ndarray, share: object) -> tuple[np.ndarray, np.ndarray]:
+def set_aside(rows: np.ndarray, targets: np.ndarray, share: float) -> tuple[np.ndarray, np.ndarray]:
     """The rows to learn from and those held out for early stopping, so large a share of them."""
-    if not isinstance(share, NUMBER) or isinstance(share, bool) or not 0 < share < 1:
-        raise ArgumentError(f"validation_fraction is a share above 0 and below 1, not {shown(share)}.")
+    number("validation_fraction", share, "(0, 1)")
     try:
-        (kept, _), (held, _) = hold_out(rows[:, None], targets[rows], float(share))
+        (kept, _), (held, _) = hold_out(rows[:, None], targets[rows], share)
     except DataError as error:
         what = str(error).replace("test=", "early_stopping: validation_fraction=")
         raise DataError(what) from None

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TypedDict
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -109,7 +109,15 @@ def read(path: Path) -> dict[str, object]:
         raise CheckpointError(f"{path} cannot be read as .safetensors: {error}.") from None
 
 
-def array(entry: Mapping[str, Any]) -> np.ndarray:
+class Stored(TypedDict):
+    """An array as safetensors gives it."""
+
+    dtype: str
+    shape: list[int]
+    data: bytes
+
+
+def array(entry: Stored) -> np.ndarray:
     """An array in a file; bfloat16 is the upper half of float32. KeyError for a type that NumPy lacks."""
     if entry["dtype"] == "BF16":
         upper = np.frombuffer(entry["data"], "<u2").astype("<u4") << 16

@@ -82,7 +82,7 @@ def texts(function: Callable[..., object]) -> Iterator[str]:
 
 def typed() -> list[str]:
     """The lines of the prompt's history, the oldest first; nothing where nobody types."""
-    history: Any = sys.modules.get("readline")
+    history: Any = sys.modules.get("readline")  # a module that not every system has
     if history is None:
         return []
     count = history.get_current_history_length()

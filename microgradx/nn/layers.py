@@ -14,7 +14,16 @@ from microgradx import scalars
 from microgradx.eager.creation import rand
 from microgradx.eager.mode import mode
 from microgradx.eager.tensor import Tensor
-from microgradx.errors import ArgumentError, DTypeError, ShapeError, afterwards, checked, shown, switch
+from microgradx.errors import (
+    ArgumentError,
+    DTypeError,
+    ShapeError,
+    afterwards,
+    checked,
+    number,
+    shown,
+    switch,
+)
 from microgradx.kernels.random import generator
 from microgradx.nn.module import Module, Sequential
 from microgradx.primitives import Operand, values
@@ -35,14 +44,6 @@ def check_size(layer: str, **sizes: int) -> list[int]:
         if not isinstance(size, int | np.integer) or isinstance(size, bool) or size < 1:
             raise ArgumentError(f"{layer}: {name} must be a positive whole number, not {shown(size)}.")
     return [int(size) for size in sizes.values()]
-
-
-def check_number(layer: str, least: float, most: float, **numbers: float) -> None:
-    """Raise ArgumentError for a number that is out of its range, or none."""
-    for name, x in numbers.items():
-        if not isinstance(x, float | int | np.number) or not (least <= x <= most and x < math.inf):
-            span = f"from {least} to {most}" if most < math.inf else f"of at least {least}"
-            raise ArgumentError(f"{layer}: {name} must be a finite number {span}, not {shown(x)}.")
 
 
 def check_array(layer: str, x: object) -> None:
@@ -219,8 +220,7 @@ class Dropout(Module):
 
     @checked
     def __init__(self, p: float = 0.5):
-        if not isinstance(p, float | int | np.number) or not 0 <= p < 1:
-            raise ArgumentError(f"Dropout: the probability must be at least 0 and below 1, not {shown(p)}.")
+        number("Dropout: p", p, "[0, 1)")
         self.p = p
 
     def forward(self, x: Operand) -> Operand:

@@ -24,7 +24,7 @@ from microgradx.primitives.shapes import cast, permute, reshape
 from microgradx.scalars import absolute, exp, log, minimum, softplus, square, where
 
 Like = TypeVar("Like", bound=Any)
-"""Predictions, an array or a Tensor; the loss is one, too."""
+"""Predictions, an array or a Tensor, whose operators share no type; the loss is one, too."""
 
 
 def reduce(losses: Operand, reduction: str, weights: Operand | None = None) -> Operand:

@@ -1,14 +1,13 @@
 """Layers that normalise: LayerNorm by rows, BatchNorm1d by features; arguments and defaults are PyTorch's."""
 
-import math
 from collections.abc import Sequence
 
 import numpy as np
 
 from microgradx.eager.mode import no_grad
 from microgradx.eager.tensor import wrap
-from microgradx.errors import ShapeError, checked, switch
-from microgradx.nn.layers import check_array, check_number, check_size, parameter
+from microgradx.errors import ShapeError, checked, number, switch
+from microgradx.nn.layers import check_array, check_size, parameter
 from microgradx.nn.module import Module
 from microgradx.primitives import Operand
 from microgradx.primitives.reductions import mean, var
@@ -22,7 +21,7 @@ class Norm(Module):
     @checked
     def __init__(self, shape: tuple[int, ...], eps: float, affine: bool, bias: bool = True):
         shape = tuple(check_size(type(self).__name__, **{f"shape[{i}]": n for i, n in enumerate(shape)}))
-        check_number(type(self).__name__, 0, math.inf, eps=eps)
+        number(f"{type(self).__name__}: eps", eps, "[0, inf)")
         self.eps, affine, bias = eps, switch("affine", affine), switch("bias", bias)
         self.weight = parameter(np.ones(shape, np.float32)) if affine else None
         self.bias = parameter(np.zeros(shape, np.float32)) if affine and bias else None
@@ -80,7 +79,7 @@ class BatchNorm1d(Norm):
     @checked
     def __init__(self, num_features: int, eps: float = 1e-5, momentum: float = 0.1, affine: bool = True):
         super().__init__((num_features,), eps, affine)
-        check_number("BatchNorm1d", 0, 1, momentum=momentum)
+        number("BatchNorm1d: momentum", momentum, "[0, 1]")
         self.num_features, self.momentum = int(num_features), momentum
         self.running_mean = wrap(np.zeros(num_features, np.float32))
         self.running_var = wrap(np.ones(num_features, np.float32))

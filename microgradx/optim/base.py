@@ -21,8 +21,8 @@ from microgradx.optim.options import (
     common,
     declare,
     documented,
+    of_rule,
     read_options,
-    tuples,
 )  # fmt: skip
 from microgradx.rules import Rule
 
@@ -195,22 +195,8 @@ class Optimizer:
         self.check_keys(options)
         check(self.name, options, self.usual)
         rule = self.choose(**options)
-        own = rule.hyperparameters
-        for name in [name for name in options if name in tuples.values()]:
-            members, values = [key for key in own if tuples.get(key) == name], options[name]
-            if len(values) != len(members):
-                raise ArgumentError(f"{self.name}: {name} must be {len(members)} numbers, got {values}.")
-            options |= zip(members, values, strict=True)
-        numbers = {name: options[name] for name in own if name in options}
-        decay = "decoupled" if options.get("decoupled_weight_decay") else "l2"
-        # a rule may have a decay of its own; one that does not know lr leaves both to its class
-        alone = "weight_decay" in own or (decay == "decoupled" and "lr" not in own)
-        if alone or not options.get("weight_decay"):
-            update = sweep(rule, flat.dtype, options["maximize"], device=flat.device)
-        else:
-            update = sweep(rule, flat.dtype, options["maximize"], decay, flat.device)
-            numbers["weight_decay"] = options["weight_decay"]
-        flat.follow(update, numbers)
+        numbers, decay = of_rule(self.name, rule.hyperparameters, options)
+        flat.follow(sweep(rule, flat.dtype, options["maximize"], decay, flat.device), numbers)
 
     def check_keys(self, group: Group) -> None:
         """ArgumentError for what a group was given and nobody reads: a misspelt option."""

@@ -138,6 +138,26 @@ common = {"weight_decay": 0.0, "decoupled_weight_decay": False, "maximize": Fals
 """What every sweep can do, besides its rule."""
 
 
+def of_rule(owner: str, own: Options, options: Options) -> tuple[Options, str | None]:
+    """The hyperparameters of a rule that options ask for, and which decay of the weights beside it.
+
+    own: the rule's, with their defaults. ArgumentError for a tuple of the wrong length.
+    """
+    given = dict(options)
+    for name in [name for name in options if name in tuples.values()]:
+        members, values = [key for key in own if tuples.get(key) == name], options[name]
+        if len(values) != len(members):
+            raise ArgumentError(f"{owner}: {name} must be {len(members)} numbers, got {values}.")
+        given |= zip(members, values, strict=True)
+    numbers = {name: given[name] for name in own if name in given}
+    decay = "decoupled" if options.get("decoupled_weight_decay") else "l2"
+    # a rule may have a decay of its own; one that does not know lr leaves both to its class
+    alone = "weight_decay" in own or (decay == "decoupled" and "lr" not in own)
+    if alone or not options.get("weight_decay"):
+        return numbers, None
+    return numbers | {"weight_decay": options["weight_decay"]}, decay
+
+
 def declare(options: Options) -> Signature:
     """What a class takes: params and two options by position too, in PyTorch's order."""
     kinds = [Parameter.POSITIONAL_OR_KEYWORD] * 3 + [Parameter.KEYWORD_ONLY] * len(options)

@@ -121,7 +121,7 @@ class Primitive(Named):
         self.inputs = [p.name for p in inputs]
         self.parameters = [p.name for p in declared if p not in inputs]
         self.defaults = {p.name: p.default for p in declared if p.default is not p.empty}
-        self.rule: Any = None  # a function, once it is declared
+        self.rule: Any = None  # a function once it is declared, which takes what its parameters say
         self.places: tuple[int | str, ...] = (
             "g",
             "out",

@@ -5,8 +5,7 @@ from collections.abc import Sequence
 
 from microgradx.kernels.random import generator
 from microgradx.optim.flat import Data
-from microgradx.training.identity import made_of
-from microgradx.training.parallel import digest_of
+from microgradx.training.identity import digest_of, made_of
 from microgradx.training.runs import versions
 from microgradx.training.trainer import Trainer
 
@@ -28,5 +27,5 @@ def facts(
         f"{name} of the training data" if name in ("x", "y") else name: told for name, told in data.items()
     }
     for name, tensor in model.named_tensors():
-        found[f"the weights of {name}, in a digest,"] = digest_of([tensor._data])
+        found[f"the weights of {name}, in a digest,"] = digest_of(tensor._data)
     return found | {"the state of the random numbers": generator.state_dict()}

@@ -21,8 +21,8 @@ from microgradx.training.files import replace
 VERSION = 1
 FORMAT = f"microgradx {VERSION}"
 
-State = Any  # a tree of dicts, lists, arrays, numbers, strings and None
-Packed = Any  # the same as JSON has it
+State = Any  # what is in a file is known to who reads it, and looks
+"""A tree of dicts, lists, arrays, numbers, strings and None."""
 
 
 class DamagedError(CheckpointError):
@@ -81,7 +81,7 @@ def check_format(path: Path, given: str) -> None:
     raise DamagedError(f"{path} is no checkpoint of microgradx: its format is {given!r}, not {FORMAT!r}.")
 
 
-def pack(value: object, name: str, arrays: dict[str, np.ndarray]) -> Packed:
+def pack(value: object, name: str, arrays: dict[str, np.ndarray]) -> object:
     """`value` as JSON, its arrays moved to `arrays` under the path that leads to them."""
     if isinstance(value, np.ndarray):
         name = f"{name} {len(arrays)}" if name in arrays else name  # "a/b" beside "a" that has a "b"
@@ -103,7 +103,7 @@ def pack(value: object, name: str, arrays: dict[str, np.ndarray]) -> Packed:
     )
 
 
-def unpack(value: Packed, arrays: dict[str, np.ndarray]) -> Packed:
+def unpack(value: object, arrays: dict[str, np.ndarray]) -> State:
     """The opposite of `pack`."""
     if isinstance(value, list):
         return [unpack(item, arrays) for item in value]

@@ -187,17 +187,6 @@ def settings(config: object) -> dict[str, object]:
     )
 
 
-def positive(zero: bool = False, **values: object) -> None:
-    """ArgumentError for the first value that is neither None nor a number above zero, or zero if asked."""
-    for name, value in values.items():
-        number = isinstance(value, int | float | np.number) and not isinstance(
-            value, bool | np.complexfloating
-        )
-        if value is not None and not (number and (value > 0 or (zero and value == 0))):  # type: ignore[operator]
-            above = "of at least" if zero else "above"
-            raise ArgumentError(f"fit: {name} must be a number {above} 0, got {shown(value)}.")
-
-
 def counted(name: str, value: object) -> int:
     """A whole number from 1 on, which True is not meant to be."""
     if isinstance(value, bool):

@@ -13,9 +13,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from itertools import count
 from pathlib import Path
+from typing import Any
 
 from microgradx.data.reading import strange
 from microgradx.errors import CheckpointError
+
+Json = dict[str, Any]  # the user's too, or a later version's: whoever reads looks at what is there
+"""An object as JSON has it."""
 
 ADVICE = {
     errno.ENOSPC: "Make room there",

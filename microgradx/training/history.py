@@ -14,9 +14,9 @@ from typing import Any
 from microgradx.data.reading import regular
 from microgradx.errors import ArgumentError, DataError, TrainingWarning
 from microgradx.extras import install
-from microgradx.training.files import append, replace
+from microgradx.training.files import Json, append, replace
 
-Record = dict[str, Any]  # numbers; an observer of a run adds more of what JSON holds
+Record = Json  # numbers; an observer of a run adds more
 """Of an epoch: "epoch", "step", "loss", "accuracy", "valid_loss", "valid_accuracy", "lr", "seconds"."""
 
 NUMBERS = ("step", "loss", "accuracy", "valid_loss", "valid_accuracy", "lr")
@@ -50,7 +50,7 @@ class History:
     def __iter__(self) -> Iterator[Record]:
         return iter(self.records)
 
-    def __getitem__(self, name: str) -> list[Any]:
+    def __getitem__(self, name: str) -> list[Any]:  # of numbers, or of what an observer took
         """One column: a value per epoch, None where an epoch has none."""
         names = {key for record in self.records for key in record}
         if self.records and name not in names:

@@ -6,19 +6,20 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from hashlib import blake2b
 from pathlib import Path
-from types import CodeType
-from typing import Any
+from types import CellType, CodeType
 
 import numpy as np
 
+from microgradx.eager.devices import on_host
 from microgradx.eager.tensor import Tensor
 from microgradx.errors import CheckpointError, DTypeError
 from microgradx.kernels.keys import PLAIN
 from microgradx.kernels.texts import meaning
 from microgradx.optim import Optimizer
 from microgradx.optim.flat import Data
+from microgradx.training.files import Json
 
-Made = dict[str, Any]
+Made = Json
 """By name, in words: data, weights of the rows, classes, loss, and options of the optimizer."""
 
 WHOLE = 1 << 26  # bytes: of larger arrays, which may be mapped from files, some rows are read
@@ -89,9 +90,13 @@ def told(array: Data) -> str:
     if given.dtype.hasobject:
         raise DTypeError(f"data are arrays of numbers, not of {given.dtype}.")
     every = max(1, len(given) // ROWS) if given.nbytes > WHOLE else 1
-    values = given[::every]
-    content = blake2b(np.ascontiguousarray(values).reshape(-1).view(np.uint8).data, digest_size=6)
-    return f"{array.dtype} {tuple(array.shape)} of digest {content.hexdigest()}"
+    return f"{array.dtype} {tuple(array.shape)}{DIGEST}{digest_of(given[::every])}"
+
+
+def digest_of(array: Data) -> str:
+    """A word that arrays of other bits hardly have."""
+    content = np.ascontiguousarray(on_host(array)).reshape(-1).view(np.uint8)
+    return blake2b(content.data, digest_size=6).hexdigest()
 
 
 def named(loss: object, seen: frozenset[int] = frozenset()) -> str:
@@ -117,7 +122,7 @@ def named(loss: object, seen: frozenset[int] = frozenset()) -> str:
     return f"{name}{DIGEST}{blake2b(text, digest_size=6).hexdigest()} in {VERSION}"
 
 
-def filled(cell: Any) -> bool:
+def filled(cell: CellType) -> bool:
     """Whether a variable of a closure has a value yet."""
     try:
         return cell.cell_contents is not cell

@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import ArrayLike
 
-from microgradx.errors import ArgumentError, switch
+from microgradx.errors import ArgumentError, number, switch
 from microgradx.kernels.random import generator
 from microgradx.nn import Module, cross_entropy
 from microgradx.optim import Optimizer, Schedule
@@ -25,11 +25,12 @@ from microgradx.training.agreement import facts
 from microgradx.training.checks import Pair, Part
 from microgradx.training.cluster import Cluster
 from microgradx.training.evaluation import Loss
+from microgradx.training.files import Json
 from microgradx.training.history import History
 from microgradx.training.mpi import cluster_of
 from microgradx.training.progress import Progress
 from microgradx.training.resuming import resume as resume_run
-from microgradx.training.runs import Run, Settings, compare, draw
+from microgradx.training.runs import Run, compare, draw
 from microgradx.training.stopping import interruptible
 from microgradx.training.trainer import Trainer
 
@@ -60,7 +61,7 @@ def fit(
     save_every: float = 30.0,
     callbacks: Sequence[Callback] = (),
     progress: bool = True,
-    config: Settings | None = None,
+    config: Json | None = None,
     classes: Sequence[str] = (),
 ) -> History:
     """Train for `epochs` passes over `train`, and return what was measured, a record per epoch.
@@ -114,8 +115,8 @@ def fit(
     checks.scheduled(schedule, optimizer)
     epochs, batch_size = checks.counted("epochs", epochs), checks.counted("batch_size", batch_size)
     patience = None if patience is None else checks.counted("patience", patience)
-    checks.positive(clip_norm=clip_norm)
-    checks.positive(zero=True, save_every=math.nan if save_every is None else save_every)
+    number("fit: clip_norm", math.inf if clip_norm is None else clip_norm, "(0, inf]")
+    number("fit: save_every", save_every, "[0, inf]")
     switches = {"drop_last": drop_last, "skip_nonfinite": skip_nonfinite, "resume": resume, "eager": eager}
     for name, given in (switches | {"progress": progress, "restore_best": restore_best or False}).items():
         switch(f"fit: {name}", given)
@@ -136,9 +137,8 @@ def fit(
     cluster = cluster_of(cluster)
     run = Run(checks.folder(out)) if out is not None else None
     parts = model, optimizer, rows, batch_size, loss, schedule, clip_norm, run, eager, drop_last
-    trainer = Trainer(*parts, cluster=cluster)
-    trainer.skip, trainer.watched = skip_nonfinite, bool(callbacks)
-    trainer.keep = bool(patience) if restore_best is None else restore_best
+    keep = bool(patience) if restore_best is None else restore_best
+    trainer = Trainer(*parts, keep, skip_nonfinite, watched=bool(callbacks), cluster=cluster)
     asked = {"epochs": epochs, "patience": patience, "resume": resume, "out": run and str(run.folder)}
     cluster.agree(partial(facts, trainer, rows, held_out, **asked))
     going_on = run is not None and resume and cluster.lead(lambda: run.begun)
@@ -183,7 +183,7 @@ def held(cluster: Cluster, run: Run | None) -> Iterator[None]:
         yield
 
 
-def first(before: Settings, now: Settings, trainer: Trainer) -> Settings:
+def first(before: Json, now: Json, trainer: Trainer) -> Json:
     """How a run began, and until which step it was so, if it goes on for other epochs: as schedules do."""
     step = trainer.at.epoch * trainer.steps + trainer.at.batch
     if not step or before.get("fit", {}).get("epochs") == now["fit"]["epochs"]:

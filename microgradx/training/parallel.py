@@ -5,7 +5,6 @@ few long arrays, are added up over all parts, here and on the other processes. A
 rows count in the mean that the loss is, so that the sum is the gradient of the whole batch.
 """
 
-import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from inspect import signature
@@ -13,15 +12,16 @@ from inspect import signature
 import numpy as np
 
 from microgradx.compiler import jit
+from microgradx.eager.devices import on_host
 from microgradx.eager.tensor import Tensor, wrap
 from microgradx.errors import ArgumentError, ClusterError
 from microgradx.kernels.random import generator
 from microgradx.nn import BatchNorm1d, Module
-from microgradx.optim import LBFGS, Optimizer, ReduceLROnPlateau, Schedule, clip_grad_norm_
-from microgradx.optim.flat import Data
+from microgradx.optim import LBFGS, Optimizer, Schedule, clip_grad_norm_
 from microgradx.training.checks import Part, weighted
 from microgradx.training.cluster import Cluster
 from microgradx.training.evaluation import Loss
+from microgradx.training.identity import digest_of
 from microgradx.training.step import right
 
 STRIDE = 1 << 24
@@ -39,7 +39,7 @@ class Parallel:
     model: Module
     optimizer: Optimizer
     loss: Loss
-    schedule: Schedule | None
+    schedule: Schedule | None  # that goes on after every step
     clip_norm: float | None
     stepped: set[str] = field(default_factory=set)  # the parameters that had gradients in the last part
 
@@ -78,7 +78,7 @@ class Parallel:
         if self.clip_norm is not None:
             clip_grad_norm_(self.optimizer, self.clip_norm)
         self.optimizer.step()
-        if self.schedule is not None and not isinstance(self.schedule, ReduceLROnPlateau):
+        if self.schedule is not None:
             self.schedule.step()
 
     # A step
@@ -139,7 +139,7 @@ class Parallel:
                     part.parameter._grad = wrap(part.gradient) if part.name in self.stepped else None
         for rest in (part for flat in flats for part in flat.parts if part.parameter._grad is None):
             rest.gradient[...] = 0
-        return [*(host(flat.gradients) for flat in flats), sums]
+        return [*(on_host(flat.gradients) for flat in flats), sums]
 
     def added(self, parts: Iterator[list[np.ndarray]]) -> list[np.ndarray]:
         """The sum of this process's parts, a power of two of them: in pairs, then pairs of pairs."""
@@ -159,15 +159,15 @@ class Parallel:
         """Give what forward passes change, such as BatchNorm's running statistics, the mean over ranks."""
         trained = {id(p) for p in self.model.parameters()}
         buffers = {name: t for name, t in self.model.named_tensors() if id(t) not in trained}
-        digest = str(digest_of(t._data for t in buffers.values()))
-        if len({*self.cluster.texts(digest)}) == 1:
+        digests = " ".join(digest_of(t._data) for t in buffers.values())
+        if len({*self.cluster.texts(digests)}) == 1:
             return
         for name, t in buffers.items():
             if t.dtype.kind == "f":
                 if self.cluster.reproducible:
                     what = f"{name} depends on which rows a process has, so reproducible has no meaning"
                     raise ClusterError(f"fit: {what}: leave it, or the layer.")
-                mean = host(t._data) / self.cluster.size
+                mean = on_host(t._data) / self.cluster.size
                 self.cluster.sum([mean])
                 t._data[...] = mean
                 t._version[0] += 1
@@ -175,21 +175,8 @@ class Parallel:
     def compare(self) -> None:
         """ClusterError where weights are not the same on all ranks: their machines compute otherwise."""
         self.cluster.agree(
-            lambda: {f"{name} after a step": digest_of([t._data]) for name, t in self.model.named_tensors()}
+            lambda: {f"{name} after a step": digest_of(t._data) for name, t in self.model.named_tensors()}
         )
-
-
-def host(array: Data) -> np.ndarray:
-    """An array where MPI finds it."""
-    return array if isinstance(array, np.ndarray) else array.numpy()
-
-
-def digest_of(arrays: Iterator[Data] | list[Data]) -> int:
-    """A number that arrays of other bits hardly have."""
-    digest = 0
-    for array in arrays:
-        digest = zlib.crc32(np.ascontiguousarray(host(array)).reshape(-1).view(np.uint8).data, digest)
-    return digest
 
 
 def signature_of(loss: Loss) -> dict[str, object]:

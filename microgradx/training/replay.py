@@ -13,9 +13,9 @@ import numpy as np
 
 from microgradx.errors import CheckpointError
 from microgradx.optim.flat import Data
-from microgradx.training.checkpoints import DamagedError, State
+from microgradx.training.checkpoints import DamagedError
 from microgradx.training.progress import Progress
-from microgradx.training.runs import Run, standing
+from microgradx.training.runs import Run, Standing, standing
 from microgradx.training.stopping import Stop
 from microgradx.training.trainer import Trainer
 
@@ -29,7 +29,7 @@ class Verdict:
     difference: str = ""
 
 
-def records(run: Run, steps: int) -> dict[int, tuple[Path, State]]:
+def records(run: Run, steps: int) -> dict[int, tuple[Path, Standing]]:
     """By step the checkpoints that are whole, after a first step and before so many; in order."""
     found = {}
     for path in (run.best, run.previous, run.last):
@@ -42,7 +42,7 @@ def records(run: Run, steps: int) -> dict[int, tuple[Path, State]]:
     return dict(sorted(found.items()))
 
 
-def reached(state: State) -> int:
+def reached(state: Standing) -> int:
     """The steps that a checkpoint has behind it."""
     per_epoch = -(-state["rows"] // state["batch_size"])
     return state["position"]["epoch"] * state.get("steps", per_epoch) + state["position"]["batch"]
@@ -84,7 +84,7 @@ def advance(trainer: Trainer, goal: int, valid: tuple[Data, Data] | None) -> Non
             trainer.measure(valid)
 
 
-def first_difference(old: State, new: State) -> str:
+def first_difference(old: Standing, new: Standing) -> str:
     """The first parameter, buffer or number of the optimizer with other bits, and its first element."""
     pairs = {name: (value, new["model"].get(name)) for name, value in old["model"].items()}
     for name, kept in old["optimizer"]["state"].items():

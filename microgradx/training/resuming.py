@@ -8,14 +8,14 @@ from pathlib import Path
 from microgradx.errors import CheckpointError, TrainingWarning
 from microgradx.training import checkpoints
 from microgradx.training.checks import same_model
-from microgradx.training.files import writing
+from microgradx.training.files import Json, writing
 from microgradx.training.history import History
 from microgradx.training.identity import VALID, Made, kept, same
-from microgradx.training.runs import Run, Settings, reached
+from microgradx.training.runs import Run, reached
 from microgradx.training.trainer import Trainer
 
 
-def resume(trainer: Trainer, run: Run, made: Made) -> Settings:
+def resume(trainer: Trainer, run: Run, made: Made) -> Json:
     """Go on from a run's newest checkpoint, and give its configuration; an error changes nothing.
 
     made: of what it is, which must be as it was.
@@ -24,19 +24,21 @@ def resume(trainer: Trainer, run: Run, made: Made) -> Settings:
     for name, now in (("rows", trainer.rows), ("batch_size", trainer.batch_size), ("steps", trainer.steps)):
         if state.get(name, now) != now:
             what = {"steps": "the number of steps of an epoch (drop_last)"}.get(name, name)
-            raise CheckpointError(f"{run.folder}: {what} was {state[name]}, now it is {now}: it must stay.")
+            raise CheckpointError(
+                f"{run.folder}: {what} was {state.get(name)}, now it is {now}: it must stay."
+            )
     if (state["schedule"] is None) != (trainer.schedule is None):
         had = "no" if state["schedule"] is None else "a"
         raise CheckpointError(f"{run.folder} was trained with {had} schedule: resume it with the same.")
-    settings: Settings = state.get("config") or {}
+    settings: Json = state.get("config") or {}
     began = settings.get("made_of", {})
     same(began, made, run.folder)
     before, schedule = trainer.model.state_dict(), trainer.schedule
     planned = None if schedule is None else schedule.state_dict()
     trainer.model.load_state_dict(state["model"])
     try:
-        if schedule is not None:  # before anything else changes: it may be refused
-            schedule.load_state_dict(state["schedule"])
+        if schedule is not None and (progress := state["schedule"]) is not None:
+            schedule.load_state_dict(progress)  # before anything else changes: it may be refused
         same_model(settings.get("fit", {}).get("model"), repr(trainer.model), run.folder)
         trainer.optimizer.load_state_dict(state["optimizer"])
     except CheckpointError:

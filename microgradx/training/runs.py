@@ -21,18 +21,38 @@ from contextlib import AbstractContextManager
 from importlib import metadata
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import NotRequired, TypedDict
+
+import numpy as np
 
 from microgradx.compiler.report.machine_limits import processor
 from microgradx.data.reading import regular
 from microgradx.errors import ArgumentError, CheckpointError, TrainingWarning
+from microgradx.optim.checks import State
 from microgradx.training import figures
-from microgradx.training.checkpoints import DamagedError, State, load
-from microgradx.training.files import held, put_aside, replace
-from microgradx.training.history import History
+from microgradx.training.checkpoints import DamagedError, load
+from microgradx.training.files import Json, held, put_aside, replace
+from microgradx.training.history import History, Record
 
-Settings = dict[str, Any]  # whatever JSON can hold
 PACKAGES = ("microgradx", "numba", "llvmlite", "numpy", "scipy")
+
+
+class Standing(TypedDict):
+    """Where a run stands, as a checkpoint has it: all that the rest depends on, and what it was made of."""
+
+    model: dict[str, np.ndarray]
+    optimizer: State
+    schedule: State | None
+    random: dict[str, int]
+    shuffle: dict[str, int]  # the random numbers as the order of the epoch was drawn from them
+    position: dict[str, int]  # see `trainer.Position`, which has sums of losses too
+    rows: int
+    batch_size: int
+    steps: NotRequired[int]  # of an epoch
+    confusion: np.ndarray | None
+    losses: NotRequired[np.ndarray]  # of the first steps
+    record: NotRequired[Record | None]  # of the last epoch
+    config: NotRequired[Json]
 
 
 class Run:
@@ -48,7 +68,7 @@ class Run:
 
     def __init__(self, folder: str | Path):
         self.folder = Path(folder)
-        self.settings: Settings = {}
+        self.settings: Json = {}
         self.config = self.folder / "config.json"
         self.history = self.folder / "history.jsonl"
         self.last = self.folder / "last.safetensors"
@@ -79,20 +99,20 @@ class Run:
         for told in filter(None, map(put_aside, places)):
             warnings.warn(f"{told}.", TrainingWarning, stacklevel=4)
 
-    def create(self, config: Settings) -> None:
+    def create(self, config: Json) -> None:
         """Describe a new run in its folder; one with a run that has begun is left alone."""
         if self.begun:
             raise ArgumentError(f"{self.folder} already holds a run: resume it, or choose another folder.")
         self.describe(config | {"versions": versions(), "machine": machine()})
 
-    def describe(self, config: Settings) -> None:
+    def describe(self, config: Json) -> None:
         """Write the configuration, which checkpoints hold too."""
         text = json.dumps(config, indent=2, default=str)
         self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         replace(self.config, f"{text}\n".encode())
         self.settings = json.loads(text)
 
-    def read(self) -> Settings:
+    def read(self) -> Json:
         """The configuration; where the file is damaged, as a checkpoint has it.
 
         CheckpointError if the folder holds no run.
@@ -112,13 +132,13 @@ class Run:
             problem = f"{self.config} cannot be read: {error.strerror}"
         if isinstance(config, dict):
             return config
-        state = self.newest()[1] if self.begun else {}
-        if not isinstance(state.get("config"), dict):
+        config = self.newest()[1].get("config") if self.begun else None
+        if not isinstance(config, dict):
             raise CheckpointError(f"{problem}. Begin it anew: microgradx train --out {self.folder}.")
         warnings.warn(f"{problem}. It is taken from a checkpoint.", TrainingWarning, stacklevel=2)
-        return state["config"]
+        return config
 
-    def newest(self) -> tuple[Path, State]:
+    def newest(self) -> tuple[Path, Standing]:
         """The newest checkpoint that is whole, and the state in it; a warning names those that are not.
 
         CheckpointError where none is, or where a newer version wrote one.
@@ -142,20 +162,20 @@ class Run:
         return path, state
 
 
-def standing(path: Path) -> State:
+def standing(path: Path) -> Standing:
     """The state of a run in a checkpoint; DamagedError for one that holds something else."""
-    state = load(path)
+    state: Standing = load(path)
     if not isinstance(state, dict) or not {"model", "optimizer", "random", "position"} <= state.keys():
         raise DamagedError(f"{path} holds no state of a run.")
     return state
 
 
-def reached(state: State) -> tuple[int, int]:
+def reached(state: Standing) -> tuple[int, int]:
     """How far a run has come: epochs, and steps of the epoch under way."""
     return state["position"]["epoch"], state["position"]["batch"]
 
 
-def compare(config: Settings) -> None:
+def compare(config: Json) -> None:
     """Warn where a run that goes on does so by other libraries or on another processor: bits may differ."""
     before = config.get("versions", {}) | {"processor": config.get("machine", {}).get("processor")}
     now = versions() | {"processor": processor()}
@@ -179,7 +199,7 @@ def versions() -> dict[str, str]:
     return found
 
 
-def machine() -> Settings:
+def machine() -> Json:
     """Where and when: system, processor, cores, and settings that change speed or results."""
     settings = {
         name: value for name, value in os.environ.items() if name.startswith(("MICROGRADX_", "OPENBLAS_"))

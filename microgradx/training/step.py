@@ -5,7 +5,7 @@ from collections.abc import Callable
 from microgradx.eager.creation import zeros
 from microgradx.eager.tensor import Tensor
 from microgradx.nn import Module, cross_entropy
-from microgradx.optim import LBFGS, Optimizer, Schedule
+from microgradx.optim import LBFGS, Optimizer, Schedule, clip_grad_norm_
 from microgradx.optim.flat import Data
 from microgradx.primitives.reductions import argmax
 from microgradx.primitives.reductions import sum as sum_over
@@ -13,13 +13,31 @@ from microgradx.primitives.shapes import flatten
 from microgradx.training.evaluation import Loss
 
 
-def updated(optimizer: Optimizer, closure: Callable[[], Tensor]) -> Tensor:
-    """The loss that a closure finds, after an update by its gradients; LBFGS evaluates it several times."""
+def update(
+    model: Module, optimizer: Optimizer, x: Data | Tensor, loss_of: Callable[[Tensor], Tensor],
+    schedule: Schedule | None = None, clip_norm: float | None = None,
+) -> tuple[Tensor, Tensor]:  # fmt: skip
+    """One update from one batch: its loss, and the outputs, both as they were before."""
+    found: list[Tensor] = []  # outputs; LBFGS evaluates the batch several times
+
+    def closure() -> Tensor:
+        optimizer.zero_grad()
+        outputs = model(x)
+        loss = loss_of(outputs)
+        loss.backward()
+        if clip_norm is not None:
+            clip_grad_norm_(optimizer, clip_norm)
+        found.append(outputs)
+        return loss
+
     if isinstance(optimizer, LBFGS):
-        return optimizer.step(closure)
-    loss = closure()
-    optimizer.step()
-    return loss
+        loss = optimizer.step(closure)
+    else:
+        loss = closure()
+        optimizer.step()
+    if schedule is not None:
+        schedule.step()
+    return loss, found[0]
 
 
 def training_step(
@@ -28,16 +46,7 @@ def training_step(
     """A function that trains on one batch and gives its loss: for `jit`, to run it or to look at it."""
 
     def step(x: Data | Tensor, y: Data | Tensor) -> Tensor:
-        def closure() -> Tensor:
-            optimizer.zero_grad()
-            loss = criterion(model(x), y)
-            loss.backward()
-            return loss
-
-        loss = updated(optimizer, closure)
-        if schedule is not None:
-            schedule.step()
-        return loss
+        return update(model, optimizer, x, lambda outputs: criterion(outputs, y), schedule)[0]
 
     return step
 

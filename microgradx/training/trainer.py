@@ -26,7 +26,7 @@ from microgradx.errors import (
 from microgradx.kernels.blas import one_thread
 from microgradx.kernels.random import generator
 from microgradx.nn import Module
-from microgradx.optim import LBFGS, Optimizer, ReduceLROnPlateau, Schedule, clip_grad_norm_
+from microgradx.optim import LBFGS, Optimizer, ReduceLROnPlateau, Schedule
 from microgradx.optim.flat import Data
 from microgradx.training import checkpoints
 from microgradx.training.checks import Part, not_finite, weighted
@@ -36,8 +36,8 @@ from microgradx.training.evaluation import Loss, evaluate, scalar, unit_of
 from microgradx.training.history import History, Record, watched
 from microgradx.training.parallel import Parallel
 from microgradx.training.progress import Progress
-from microgradx.training.runs import Run
-from microgradx.training.step import right, updated
+from microgradx.training.runs import Run, Standing
+from microgradx.training.step import right, update
 from microgradx.training.stopping import Stop
 
 HINT = "; mg.detect_anomaly() names the operation"
@@ -98,7 +98,8 @@ class Trainer:
         self.steps = math.ceil(self.used / self.batch_size)
         self.at, self.losses = Position(), list[float]()
         self.history = self.records()
-        parts = self.model, self.optimizer, self.loss, self.schedule, self.clip_norm
+        self.per_step = None if isinstance(self.schedule, ReduceLROnPlateau) else self.schedule
+        parts = self.model, self.optimizer, self.loss, self.per_step, self.clip_norm
         self.parallel = Parallel(self.cluster, *parts) if self.cluster.shared else None
         self.compiled, self.chunk = jit(self.step), 1
         self.eager = self.eager or isinstance(self.optimizer, LBFGS)  # whose search depends on what it finds
@@ -112,24 +113,14 @@ class Trainer:
 
     def step(self, x: Tensor, y: Tensor, weight: Tensor | None = None) -> tuple[Tensor, ...]:
         """One update from one batch: its loss, how many outputs are right, and how many can be."""
-        found: list[Tensor] = []  # outputs; LBFGS evaluates the batch several times
 
-        def closure() -> Tensor:
-            self.optimizer.zero_grad()
-            outputs = self.model(x)
-            loss = (
-                scalar(self.loss(outputs, y)) if weight is None else weighted(self.loss, outputs, y, weight)
-            )
-            loss.backward()
-            if self.clip_norm is not None:
-                clip_grad_norm_(self.optimizer, self.clip_norm)
-            found.append(outputs)
-            return loss
+        def loss_of(outputs: Tensor) -> Tensor:
+            if weight is None:
+                return scalar(self.loss(outputs, y))
+            return weighted(self.loss, outputs, y, weight)
 
-        loss = updated(self.optimizer, closure)
-        if self.schedule is not None and not isinstance(self.schedule, ReduceLROnPlateau):
-            self.schedule.step()
-        return loss, *right(found[0], y)
+        loss, outputs = update(self.model, self.optimizer, x, loss_of, self.per_step, self.clip_norm)
+        return loss, *right(outputs, y)
 
     @one_thread(numpy=True)  # for what runs line by line, such as a last short batch: bits depend on threads
     def steps_over(self, rows: np.ndarray, first: int) -> list[list[float]]:
@@ -308,7 +299,7 @@ class Trainer:
         checkpoints.save(run.last, state, run.previous)
         self.saved = (self.at.epoch, self.at.batch)
 
-    def state(self, confusion: np.ndarray | None = None) -> checkpoints.State:
+    def state(self, confusion: np.ndarray | None = None) -> Standing:
         """All that the rest of the run depends on, and what it was made of."""
         return {
             "model": self.model.state_dict(),
@@ -336,10 +327,10 @@ class Trainer:
         if best is not None:
             self.model.load_state_dict(best)
 
-    def stand(self, state: checkpoints.State) -> None:
+    def stand(self, state: Standing) -> None:
         """Go on where a state was taken, whose model and optimizer have been loaded."""
-        if self.schedule is not None:
-            self.schedule.load_state_dict(state["schedule"])
+        if self.schedule is not None and (progress := state["schedule"]) is not None:
+            self.schedule.load_state_dict(progress)
         generator.load_state_dict(state["random"])
         self.shuffle = state["shuffle"]
         self.at.__dict__.update(state["position"])

@@ -73,11 +73,6 @@ class Kernel:
     file: str = field(repr=False)
     signatures: dict[str, str] = field(repr=False)
 
-    @property
-    def intensity(self) -> float:
-        """FLOP per byte of memory."""
-        return self.flop / self.bytes if self.bytes else 0.0
-
     def least(self, gpu: Gpu) -> tuple[float, str]:
         """The least seconds that its device needs, and what binds it: "memory" or "arithmetic".
 

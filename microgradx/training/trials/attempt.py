@@ -4,13 +4,12 @@ import json
 import math
 import time
 from collections.abc import Callable, Mapping
-from typing import Any
 
 from microgradx.errors import MicrogradxError, NonFiniteError
 from microgradx.kernels.random import generator
-from microgradx.training.trials.journal import Entry, Job, judged
+from microgradx.training.trials.journal import Ended, Entry, Job, Result, judged
 
-Trial = Callable[..., Any]
+Trial = Callable[..., object]
 """(seed=..., **config) -> the loss, or a record that has one, as `mg.fit(...).best`; with halving also
 `epochs`, how far to train, and `folder`, where its own state lies that it goes on from."""
 
@@ -21,7 +20,7 @@ def attempt(trial: Trial, job: Job) -> Entry:
     start = time.perf_counter()
     with generator.apart():
         try:
-            ended: Entry = {"result": record(trial(**job.config, seed=job.seed, **more))}
+            ended: Ended = {"result": record(trial(**job.config, seed=job.seed, **more))}
         except NonFiniteError as error:
             ended = failure("diverged", str(error).partition("\n")[0])
         except MemoryError as error:
@@ -32,15 +31,15 @@ def attempt(trial: Trial, job: Job) -> Entry:
             ended = failure("error", str(error))
         except Exception as error:
             ended = failure("error", f"{type(error).__name__}: {error}")
-    return job.entry(**ended, seconds=round(time.perf_counter() - start, 3))
+    return job.entry(ended, time.perf_counter() - start)
 
 
-def failure(kind: str, why: str) -> Entry:
+def failure(kind: str, why: str) -> Ended:
     """How a failed trial is written down: "diverged", "memory", "limit", "died" or "error", and why."""
     return {"failed": kind, "why": " ".join(why.split())[:400]}
 
 
-def record(found: object) -> dict[str, Any]:
+def record(found: object) -> Result:
     """What a trial measured, as JSON has it; NonFiniteError where its loss is not a number."""
     given = dict(found) if isinstance(found, Mapping) else {"loss": found}
     measured = {str(name): plain(value) for name, value in given.items()}

@@ -16,7 +16,6 @@ from concurrent.futures import FIRST_COMPLETED, Executor, Future, ThreadPoolExec
 from contextlib import contextmanager, suppress
 from multiprocessing import connection
 from multiprocessing.connection import Connection
-from typing import Protocol
 
 from microgradx.errors import ArgumentError
 from microgradx.kernels.thread_pool import set_threads
@@ -32,25 +31,6 @@ GRACE = 1.25, 1.0
 spawn = multiprocessing.get_context("spawn")
 
 
-class Crew(Protocol):
-    """Takes jobs while it is free, and tells what became of them."""
-
-    @property
-    def free(self) -> int:
-        """How many more jobs can be begun now."""
-        ...
-
-    def begin(self, job: Job) -> None:
-        """Work on a job."""
-
-    def ended(self) -> Iterator[tuple[Job, Entry | None]]:
-        """Jobs that have ended, after a short wait; None for one that has to be done again."""
-        ...
-
-    def close(self) -> None:
-        """Let go of everybody."""
-
-
 class Executors:
     """Any executor of so many workers: threads of this process, or MPI's."""
 
@@ -60,7 +40,7 @@ class Executors:
 
     @property
     def free(self) -> int:
-        """As many as there are workers."""
+        """How many more jobs can be begun now: as many as there are workers."""
         return self.workers - len(self.running)
 
     def begin(self, job: Job) -> None:
@@ -68,7 +48,7 @@ class Executors:
         self.running[self.executor.submit(attempt, self.trial, job)] = job
 
     def ended(self) -> Iterator[tuple[Job, Entry | None]]:
-        """What is done; an executor that is broken raises."""
+        """What has ended, after a short wait; an executor that is broken raises."""
         done, _ = wait(self.running, PATIENCE, FIRST_COMPLETED)
         for future in done:
             yield self.running.pop(future), future.result()
@@ -144,7 +124,7 @@ class Processes:
             worker.pipe.send(job)
 
     def ended(self) -> Iterator[tuple[Job, Entry | None]]:
-        """Results, deaths and trials out of time."""
+        """Results, deaths and trials out of time; None for a trial that has to be done again."""
         ready = connection.wait([worker.pipe for worker in self.workers], PATIENCE)
         for worker in [worker for worker in self.workers if worker.pipe in ready]:
             try:
@@ -167,7 +147,7 @@ class Processes:
         self.workers.remove(worker)
         for job, since in worker.running.values():
             ended = failure("died", f"its process ended {worker.how}.")
-            yield job, job.entry(**ended, seconds=round(time.monotonic() - since, 3))
+            yield job, job.entry(ended, time.monotonic() - since)
         worker.end()
 
     def late(self) -> Iterator[tuple[Job, Entry | None]]:
@@ -183,13 +163,16 @@ class Processes:
             self.workers.remove(worker)
             for key, (job, since) in worker.running.items():
                 ended = failure("limit", f"it took longer than {self.limit:g} s.")
-                entry = job.entry(**ended, seconds=round(now - since, 3)) if key in late else None
-                yield job, entry
+                yield job, job.entry(ended, now - since) if key in late else None
 
     def close(self) -> None:
         """Kill them all: none is left behind."""
         for worker in self.workers:
             worker.end()
+
+
+Crew = Executors | Processes
+"""Takes jobs while it is free, and tells what became of them."""
 
 
 @contextmanager

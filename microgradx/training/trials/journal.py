@@ -10,16 +10,35 @@ from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import NotRequired, TypedDict
 
 from microgradx.data.reading import regular
 from microgradx.errors import CheckpointError, TrainingWarning
 from microgradx.training import history
-from microgradx.training.files import append, replace
+from microgradx.training.files import Json, append, replace
 from microgradx.training.trials.grid import Config
 
-Entry = dict[str, Any]
-"""A line: "config", "seed", with halving "epochs"; then "result", or "failed" and "why", and "seconds"."""
+Result = dict[str, object]
+"""What a trial measured: a loss, or more that JSON has."""
+
+
+class Ended(TypedDict, total=False):
+    """How a trial has ended: with a result, or failed, and why; or by the death of its worker."""
+
+    result: Result
+    failed: str
+    why: str
+    died: str
+
+
+class Entry(Ended):
+    """A line: what was tried, with halving up to which epoch, and how that has ended."""
+
+    config: Config
+    seed: int
+    epochs: NotRequired[int]
+    seconds: NotRequired[float]
+
 
 Fits = Callable[[Entry], bool]
 
@@ -38,10 +57,15 @@ class Job:
         """What tells it from all others."""
         return json.dumps([self.config, self.seed, self.epochs], sort_keys=True)
 
-    def entry(self, **more: object) -> Entry:
-        """Its line."""
-        epochs = {} if self.epochs is None else {"epochs": self.epochs}
-        return {"config": self.config, "seed": self.seed} | epochs | more
+    def entry(self, ended: Ended, seconds: float | None = None) -> Entry:
+        """Its line, once it has ended, after so many seconds."""
+        line: Entry = {"config": self.config, "seed": self.seed}
+        if self.epochs is not None:
+            line["epochs"] = self.epochs
+        line |= ended
+        if seconds is not None:
+            line["seconds"] = round(seconds, 3)
+        return line
 
 
 class Journal:
@@ -110,19 +134,19 @@ def parsed(row: str) -> Entry | None:
         return None
 
 
-def judged(result: Mapping[str, Any]) -> float:
+def judged(result: Mapping[str, object]) -> float:
     """The loss of a record; TypeError for one with a measure that is no number."""
     if measure(result, "accuracy") is not None:
         score(result, "accuracy")
     return score(result)
 
 
-def measure(result: Mapping[str, Any], by: str) -> object:
+def measure(result: Mapping[str, object], by: str) -> object:
     """What a record has of a measure: that of the validation data, where there were any; else None."""
     return result.get(f"valid_{by}", result.get(by))
 
 
-def score(result: Mapping[str, Any], by: str = "loss") -> float:
+def score(result: Mapping[str, object], by: str = "loss") -> float:
     """The number to compare trials by, the smaller the better: a loss, or what is wrong of all.
 
     It is that of the validation data, where there were any.
@@ -136,7 +160,7 @@ def score(result: Mapping[str, Any], by: str = "loss") -> float:
     return float(value) if by == "loss" else 1 - float(value)
 
 
-def described(folder: Path) -> Entry:
+def described(folder: Path) -> Json:
     """What `sweep.json` says; CheckpointError for a folder that has none."""
     path = folder / "sweep.json"
     try:

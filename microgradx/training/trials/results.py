@@ -6,11 +6,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 from microgradx.errors import ArgumentError, DataError, one_of
 from microgradx.training.trials.grid import Config, Range, Value, read
-from microgradx.training.trials.journal import Entry, Job, measure, score
+from microgradx.training.trials.journal import Entry, Job, Result, measure, score
 from microgradx.training.trials.watch import number
 
 MEASURES = "loss", "accuracy"
@@ -21,7 +20,7 @@ class Standing:
     """A configuration, what its seeds have come to, and at which epochs they were compared."""
 
     config: Config
-    results: list[dict[str, Any]] = field(default_factory=list)
+    results: list[Result] = field(default_factory=list)
     failed: list[str] = field(default_factory=list)  # why
     epochs: int = 0  # with halving
     by: str = "loss"
@@ -55,7 +54,7 @@ class Results:
     grid: Mapping[str, str | list[Value]]
     entries: list[Entry]
     folder: Path | None = None
-    about: dict[str, Any] = field(default_factory=dict)
+    about: dict[str, object] = field(default_factory=dict)
     by: str = "loss"
 
     def __post_init__(self) -> None:
@@ -108,8 +107,8 @@ class Results:
         for name, given in self.grid.items():
             axis = read(name, given)
             if isinstance(axis, Range):
-                met = {entry["config"][name] for entry in self.entries}
-                axis = axis.values(name) if axis.count is not None else sorted(met)
+                met = [v for entry in self.entries if isinstance(v := entry["config"][name], int | float)]
+                axis = axis.values(name) if axis.count is not None else [*sorted({*met})]
             if len(axis) > 1:
                 found[name] = axis
         return found

@@ -15,7 +15,7 @@ from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import ExitStack, nullcontext, suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Self
+from typing import Self
 
 from microgradx.errors import FOREIGN, ArgumentError, CheckpointError, MicrogradxError, one_of, whole
 from microgradx.kernels.thread_pool import cores
@@ -47,7 +47,7 @@ class Plan:
     halving: int | None = None
     search: str | None = None
     trials: int | None = None  # configurations that a search proposes
-    about: dict[str, Any] = field(default_factory=dict)
+    about: dict[str, object] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if not self.grid:
@@ -214,7 +214,7 @@ def sweep(
     most: int = MOST,
     executor: Executor | None = None,
     progress: bool = True,
-    about: dict[str, Any] | None = None,
+    about: dict[str, object] | None = None,
 ) -> Sweep:
     """Train with every combination of some options, and find out which is best.
 
@@ -313,7 +313,7 @@ def work_off(left: deque[Job], crew: Crew, journal: Journal, watch: Watch, stop:
             if entry is None:
                 left.appendleft(job)
             elif entry.get("failed") == "died" and not journal.deaths[job.key]:
-                journal.add(job.entry(died=entry["why"]))
+                journal.add(job.entry({"died": entry["why"]}))
                 left.append(job)
             else:
                 journal.add(entry)
