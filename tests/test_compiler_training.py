@@ -336,7 +336,6 @@ def test_backward_passes_accumulate(often):
     check(accumulating(often), pairs(steps=12))
 
 
-@pytest.mark.interpreted
 def test_gradients_accumulate_over_calls():
     def run(compiled):
         mg.seed(1)

@@ -152,25 +152,15 @@ def few_passes() -> type:
     from numba.core import compiler, typed_passes, untyped_passes
     from numba.core.compiler_machinery import PassManager
 
+    untyped = "TranslateByteCode FixupArgs IRProcessing GenericRewrites ReconstructSSA"
+    typed = "NopythonTypeInference PreLowerStripPhis IRLegalization NativeLowering NoPythonBackend"
+
     class Compiler(compiler.CompilerBase):
         def define_pipelines(self) -> list[PassManager]:
             passes = PassManager("steps")
-            for name in (
-                "TranslateByteCode",
-                "FixupArgs",
-                "IRProcessing",
-                "GenericRewrites",
-                "ReconstructSSA",
-            ):
-                passes.add_pass(getattr(untyped_passes, name), name)
-            for name in (
-                "NopythonTypeInference",
-                "PreLowerStripPhis",
-                "IRLegalization",
-                "NativeLowering",
-                "NoPythonBackend",
-            ):
-                passes.add_pass(getattr(typed_passes, name), name)
+            for module, names in ((untyped_passes, untyped), (typed_passes, typed)):
+                for name in names.split():
+                    passes.add_pass(getattr(module, name), name)
             passes.finalize()
             return [passes]
 
