@@ -33,9 +33,8 @@ GLOBAL = 8192  # rows of the batch that processes share, where it does not grow
 PICTURE = measure.RESULTS / f"{time.strftime('%Y-%m-%d')}-scaling.png"
 STEPS = 4  # of a burst
 METHOD = (
-    "The machine was shared with other work (a load of 10 and more on its 2 cores), which delays two "
-    "processes that wait for each other far more than one: times are those of the fastest of 120 steps, in "
-    "bursts of 4 that took turns, and two processes are far from what they reach on cores of their own."
+    "Times are those of the fastest of 120 steps, in bursts of 4 that took turns: whatever else runs delays two "
+    "processes that wait for each other more than one."
 )
 
 Contender = tuple[int, Callable[[], object], int]

@@ -18,10 +18,7 @@ from microgradx.cli.trial import Trial
 from microgradx.kernels.thread_pool import set_threads, threads
 from microgradx.training.trials.grid import read
 
-METHOD = (
-    "Contenders take turns, a sweep each; medians. Other jobs ran on the two cores at the time: compare the "
-    "rows, not the figures with another day's."
-)
+METHOD = "Contenders take turns, a sweep each; medians."
 GRID = {"lr": "1e-4..1e-1:log:8", "optimizer": "adam,lion"}
 EPOCHS = 5
 JOBS = [([64, 32, 10], 3, 3), ([64, 256, 256, 10], 1, 2)]  # network, seeds, rounds
