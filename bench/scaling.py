@@ -33,7 +33,7 @@ GLOBAL = 8192  # rows of the batch that processes share, where it does not grow
 PICTURE = measure.RESULTS / f"{time.strftime('%Y-%m-%d')}-scaling.png"
 STEPS = 4  # of a burst
 METHOD = (
-    "Times are those of the fastest of 120 steps, in bursts of 4 that took turns: whatever else runs delays two "
+    "Times are those of the fastest of 120 steps, in bursts of 4 that took turns: what else runs delays two "
     "processes that wait for each other more than one."
 )
 
