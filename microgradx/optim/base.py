@@ -191,12 +191,16 @@ class Optimizer:
 
     def bind(self, flat: Flat) -> None:
         """Give a flat buffer the sweep and the hyperparameters that its group's options ask for."""
-        options = dict(flat.group)
+        options, known = dict(flat.group), flat.followed
+        changed = {k: v for k, v in options.items() if k not in known or known[k] is not v}
         self.check_keys(options)
-        check(self.name, options, self.usual)
+        check(self.name, changed, self.usual)
         rule = self.choose(**options)
         numbers, decay = of_rule(self.name, rule.hyperparameters, options)
-        flat.follow(sweep(rule, flat.dtype, options["maximize"], decay, flat.device), numbers)
+        asked = rule, options["maximize"], decay
+        if asked != flat.asked or not flat.update.outside.holds():
+            flat.follow(sweep(rule, flat.dtype, options["maximize"], decay, flat.device))
+        flat.asked, flat.hyperparameters, flat.followed = asked, numbers, options
 
     def check_keys(self, group: Group) -> None:
         """ArgumentError for what a group was given and nobody reads: a misspelt option."""

@@ -77,7 +77,6 @@ class Flat:
     update: Sweep  # the rule over these arrays, since `follow`
     arrays: tuple[Operand, ...]  # values, gradients and states
     hyperparameters: Options
-    followed: Group  # the options then
 
     def __init__(self, group: Group, parameters: dict[str, Tensor]):
         first = next(iter(parameters.values()))
@@ -93,6 +92,8 @@ class Flat:
             self.adopt(part)
             self.parts.append(part)
         self.rule: Rule | None = None
+        self.followed: Group = {}  # the options that hyperparameters were last taken from
+        self.asked: object = None  # what else they ask for: the rule and its variant
 
     def zeros(self, shape: tuple[int, ...] | None = None) -> Data:
         """An array of a shape, or a flat one for all parameters, starting at a cache line."""
@@ -121,7 +122,7 @@ class Flat:
         return self.number(lambda: self.group[name])
 
     def current(self) -> bool:
-        """Whether options, and what the rule reads outside of itself, are as when `follow` was called."""
+        """Whether options, and what the rule reads outside of itself, are as they were last taken over."""
         return (self.group == self.followed or self.moved()) and self.update.outside.holds()
 
     def moved(self) -> bool:
@@ -134,7 +135,7 @@ class Flat:
         self.hyperparameters, self.followed = known | {"lr": lr}, dict(self.group)
         return True
 
-    def follow(self, update: Sweep, hyperparameters: Options) -> None:
+    def follow(self, update: Sweep) -> None:
         """Step by this sweep from now on; its rule keeps the same state, or it is the first step."""
         old, rule = self.rule, update.rule
         if old is None or (old.state, old.carried) != (rule.state, rule.carried):
@@ -147,7 +148,6 @@ class Flat:
                 part.clock = {"t": 0} | dict.fromkeys(rule.carried, 0.0)
                 part.state = {n: flat[part.place].reshape(part.value.shape) for n, flat in state.items()}
         self.update, self.rule, self.update_all = update, rule, update.bind(*self.arrays)
-        self.hyperparameters, self.followed = hyperparameters, dict(self.group)
 
     def gather(self) -> list[Run]:
         """Bring values and gradients home; the runs of all parameters that have a gradient."""
