@@ -296,6 +296,18 @@ def test_limits_that_make_no_sense_are_measured_again(place, measured, damage):
     assert measured == [2, 2] and json.loads(path.read_text())["gemm"] == 2e11
 
 
+@pytest.mark.parametrize(
+    "before, now", [(6e10, 2e11), (5e11, 5e11)], ids=["other work then", "other work now"]
+)
+def test_after_an_hour_limits_are_measured_again_and_the_higher_counts(place, measured, before, now):
+    machine.remembered(2)
+    (path,) = place.glob("*.json")
+    path.write_text(json.dumps({"gemm": before, "bandwidth": 1e10, "measured": time.time() - 2 * 3600}))
+    machine.remembered.cache_clear()
+    found = machine.remembered(2)
+    assert (found.gemm, found.bandwidth) == (now, 2e10) and measured == [2, 2]
+
+
 def test_without_a_folder_limits_are_measured_once_in_a_process(place, measured, monkeypatch):
     monkeypatch.setattr(cache, "folder", lambda: None)
     monkeypatch.setattr(machine, "folder", lambda: None)

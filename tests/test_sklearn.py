@@ -110,6 +110,18 @@ def test_a_regressor_has_as_many_outputs_as_y():
     assert one.predict(inputs).shape == (200,) and one.predict(inputs).dtype == np.float32
 
 
+def test_a_dtype_is_kept_whatever_x_is():
+    x, y = np.random.default_rng(0).normal(size=(60, 4)), np.arange(60) % 3
+    single, fits = x.astype(np.float32), partial(MLPClassifier, (8,), max_iter=2, random_state=0)
+    told, given = fits(dtype="float32").fit(x, y), fits().fit(single, y)
+    assert told.predict_proba(x).dtype == np.float32 and fits().fit(x, y).predict_proba(x).dtype == np.float64
+    np.testing.assert_array_equal(told.predict_proba(x), given.predict_proba(single))
+    with pytest.raises(
+        ArgumentError, match="dtype must be 'float32', 'float64' or None for that of X, got 'half'"
+    ):
+        fits(dtype="half").fit(x, y)
+
+
 def test_weights_of_rows():
     doubled, weights = np.r_[x, x[:50]], np.r_[np.full(50, 2.0), np.ones(100)]
     options = QUICK | {"batch_size": 200}
