@@ -2,8 +2,8 @@
 
 784-128-10, ReLU, Adam in batches of 128, no penalty on weights; all shuffle, and start from Glorot's weights.
 Once with the same rate of 1e-3 in as many passes, once in half of them with a schedule, which is not in
-scikit-learn. Pixels are float32, or float64 as `images / 255.0` has them: in that scikit-learn computes, ours in
-float32 (`dtype="float32"`). The loss to reach is the largest of all after the last pass. Steps were compiled
+scikit-learn. Pixels are float32, or float64 as `images / 255.0` has them: scikit-learn computes in that, ours
+in float32 (`dtype="float32"`). The loss to reach is the largest after the last pass. Steps were compiled
 before.
 """
 

@@ -1,6 +1,7 @@
 """Our estimators, in scikit-learn's hands."""
 
 import pickle
+from functools import partial
 
 import numpy as np
 import pytest
