@@ -68,14 +68,5 @@ def seed(n: int) -> None:
     generator.seed(n)
 
 
-__getattr__ = familiar.of_package(
-    "mg",
-    __name__,
-    dict.fromkeys(["compiler", "jit"], "compiler")
-    | dict.fromkeys(["fit", "training"], "training")
-    | dict.fromkeys(["draw", "study", "tape"], "study"),
-)
-
-
-def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+HOMES = {"compiler": ["compiler", "jit"], "training": ["fit", "training"], "study": ["draw", "study", "tape"]}
+__getattr__, __dir__ = familiar.of_package("mg", __name__, HOMES)

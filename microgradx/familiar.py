@@ -6,7 +6,7 @@ A package, Tensor and Module ask `absent` for the error where an attribute is no
 """
 
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from importlib import import_module
 
 from microgradx.errors import AbsentError, ArgumentError
@@ -239,21 +239,24 @@ fused = dict.fromkeys(
 """Options of PyTorch's optimizers and schedules that choose how, where there is one way."""
 
 
-def of_package(asked: str, package: str, homes: Mapping[str, str] = {}) -> Callable[[str], object]:  # noqa: B006
-    """What a package does about names that it has not imported.
+def of_package(
+    asked: str, package: str, homes: Mapping[str, Sequence[str]] = {},  # noqa: B006 - never changed
+) -> tuple[Callable[[str], object], Callable[[], list[str]]]:  # fmt: skip
+    """What a package does about names that it has not imported, and all its names: __getattr__, __dir__.
 
-    homes: those that are imported with their first use, for not every program needs them, and their modules.
+    homes: modules and the names in them that are imported with their first use: not every program needs them.
     """
+    home = {name: module for module, names in homes.items() for name in names}
 
     def find(name: str) -> object:
-        if name not in homes:
+        if name not in home:
             raise absent(asked, name, package, sys.modules[package])
-        module = import_module(f"{package}.{homes[name]}")
-        found = module if name == homes[name] else getattr(module, name)
+        module = import_module(f"{package}.{home[name]}")
+        found = module if name == home[name] else getattr(module, name)
         setattr(sys.modules[package], name, found)
         return found
 
-    return find
+    return find, lambda: sorted({*vars(sys.modules[package]), *home})
 
 
 def absent(asked: str, name: str, what: str, owner: object = None) -> AttributeError:

@@ -14,4 +14,4 @@ from microgradx.cuda.devices import Shape
 
 __all__ = ["Array", "Shape", "available", "build", "cublas", "describe", "device", "simulated", "sweep"]
 
-__getattr__ = familiar.of_package("cuda", __name__)
+__getattr__, __dir__ = familiar.of_package("cuda", __name__)

@@ -19,4 +19,4 @@ __all__ = [
     "synthetic_digits", "write_idx", "xor",
 ]  # fmt: skip
 
-__getattr__ = familiar.of_package("data", __name__)  # for names that are not found
+__getattr__, __dir__ = familiar.of_package("data", __name__)  # for names that are not found

@@ -17,7 +17,7 @@ from microgradx.kernels import jit
 PATIENCE = 1 << 19
 """Numbers that a process draws before the loops are compiled."""
 
-drawn = [0]  # numbers of this process so far, until then
+so_far = [0]  # numbers that this process has drawn, until then
 
 
 def philox(c0, c1, c2, c3, k0, k1):
@@ -62,8 +62,8 @@ def shuffle(start, stop, order, unit):
 def worth_compiling(count: int) -> bool:
     """Whether the loops are machine code, or are to be, with so many more numbers to draw."""
     if not compiled.cache_info().currsize:
-        drawn[0] += count
-    return drawn[0] > PATIENCE
+        so_far[0] += count
+    return so_far[0] > PATIENCE
 
 
 def draw(kernel: str, blocks: int, block: int, k0: int, k1: int) -> np.ndarray:

@@ -243,6 +243,11 @@ def count(builder: Builder, number: Value) -> Value:
     return builder.atomic_rmw("add", number, i64(1), "acq_rel")
 
 
+def seen(builder: Builder, number: Value) -> Value:
+    """Such a number now; what was written before it was counted is seen from here on."""
+    return builder.load_atomic(number, "acquire", 8)
+
+
 def behind(builder: Builder, gate: Value) -> Value:
     """The number of pieces that are finished."""
     return builder.gep(gate, [i64(8)])
@@ -268,39 +273,32 @@ def done(typing: Context, gate: Kind) -> Intrinsic:
 @intrinsic
 def finished(typing: Context, gate: Kind) -> Intrinsic:
     """How many pieces are finished; what they wrote is seen from here on."""
-    return lowered(
-        types.int64(gate), lambda builder, gate: builder.load_atomic(behind(builder, gate), "acquire", 8)
-    )
+    return lowered(types.int64(gate), lambda builder, gate: seen(builder, behind(builder, gate)))
 
 
-def spin(builder: Builder) -> None:
-    """Tell the processor that this thread is waiting."""
-    if platform.machine() in ("x86_64", "AMD64"):
-        call(builder, "llvm.x86.sse2.pause", nothing, [])
-
-
-@intrinsic
-def pause(typing: Context) -> Intrinsic:
-    """A short rest for the processor."""
-    return lowered(types.void(), spin)
+def pause_or_yield(builder: Builder, rests: Value) -> None:
+    """Tell the processor that this thread waits; every 256th time, let another one run on its core."""
+    with builder.if_else(builder.icmp_unsigned("!=", builder.trunc(rests, i8), i8(0))) as (short, long):
+        with short:
+            if platform.machine() in ("x86_64", "AMD64"):
+                call(builder, "llvm.x86.sse2.pause", nothing, [])
+        with long:
+            call(builder, "sched_yield", i32, [])
 
 
 @intrinsic
-def give_way(typing: Context) -> Intrinsic:
-    """Let the operating system run another thread on this core."""
-    return lowered(types.int32(), lambda builder: call(builder, "sched_yield", i32, []))
+def rest(typing: Context, rests: Kind) -> Intrinsic:
+    """A short rest, which is one of so many."""
+    return lowered(types.void(types.int64), pause_or_yield)
 
 
 @register_jitable
 def wait(gate: Kind, count: int) -> None:
     """Spin until `count` pieces are finished; where threads outnumber cores, others get their turn."""
-    spins = 0
+    rests = 0
     while finished(gate) < count:
-        spins += 1
-        if spins % 256:
-            pause()
-        else:
-            give_way()
+        rests += 1
+        rest(rests)
 
 
 @intrinsic
@@ -312,9 +310,7 @@ def ring(typing: Context, gate: Kind) -> Intrinsic:
 @intrinsic
 def rung(typing: Context, gate: Kind) -> Intrinsic:
     """How many calls there have been."""
-    return lowered(
-        types.int64(gate), lambda builder, gate: builder.load_atomic(bell(builder, gate), "acquire", 8)
-    )
+    return lowered(types.int64(gate), lambda builder, gate: seen(builder, bell(builder, gate)))
 
 
 @register_jitable
@@ -333,10 +329,7 @@ def leave(gate: Kind, count: int, helping: int) -> None:
         rests = 0
         while rests < AWAKE and rung(gate) == gate[2]:
             rests += 1
-            if rests % 256:
-                pause()
-            else:
-                give_way()
+            rest(rests)
 
 
 @register_jitable

@@ -18,4 +18,4 @@ __all__ = [
     "Sigmoid", "SiLU", "Softmax", "Softplus", "Softsign", "Tanh",
 ]  # fmt: skip
 
-__getattr__ = familiar.of_package("nn", __name__)  # for names that are not found
+__getattr__, __dir__ = familiar.of_package("nn", __name__)  # for names that are not found

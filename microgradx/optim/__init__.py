@@ -34,10 +34,5 @@ __all__ = [
     "schedule", "SequentialLR", "SGD", "StepLR", "SWA", "WarmUp", "Yogi",
 ]  # fmt: skip
 
-__getattr__ = familiar.of_package(
-    "optim", __name__, dict.fromkeys(["convert", "explain"], "conventions.conventions")
-)
-
-
-def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+HOMES = {"conventions.conventions": ["convert", "explain"]}
+__getattr__, __dir__ = familiar.of_package("optim", __name__, HOMES)

@@ -42,6 +42,4 @@ HOMES = {
     "bias_correction.trainings": ["Trainings", "trainings"],
 }
 
-__getattr__ = familiar.of_package(
-    "study", __name__, {name: home for home, names in HOMES.items() for name in names}
-)
+__getattr__, __dir__ = familiar.of_package("study", __name__, HOMES)

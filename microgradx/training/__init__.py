@@ -31,10 +31,4 @@ HOMES = {
 }
 """What is imported with the first use of a name: commands begin in half the time."""
 
-__getattr__ = familiar.of_package(
-    "training", __name__, {name: home for home, names in HOMES.items() for name in names}
-)
-
-
-def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+__getattr__, __dir__ = familiar.of_package("training", __name__, HOMES)

@@ -143,20 +143,19 @@ class Executable:
         given = {
             "steps": steps, "gathering": int(gathering), "status": self.status_at, "table": self.table.start,
         }  # fmt: skip
-        if self.plan.serial:
-            arguments = [given[name] for name in self.emitted.entry]
-            with blas.one_thread() if self.products else nullcontext():
-                function(*arguments)
-            return
-        gate = thread_pool.gate()  # of this call alone: a helper that comes late finds no ticket there
-        given["gate"] = address(gate)
-        arguments = [given[name] for name in self.emitted.entry if name != "helping"]  # which is the last
+        gate = None if self.plan.serial else thread_pool.gate()
+        if gate is not None:  # of this call alone: a helper that comes late finds no ticket there
+            given["gate"] = address(gate)
+        arguments = [given[name] for name in self.emitted.entry if name in given]
 
         def run(helping: int, memory: tuple[object, ...] = (gate, self)) -> None:  # alive for that helper
-            function(*arguments, helping)
+            function(*arguments, helping)  # which is the last of the entry
 
         with blas.one_thread() if self.products else nullcontext():
-            thread_pool.together(run, min(self.helpers, thread_pool.threads() - 1))
+            if gate is None:
+                function(*arguments)
+            else:
+                thread_pool.together(run, min(self.helpers, thread_pool.threads() - 1))
 
     def written(self, view: View) -> None:
         """A view is about to be written by what is not in the file."""
