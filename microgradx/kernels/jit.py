@@ -8,14 +8,11 @@ loads it in milliseconds, without importing Numba. The only room that compiles.
 import ctypes
 import hashlib
 import importlib.util
-import operator
 import os
 import threading
-from collections.abc import Callable, Collection, Iterator
-from contextlib import ExitStack, contextmanager
-from functools import cache
+from collections.abc import Callable, Collection
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 from weakref import WeakValueDictionary
 
 from microgradx.errors import KernelError
@@ -25,11 +22,8 @@ from microgradx.kernels.source import Names
 
 if TYPE_CHECKING:  # LLVM is loaded with the first kernel
     from llvmlite.binding import ModuleRef, TargetMachine
-    from numba.core.codegen import JITCodeLibrary
-    from numba.core.types import BaseFunction
-    from numba.core.typing.context import BaseContext
 
-form = "3"  # of the object files: raise it when what is done below to the same source changes
+form = "4"  # of the object files: raise it when what is done below to the same source changes
 
 ctypes_of: dict[str, type[ctypes.c_int64 | ctypes.c_float | ctypes.c_double]] = {
     "int64": ctypes.c_int64, "float32": ctypes.c_float, "float64": ctypes.c_double,
@@ -103,39 +97,28 @@ def optimised(
     import numba
     from numba.core.errors import NumbaError
 
-    settings: dict[str, Any] = {  # options of Numba's, of many types
-        "error_model": "numpy",  # x / 0 is inf: Python's check of every divisor would forbid SIMD
-        "fastmath": False,  # the same bits as NumPy: no fused or reordered operations
-    }
-    inner = settings | {"inline": "always"}
-    if exact is not None:
-        settings |= {"fastmath": {"contract"}, "_nrt": False}
-        settings["pipeline_class"] = few_passes()
-        inner = settings | {"no_cpython_wrapper": True, "no_cfunc_wrapper": True}
+    from microgradx.kernels import numba_target
+
     names: Names = {"__name__": Path(path).stem}
     exec(compile(source, path, "exec"), names)
     for name, value in list(names.items()):
-        if getattr(getattr(value, "__code__", None), "co_filename", "") == path and name not in signatures:
-            strict = {"fastmath": False} if name in (exact or ()) else {}
-            names[name] = numba.njit(value, **inner | strict)
+        if getattr(getattr(value, "__code__", None), "co_filename", "") == path:
+            contract = exact is not None and name not in exact
+            names[name] = numba_target.function(value, name in signatures, contract)
     if exact is not None:
         blas.register()  # Numba links what it compiles
     module = llvm.parse_assembly("")
+    done: set[numba_target.Text] = set()
     for name, signature in signatures.items():
         types = [
             numba.types.CPointer(getattr(numba, t[:-1])) if t.endswith("*") else getattr(numba, t)
             for t in signature.split()
         ]
         try:
-            with as_text(optimise=exact is None):
-                kernel = numba.cfunc(numba.void(*types), **settings)(names[name])
+            names[name].text(types).link(module, done)
         except NumbaError as error:
             raise KernelError(f"{path}: Numba cannot compile `{name}`: {error}") from None
-        part = llvm.parse_assembly(kernel.inspect_llvm())
-        part.get_function(kernel.native_name).name = name
-        module.link_in(part)
-    if exact is not None or any(f.name.startswith("numba_") for f in module.functions):
-        close(module, signatures)  # also what a power like x ** 2 would do if it failed
+    close(module, signatures, unrolled=exact is None)
     for f in module.functions:
         known = f.name.startswith("llvm.") or f.name in blas.symbols or hasattr(ctypes.CDLL(None), f.name)
         if f.is_declaration and not known:
@@ -143,90 +126,22 @@ def optimised(
     return module
 
 
-@cache
-def few_passes() -> type:
-    """Numba's compiler without the passes for what steps never contain, which take a seventh of its time.
-
-    These are closures, `with`, raised errors, loops over tuples of several types and expressions of arrays.
-    """
-    from numba.core import compiler, typed_passes, untyped_passes
-    from numba.core.compiler_machinery import PassManager
-
-    untyped = "TranslateByteCode FixupArgs IRProcessing GenericRewrites ReconstructSSA"
-    typed = "NopythonTypeInference PreLowerStripPhis IRLegalization NativeLowering NoPythonBackend"
-
-    class Compiler(compiler.CompilerBase):
-        def define_pipelines(self) -> list[PassManager]:
-            passes = PassManager("steps")
-            for module, names in ((untyped_passes, untyped), (typed_passes, typed)):
-                for name in names.split():
-                    passes.add_pass(getattr(module, name), name)
-            passes.finalize()
-            return [passes]
-
-    return Compiler
-
-
-@contextmanager
-def as_text(optimise: bool) -> Iterator[None]:
-    """Within, Numba makes no machine code of its own: LLVM's text is all that is taken from it.
-
-    Nor does it optimise, unless told so: it would unroll short loops, and `close` does better on the whole.
-    """
-    from unittest.mock import patch
-
-    from numba.core import config
-    from numba.core.codegen import JITCodeLibrary, JITCPUCodegen
-    from numba.core.compiler_lock import global_compiler_lock
-    from numba.core.registry import cpu_target
-
-    assert cpu_target.target_context  # for everybody else made with the usual settings
-    usual: int = config.OPT  # type: ignore[attr-defined]  # made at run time
-    with ExitStack() as within:
-        within.enter_context(global_compiler_lock)
-        within.enter_context(patch.object(config, "OPT", usual if optimise else type(usual)(0)))
-        within.enter_context(patch.object(JITCodeLibrary, "_finalize_final_module", finished))
-        within.enter_context(patch.object(JITCPUCodegen, "set_env", lambda *_: None))  # of that machine code
-        for operation, order in numbers_first(cpu_target.typing_context):
-            within.enter_context(patch.object(operation, "templates", order))
-        yield
-
-
-def numbers_first(context: "BaseContext") -> Iterator[tuple["BaseFunction", tuple[type, ...]]]:
-    """What Numba tries in turn for an operator's operands: our blocks and plain numbers before all the rest.
-
-    It takes the first that fits, so the code is the same; every other one would cost a caught exception.
-    """
-    context.refresh()
-    for name in operator.__all__:
-        if operation := context._lookup_global(getattr(operator, name)):
-            yield operation, tuple(sorted(operation.templates, key=general))
-
-
-def general(template: type) -> bool:
-    """Whether a template of Numba's is neither ours nor a table of numbers' types."""
-    return not template.__module__.startswith("microgradx.") and not hasattr(template, "cases")
-
-
-def finished(library: "JITCodeLibrary") -> None:
-    """A library of Numba's whose module can be linked into others, without machine code."""
-    library._finalized = True
-
-
-def close(module: "ModuleRef", entries: Collection[str]) -> None:
+def close(module: "ModuleRef", entries: Collection[str], unrolled: bool) -> None:
     """Optimise a module that is called at its entries alone.
 
-    Only so is a function that cannot fail known not to, and what its callers would do about it, inside
-    Numba and Python, goes away.
+    Only so is a function that cannot fail known not to, and what its callers would do about it goes away.
+    Where loops are to be unrolled, the functions become part of their callers first.
     """
     import llvmlite.binding as llvm
 
     for f in module.functions:
         if not f.is_declaration and f.name not in entries:
             f.linkage = "internal"
+            if unrolled:
+                f.add_function_attribute("alwaysinline")
     options = llvm.create_pipeline_tuning_options(speed_level=3)
     options.loop_vectorization = options.slp_vectorization = True
-    options.loop_unrolling = False  # a short loop becomes one vector, unless it has been unrolled before
+    options.loop_unrolling = unrolled  # or else a short loop becomes one vector
     builder = llvm.create_pass_builder(machine(), options)
     for _ in range(2):  # what one round finds out about a function helps its callers in the next
         builder.getModulePassManager().run(module, builder)
