@@ -14,7 +14,18 @@ from typing import Any
 import numba
 from llvmlite import binding as llvm
 from llvmlite import ir
-from numba.core import codegen, compiler, cpu, fastmathpass, registry, typed_passes, types, untyped_passes
+from numba.core import (
+    callconv,
+    cgutils,
+    codegen,
+    compiler,
+    cpu,
+    fastmathpass,
+    registry,
+    typed_passes,
+    types,
+    untyped_passes,
+)
 from numba.core.compiler_machinery import PassManager
 from numba.core.funcdesc import FunctionDescriptor
 from numba.core.target_extension import (
@@ -80,6 +91,32 @@ def general(template: type) -> bool:
     return not template.__module__.startswith("microgradx.") and not hasattr(template, "cases")
 
 
+class Calls(callconv.CPUCallConv):
+    """How functions call each other: none fails, so that no caller asks.
+
+    `numba_failed` remains in the text where LLVM does not find out that what would fail is never done.
+    """
+
+    def _get_return_status(
+        self, builder: ir.IRBuilder, code: ir.Value, excinfoptr: ir.Value
+    ) -> callconv.Status:
+        none = builder.icmp_signed("==", code, callconv.RETCODE_NONE)
+        yes, no = cgutils.true_bit, cgutils.false_bit
+        return callconv.Status(code, yes, none, no, no, no, no, excinfoptr)
+
+    def return_user_exc(self, builder: ir.IRBuilder, *args: object, **kwargs: object) -> None:
+        """What raises an error in Python."""
+        kind = ir.FunctionType(ir.VoidType(), [])
+        builder.call(cgutils.get_or_insert_function(builder.module, kind, "numba_failed"), [])
+        builder.unreachable()
+
+    return_dynamic_user_exc = return_user_exc
+
+    def return_status_propagate(self, builder: ir.IRBuilder, status: callconv.Status) -> None:
+        """What is done after a call that failed."""
+        builder.unreachable()
+
+
 class Lowering(cpu.CPUContext):
     """How Numba writes instructions for what it knows about."""
 
@@ -87,6 +124,11 @@ class Lowering(cpu.CPUContext):
         """Texts alone."""
         super().init()
         self._internal_codegen = Texts(NAME)
+
+    @cached_property
+    def call_conv(self) -> Calls:
+        """How functions call each other."""
+        return Calls(self)
 
     def load_additional_registries(self) -> None:
         """Numbers, ranges, tuples, and functions of `math`: an import registers most of them."""
@@ -103,10 +145,7 @@ class Lowering(cpu.CPUContext):
     def create_cfunc_wrapper(
         self, library: Text, function: FunctionDescriptor, env: object, call_helper: object
     ) -> None:
-        """The function for callers from outside, by its own name: over its parameters, without a status.
-
-        `numba_failed` remains in the text where it is not found out that the function cannot fail.
-        """
+        """The function for callers from outside, by its own name: over its parameters alone."""
         module = self.create_module("entry")
         kinds = function.argtypes
         inner = ir.Function(
@@ -116,9 +155,7 @@ class Lowering(cpu.CPUContext):
             module, ir.FunctionType(ir.VoidType(), [*map(self.get_value_type, kinds)]), function.qualname
         )
         builder = ir.IRBuilder(outer.append_basic_block())
-        status, _ = self.call_conv.call_function(builder, inner, function.restype, kinds, outer.args)
-        with builder.if_then(status.is_error, likely=False):
-            builder.call(ir.Function(module, ir.FunctionType(ir.VoidType(), []), "numba_failed"), [])
+        self.call_conv.call_function(builder, inner, function.restype, kinds, outer.args)
         builder.ret_void()
         library.add_ir_module(module)
 
