@@ -125,7 +125,7 @@ class Lowering(cpu.CPUContext):
         super().init()
         self._internal_codegen = Texts(NAME)
 
-    @cached_property
+    @property
     def call_conv(self) -> Calls:
         """How functions call each other."""
         return Calls(self)
