@@ -2,7 +2,8 @@
 
 Float32, all cores for each. PyTorch runs its fused form where it has one, else its foreach form, on one
 tensor, the best case for it. The bare loop reads p, g and the state and writes p and the state, with one
-addition per array: what memory alone allows. `cold` is the compilation in a new process, `warm` the load.
+addition per array: what memory alone allows. `cold` is the first sweep of a new process, which compiles it,
+`warm` that of one which finds it on disk.
 """
 
 import os
@@ -89,11 +90,11 @@ def bare(name: str, size: int) -> Callable[[], object]:
     return step
 
 
-def ready(name: str, folder: str) -> float:
-    """Seconds until a new process has its sweep, imports of NumPy and microgradx apart."""
+def first(name: str, folder: str) -> float:
+    """Seconds of a new process's first sweep, imports apart."""
     code = (
-        "import time, numpy, microgradx; from microgradx import kernels, rules; start = time.perf_counter();"
-        f"kernels.sweep(rules.{name}, numpy.float32); print(time.perf_counter() - start)"
+        "import time; from bench.sweeps import ours; start = time.perf_counter();"
+        f"ours({name!r}, 4)(); print(time.perf_counter() - start)"
     )
     run = [sys.executable, "-c", code]
     return float(subprocess.check_output(run, env=os.environ | {"MICROGRADX_CACHE": folder}))
@@ -104,7 +105,7 @@ def run(quick: bool = False) -> list[dict[str, object]]:
     rows: list[dict[str, object]] = []
     for name in ("sgd", "adam", "lion") if quick else rules:
         with tempfile.TemporaryDirectory() as folder:
-            cold, warm = ready(name, folder), min(ready(name, folder) for _ in range(3))
+            cold, warm = first(name, folder), min(first(name, folder) for _ in range(3))
         sizes = SIZES if name == "adam" else SEVERAL
         for size in sizes[:-1] if quick else sizes:
             makers = {"ours": partial(ours, name, size), "bare": partial(bare, name, size)}
