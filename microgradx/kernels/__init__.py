@@ -1,9 +1,9 @@
 """From numbers to arrays: the only rooms that know Numba and LLVM.
 
 `sweep(rule, dtype)` makes a compiled update of whole arrays from a rule. In the order to read them: `source`
-and `loop_source` write its text, `jit` turns text into machine code, `cache` keeps that, `thread_pool` shares
-the elements among threads, `cpu` calls it. `runtime` and `blas` are for whole compiled steps: the functions
-that these call, and matrix products. `random` is the generator of random numbers.
+and `loop_source` write its text, `jit` and `numba_target` turn text into machine code, `cache` keeps that,
+`thread_pool` shares the elements among threads, `cpu` calls it. `runtime` and `blas` are for whole compiled
+steps: the functions that these call, and matrix products. `random` is the generator of random numbers.
 """
 
 from __future__ import annotations

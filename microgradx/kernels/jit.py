@@ -143,7 +143,10 @@ def close(module: "ModuleRef", entries: Collection[str], unrolled: bool) -> None
     options.loop_vectorization = options.slp_vectorization = True
     options.loop_unrolling = unrolled  # or else a short loop becomes one vector
     builder = llvm.create_pass_builder(machine(), options)
-    builder.getModulePassManager().run(module, builder)
+    for _ in range(2):  # what one round finds out about a function helps its callers in the next
+        builder.getModulePassManager().run(module, builder)
+        if not any(f.name.startswith("numba_") for f in module.functions):
+            break
 
 
 def machine() -> "TargetMachine":
