@@ -204,7 +204,7 @@ def quarters(x: float32) -> tuple[int64, float32]:
     """
     i = bits(abs(x))
     m = uint64((i & 0x7FFFFF | 0x800000) << (i >> 23 & 7))
-    j = i >> 26
+    j = i >> 26 & 31  # which it is anyway, but an old LLVM does not see it
     high, middle, low = m * uint64(TURNS[j]), m * uint64(TURNS[j + 4]), m * uint64(TURNS[j + 8])
     turn = (high << uint64(32)) + middle + (low >> uint64(32))  # 2⁶⁴ is a whole one
     n = (turn + uint64(2**61)) >> uint64(62)
