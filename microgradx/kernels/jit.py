@@ -80,12 +80,11 @@ def fingerprint(source: str, signatures: dict[str, str], exact: Collection[str] 
     cpu = llvm.get_host_cpu_name(), llvm.get_host_cpu_features().flatten()
     code = "\n".join(line for line in source.split("\n") if not line.lstrip().startswith("#"))
     parts = [form, llvmlite.__version__, version, *cpu, code, repr(sorted(signatures.items()))]
+    files = ["numba_target.py"]
     if exact is not None:
-        runtime = ("runtime.py", "blas.py", "small_matmul.py", "vector_math.py", "intrinsics.py")
-        parts += [
-            repr(sorted(exact)),
-            *(Path(__file__).with_name(part).read_text(encoding="utf-8") for part in runtime),
-        ]
+        files += ["runtime.py", "blas.py", "small_matmul.py", "vector_math.py", "intrinsics.py"]
+        parts.append(repr(sorted(exact)))
+    parts += [Path(__file__).with_name(file).read_text(encoding="utf-8") for file in files]
     return hashlib.sha256("\0".join(parts).encode()).hexdigest()
 
 
