@@ -122,6 +122,43 @@ def test_loops_over_blocks_become_vectors_and_nothing_of_numba_is_left():
     assert {f.name for f in module.functions if f.is_declaration and not f.name.startswith("llvm.")} == set()
 
 
+def test_a_function_of_blocks_is_one_for_all_that_lie_apart_and_another_where_memory_is_shared():
+    text = """
+    def after(out, x):
+        for i in range(1, 64):
+            out[i] = x[i - 1] + float32(1)
+
+    def both(out, x, y):
+        after(out, x)
+        after(y, y)
+        after(block(out, 0, (64,)), block(out, 0, (64,)))
+
+    def run(arena):
+        a, b = block(arena, 0, (64,), float32), block(arena, 256, (64,), float32)
+        c, d = block(arena, 512, (64,), float32), block(arena, 768, (64,), float32)
+        after(a, b)
+        after(b, c)
+        after(c, c)
+        both(c, d, b)
+        both(d, a, d)
+    """
+    module = jit.optimised(WORDS + textwrap.dedent(text), {"run": "uint8*"}, "<test>", ())
+    assert sum("after" in f.name and "noinline" in str(f) for f in module.functions) <= 2
+    words = str(module)
+    assert words.count("noalias") >= 2
+    arena = np.zeros(256, np.float32)
+    compiled(text, "uint8*")(address(arena))
+    a, b, c, d = np.zeros((4, 64), np.float32)
+
+    def after(out, x):
+        for i in range(1, 64):
+            out[i] = x[i - 1] + 1
+
+    for out, x in [(a, b), (b, c), (c, c), (c, d), (b, b), (c, c), (d, a), (d, d), (d, d)]:
+        after(out, x)
+    np.testing.assert_array_equal(arena.reshape(4, 64), [a, b, c, d])
+
+
 # Matrix products
 
 PRODUCTS = {

@@ -39,6 +39,9 @@ from numba.core.typing import Context, mathdecl
 
 NAME = "microgradx"
 
+PARAMETER = "parameter"
+"""How the regions of blocks begin that a function is given, and that no other of its blocks shares."""
+
 
 class Text(codegen.JITCodeLibrary):
     """A function as LLVM's text: neither optimised nor linked, which is done with the whole file."""
@@ -96,6 +99,17 @@ class Calls(callconv.CPUCallConv):
 
     `numba_failed` remains in the text where LLVM does not find out that what would fail is never done.
     """
+
+    def decorate_function(
+        self, fn: ir.Function, args: Sequence[str], fe_argtypes: Sequence[types.Type], noalias: bool = False
+    ) -> None:
+        """Say which parameters share no memory with others; what is called with many blocks stays apart."""
+        super().decorate_function(fn, args, fe_argtypes, noalias)
+        if any(map(alone, fe_argtypes)):
+            fn.attributes.add("noinline")
+            for parameter, kind in zip(self.get_arguments(fn), fe_argtypes, strict=True):
+                if alone(kind):
+                    parameter.add_attribute("noalias")
 
     def _get_return_status(
         self, builder: ir.IRBuilder, code: ir.Value, excinfoptr: ir.Value
@@ -205,9 +219,27 @@ class Function(registry.CPUDispatcher):
         return text
 
     def get_call_template(self, args: Sequence[Any], kws: Any) -> Any:  # Numba's types and tuples of them
-        """The call in another function: one text serves whichever numbers are written out there."""
+        """The call in another function: one text serves whichever numbers and blocks stand there."""
         named = {name: types.unliteral(kind) for name, kind in dict(kws).items()}
-        return super().get_call_template([types.unliteral(kind) for kind in args], named)
+        return super().get_call_template(apart([types.unliteral(kind) for kind in args]), named)
+
+
+def apart(kinds: list[Any]) -> list[Any]:  # Numba's types, some of which are blocks
+    """The types of parameters for such arguments: of each block not where it lies, but whether it is alone.
+
+    Nothing is known of a block without a region, which may be part of any other.
+    """
+    regions = [getattr(kind, "region", None) for kind in kinds]
+    return [
+        kind if region is None
+        else kind.moved(f"{PARAMETER} {k}" if "" not in regions and regions.count(region) == 1 else "")
+        for k, (kind, region) in enumerate(zip(kinds, regions, strict=True))
+    ]  # fmt: skip
+
+
+def alone(kind: types.Type) -> bool:
+    """Whether a block is a parameter that shares no memory with the others."""
+    return getattr(kind, "region", "").startswith(PARAMETER)
 
 
 class Files(CPU):

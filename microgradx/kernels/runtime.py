@@ -16,11 +16,12 @@ from numba.core.datamodel import DataModelManager, models
 from numba.core.errors import TypingError
 from numba.core.typing import Signature
 from numba.core.typing.templates import AbstractTemplate, infer_global, signature
-from numba.extending import lower_builtin, register_jitable, register_model
+from numba.extending import lower_builtin, lower_cast, register_jitable, register_model
 from numpy import int64
 
 from microgradx.kernels import small_matmul
 from microgradx.kernels.intrinsics import Builder, Context, Intrinsic, Kind, Value, call, intrinsic, lowered
+from microgradx.kernels.numba_target import alone
 
 i8, i32, i64, nothing = ir.IntType(8), ir.IntType(32), ir.IntType(64), ir.VoidType()
 omitted = types.Omitted(None)
@@ -36,6 +37,10 @@ class Block(types.Type):
         self.dtype, self.shape, self.region = dtype, shape, region
         super().__init__(f"Block({', '.join(map(str, (dtype, shape, *[region] * bool(region))))})")
 
+    def moved(self, region: str) -> "Block":
+        """Such a block in another region."""
+        return Block(self.dtype, self.shape, region)
+
 
 @register_model(Block)
 class BlockModel(models.PrimitiveModel):
@@ -43,6 +48,12 @@ class BlockModel(models.PrimitiveModel):
 
     def __init__(self, manager: DataModelManager, block: Block):
         super().__init__(manager, block, manager.lookup(block.dtype).get_data_type().as_pointer())
+
+
+@lower_cast(Block, Block)
+def given(context: BaseContext, builder: Builder, block: Block, parameter: Block, address: Value) -> Value:
+    """A block where a function is given it."""
+    return address
 
 
 def axes_of(index: Kind) -> list[Kind]:
@@ -106,8 +117,11 @@ def put(context: BaseContext, builder: Builder, sig: Signature, args: Sequence[V
 
 
 def mark(builder: Builder, access: ir.Instruction, block: Block) -> ir.Instruction:
-    """Say which region a load or a store is in, as if regions were types that never lie in the same place."""
-    if block.region:
+    """Say which region a load or a store is in, as if regions were types that never lie in the same place.
+
+    Not of a parameter, which is another block with every call: LLVM knows those that are alone by themselves.
+    """
+    if block.region and not alone(block):
         add = builder.module.add_metadata
         kind = add([block.region, add(["microgradx"]), i64(0)])
         access.set_metadata("tbaa", add([kind, kind, i64(0)]))
@@ -158,7 +172,7 @@ def block_at(typing: Context, table: Kind, entry: Kind, shape: Kind, dtype: Kind
 @intrinsic
 def flat(typing: Context, memory: Block) -> Intrinsic:
     """The same memory as elements in a row, of no certain number: for functions that take any block."""
-    return lowered(Block(memory.dtype, (1,))(memory), lambda builder, address: address)
+    return lowered(Block(memory.dtype, (1,), memory.region)(memory), lambda builder, address: address)
 
 
 @intrinsic
