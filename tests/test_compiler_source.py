@@ -1,4 +1,4 @@
-"""The emitted files are for reading: those of six models stand in tests/snapshots, reviewed like code.
+"""The emitted files are for reading: those of seven models stand in tests/snapshots, reviewed like code.
 
 `MICROGRADX_SNAPSHOTS=write python -m pytest tests/test_compiler_source.py` writes them anew.
 """
@@ -58,11 +58,45 @@ MODELS = {
         nn.Sequential(nn.Linear(8, 16), nn.BatchNorm1d(16), nn.ReLU(), nn.LayerNorm(16), nn.Linear(16, 3)),
         optim.Lion, (50, 8), 50,
     ),
+    "deep": lambda: classifier(nn.MLP([64] * 5 + [10]), optim.Momentum, (128, 64), 128),
     "as_wide": lambda: classifier(  # as the batch is long; on several threads
         nn.Sequential(nn.Linear(784, 128), nn.BatchNorm1d(128), nn.ReLU(), nn.Linear(128, 10)),
         optim.Adam, (128, 784), 128,
     ),
 }  # fmt: skip
+
+
+class Residual(nn.Module):
+    def __init__(self):
+        self.norm, self.linear = nn.LayerNorm(16), nn.Linear(16, 16)
+
+    def forward(self, x):
+        """What the layer adds to x."""
+        return x + mg.relu(self.linear(self.norm(x)))
+
+
+class Again(nn.Module):
+    def __init__(self, depth):
+        self.linear, self.depth = nn.Linear(16, 16), depth
+
+    def forward(self, x):
+        """The same layer again and again."""
+        for _ in range(self.depth):
+            x = mg.tanh(self.linear(x))
+        return x
+
+
+def normed():
+    return nn.Sequential(nn.Linear(16, 16), nn.BatchNorm1d(16), nn.ReLU())
+
+
+DEEP = {
+    "layers": lambda depth: nn.MLP([16] * (depth + 1)),
+    "one layer": Again,
+    "residual": lambda depth: nn.Sequential(*(Residual() for _ in range(depth))),
+    "normed": lambda depth: nn.Sequential(*(normed() for _ in range(depth))),
+}
+"""Models of so many layers."""
 
 
 @pytest.fixture
@@ -96,6 +130,22 @@ def test_no_line_is_dead_and_no_name_is_invented_where_one_is_known(step):
     assert max(map(len, step.source.splitlines())) < 140
     if "logits" in step.source:
         assert "weight_0" in step.source and "# test_compiler_source.py:" in step.source
+
+
+@pytest.mark.parametrize("threaded", [False, True])
+@pytest.mark.parametrize("model", DEEP)
+def test_the_loops_of_a_deep_network_are_written_once(model, threaded, monkeypatch):
+    monkeypatch.setenv("MICROGRADX_INTERPRET", "1")
+    monkeypatch.setattr(schedule, "ALONE", 0.0 if threaded else 1e12)
+    texts = []
+    for depth in (8, 16):
+        function, shape, targets = classifier(DEEP[model](depth), optim.Adam, (128, 16), 128)
+        compiled = mg.jit(function)
+        compiled.captured(np.ones(shape, np.float32), np.zeros(targets, np.int64))
+        texts.append(compiled.source)
+    shallow, deep = ([line.strip()[:4] for line in text.splitlines()] for text in texts)
+    assert shallow.count("for ") + 2 * (model == "normed") >= deep.count("for ")
+    assert "_for(" in texts[1]
 
 
 @pytest.mark.parametrize(

@@ -263,6 +263,7 @@ def grouped(parameters):
 
 SETUPS = {
     "a tied weight": setup(Tied),
+    "a deep network": setup(lambda: nn.MLP([5, 8, 8, 8, 8, 8, 3]), optimizer=optim.Adam),
     "groups": setup(optimizer=grouped),
     "a user's rule": setup(optimizer=lambda ps: optim.Optimizer(ps, signed_momentum, lr=0.1)),
     "its decay": setup(optimizer=lambda ps: optim.Optimizer(ps, signed_momentum, weight_decay=0.1)),
@@ -278,7 +279,7 @@ SETUPS = {
 }
 
 
-@pytest.mark.interpreted(but=("a user's rule", "OneCycleLR", "clip_grad_norm_"))
+@pytest.mark.interpreted(but=("a deep network", "a user's rule", "OneCycleLR", "clip_grad_norm_"))
 @pytest.mark.parametrize("name", SETUPS)
 def test_setups(name):
     check(SETUPS[name], pairs())

@@ -83,6 +83,15 @@ def test_a_fault_of_emitted_code_is_an_error_that_names_it(fault):
     assert body.splitlines()[0].split(";")[0].split(" = ")[0] in message or "\n" in body
 
 
+def test_a_fault_in_what_is_called_names_the_line_of_the_call():
+    head = HEAD.replace("def run(", "def fill(y):\n    y[2, 0] = float32(1)\n\n\ndef run(")
+    run = interpreter.load(f"{head}    fill(y)\n", ["run"])["run"]
+    table = interpreter.Table(2)
+    table[0], table[1] = np.zeros(96, np.uint8), np.zeros((2, 3), np.float32)
+    with pytest.raises(CompileError, match="in `fill`(.|\n)*It computes: user.py:7  y = x \\+ 1"):
+        run(1, 0, table.begin(), np.zeros(2, np.int64), table)
+
+
 def test_what_is_right_is_no_fault():
     arena, x = execute(
         "y[1, 2] = float32(3); x[1, 2] = y[1, 2]; z[1, 2] = x[1, 2]; x[0, 0] = z[1, 2] + x[0, 1]"

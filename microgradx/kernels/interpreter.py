@@ -13,7 +13,7 @@ import math
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from types import SimpleNamespace
+from types import FrameType, SimpleNamespace
 from typing import NoReturn
 
 import numpy as np
@@ -180,13 +180,24 @@ def fault(what: str) -> NoReturn:
     while frame.f_code.co_filename == __file__ and frame.f_back:
         frame = frame.f_back
     file, number = frame.f_code.co_filename, frame.f_lineno
-    above = (linecache.getline(file, k).strip() for k in range(number, frame.f_code.co_firstlineno, -1))
-    user = next((line[2:] for line in above if line.startswith("# ")), "a part without a line of yours")
     place = f"    {file}:{number}    {linecache.getline(file, number).strip()}"
     raise CompileError(
         f"the compiled step is broken: {what}, in `{frame.f_code.co_name}`.\n{place}\n"
-        f"It computes: {user}\nPlease report this, and use mg.jit(step, fallback='eager') until it is mended."
+        f"It computes: {user_line(frame)}\n"
+        "Please report this, and use mg.jit(step, fallback='eager') until it is mended."
     )
+
+
+def user_line(frame: FrameType | None) -> str:
+    """The user's line above the one that an emitted function is at, or above the call of that function."""
+    file = frame.f_code.co_filename if frame else ""
+    while frame and frame.f_code.co_filename == file:
+        for number in range(frame.f_lineno, frame.f_code.co_firstlineno, -1):
+            line = linecache.getline(file, number).strip()
+            if line.startswith("# "):
+                return line[2:]
+        frame = frame.f_back
+    return "a part without a line of yours"
 
 
 # The words of microgradx.kernels.runtime

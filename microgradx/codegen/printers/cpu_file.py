@@ -4,10 +4,10 @@ The file is for reading: names are the user's, a comment gives the user's line, 
 """
 
 import inspect
-import re
-from collections.abc import Iterable
+from collections.abc import Hashable, Iterable
 from dataclasses import dataclass, field
 
+from microgradx import scalars
 from microgradx.codegen.ir.loops import Buffer, Place, Source
 from microgradx.codegen.ir.ops import Host
 from microgradx.codegen.ir.tree import plus
@@ -15,10 +15,11 @@ from microgradx.codegen.passes.schedule import PIECE, Chain, Schedule
 from microgradx.codegen.printers.cpu_printer import CpuPrinter
 from microgradx.codegen.printers.file import DTYPES, dtype_name, wrapped_call
 from microgradx.codegen.printers.function_names import called, does, left
+from microgradx.codegen.printers.repeats import alike, arrays_of, bound, joined, numberless, renamed, words
 from microgradx.codegen.printers.text import indent, times
 from microgradx.errors import CompileError
 from microgradx.kernels import philox
-from microgradx.kernels.source import define
+from microgradx.kernels.source import RESERVED, define, take_name
 
 VECTORS = {"exp", "expm1", "tanh", "erf", "log", "log1p", "sin", "cos"}
 """Functions that microgradx.kernels.vector_math has, for float32 as arithmetic that becomes vectors."""
@@ -35,8 +36,8 @@ WORDS = {"claim", "done", "join", "leave", "ready", "wait", "inside", "within", 
 GIVEN = "step", "gathering", "status"
 """What `run` has for its functions, beside the table of addresses."""
 
-WORD = re.compile(r"\b[^\W\d]\w*")
-"""A name in a line."""
+SHARED = "start", "stop", *GIVEN, "numbers", "random", "order"
+"""What those have for the functions of what comes again, beside its arrays."""
 
 ENTRY = {
     "steps": "int64", "gathering": "int64", "gate": "int64*", "status": "int64*", "table": "int64*",
@@ -72,23 +73,28 @@ class Emitter(CpuPrinter):
         self.addresses: list[Source] = [*map(Place, ("arena", "numbers", "order", "random"))]
         self.entry: list[str] = []
         self.given: dict[Chain, list[str]] = {}  # the parameters of a chain's function, but for its bounds
+        self.written: dict[Chain, list[list[str]]] = {}  # the lines of a chain's items
+        self.uses: dict[Chain, dict[str, None]] = {}  # the names in them
+        self.repeated: list[str] = []  # functions of what comes again
 
     def emit(self, apart: bool = False) -> Emitted:
         """The whole file; `apart` has a function `run` for every stage, to measure it."""
         self.name_buffers()
-        chains = self.plan.chains
-        behind = left([chain.items for chain in chains])
-        texts = [
-            self.chain(chain, called(chain.items, after))
-            for chain, after in zip(chains, behind, strict=True)
-            if not isinstance(chain.items[0], Host)
-        ]
+        chains = [chain for chain in self.plan.chains if not isinstance(chain.items[0], Host)]
+        for chain in chains:
+            self.used, self.whole = {}, chain.pieces == 1
+            self.written[chain], self.uses[chain] = self.texts(chain.items), self.used
+        for places in alike(self.written, self.looks):
+            self.call_instead(places)
+        behind = left([chain.items for chain in self.plan.chains])
+        names = dict(zip(self.plan.chains, behind, strict=True))
+        texts = [self.chain(chain, called(chain.items, names[chain])) for chain in chains]
         needed = {"steps"}.union(*self.given.values())
         needed |= {"status"} if any(item.checks for item in self.plan.items) else set()
         needed |= set() if self.plan.serial else {"gate", "helping"}
         self.entry = [name for name in ENTRY if name in needed]
         segments, runs = self.segments(apart)
-        body = [*self.helpers(), *self.rule_texts, *self.random(), *texts, *runs]
+        body = [*self.helpers(), *self.rule_texts, *self.random(), *self.repeated, *texts, *runs]
         text = self.file(body, self.sources(), {})
         return Emitted(
             text, segments, self.addresses, self.columns, self.width, self.blocks, self.entry, self.exact
@@ -133,22 +139,45 @@ class Emitter(CpuPrinter):
 
     def chain(self, chain: Chain, name: str) -> str:
         """A function that takes some rows through the items of a chain, in memory that it finds itself."""
-        self.used, self.whole = {}, chain.pieces == 1
-        lines = self.body(chain.items)
-        written = {*WORD.findall("\n".join(lines))}  # not what an operand that fell away has used
-        self.used = dict.fromkeys(word for word in self.used if word in written)
-        memory = self.memory(self.used)
+        lines = self.commented(chain.items, self.written[chain])
+        written = {*words(lines)}  # not what an operand that fell away has used
+        used = dict.fromkeys(word for word in self.uses[chain] if word in written)
+        memory = self.memory(used)
         chain.name = self.name(name)
-        given = [word for word in GIVEN if word in self.used]
+        given = [word for word in GIVEN if word in used]
         self.given[chain] = [*given, *["table"] * bool(memory)]
-        bounds = [] if self.whole else ["start", "stop"]
-        doc = f'"""{self.about(chain)}"""'
+        bounds = ["start", "stop"] if chain.pieces > 1 else []
+        rows = f", for rows start to stop of {chain.rows}" if bounds else ""
+        doc = f'"""{does(chain.items).capitalize()}{rows}."""'
         return define(chain.name, [*bounds, *self.given[chain]], [doc, *memory, *[""] * bool(memory), *lines])
 
-    def about(self, chain: Chain) -> str:
-        """The docstring of a function."""
-        rows = "" if self.whole else f", for rows start to stop of {chain.rows}"
-        return f"{does(chain.items).capitalize()}{rows}."
+    # What comes again
+
+    def call_instead(self, places: list[tuple[Chain, slice]]) -> None:
+        """Write one function of the items that are the same in several places, and a call behind each."""
+        items, lines = [(chain.items[of], joined(self.written[chain][of])) for chain, of in places][0]
+        given = [word for word in SHARED if word in words(lines)]
+        arrays = arrays_of(lines, self.looks)
+        own = [*arrays, *bound(lines)]
+        taken = {*words(lines), *RESERVED, *scalars.functions} - {*own}
+        names = {name: take_name(numberless(name), taken) for name in own}
+        behind, _ = left([items, [item for item in self.plan.items if item not in items]])
+        name = self.name(f"{numberless(called(items, behind))}_for")
+        doc = f'"""{does(items).capitalize()}, {len(places)} times, each for other arrays."""'
+        parameters = [*given, *(names[array] for array in arrays)]
+        self.repeated.append(define(name, parameters, [doc, *renamed(lines, names)]))
+        for chain, of in places:
+            texts = self.written[chain]
+            call = wrapped_call(name, [*given, *arrays_of(joined(texts[of]), self.looks)])
+            texts[of] = [*[[]] * (len(items) - 1), call]
+
+    def looks(self, name: str) -> tuple[Hashable, Hashable] | None:
+        """What the block of a name looks like, and where it lies."""
+        if name not in self.placed:
+            return None
+        buffer, _, shape = self.placed[name]
+        place = buffer.place if buffer.source is None else buffer.source
+        return (shape, buffer.dtype, buffer.stepped), place
 
     # The function that runs steps
 

@@ -64,11 +64,21 @@ class File(Text):
 
     def body(self, items: list[Item]) -> list[str]:
         """The lines of some items, with the user's lines before what they come from."""
-        lines: list[str] = []
-        said = None
+        return self.commented(items, self.texts(items))
+
+    def texts(self, items: list[Item]) -> list[list[str]]:
+        """The lines of each item."""
+        found: list[list[str]] = []
         for item in items:
             self.local = {}
-            written = self.item(item)
+            found.append(self.item(item))
+        return found
+
+    def commented(self, items: list[Item], texts: list[list[str]]) -> list[str]:
+        """The lines of items together, with the user's lines before what they come from."""
+        lines: list[str] = []
+        said = None
+        for item, written in zip(items, texts, strict=True):
             if item.line is not None and item.line != said:
                 lines.append(f"# {item.line}")
             said = last_line(item) or said
