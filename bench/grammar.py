@@ -17,6 +17,7 @@ import microgradx as mg
 from bench import shaping
 from bench.programs import BETWEEN, ENDINGS, INNER, Program, World
 from microgradx import nn, optim, primitives, scalars
+from microgradx.codegen.printers.repeats import renamed, words
 
 LARGEST = 150
 """Elements of a value: emitted files are also run by Python."""
@@ -182,6 +183,34 @@ class Builder:
                 self.values.pop(line.split(" = ")[0], None)
                 del self.world.names[line.split(" = ")[0]]
             del self.setup[started:]
+
+    def repeat(self) -> None:
+        """The last lines a few times more, as layers do: for what came of them, with leaves of their own."""
+        count = self.integer(1, min(3, len(self.body)))
+        lines, drawn = self.body[-count:], self.drawn[-count:]
+        made = [line.partition(" = ")[0] for line in lines]
+        read = {*words(lines)} & {*self.values} - {*made}
+        out = last = made[-1]
+        alike = [name for name in sorted(read) if looks(self[name]) == looks(self[out])]
+        own = [name for name in sorted(read) if self[name].is_leaf and self[name].requires_grad]
+        own = [name for name in own if self.chance(0.5)]
+        for _ in range(self.integer(2, 4)):
+            names = {name: self.input(self[name].shape, "leaf", self[name].dtype.name) for name in own}
+            names |= dict.fromkeys(alike[:1], last)
+            for rule, name, line in zip(drawn, made, lines, strict=True):
+                [text] = renamed([line.partition(" = ")[2]], names)
+                try:
+                    fits = self.add(rule, text)
+                except Exception:  # an index, of another shape
+                    fits = False
+                if not fits:
+                    return
+                names[name] = last = f"v{self.count - 1}"
+
+
+def looks(t: mg.Tensor) -> tuple[object, ...]:
+    """What a value must have in common with another that stands for it."""
+    return t.shape, t.dtype, t.requires_grad
 
 
 class Unfit(Exception):
@@ -375,6 +404,8 @@ def build(choice: Choice, seed: int = 0) -> tuple[Program, list[str]]:
         b.extend()
         if b.drawn and b.drawn[-1] in shaping.REFUSED:  # the next line's shapes may depend on values
             break
+    if b.body and b.drawn[-1] not in shaping.REFUSED and b.chance(0.15):
+        b.repeat()
     if not b.having(lambda t: t.dtype.kind == "f"):
         b.input(b.shape(), "leaf")
     ending = finish(b)
