@@ -154,8 +154,8 @@ def in_pieces(step: Callable[..., Any]) -> Any:
     return interpreted(step)
 
 
-CUT = {"ALONE": 0.0, "PIECE": 0.01}
-"""Nanoseconds of work below which a step, or a piece of it, is not divided."""
+CUT = {"ALONE": 0.0, "PIECE": 0.01, "WIDE": 2}
+"""Nanoseconds of work below which a step, or a piece of it, is not divided; the shortest axis to cut."""
 
 WAYS: dict[str, Callable[..., Any]] = {"interpret": interpreted, "pieces": in_pieces, "machine": mg.jit}
 """How a step can be compiled."""

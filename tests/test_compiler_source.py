@@ -11,7 +11,7 @@ import pytest
 
 import microgradx as mg
 from microgradx import nn, optim
-from microgradx.codegen.ir import program
+from microgradx.codegen.ir import loops, program
 from microgradx.codegen.passes import schedule, validate
 from microgradx.errors import ArgumentError, CompileError
 
@@ -146,6 +146,41 @@ def test_the_loops_of_a_deep_network_are_written_once(model, threaded, monkeypat
     shallow, deep = ([line.strip()[:4] for line in text.splitlines()] for text in texts)
     assert shallow.count("for ") + 2 * (model == "normed") >= deep.count("for ")
     assert "_for(" in texts[1]
+
+
+@pytest.mark.parametrize("step", ["as_wide"], indirect=True)
+def test_batch_norm_waits_for_all_rows_once_in_each_direction(step):
+    waits = {text.partition(", status")[0] for text in step.source.split("ready(gate, ")[1:]}
+    assert len(waits) == 5
+
+
+def owners(view, axis, rows):
+    """Which rows touch each element of a buffer."""
+    found = [set() for _ in range(view.buffer.size)]
+    for index in np.ndindex(view.shape):
+        at = view.offset + sum(i * s for i, s in zip(index, view.strides, strict=True))
+        found[at].add(index[axis])
+    return found
+
+
+@pytest.mark.parametrize("shape", [(6,), (4, 6), (1, 6), (2, 3, 4), (4, 4)], ids=str)
+def test_rows_share_out_a_buffer_as_is_said(shape):
+    whole = loops.Buffer("x", shape, np.dtype(np.float32)).view()
+    changes = [
+        lambda x: x, np.transpose, lambda x: x[..., 1:], lambda x: x[1:], lambda x: x[..., ::2],
+        lambda x: x[::-1], lambda x: np.broadcast_to(x, (3, *x.shape)), np.ravel,
+    ]  # fmt: skip
+    said = 0
+    for change in changes:
+        view = whole.through(change)
+        for axis, rows in enumerate(view.shape):
+            parts = view.parts(axis, rows)
+            if parts is not None:
+                said += 1
+                for element, owner in enumerate(owners(view, axis, rows)):
+                    assert owner <= {element // parts % rows}
+            assert view.aligned(axis, rows) <= (parts is not None)
+    assert said >= 2
 
 
 @pytest.mark.parametrize(

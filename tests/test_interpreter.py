@@ -179,9 +179,9 @@ def test_what_cannot_be_compiled_goes_on_line_by_line_where_one_asks_for_it():
 # Validators: what a broken pass leaves behind
 
 
-def nest(out, *args, domain=(2, 3), axis=0):
+def nest(out, *args, domain=(2, 3)):
     """A loop around one sum of operands."""
-    return loops.Nest(None, domain, axis, [loops.Compute(out, mg.scalars.add, args)])
+    return loops.Nest(None, domain, [loops.Compute(out, mg.scalars.add, args)])
 
 
 def memory(name, shape=(2, 3), source=None):
@@ -199,7 +199,7 @@ BROKEN = {
     "y is (2, 3) for loops over (6,)": [nest(Y, 1.0, 2.0, domain=(6,))],
     "the loops run over (2, 1), cut along axis 0": [nest(memory("y", (2, 1)), 1.0, 2.0, domain=(2, 1))],
     "axis 2 is none of (2, 3)": [nest(Y, loops.Index(2), READ)],
-    "it reduces axes (2,) of (2, 3)": [loops.Nest(None, (2, 3), 0, [loops.Reduce(Y, "sum", READ, (2,))])],
+    "it reduces axes (2,) of (2, 3)": [loops.Nest(None, (2, 3), [loops.Reduce(Y, "sum", READ, (2,))])],
 }
 
 

@@ -73,11 +73,21 @@ def make_affine(start, stop, step, gathering, table):
             affine[i, j] = affine_product[i, j] + bias_0[j]
 
 
-def make_total(start, stop, table):
+def forward(start, stop, table):
     """Forward, for rows start to stop of 128."""
     arena = block_at(table, 0, (1,), uint8)
-    total = block(arena, 0, (128,), float32)
+    total = block(arena, 262144, (128,), float32)
     affine = block(arena, 65536, (128, 128), float32)
+    centre = block(arena, 539648, (1, 128), float32)
+    squares = block(arena, 262144, (128,), float32)
+    centred = block(arena, 0, (128, 128), float32)
+    spread = block(arena, 541184, (1, 128), float32)
+    add_2 = block(arena, 540160, (1, 128), float32)
+    rsqrt_1 = block(arena, 540672, (1, 128), float32)
+    normal = block(arena, 196608, (128, 128), float32)
+    weight_1 = block_at(table, 10, (128,), float32)
+    bias_1 = block_at(table, 11, (128,), float32)
+    relu_1 = block(arena, 131072, (128, 128), float32)
 
     # test_compiler_source.py:41  logits = model(x)
     for j in range(start, stop):
@@ -85,90 +95,46 @@ def make_total(start, stop, table):
     for i in range(128):
         for j in range(start, stop):
             total[j] += affine[i, j]
-
-
-def make_centre(table):
-    """Forward."""
-    arena = block_at(table, 0, (1,), uint8)
-    total = block(arena, 0, (128,), float32)
-    centre = block(arena, 479232, (1, 128), float32)
-
-    # test_compiler_source.py:41  logits = model(x)
-    for i in range(128):
+    for i in range(start, stop):
         centre[0, i] = total[i] / float32(128)
-
-
-def make_centred(table):
-    """Forward."""
-    arena = block_at(table, 0, (1,), uint8)
-    affine = block(arena, 65536, (128, 128), float32)
-    centre = block(arena, 479232, (1, 128), float32)
-    centred = block(arena, 0, (128, 128), float32)
-
-    # test_compiler_source.py:41  logits = model(x)
-    for i in range(128):
-        for j in range(128):
-            centred[i, j] = affine[i, j] - centre[0, j]
-
-
-def make_squares(start, stop, table):
-    """Forward, for rows start to stop of 128."""
-    arena = block_at(table, 0, (1,), uint8)
-    squares = block(arena, 65536, (128,), float32)
-    centred = block(arena, 0, (128, 128), float32)
-
-    # test_compiler_source.py:41  logits = model(x)
     for j in range(start, stop):
         squares[j] = float32(0)
     for i in range(128):
         for j in range(start, stop):
+            centred[i, j] = affine[i, j] - centre[0, j]
             squares[j] += centred[i, j] * centred[i, j]
-
-
-def forward(table):
-    """Forward."""
-    arena = block_at(table, 0, (1,), uint8)
-    squares = block(arena, 65536, (128,), float32)
-    spread = block(arena, 479744, (1, 128), float32)
-    add_2 = block(arena, 480256, (1, 128), float32)
-    rsqrt_1 = block(arena, 480768, (1, 128), float32)
-
-    # test_compiler_source.py:41  logits = model(x)
-    for i in range(128):
+    for i in range(start, stop):
         spread[0, i] = squares[i] / float32(128)
         add_2[0, i] = spread[0, i] + float32(1e-05)
         rsqrt_1[0, i] = rsqrt(add_2[0, i])
+    for i in range(128):
+        for j in range(start, stop):
+            normal[i, j] = centred[i, j] * rsqrt_1[0, j]
+            relu_1[i, j] = relu(normal[i, j] * weight_1[j] + bias_1[j])
 
 
 def forward_and_back(start, stop, status, table):
     """Forward and gradients, for rows start to stop of 128."""
     arena = block_at(table, 0, (1,), uint8)
-    centred = block(arena, 0, (128, 128), float32)
-    rsqrt_1 = block(arena, 480768, (1, 128), float32)
-    normal = block(arena, 131072, (128, 128), float32)
-    weight_1 = block_at(table, 10, (128,), float32)
-    bias_1 = block_at(table, 11, (128,), float32)
-    relu_1 = block(arena, 65536, (128, 128), float32)
     logits_product = block(arena, 458752, (128, 10), float32)
+    relu_1 = block(arena, 131072, (128, 128), float32)
     weight_3 = block_at(table, 12, (128, 10), float32)
     bias_3 = block_at(table, 13, (10,), float32)
-    logits = block(arena, 463872, (128, 10), float32)
-    exp_shifted = block(arena, 468992, (128, 10), float32)
-    total_2 = block(arena, 481280, (128,), float32)
+    logits = block(arena, 524288, (128, 10), float32)
+    exp_shifted = block(arena, 529408, (128, 10), float32)
+    total_2 = block(arena, 541696, (128,), float32)
     y = block_at(table, 5, (128,), int64)
-    labelled = block(arena, 481792, (128,), float32)
+    labelled = block(arena, 542208, (128,), float32)
     positions = block_at(table, 14, (10,), int64)
-    g_logits = block(arena, 474112, (128, 10), float32)
-    g_relu_1 = block(arena, 196608, (128, 128), float32)
+    g_logits = block(arena, 534528, (128, 10), float32)
+    g_relu_1 = block(arena, 65536, (128, 128), float32)
     g_add_3 = block(arena, 262144, (128, 128), float32)
+    weight_1 = block_at(table, 10, (128,), float32)
     g_normal = block(arena, 327680, (128, 128), float32)
+    rsqrt_1 = block(arena, 540672, (1, 128), float32)
     g_subtract_3 = block(arena, 393216, (128, 128), float32)
 
     # test_compiler_source.py:41  logits = model(x)
-    for i in range(start, stop):
-        for j in range(128):
-            normal[i, j] = centred[i, j] * rsqrt_1[0, j]
-            relu_1[i, j] = relu(normal[i, j] * weight_1[j] + bias_1[j])
     matmul(logits_product, relu_1, weight_3, start, stop)
     for i in range(start, stop):
         top = float32(-inf)
@@ -198,9 +164,9 @@ def forward_and_back(start, stop, status, table):
 def make_loss_out(step, table):
     """Forward."""
     arena = block_at(table, 0, (1,), uint8)
-    total_2 = block(arena, 481280, (128,), float32)
-    labelled = block(arena, 481792, (128,), float32)
-    total_3 = block(arena, 482304, (1,), float32)
+    total_2 = block(arena, 541696, (128,), float32)
+    labelled = block(arena, 542208, (128,), float32)
+    total_3 = block(arena, 544256, (1,), float32)
     loss_out = block_at(table, 15, (1,), float32)
 
     # test_compiler_source.py:42  loss = nn.cross_entropy(logits, y)
@@ -212,36 +178,48 @@ def make_loss_out(step, table):
 
 
 def back_and_update(start, stop, step, table):
-    """Forward, gradients and adam on 1,536 parameters, for rows start to stop of 128."""
+    """Forward, gradients and adam on 1,664 parameters, for rows start to stop of 128."""
     numbers = block_at(table, 1, (1, 8), float64)
     arena = block_at(table, 0, (1,), uint8)
     g_weight_3 = block_at(table, 16, (128, 10), float32)
-    relu_1 = block(arena, 65536, (128, 128), float32)
-    g_logits = block(arena, 474112, (128, 10), float32)
-    g_reshape_4 = block(arena, 196608, (128,), float32)
-    g_reshape_3 = block(arena, 458752, (128,), float32)
+    relu_1 = block(arena, 131072, (128, 128), float32)
+    g_logits = block(arena, 534528, (128, 10), float32)
+    g_reshape_4 = block(arena, 524288, (128,), float32)
+    g_reshape_3 = block(arena, 529408, (128,), float32)
     g_add_3 = block(arena, 262144, (128, 128), float32)
-    normal = block(arena, 131072, (128, 128), float32)
-    g_rsqrt_1 = block(arena, 463872, (128,), float32)
+    normal = block(arena, 196608, (128, 128), float32)
+    g_rsqrt_1 = block(arena, 542720, (128,), float32)
     g_normal = block(arena, 327680, (128, 128), float32)
     centred = block(arena, 0, (128, 128), float32)
-    g_centre = block(arena, 468992, (128,), float32)
+    g_centre = block(arena, 543232, (128,), float32)
     g_subtract_3 = block(arena, 393216, (128, 128), float32)
+    rsqrt_1 = block(arena, 540672, (1, 128), float32)
+    add_2 = block(arena, 540160, (1, 128), float32)
+    g_squares = block(arena, 543744, (1, 128), float32)
+    g_mean_2 = block(arena, 540160, (128,), float32)
+    g_centred = block(arena, 65536, (128, 128), float32)
+    divide_3 = block(arena, 540672, (1, 128), float32)
+    divide_4 = block(arena, 542720, (1, 128), float32)
+    g_bias_0 = block_at(table, 17, (128,), float32)
+    g_affine = block(arena, 458752, (128, 128), float32)
+    bias_0 = block_at(table, 9, (128,), float32)
+    bias_0_m = block_at(table, 18, (128,), float32)
+    bias_0_v = block_at(table, 19, (128,), float32)
     weight_1 = block_at(table, 10, (128,), float32)
-    weight_1_m = block_at(table, 17, (128,), float32)
-    weight_1_v = block_at(table, 18, (128,), float32)
+    weight_1_m = block_at(table, 20, (128,), float32)
+    weight_1_v = block_at(table, 21, (128,), float32)
     bias_1 = block_at(table, 11, (128,), float32)
-    bias_1_m = block_at(table, 19, (128,), float32)
-    bias_1_v = block_at(table, 20, (128,), float32)
+    bias_1_m = block_at(table, 22, (128,), float32)
+    bias_1_v = block_at(table, 23, (128,), float32)
     weight_3 = block_at(table, 12, (128, 10), float32)
-    weight_3_m = block_at(table, 21, (128, 10), float32)
-    weight_3_v = block_at(table, 22, (128, 10), float32)
-    centre = block(arena, 479232, (1, 128), float32)
-    running_mean_1 = block_at(table, 23, (128,), float32)
-    spread = block(arena, 479744, (1, 128), float32)
-    running_var_1 = block_at(table, 24, (128,), float32)
-    g_weight_1_home = block_at(table, 25, (128,), float32)
-    g_bias_1_home = block_at(table, 26, (128,), float32)
+    weight_3_m = block_at(table, 24, (128, 10), float32)
+    weight_3_v = block_at(table, 25, (128, 10), float32)
+    centre = block(arena, 539648, (1, 128), float32)
+    running_mean_1 = block_at(table, 26, (128,), float32)
+    spread = block(arena, 541184, (1, 128), float32)
+    running_var_1 = block_at(table, 27, (128,), float32)
+    g_weight_1_home = block_at(table, 28, (128,), float32)
+    g_bias_1_home = block_at(table, 29, (128,), float32)
 
     # gradient of: test_compiler_source.py:41  logits = model(x)
     matmul_tn(g_weight_3, relu_1, g_logits, start, stop)
@@ -262,7 +240,31 @@ def back_and_update(start, stop, step, table):
     for i in range(128):
         for j in range(start, stop):
             g_centre[j] += -g_subtract_3[i, j]
+    for i in range(start, stop):
+        g_add_2 = g_rsqrt_1[i] * (float32(-0.5) * rsqrt_1[0, i] / add_2[0, i])
+        g_squares[0, i] = g_add_2 * float32(0.0078125)
+    for j in range(start, stop):
+        g_mean_2[j] = float32(0)
+    for i in range(128):
+        for j in range(start, stop):
+            multiply_4 = g_squares[0, j] * centred[i, j]
+            g_centred[i, j] = multiply_4 + multiply_4
+            g_mean_2[j] += -g_centred[i, j]
+    for i in range(start, stop):
+        divide_3[0, i] = g_mean_2[i] / float32(128)
+        divide_4[0, i] = g_centre[i] / float32(128)
+    for j in range(start, stop):
+        g_bias_0[j] = float32(0)
+    for i in range(128):
+        for j in range(start, stop):
+            add_5 = g_subtract_3[i, j] + g_centred[i, j] + divide_3[0, j]
+            g_affine[i, j] = add_5 + divide_4[0, j]
+            g_bias_0[j] += g_affine[i, j]
     # test_compiler_source.py:46  optimizer.step()
+    adam(
+        start, stop, flat(bias_0), flat(g_bias_0), flat(bias_0_m), flat(bias_0_v), numbers,
+        step, 0
+    )
     adam(
         start, stop, flat(weight_1), flat(g_reshape_3), flat(weight_1_m), flat(weight_1_v),
         numbers, step, 0
@@ -289,11 +291,11 @@ def back_and_update_bias_3(step, table):
     """Gradients and adam on 10 parameters."""
     numbers = block_at(table, 1, (1, 8), float64)
     arena = block_at(table, 0, (1,), uint8)
-    g_bias_3 = block_at(table, 27, (10,), float32)
-    g_logits = block(arena, 474112, (128, 10), float32)
+    g_bias_3 = block_at(table, 30, (10,), float32)
+    g_logits = block(arena, 534528, (128, 10), float32)
     bias_3 = block_at(table, 13, (10,), float32)
-    bias_3_m = block_at(table, 28, (10,), float32)
-    bias_3_v = block_at(table, 29, (10,), float32)
+    bias_3_m = block_at(table, 31, (10,), float32)
+    bias_3_v = block_at(table, 32, (10,), float32)
 
     # gradient of: test_compiler_source.py:41  logits = model(x)
     for j in range(10):
@@ -305,89 +307,16 @@ def back_and_update_bias_3(step, table):
     adam(0, 10, flat(bias_3), flat(g_bias_3), flat(bias_3_m), flat(bias_3_v), numbers, step, 0)
 
 
-def make_g_squares_and_divide_4(table):
-    """Gradients."""
-    arena = block_at(table, 0, (1,), uint8)
-    rsqrt_1 = block(arena, 480768, (1, 128), float32)
-    add_2 = block(arena, 480256, (1, 128), float32)
-    g_rsqrt_1 = block(arena, 463872, (128,), float32)
-    g_squares = block(arena, 131072, (1, 128), float32)
-    g_centre = block(arena, 468992, (128,), float32)
-    divide_4 = block(arena, 196608, (1, 128), float32)
-
-    # gradient of: test_compiler_source.py:41  logits = model(x)
-    for i in range(128):
-        g_add_2 = g_rsqrt_1[i] * (float32(-0.5) * rsqrt_1[0, i] / add_2[0, i])
-        g_squares[0, i] = g_add_2 * float32(0.0078125)
-    for i in range(128):
-        divide_4[0, i] = g_centre[i] / float32(128)
-
-
-def make_g_centred(table):
-    """Gradients."""
-    arena = block_at(table, 0, (1,), uint8)
-    g_squares = block(arena, 131072, (1, 128), float32)
-    centred = block(arena, 0, (128, 128), float32)
-    g_centred = block(arena, 65536, (128, 128), float32)
-
-    # gradient of: test_compiler_source.py:41  logits = model(x)
-    for i in range(128):
-        for j in range(128):
-            multiply_4 = g_squares[0, j] * centred[i, j]
-            g_centred[i, j] = multiply_4 + multiply_4
-
-
-def make_g_mean_2(start, stop, table):
-    """Gradients, for rows start to stop of 128."""
-    arena = block_at(table, 0, (1,), uint8)
-    g_mean_2 = block(arena, 0, (128,), float32)
-    g_centred = block(arena, 65536, (128, 128), float32)
-
-    # gradient of: test_compiler_source.py:41  logits = model(x)
-    for j in range(start, stop):
-        g_mean_2[j] = float32(0)
-    for i in range(128):
-        for j in range(start, stop):
-            g_mean_2[j] += -g_centred[i, j]
-
-
-def make_divide_3(table):
-    """Gradients."""
-    arena = block_at(table, 0, (1,), uint8)
-    g_mean_2 = block(arena, 0, (128,), float32)
-    divide_3 = block(arena, 131072, (1, 128), float32)
-
-    # gradient of: test_compiler_source.py:41  logits = model(x)
-    for i in range(128):
-        divide_3[0, i] = g_mean_2[i] / float32(128)
-
-
-def make_g_affine(table):
-    """Gradients."""
-    arena = block_at(table, 0, (1,), uint8)
-    g_subtract_3 = block(arena, 393216, (128, 128), float32)
-    g_centred = block(arena, 65536, (128, 128), float32)
-    divide_3 = block(arena, 131072, (1, 128), float32)
-    divide_4 = block(arena, 196608, (1, 128), float32)
-    g_affine = block(arena, 0, (128, 128), float32)
-
-    # gradient of: test_compiler_source.py:41  logits = model(x)
-    for i in range(128):
-        for j in range(128):
-            add_5 = g_subtract_3[i, j] + g_centred[i, j] + divide_3[0, j]
-            g_affine[i, j] = add_5 + divide_4[0, j]
-
-
 def back_and_update_weight_0(start, stop, step, table):
     """Gradients and adam on 100,352 parameters, for rows start to stop of 784."""
     numbers = block_at(table, 1, (1, 8), float64)
     arena = block_at(table, 0, (1,), uint8)
-    g_weight_0 = block_at(table, 30, (784, 128), float32)
+    g_weight_0 = block_at(table, 33, (784, 128), float32)
     x = block_at(table, 4, (128, 784), float32)
-    g_affine = block(arena, 0, (128, 128), float32)
+    g_affine = block(arena, 458752, (128, 128), float32)
     weight_0 = block_at(table, 8, (784, 128), float32)
-    weight_0_m = block_at(table, 31, (784, 128), float32)
-    weight_0_v = block_at(table, 32, (784, 128), float32)
+    weight_0_m = block_at(table, 34, (784, 128), float32)
+    weight_0_v = block_at(table, 35, (784, 128), float32)
 
     # gradient of: test_compiler_source.py:41  logits = model(x)
     matmul_tn(g_weight_0, x, g_affine, start, stop)
@@ -398,100 +327,37 @@ def back_and_update_weight_0(start, stop, step, table):
     )
 
 
-def back_and_update_bias_0(start, stop, step, table):
-    """Gradients and adam on 128 parameters, for rows start to stop of 128."""
-    numbers = block_at(table, 1, (1, 8), float64)
-    arena = block_at(table, 0, (1,), uint8)
-    g_bias_0 = block_at(table, 33, (128,), float32)
-    g_affine = block(arena, 0, (128, 128), float32)
-    bias_0 = block_at(table, 9, (128,), float32)
-    bias_0_m = block_at(table, 34, (128,), float32)
-    bias_0_v = block_at(table, 35, (128,), float32)
-
-    # gradient of: test_compiler_source.py:41  logits = model(x)
-    for j in range(start, stop):
-        g_bias_0[j] = float32(0)
-    for i in range(128):
-        for j in range(start, stop):
-            g_bias_0[j] += g_affine[i, j]
-    # test_compiler_source.py:46  optimizer.step()
-    adam(
-        start, stop, flat(bias_0), flat(g_bias_0), flat(bias_0_m), flat(bias_0_v), numbers,
-        step, 0
-    )
-
-
 def run(steps, gathering, gate, status, table, helping):
     """Run some steps, piece by piece: any number of threads may call this at once."""
     ticket = join(gate, helping)
-    while ticket < 45 * steps:
-        step, piece = ticket // 45, ticket % 45
+    while ticket < 28 * steps:
+        step, piece = ticket // 28, ticket % 28
         if piece < 2:
             # forward: 128 rows in 2 pieces
-            if ready(gate, 45 * step, status):
+            if ready(gate, 28 * step, status):
                 status[1] = step
                 make_affine(64 * piece, 64 * piece + 64, step, gathering, table)
-        elif piece < 4:
-            # forward: 128 rows in 2 pieces
-            if ready(gate, 45 * step + 2, status):
-                make_total(64 * (piece - 2), 64 * (piece - 2) + 64, table)
-        elif piece < 5:
-            # forward
-            if ready(gate, 45 * step + 4, status):
-                make_centre(table)
         elif piece < 6:
-            # forward
-            if ready(gate, 45 * step + 5, status):
-                make_centred(table)
+            # forward: 128 rows in 4 pieces
+            if ready(gate, 28 * step + 2, status):
+                forward(32 * (piece - 2), 32 * (piece - 2) + 32, table)
         elif piece < 9:
-            # forward: 128 rows in 3 pieces
-            if ready(gate, 45 * step + 6, status):
-                make_squares(43 * (piece - 6), min(43 * (piece - 6) + 43, 128), table)
-        elif piece < 10:
-            # forward
-            if ready(gate, 45 * step + 9, status):
-                forward(table)
-        elif piece < 14:
-            # forward and gradients: 128 rows in 4 pieces
-            if ready(gate, 45 * step + 10, status):
-                forward_and_back(32 * (piece - 10), 32 * (piece - 10) + 32, status, table)
-        elif piece < 25:
-            # forward, gradients and adam on 1,536 parameters: 128 rows in 11 pieces
-            if ready(gate, 45 * step + 14, status):
-                back_and_update(12 * (piece - 14), min(12 * (piece - 14) + 12, 128), step, table)
-        elif piece < 26:
+            # forward and gradients: 128 rows in 3 pieces
+            if ready(gate, 28 * step + 6, status):
+                forward_and_back(43 * (piece - 6), min(43 * (piece - 6) + 43, 128), status, table)
+        elif piece < 17:
+            # forward, gradients and adam on 1,664 parameters: 128 rows in 8 pieces
+            if ready(gate, 28 * step + 9, status):
+                back_and_update(16 * (piece - 9), 16 * (piece - 9) + 16, step, table)
+        elif piece < 18:
             # forward; gradients and adam on 10 parameters
-            if ready(gate, 45 * step + 14, status):
+            if ready(gate, 28 * step + 9, status):
                 make_loss_out(step, table)
                 back_and_update_bias_3(step, table)
-        elif piece < 27:
-            # gradients
-            if ready(gate, 45 * step + 26, status):
-                make_g_squares_and_divide_4(table)
-        elif piece < 28:
-            # gradients
-            if ready(gate, 45 * step + 27, status):
-                make_g_centred(table)
-        elif piece < 31:
-            # gradients: 128 rows in 3 pieces
-            if ready(gate, 45 * step + 28, status):
-                make_g_mean_2(43 * (piece - 28), min(43 * (piece - 28) + 43, 128), table)
-        elif piece < 32:
-            # gradients
-            if ready(gate, 45 * step + 31, status):
-                make_divide_3(table)
-        elif piece < 33:
-            # gradients
-            if ready(gate, 45 * step + 32, status):
-                make_g_affine(table)
-        elif piece < 43:
-            # gradients and adam on 100,352 parameters: 784 rows in 10 pieces
-            if ready(gate, 45 * step + 33, status):
-                back_and_update_weight_0(80 * (piece - 33), min(80 * (piece - 33) + 80, 784), step, table)
         else:
-            # gradients and adam on 128 parameters: 128 rows in 2 pieces
-            if ready(gate, 45 * step + 33, status):
-                back_and_update_bias_0(64 * (piece - 43), 64 * (piece - 43) + 64, step, table)
+            # gradients and adam on 100,352 parameters: 784 rows in 10 pieces
+            if ready(gate, 28 * step + 18, status):
+                back_and_update_weight_0(80 * (piece - 18), min(80 * (piece - 18) + 80, 784), step, table)
         done(gate)
         ticket = claim(gate)
-    leave(gate, 45 * steps, helping)
+    leave(gate, 28 * steps, helping)

@@ -235,7 +235,6 @@ def forward_and_back(step, gathering, status, table):
             g_mean_2[j] += -g_centred[i, j]
     for i in range(16):
         divide_7[0, i] = g_mean_2[i] / float32(50)
-    for i in range(16):
         divide_8[0, i] = g_centre[i] / float32(50)
     for i in range(50):
         for j in range(16):

@@ -76,16 +76,29 @@ class View:
         """Whether its elements lie one after the other."""
         return dense(self.shape, self.strides)
 
+    def parts(self, axis: int | None, rows: int) -> int | None:
+        """How its rows along an axis share out its buffer: element e is row e // parts % rows's alone.
+
+        None where `rows` are not what lies along the axis, or several of them meet in an element.
+        """
+        if axis is None or rows < 2 or axis >= self.ndim or self.shape[axis] != rows:
+            return None
+        part = self.strides[axis]
+        others = [s for a, s in enumerate(self.strides) if a != axis and self.shape[a] > 1]
+        sizes = [n for a, n in enumerate(self.shape) if a != axis and n > 1]
+        if part < 1 or self.offset < 0 or any(s < 0 for s in others):
+            return None
+        turn = part * rows
+        inside = sum((n - 1) * s for n, s in zip(sizes, others, strict=True) if s % turn)
+        return part if self.offset % turn + inside < part else None
+
     def aligned(self, axis: int | None, rows: int) -> bool:
         """Whether row i along an axis touches nothing but the i-th of `rows` parts of its buffer."""
-        size = self.buffer.size
-        if axis is None or rows < 2 or size % rows or axis >= self.ndim:
-            return False
-        row = size // rows
-        others = [(n, s) for a, (n, s) in enumerate(zip(self.shape, self.strides, strict=True)) if a != axis]
-        if self.shape[axis] != rows or self.strides[axis] != row or any(s < 0 for _, s in others):
-            return False
-        return self.offset >= 0 and self.offset + sum((n - 1) * s for n, s in others if n) < row
+        return (
+            self.size > 0
+            and self.buffer.size % rows == 0
+            and self.parts(axis, rows) == self.buffer.size // rows
+        )
 
     def through(self, change: Callable[[np.ndarray], np.ndarray]) -> "View":
         """What NumPy makes of it when it reshapes, transposes, slices ...; ValueError for a copy."""
@@ -214,8 +227,17 @@ class Nest(Item):
     """Loops over a domain around statements; `axis` is the one that is cut into pieces."""
 
     domain: tuple[int, ...]
-    axis: int | None
     statements: list[Statement]
+    axis: int | None = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.axis = next(iter(self.cuts), None)
+
+    @property
+    def cuts(self) -> list[int]:
+        """The axes that may be cut: those along which nothing is taken together."""
+        reduced = {a for s in self.statements if isinstance(s, Reduce) for a in s.axes}
+        return [a for a in range(len(self.domain)) if a not in reduced]
 
     @property
     def rows(self) -> int:  # type: ignore[override]
@@ -308,8 +330,7 @@ def squeezed(nest: Nest) -> Nest:
         axes, arg = tuple(new[a] for a in s.axes if a in new), Read(view(s.arg.view, every))
         alone = Compute(out, None, (0 if s.kind.startswith("arg") else arg,))
         statements.append(Reduce(out, s.kind, arg, axes) if axes else alone)
-    axis = nest.axis if nest.axis is None else new.get(nest.axis)
-    return Nest(nest.line, tuple(nest.domain[a] for a in kept), axis, statements)
+    return Nest(nest.line, tuple(nest.domain[a] for a in kept), statements)
 
 
 @dataclass(eq=False)

@@ -52,4 +52,4 @@ def collapsed(nest: Nest) -> Nest:
                        tuple(map(size, left)))  # fmt: skip
             over = tuple(k for k, g in enumerate(groups) if g[0] in axes)
             new.append(Reduce(out, s.kind, Read(merge(s.arg.view)), over))
-    return Nest(nest.line, tuple(map(size, groups)), nest.axis, new)
+    return Nest(nest.line, tuple(map(size, groups)), new)

@@ -36,6 +36,11 @@ class Chunked(Nest):
 
     chunks: int = 1
 
+    @property
+    def cuts(self) -> list[int]:
+        """None: a row is not one block's."""
+        return []
+
     def makes(self, s: Statement) -> tuple[int, ...]:
         """A result for each part."""
         return super().makes(s) + (self.chunks,) * isinstance(s, Reduce)
@@ -259,7 +264,7 @@ def cut_sums(nest: Nest, shape: Shape) -> list[Item]:
             after.append(summed(nest, partial, s.out, s.kind, s.out.ndim))
             s = replace(s, out=partial.view())
         statements.append(s)
-    return [Chunked(nest.line, nest.domain, None, statements, chunks), *after]  # a row is not one block's
+    return [Chunked(nest.line, nest.domain, statements, chunks), *after]
 
 
 def in_parts(out: View, shape: tuple[int, ...]) -> Buffer:
@@ -270,6 +275,5 @@ def in_parts(out: View, shape: tuple[int, ...]) -> Buffer:
 
 def summed(item: Item, partial: Buffer, out: View, kind: str, axis: int) -> Nest:
     """The nest that takes partial results together along an axis."""
-    kept = 0 if out.ndim and axis else 1 if out.ndim else None
     sums: list[Statement] = [Reduce(out, kind, Read(partial.view()), (axis,))]
-    return squeezed(Nest(item.line, partial.shape, kept, sums))
+    return squeezed(Nest(item.line, partial.shape, sums))

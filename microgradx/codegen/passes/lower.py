@@ -145,8 +145,7 @@ class Lowering:
     def nest(self, out: View, function: Elementwise | None, *args: Operand, **constants: float) -> View:
         """out[...] = function(*args, **constants), element by element; without a function, a copy."""
         given = tuple(Read(a.view.spread(out.shape)) if isinstance(a, Read) else a for a in args)
-        axis = 0 if out.shape else None
-        self.add(Nest(None, out.shape, axis, [Compute(out, function, given, constants)]))
+        self.add(Nest(None, out.shape, [Compute(out, function, given, constants)]))
         return out
 
     def compute(
@@ -194,7 +193,7 @@ class Lowering:
         """The same for axes counted from 0, which go away."""
         kept = tuple(a for a in range(view.ndim) if a not in axes)
         out = self.new(tuple(view.shape[a] for a in kept), dtype or view.dtype, name)
-        self.add(Nest(None, view.shape, kept[0] if kept else None, [Reduce(out, kind, Read(view), axes)]))
+        self.add(Nest(None, view.shape, [Reduce(out, kind, Read(view), axes)]))
         return out
 
     def copy(self, view: View, name: str = "copy", dtype: DTypeLike | None = None) -> View:

@@ -18,7 +18,8 @@ from microgradx.codegen.passes.fuse import fuse, gather_rows, stored
 
 ALONE = 25_000.0  # nanoseconds of work in a step below which one thread is faster than two
 PIECE = 12_000.0  # nanoseconds that a piece should take
-LINE = 64
+LINE = 64  # bytes that move between memory and a core together
+WIDE = 64  # elements along an axis from which on loops may be cut along it, not along the first
 
 
 @dataclass(eq=False)
@@ -116,10 +117,32 @@ class Stager:
         (a, view_a, axis_a), (b, view_b, axis_b) = first, second
         if self.serial or a.rows == b.rows == 1:
             return True
-        return a.rows == b.rows and view_a.aligned(axis_a, a.rows) and view_b.aligned(axis_b, b.rows)
+        return a.rows == b.rows and None is not view_a.parts(axis_a, a.rows) == view_b.parts(axis_b, b.rows)
 
     def place(self, item: Item, least: int = 0) -> None:
-        """Set an item's stage: after, or together with, all that it depends on."""
+        """Set an item's stage: after, or together with, all that it depends on.
+
+        Loops are cut along the axis with which they come first: columns follow columns, as in BatchNorm.
+        """
+        if isinstance(item, Nest):
+            wide = [axis for axis in item.cuts[1:] if item.domain[axis] >= WIDE and not self.serial]
+            stages: dict[int, int] = {}
+            for item.axis in item.cuts[:1] + wide:
+                stages[item.axis] = self.earliest(item, least)
+            item.axis = min(stages, key=stages.__getitem__, default=None)
+        stage = self.earliest(item, least)
+        if isinstance(item, Host):  # alone: compiled code ends before it and begins again behind it
+            stage = max(stage, *(i.stage + 1 for accesses in (*self.readers.values(), *self.writers.values())
+                                 for i, *_ in accesses), 0, 0)  # fmt: skip
+            self.least = stage + 1
+        item.stage = max(stage, getattr(self, "least", 0) if not isinstance(item, Host) else 0)
+        for view, axis in item.reads():
+            self.readers[view.buffer].append((item, view, axis))
+        for view, axis in item.writes():
+            self.writers[view.buffer].append((item, view, axis))
+
+    def earliest(self, item: Item, least: int) -> int:
+        """The first stage in which all that an item depends on is done, as far as its rows need it."""
         stage = least
         reads = [(item, view, axis) for view, axis in item.reads()]
         writes = [(item, view, axis) for view, axis in item.writes()]
@@ -128,15 +151,7 @@ class Stager:
         for earlier, now in pairs:
             if earlier[0] is not item:
                 stage = max(stage, earlier[0].stage + (not self.together(earlier, now)))
-        if isinstance(item, Host):  # alone: compiled code ends before it and begins again behind it
-            stage = max(stage, *(i.stage + 1 for accesses in (*self.readers.values(), *self.writers.values())
-                                 for i, *_ in accesses), 0, 0)  # fmt: skip
-            self.least = stage + 1
-        item.stage = max(stage, getattr(self, "least", 0) if not isinstance(item, Host) else 0)
-        for access in reads:
-            self.readers[access[1].buffer].append(access)
-        for access in writes:
-            self.writers[access[1].buffer].append(access)
+        return stage
 
 
 def outside(item: Item) -> bool:
@@ -210,8 +225,12 @@ def cut(chain: Chain, serial: bool) -> Chain:
     least = 64 if products else 1
     wanted = 1 if serial else min(16, round(chain.cost / PIECE), chain.rows // least)
     chain.piece = -(-chain.rows // max(1, wanted))
-    if chain.rows > 256 and wanted > 1:
-        chain.piece = -(-chain.piece // 16) * 16
+    columns = any(
+        isinstance(item, Nest) and item.axis and any(isinstance(s, Compute) for s in item.statements)
+        for item in chain.items
+    )
+    if wanted > 1 and (chain.rows > 256 or (columns and chain.rows >= WIDE)):
+        chain.piece = -(-chain.piece // 16) * 16  # columns of whole cache lines
     return chain
 
 

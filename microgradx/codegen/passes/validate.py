@@ -142,7 +142,7 @@ def validate_schedule(plan: Schedule, after: str) -> Schedule:
                     for other, wrote, along in fresh[view.buffer]:
                         if other is not chain:
                             refuse(after, f"{view.buffer.name} is read and written in one stage", item)
-                        alike = view.aligned(axis, chain.rows) and wrote.aligned(along, chain.rows)
+                        alike = None is not view.parts(axis, chain.rows) == wrote.parts(along, chain.rows)
                         if not (plan.serial or chain.rows == 1 or alike):
                             refuse(
                                 after, f"{view.buffer.name} is read across rows that one stage writes", item
