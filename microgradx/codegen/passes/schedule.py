@@ -120,16 +120,9 @@ class Stager:
         return a.rows == b.rows and None is not view_a.parts(axis_a, a.rows) == view_b.parts(axis_b, b.rows)
 
     def place(self, item: Item, least: int = 0) -> None:
-        """Set an item's stage: after, or together with, all that it depends on.
-
-        Loops are cut along the axis with which they come first: columns follow columns, as in BatchNorm.
-        """
+        """Set an item's stage: after, or together with, all that it depends on."""
         if isinstance(item, Nest):
-            wide = [axis for axis in item.cuts[1:] if item.domain[axis] >= WIDE and not self.serial]
-            stages: dict[int, int] = {}
-            for item.axis in item.cuts[:1] + wide:
-                stages[item.axis] = self.earliest(item, least)
-            item.axis = min(stages, key=stages.__getitem__, default=None)
+            item.axis = self.first_axis(item, least)
         stage = self.earliest(item, least)
         if isinstance(item, Host):  # alone: compiled code ends before it and begins again behind it
             stage = max(stage, *(i.stage + 1 for accesses in (*self.readers.values(), *self.writers.values())
@@ -140,6 +133,15 @@ class Stager:
             self.readers[view.buffer].append((item, view, axis))
         for view, axis in item.writes():
             self.writers[view.buffer].append((item, view, axis))
+
+    def first_axis(self, nest: Nest, least: int) -> int | None:
+        """The axis along which loops are cut to come first: columns follow columns, as in BatchNorm."""
+        stages: dict[int, int] = {}
+        for axis in nest.cuts:
+            if not stages or (nest.domain[axis] >= WIDE and not self.serial):
+                nest.axis = axis
+                stages[axis] = self.earliest(nest, least)
+        return min(stages, key=stages.__getitem__, default=None)
 
     def earliest(self, item: Item, least: int) -> int:
         """The first stage in which all that an item depends on is done, as far as its rows need it."""

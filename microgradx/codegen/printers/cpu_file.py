@@ -86,9 +86,8 @@ class Emitter(CpuPrinter):
             self.written[chain], self.uses[chain] = self.texts(chain.items), self.used
         for places in alike(self.written, self.looks):
             self.call_instead(places)
-        behind = left([chain.items for chain in self.plan.chains])
-        names = dict(zip(self.plan.chains, behind, strict=True))
-        texts = [self.chain(chain, called(chain.items, names[chain])) for chain in chains]
+        behind = dict(zip(self.plan.chains, left([c.items for c in self.plan.chains]), strict=True))
+        texts = [self.chain(chain, called(chain.items, behind[chain])) for chain in chains]
         needed = {"steps"}.union(*self.given.values())
         needed |= {"status"} if any(item.checks for item in self.plan.items) else set()
         needed |= set() if self.plan.serial else {"gate", "helping"}
@@ -155,7 +154,8 @@ class Emitter(CpuPrinter):
 
     def call_instead(self, places: list[tuple[Chain, slice]]) -> None:
         """Write one function of the items that are the same in several places, and a call behind each."""
-        items, lines = [(chain.items[of], joined(self.written[chain][of])) for chain, of in places][0]
+        chain, of = places[0]
+        items, lines = chain.items[of], joined(self.written[chain][of])
         given = [word for word in SHARED if word in words(lines)]
         arrays = arrays_of(lines, self.looks)
         own = [*arrays, *bound(lines)]
