@@ -102,8 +102,11 @@ def test_no_cycles(step):
     gc.collect()
     gc.disable()
     try:
-        step()
-        assert gc.collect() == 0
+        found = []
+        for _ in range(3):  # cycles of a step come every time; those of another thread may come once
+            step()
+            found.append(gc.collect())
+        assert min(found) == 0
     finally:
         gc.enable()
 
