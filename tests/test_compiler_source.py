@@ -217,6 +217,23 @@ def test_a_parameter_may_be_called_like_a_word_of_the_file(name):
     assert weight.numpy() == pytest.approx(0.999)
 
 
+@pytest.mark.parametrize("names", ["_0 _1 _2 _3", "i j k l", "x² y² z² a²", "relu stop status x_2"])
+def test_layers_may_be_called_like_words_or_like_nothing(names, monkeypatch):
+    monkeypatch.setenv("MICROGRADX_INTERPRET", "1")
+    net = nn.Module()
+    for name in names.split():
+        setattr(net, name, mg.tensor(np.eye(8), requires_grad=True))
+
+    def step(x):
+        for name in names.split():
+            x = mg.relu(x @ getattr(net, name))
+        return x.sum()
+
+    compiled = mg.jit(step)
+    assert compiled(np.ones((4, 8))).item() == 32
+    assert compiled.source.count("_for(") == 4 and "for j in range(8)" in compiled.source
+
+
 # The checkers find what a broken pass leaves behind
 
 

@@ -263,6 +263,7 @@ def grouped(parameters):
 
 SETUPS = {
     "a tied weight": setup(Tied),
+    "a BatchNorm twice": setup(lambda: nn.Sequential(*[nn.BatchNorm1d(5)] * 2, nn.Linear(5, 3))),
     "a deep network": setup(lambda: nn.MLP([5, 8, 8, 8, 8, 8, 3]), optimizer=optim.Adam),
     "groups": setup(optimizer=grouped),
     "a user's rule": setup(optimizer=lambda ps: optim.Optimizer(ps, signed_momentum, lr=0.1)),

@@ -363,6 +363,39 @@ def test_what_would_be_shared_after_a_step_is_refused(step, message):
     assert world.a.tolist() == [1, 2] and world.b.tolist() == [3, 4]
 
 
+@pytest.mark.parametrize("given", [lambda t: t, lambda t: [t], lambda t: {"t": t}])
+def test_an_argument_that_the_step_changes_is_refused_where_a_clone_of_it_is_not(given):
+    total = mg.tensor(np.array([1.0, 2.0]))
+
+    @mg.jit
+    def step(x):
+        (x,) = x if isinstance(x, list) else x.values() if isinstance(x, dict) else [x]
+        total.data = total + x
+        return x * 1
+
+    assert step(given(total.clone())).tolist() == [1, 2] and total.tolist() == [2, 4]
+    with pytest.raises(CaptureError, match=r"an argument is total, which it changes. Pass a clone\(\) of it"):
+        step(given(total))
+    assert total.tolist() == [2, 4]
+
+
+def test_new_data_may_be_given_more_than_once():
+    ends = []
+    for compiled in (False, True):
+        mean = mg.tensor(np.array([1.0, 2.0]))
+
+        def step(x, mean=mean):
+            mean.data = 0.5 * mean + x
+            between = mean * 2
+            mean.data = 0.5 * mean + between
+            return between
+
+        function = mg.jit(lambda x, step=step: step(x)) if compiled else step
+        between = [function(mg.tensor(np.array([float(k), 1.0]))).tolist() for k in range(3)]
+        ends.append((between, mean.tolist()))
+    assert ends[0] == ends[1]
+
+
 def test_what_is_shared_only_later_is_refused_or_goes_on_line_by_line():
     for fallback in (None, "eager"):
         world = World()

@@ -41,17 +41,17 @@ def make_relu_for(start, stop, affine_product, x, weight, relu_2, bias):
             relu_2[i, j] = relu(affine_product[i, j] + bias[j])
 
 
-def make_g_affine_for(start, stop, g_relu, g_affine, weight, g_affine_2, relu_2):
+def make_g_affine_for(start, stop, g_relu, g_affine, weight, g_affine_2, relu):
     """Gradients, 3 times, each for other arrays."""
     matmul_nt(g_relu, g_affine, weight, start, stop)
     for i in range(start, stop):
         for j in range(64):
-            g_affine_2[i, j] = g_relu[i, j] * (float32(1) if relu_2[i, j] > float32(0) else float32(0))
+            g_affine_2[i, j] = g_relu[i, j] * (float32(1) if relu[i, j] > float32(0) else float32(0))
 
 
-def make_g_weight_and_g_bias_for(g_weight, relu_2, g_affine, g_bias):
+def make_g_weight_and_g_bias_for(g_weight, relu, g_affine, g_bias):
     """Gradients, 4 times, each for other arrays."""
-    matmul_tn(g_weight, relu_2, g_affine, 0, 64)
+    matmul_tn(g_weight, relu, g_affine, 0, 64)
     for j in range(64):
         g_bias[j] = float32(0)
     for i in range(128):

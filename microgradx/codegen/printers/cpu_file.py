@@ -7,7 +7,6 @@ import inspect
 from collections.abc import Hashable, Iterable
 from dataclasses import dataclass, field
 
-from microgradx import scalars
 from microgradx.codegen.ir.loops import Buffer, Place, Source
 from microgradx.codegen.ir.ops import Host
 from microgradx.codegen.ir.tree import plus
@@ -158,8 +157,8 @@ class Emitter(CpuPrinter):
         items, lines = chain.items[of], joined(self.written[chain][of])
         given = [word for word in SHARED if word in words(lines)]
         arrays = arrays_of(lines, self.looks)
-        own = [*arrays, *bound(lines)]
-        taken = {*words(lines), *RESERVED, *scalars.functions} - {*own}
+        own = [*bound(lines), *arrays]
+        taken = {*words(lines), *RESERVED} - {*own}
         names = {name: take_name(numberless(name), taken) for name in own}
         behind, _ = left([items, [item for item in self.plan.items if item not in items]])
         name = self.name(f"{numberless(called(items, behind))}_for")

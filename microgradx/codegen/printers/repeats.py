@@ -49,7 +49,7 @@ def renamed(lines: Lines, names: dict[str, str]) -> Lines:
 
 def numberless(name: str) -> str:
     """A name without the numbers that tell it from others of its kind."""
-    return NUMBER.sub("", name)
+    return NUMBER.sub("", name) or name
 
 
 def joined(texts: list[Lines]) -> Lines:

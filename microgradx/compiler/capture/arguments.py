@@ -27,7 +27,7 @@ class Slot:
 class Call:
     """One call of a step: values, of which some are arrays."""
 
-    __slots__ = ("values", "arrays", "places", "words", "count", "names", "inner")
+    __slots__ = ("values", "arrays", "places", "words", "count", "names", "inner", "given")
 
     def __init__(self, args: Sequence[object], words: dict[str, object], names: Callable[[int], str]):
         self.values = [*args, *words.values()] if words else list(args)
@@ -35,6 +35,7 @@ class Call:
         self.arrays: list[Given] = []  # among the values
         self.places: list[int] = []  # where
         self.inner: dict[int, Callable[[], str]] = {}  # the names of those inside of arguments
+        self.given: list[Tensor] = []  # the Tensors that have some of the arrays
 
     def read(self) -> Key:
         """Make arrays fit to be worked on; what a variant must have in common with the arguments."""
@@ -43,6 +44,7 @@ class Call:
         for i in range(self.count):
             x = values[i]
             if type(x) is Tensor and not x.requires_grad:
+                self.given.append(x)
                 x = x._data
             array = x if type(x) is np.ndarray and is_tidy(x) else array_of(x)
             if array is not None:
@@ -66,6 +68,7 @@ class Call:
     def take(self, x: object, name: Callable[[], str], key: Key) -> object:
         """A list, tuple or dict with slots in place of arrays."""
         if (array := array_of(x)) is not None:
+            self.given += [x] if isinstance(x, Tensor) else []
             self.inner[len(self.values)] = name
             self.arrays.append(array)
             self.places.append(len(self.values))

@@ -8,6 +8,7 @@ from microgradx.codegen.ir.binding import Before, Constant, Data
 from microgradx.codegen.ir.program import Program
 from microgradx.compiler.capture.events import Event, SweepEvent
 from microgradx.compiler.capture.guards import Guards
+from microgradx.compiler.capture.refusal import refusal
 from microgradx.eager.tensor import Tensor
 from microgradx.optim.flat import Flat
 
@@ -51,6 +52,19 @@ class Captured:
     def before(self) -> list[Before]:
         """The memory of Tensors that hold another array after the step, where it changes, too."""
         return [b for b in self.program.bound.values() if isinstance(b, Before)]
+
+    @cached_property
+    def written(self) -> dict[int, tuple[Tensor, str]]:
+        """The Tensors that hold other values after the step, and their names, by id."""
+        there = ((home, self.program.bound.get(home)) for home in self.program.writes)
+        return {id(b.owner): (b.owner, home.name) for home, b in there if isinstance(b, Data)}
+
+    def refuse_written(self, given: list[Tensor]) -> None:
+        """Raise CaptureError where an argument is a Tensor that the step changes: the argument would, too."""
+        for tensor in given:
+            if id(tensor) in self.written:
+                what = f"an argument is {self.written[id(tensor)][1]}, which it changes"
+                raise refusal(what, "Pass a clone() of it.", name=self.program.name)
 
     def at_home(self) -> list[bool]:
         """Which parameters are where their optimizers work now: else views see no steps."""

@@ -25,7 +25,7 @@ class Namespace:
 
     def free(self, base: str) -> str:
         """A name that no other Value has."""
-        base = "".join(c if c.isalnum() else "_" for c in base).strip("_") or "value"
+        base = "".join(c if f"_{c}".isidentifier() else "_" for c in base).strip("_") or "value"
         base = f"_{base}" if base[0].isdigit() else base
         return source.take_name(
             base, self.taken, f"{base}_1" if base in RESERVED or base in functions else base

@@ -142,7 +142,8 @@ class Recorder(Recording, Listener[Tensor]):
             what = f"it gives new data to a tensor that shares the memory of {there.name}"
             refuse(what, "Give it a clone() first.")
         if self.leave(tensor, value):
-            self.replaced.append(tensor)
+            if not any(tensor is one for one in self.replaced):  # as statistics of two passes are
+                self.replaced.append(tensor)
             if new.shape != array.shape:
                 refuse(f"it gives data of shape {new.shape} to one of {array.shape}", "Return them instead.")
 

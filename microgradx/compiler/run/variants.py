@@ -97,6 +97,7 @@ class Variants(Generic[R_co]):
         """A step in compiled code: the variant that ran, and outputs; None where it must run line by line."""
         while variant := self.choose(key, call):
             try:
+                variant.captured.refuse_written(call.given)
                 outs, finished = variant.run(call.arrays)
             except Changed:
                 del self.variants[key]
