@@ -118,9 +118,12 @@ def repeats(texts: list[Lines], blocks: Blocks) -> list[list[slice]]:
     found: list[list[slice]] = []
     at = 0
     while at < len(texts):
-        lengths = range(1, min(LONGEST, (len(texts) - at) // LEAST) + 1)
-        known = [times(at, length) for length in lengths if alone[at] == alone[at + length]]
-        known = [r for r in known if len(r) >= LEAST and len(joined(texts[r[0]])) > SHORT]
+        known: list[list[slice]] = []
+        for length in range(1, min(LONGEST, (len(texts) - at) // LEAST) + 1):
+            multiple = any(length % (r[0].stop - at) == 0 for r in known)  # which repeats no further
+            if not multiple and alone[at] == alone[at + length]:
+                row = times(at, length)
+                known += [row] * (len(row) >= LEAST and len(joined(texts[row[0]])) > SHORT)
         at += 1
         if known:
             length = -max((r[-1].stop - r[0].start, r[0].start - r[0].stop) for r in known)[1]

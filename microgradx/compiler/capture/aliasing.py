@@ -4,17 +4,12 @@ import numpy as np
 
 from microgradx.codegen.ir.binding import Before, Data, Home, Number
 from microgradx.codegen.ir.program import Instruction, Program, Value
-from microgradx.compiler.capture.recording import Recording
+from microgradx.compiler.capture.recording import Recording, root_of
 from microgradx.compiler.capture.refusal import refusal, refuse
 from microgradx.eager.box import lent
 from microgradx.eager.devices import Array
 from microgradx.eager.tensor import Tensor
 from microgradx.kernels.addresses import overlaps, span
-
-
-def root_of(array: Array) -> object:
-    """What an array has in common with all views of the same memory."""
-    return array if array.base is None else array.base
 
 
 def dense(array: Array) -> bool:
@@ -34,12 +29,15 @@ def renew(recording: Recording, array: Array, old: Value, value: Value) -> None:
     Raises CaptureError where others share the memory, such as what `array` is itself a view of: their
     elements change, too, and no operation says to what.
     """
+    near = recording.arrays.near[id(root_of(array))]
+    views = [one for one in near if one.value not in (None, value) and overlap(one.array, array)]
+    if not views:
+        return
     instead = {old: value}
     made = {out: one for one in recording.program.instructions for out in one.outputs}
-    for view in [one for one in recording.arrays.found.values() if overlap(one.array, array)]:
+    for view in views:
         before = view.value
-        if before is None or before is value:
-            continue
+        assert before is not None
         one = made.get(before)
         if one is None or not instead.keys() & {*one.reads()}:
             what = f"it changes a tensor in place that shares memory with {before.name}"

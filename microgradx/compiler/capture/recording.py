@@ -4,6 +4,7 @@ An array of the eager run stands for the value that it holds. It is known by `id
 it keeps it alive.
 """
 
+from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -71,6 +72,26 @@ class Known(Generic[X, K]):
         return self.found.setdefault(id(x), self.make(x))
 
 
+def root_of(array: Array) -> object:
+    """What an array has in common with all views of the same memory."""
+    return array if array.base is None else array.base
+
+
+class KnownArrays(Known[Array, KnownArray]):
+    """What is known of arrays, which are found by their memory, too."""
+
+    def __init__(self) -> None:
+        super().__init__(KnownArray)
+        self.near: dict[int, list[KnownArray]] = defaultdict(list)  # by the id of what they are views of
+
+    def note(self, x: Array) -> KnownArray:
+        """The same, to write."""
+        count, known = len(self.found), super().note(x)
+        if len(self.found) > count:
+            self.near[id(root_of(x))].append(known)
+        return known
+
+
 class Recording:
     """A program that grows, and what is known of the arrays and Tensors that it works on."""
 
@@ -78,7 +99,7 @@ class Recording:
         self.again = again  # whether it is a second look: what is written down counts, no number does
         self.program, self.names = Program(name), Namespace(names)
         self.device = "cpu"  # "cuda" from when it meets something there
-        self.arrays: Known[Array, KnownArray] = Known(KnownArray)
+        self.arrays = KnownArrays()
         self.tensors: Known[Tensor, KnownTensor] = Known(KnownTensor)
         self.nodes: dict[Node, Instruction] = {}  # of the tape
         self.ties: dict[int, Tie] = {}  # Tensors that share an array with one that is bound, by their ids

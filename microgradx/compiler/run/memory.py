@@ -7,8 +7,9 @@ import numpy as np
 
 from microgradx.codegen.ir.binding import GRADIENTS, Binding, Data, New, Number
 from microgradx.codegen.ir.program import Value
-from microgradx.compiler.capture.aliasing import dense, keep_apart, root_of
+from microgradx.compiler.capture.aliasing import dense, keep_apart
 from microgradx.compiler.capture.captured import Captured
+from microgradx.compiler.capture.recording import root_of
 from microgradx.eager.devices import Array
 from microgradx.eager.tensor import Tensor, wrap
 from microgradx.errors import CaptureError
