@@ -106,7 +106,7 @@ def test_no_cycles(step):
         for _ in range(3):  # cycles of a step come every time; those of another thread may come once
             step()
             found.append(gc.collect())
-        assert min(found) == 0
+        assert found.count(0) >= 2, found
     finally:
         gc.enable()
 

@@ -84,21 +84,18 @@ class View:
         if axis is None or rows < 2 or axis >= self.ndim or self.shape[axis] != rows:
             return None
         part = self.strides[axis]
-        others = [s for a, s in enumerate(self.strides) if a != axis and self.shape[a] > 1]
-        sizes = [n for a, n in enumerate(self.shape) if a != axis and n > 1]
-        if part < 1 or self.offset < 0 or any(s < 0 for s in others):
+        every = enumerate(zip(self.shape, self.strides, strict=True))
+        others = [(n, s) for a, (n, s) in every if a != axis and n > 1]
+        if part < 1 or self.offset < 0 or any(s < 0 for _, s in others):
             return None
         turn = part * rows
-        inside = sum((n - 1) * s for n, s in zip(sizes, others, strict=True) if s % turn)
+        inside = sum((n - 1) * s for n, s in others if s % turn)
         return part if self.offset % turn + inside < part else None
 
     def aligned(self, axis: int | None, rows: int) -> bool:
         """Whether row i along an axis touches nothing but the i-th of `rows` parts of its buffer."""
-        return (
-            self.size > 0
-            and self.buffer.size % rows == 0
-            and self.parts(axis, rows) == self.buffer.size // rows
-        )
+        part = self.parts(axis, rows)
+        return part is not None and part * rows == self.buffer.size
 
     def through(self, change: Callable[[np.ndarray], np.ndarray]) -> "View":
         """What NumPy makes of it when it reshapes, transposes, slices ...; ValueError for a copy."""

@@ -136,12 +136,14 @@ class Stager:
 
     def first_axis(self, nest: Nest, least: int) -> int | None:
         """The axis along which loops are cut to come first: columns follow columns, as in BatchNorm."""
+        axes = [a for k, a in enumerate(nest.cuts) if not k or (nest.domain[a] >= WIDE and not self.serial)]
+        if len(axes) < 2:
+            return next(iter(axes), None)
         stages: dict[int, int] = {}
-        for axis in nest.cuts:
-            if not stages or (nest.domain[axis] >= WIDE and not self.serial):
-                nest.axis = axis
-                stages[axis] = self.earliest(nest, least)
-        return min(stages, key=stages.__getitem__, default=None)
+        for axis in axes:
+            nest.axis = axis
+            stages[axis] = self.earliest(nest, least)
+        return min(stages, key=stages.__getitem__)
 
     def earliest(self, item: Item, least: int) -> int:
         """The first stage in which all that an item depends on is done, as far as its rows need it."""
