@@ -25,6 +25,23 @@ def pytest_configure(config):
         os.environ["MICROGRADX_CACHE"] = str(config.cache.mkdir("kernels"))
 
 
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config, log):
+    """A file's tests run in one process: what they share is imported and made once. `--dist` chooses else."""
+    if config.option.dist != "load" or config.option.markexpr == "cuda":  # nearly all of these in one file
+        return None
+    from xdist.scheduler import LoadFileScheduling
+
+    config.option.loadscopereorder = False
+    return LoadFileScheduling(config, log)
+
+
+def pytest_collection_modifyitems(items):
+    """Files with slow tests begin, so that no process ends long after the others."""
+    slow = {item.path for item in items if item.get_closest_marker("slow")}
+    items.sort(key=lambda item: item.path not in slow)
+
+
 def pytest_addoption(parser):
     parser.addoption("--machine-code", action="store_true", help="compile the steps of all tests")
 

@@ -44,6 +44,7 @@ def two(tmp_path_factory):
     return folder
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", [name for name in ranks.JOBS if name not in ("bits", "mean")])
 def test_two_processes_learn_what_one_does(two, name):
     found = np.load(two / f"{name}-2.npz")

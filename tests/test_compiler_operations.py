@@ -545,6 +545,7 @@ def close(expected, found):
         np.testing.assert_allclose(other.data[finite], one.data[finite], rtol=1e-9, atol=1e-9 * size)
 
 
+@pytest.mark.slow
 @settings(max_examples=EXAMPLES, suppress_health_check=list(HealthCheck))
 @given(instructions(), st.lists(st.sampled_from(SHAPES), min_size=2, max_size=3), st.integers(0, 1000))
 def test_random_programs(steps, shapes, seed):

@@ -524,6 +524,7 @@ def pass_over(make, data, **options):
     return {"losses": mg.jit(world.step).scan(*data, batch_size=128, **options).data, **state(world)}
 
 
+@pytest.mark.slow
 def test_a_large_model_on_any_number_of_threads():
     before, results = threads(), []
     data, make = digits(128 * 40), large()

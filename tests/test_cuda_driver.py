@@ -178,6 +178,7 @@ def compilers():
     return True
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not compilers(), reason="the extra 'cuda' is not installed")
 @pytest.mark.parametrize("how", ["graph", "epoch"])
 def test_a_whole_step_flows_through_the_driver(how, gpu, api, monkeypatch):

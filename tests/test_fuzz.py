@@ -122,6 +122,7 @@ def check(program: Program, mode: str, attempts: int = 200):
         pytest.fail(f"seed {program.seed}: {verdict}\n{small}", pytrace=False)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("piece", range(0, INTERPRETED, TOGETHER))
 def test_compiled_is_line_by_line(piece):
     for seed in range(piece, piece + TOGETHER):

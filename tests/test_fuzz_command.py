@@ -66,6 +66,7 @@ def test_a_program_may_end_its_process():
     assert fuzz.apart(Program(["v0 = leaf()"], ["v1 = v0 * v0"]), "interpret") == Verdict("same")
 
 
+@pytest.mark.slow
 def test_the_command(monkeypatch):
     monkeypatch.setitem(fuzz.RENEW, "interpret", 3)  # processes take turns
     found = {seed: verdict for seed, verdict, _ in fuzz.judged(range(5), "interpret", 1)}

@@ -91,6 +91,7 @@ WANTED = [1.5, -2.5, 9.0, -7.0, -6.0, -4.0, -24.0]
 NEEDS = {"ipython": "IPython", "jupyter": "ipykernel", "marimo": "marimo", "prompt": "termios"}
 
 
+@pytest.mark.slow
 @pytest.mark.interpreted
 @pytest.mark.parametrize("host", ["prompt", "ipython", "jupyter", "marimo", "python -c"])
 def test_what_is_typed_runs(host, tmp_path):

@@ -11,6 +11,7 @@ from microgradx import data, nn, optim
 from microgradx.errors import DataError
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="memory is read from /proc")
 @pytest.mark.parametrize("name", ["scan", "compiled-models", "fit-idx"])
 def test_a_trial_holds(name):

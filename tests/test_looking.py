@@ -165,6 +165,7 @@ def cut_off(drawing):
     return [text for text, box in boxes.items() if min(box.min) < 0 or box.x1 > width or box.y1 > height]
 
 
+@pytest.mark.slow
 def test_no_title_is_cut_off(tmp_path, monkeypatch):
     drawn, save = [], Figure.savefig
     monkeypatch.setattr(Figure, "savefig", lambda f, *a, **k: (drawn.append(f), save(f, *a, **k)))

@@ -427,6 +427,7 @@ def half(p, g, /, t, lr=1.0):
 '''
 
 
+@pytest.mark.slow
 def test_a_picture_is_replaced_only_where_that_was_asked_for_and_is_said(command, tmp_path):
     arguments = ["--surface=valley", "--optimizers=sgd", "--steps=3"]
     names = [command("race", *arguments)[1].splitlines()[-1] for _ in range(2)]

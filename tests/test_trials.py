@@ -82,6 +82,7 @@ def odd(what, seed):
 FAILED = {"nan": "diverged", "wrong": "error", "huge": "memory", "killed": "died", "slow": "limit"}
 
 
+@pytest.mark.slow
 def test_what_fails_is_written_down_and_not_done_again(tmp_path):
     def go(resume):
         options = {"processes": 2, "limit": 1.0, "resume": resume, "progress": False}
